@@ -1,0 +1,202 @@
+//! The equivariance certificate of an optimizer: exact laws, measured.
+//!
+//! The optimizer laws hold for any orthogonal map on any axes, so they cannot see *which* axes were chosen. Only the
+//! model law can: the rotated model's forward pass states every read and write a second time, independently.
+
+use crate::train::{Trainee, prepare, update};
+use basislab_config::{
+    Arm, BasisSpec, CorpusSpec, Experiment, LanguageSpec, OptimizerSpec, RotatedAxes, RotationSpec, ScheduleKind, Sharing,
+};
+use basislab_data::Corpus;
+use basislab_optim::{Basis, bases};
+use burn::tensor::{DType, Device, Tensor};
+
+/// One law, as measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Law {
+    /// Its name.
+    pub name: &'static str,
+    /// Largest absolute difference over all weights after the last update.
+    pub difference: f64,
+    /// What the difference must be.
+    pub expected: Expected,
+}
+
+/// What a difference must be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Expected {
+    /// Zero: the same bits.
+    Zero,
+    /// Below this: equal up to rounding.
+    Below(f64),
+    /// Above this: really different.
+    Above(f64),
+}
+
+impl Law {
+    /// Whether the law was kept.
+    pub fn holds(&self) -> bool {
+        match self.expected {
+            Expected::Zero => self.difference == 0.0,
+            Expected::Below(bound) => self.difference < bound,
+            Expected::Above(bound) => self.difference > bound,
+        }
+    }
+}
+
+/// Measures the laws of one optimizer over `steps` updates of a small model of the experiment's architecture.
+///
+/// In f64 the tolerance is 1e-9, in f32 1e-5 (meant for at most 50 steps with warm-up, or small learning rates).
+pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, on: (&Device, DType)) -> Vec<Law> {
+    let small = shrunk(experiment, steps);
+    let corpus = Corpus::open(&small.corpus, small.model.n_ctx).expect("the small language is well-formed");
+    let train = |basis: BasisSpec| trained(&small, &corpus, optimizer, basis, on);
+    let rotated = |rotation, sharing| train(BasisSpec::RotatedOptimizer { rotation, sharing, axes: RotatedAxes::Residual });
+    let plain = train(BasisSpec::Standard {});
+    let haar = RotationSpec::Haar { seed: 1 };
+    let shared = rotated(haar.clone(), Sharing::Shared);
+    let independent = rotated(haar.clone(), Sharing::Independent);
+    let rounding = Expected::Below(if on.1 == DType::F64 { 1e-9 } else { 1e-5 });
+    let turned = if commutes(optimizer) { rounding } else { Expected::Above(1e-3) };
+    let law = |name, a: &[Tensor<2>], b: &[Tensor<2>], expected| Law { name, difference: distance(a, b), expected };
+    let identity = rotated(RotationSpec::Identity {}, Sharing::Shared);
+    let signed = rotated(RotationSpec::SignedPermutation { seed: 1 }, Sharing::Shared);
+    let mut laws = vec![
+        law("in the identity basis = plain", &identity, &plain, Expected::Zero),
+        law("in a signed permutation = plain", &signed, &plain, Expected::Zero),
+        law("in one Haar basis vs plain", &shared, &plain, turned),
+        law("in a Haar basis per parameter vs plain", &independent, &plain, turned),
+    ];
+    for (name, sharing, by_optimizer) in [
+        ("rotating the optimizer = rotating the model", Sharing::Shared, &shared),
+        ("the same, a Haar basis per parameter", Sharing::Independent, &independent),
+    ] {
+        let by_model = twin(&small, &corpus, optimizer, (&haar, sharing), Twin::Reparametrised, on);
+        laws.push(law(name, by_optimizer, &by_model, rounding));
+    }
+    let by_stream = twin(&small, &corpus, optimizer, (&haar, Sharing::Shared), Twin::RotatedStream, on);
+    let (name, expected) = match experiment.model.is_basis_free() {
+        true => ("rotating the optimizer = rotating the stream", rounding),
+        false => ("rotating the stream: this norm forbids it", Expected::Above(1e-3)),
+    };
+    laws.push(law(name, &shared, &by_stream, expected));
+    laws
+}
+
+/// Whether the rule commutes with every rotation of the residual stream.
+pub fn commutes(optimizer: &OptimizerSpec) -> bool {
+    match optimizer {
+        OptimizerSpec::Sgd { .. } => true,
+        OptimizerSpec::Adam { .. } | OptimizerSpec::Adamw { .. } => false,
+    }
+}
+
+/// `(rotated, facing, all)` scalar parameters of an arm: what its rotation really moves, what faces the stream, and all.
+pub fn rotated_share(experiment: &Experiment, arm: &Arm, on: (&Device, DType)) -> (usize, usize, usize) {
+    let trainee = prepare(experiment, arm, 0, experiment.corpus.d_vocab(), on);
+    let mut model = trainee.model.clone();
+    let shapes = model.residual_axes();
+    let count = |keep: &dyn Fn(usize) -> bool| {
+        shapes.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, (_, [rows, columns], _))| rows * columns).sum()
+    };
+    let mut in_model = Vec::new();
+    model.for_each(&mut |_, _, weight| in_model.push(weight.rotation.is_some()));
+    let rotated = count(&|i| in_model[i] || trainee.optimizer.bases()[i].is_rotated());
+    (rotated, count(&|i| shapes[i].2.is_some()), count(&|_| true))
+}
+
+fn trained(
+    small: &Experiment,
+    corpus: &Corpus,
+    optimizer: &OptimizerSpec,
+    basis: BasisSpec,
+    on: (&Device, DType),
+) -> Vec<Tensor<2>> {
+    let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis };
+    go(small, corpus, &arm, prepare(small, &arm, 0, corpus.d_vocab(), on))
+}
+
+/// How the twin of a rotated optimizer is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Twin {
+    /// The model rotates at every read and write, so that the same function has rotated parameters.
+    Reparametrised,
+    /// The parameters are rotated and nothing else: the stream itself lives in the basis, norms included.
+    RotatedStream,
+}
+
+/// The twin: a plain optimizer on a rotated model that starts from the same function. Its weights, seen in the
+/// standard basis, must be those of the optimizer in a basis.
+fn twin(
+    small: &Experiment,
+    corpus: &Corpus,
+    optimizer: &OptimizerSpec,
+    (rotation, sharing): (&RotationSpec, Sharing),
+    kind: Twin,
+    (device, dtype): (&Device, DType),
+) -> Vec<Tensor<2>> {
+    let basis = match kind {
+        Twin::Reparametrised => BasisSpec::RotatedModel { rotation: rotation.clone(), sharing },
+        Twin::RotatedStream => BasisSpec::Standard {},
+    };
+    let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis };
+    let mut trainee = prepare(small, &arm, 0, corpus.d_vocab(), (device, dtype));
+    let shapes: Vec<_> = trainee.model.residual_axes().iter().map(|(_, shape, a)| (*shape, a.map(|a| a.index))).collect();
+    let plain = device.clone().without_autodiff();
+    let bases = bases(rotation, sharing, RotatedAxes::Residual, 0, &shapes, (&plain, dtype));
+    let moved = |values: Vec<Tensor<2>>, turn: fn(&Basis, Tensor<2>) -> Tensor<2>| -> Vec<Tensor<2>> {
+        values.into_iter().zip(&bases).map(|(value, basis)| turn(basis, value.inner())).collect()
+    };
+    let start = moved(trainee.model.values(), Basis::apply);
+    trainee.model.set_values(start);
+    moved(go(small, corpus, &arm, trainee), Basis::undo)
+}
+
+fn go(small: &Experiment, corpus: &Corpus, arm: &Arm, mut trainee: Trainee) -> Vec<Tensor<2>> {
+    for step in 1..=small.train.steps {
+        let batch = corpus.batch(0, step, small.train.batch_size, small.model.n_ctx + 1);
+        let lr = arm.optimizer.lr() * small.train.lr_factor(step - 1);
+        update(&mut trainee, &small.train, lr, &batch).expect("a small model does not diverge in a few steps");
+    }
+    trainee.model.values().into_iter().map(Tensor::inner).collect()
+}
+
+/// The experiment's architecture at a size where laws take a second. All matrices are square (vocabulary and MLP as wide
+/// as the stream), so that a wrong axis is not given away by its shape.
+fn shrunk(experiment: &Experiment, steps: u64) -> Experiment {
+    let mut small = experiment.clone();
+    small.model.n_ctx = 8;
+    small.model.n_layers = 2;
+    small.model.d_model = 32;
+    small.model.n_heads = 2;
+    small.model.d_mlp = 32;
+    small.corpus = CorpusSpec::Language(LanguageSpec {
+        seed: 0,
+        d_vocab: 32,
+        zipf_exponent: 1.0,
+        classes: 4,
+        successors: 2,
+        stay: 0.0,
+        overlap: 0.0,
+        bigram: 0.0,
+        bigram_fan: 1,
+        copy: 0.0,
+        copy_length: 1,
+        burst: 0.0,
+        burst_window: 1,
+        bos: false,
+        document_length: 0,
+    });
+    small.train.steps = steps;
+    small.train.batch_size = 4;
+    small.train.micro_batches = 1;
+    small.train.warmup_steps = steps.min(10);
+    small.train.schedule = ScheduleKind::Constant;
+    small
+}
+
+fn distance(a: &[Tensor<2>], b: &[Tensor<2>]) -> f64 {
+    let largest = |(a, b): (&Tensor<2>, &Tensor<2>)| (a.clone() - b.clone()).abs().max().into_scalar::<f64>();
+    // `max` of f64 ignores NaN; a NaN must break every law.
+    a.iter().zip(b).map(largest).fold(0.0, |worst: f64, x| if x.is_nan() { f64::INFINITY } else { worst.max(x) })
+}

@@ -1,0 +1,192 @@
+//! Looking at a model: validation loss, and every metric at every site of the residual stream.
+
+use basislab_config::{Arm, Experiment};
+use basislab_data::Corpus;
+use basislab_model::{Site, Transformer, cross_entropy};
+use basislab_optim::rotation;
+use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row};
+use basislab_stats::{METRICS, Metric, MetricFn, Residuals, Rotation, dimensions, random_basis};
+use burn::tensor::Tensor;
+
+/// What every arm of a seed is looked at with: held-out sequences and the language's floor on them.
+pub(crate) struct HeldOut {
+    sequences: Vec<Vec<u32>>,
+    floor: Option<f64>,
+}
+
+impl HeldOut {
+    pub(crate) fn new(experiment: &Experiment, corpus: &Corpus, seed: u64) -> Self {
+        let sequences = corpus.held_out(seed, experiment.probe.loss_sequences, experiment.model.n_ctx + 1);
+        Self { floor: corpus.floor(&sequences), sequences }
+    }
+}
+
+/// A model seen from outside.
+#[derive(Debug)]
+pub struct Observation {
+    /// Mean next-token loss over all sequences, nats.
+    pub loss: f64,
+    /// The residual stream at every site, for the first `residual_sequences` sequences, tokens in order.
+    /// `None` where an activation is not finite.
+    pub residuals: Vec<(Site, Option<Residuals>)>,
+}
+
+/// Runs the model over held-out sequences, `batch_size` at a time.
+pub fn observe(model: &Transformer, sequences: &[Vec<u32>], residual_sequences: usize, batch_size: usize) -> Observation {
+    let model = model.without_autodiff();
+    let mut seen: Vec<(Site, usize, Vec<f64>)> = Vec::new();
+    let mut loss = 0.0;
+    // Chunks never straddle the last measured sequence, so that a chunk is measured wholly or not at all.
+    let (measured, rest) = sequences.split_at(residual_sequences);
+    for (chunk, measure) in measured.chunks(batch_size).map(|c| (c, true)).chain(rest.chunks(batch_size).map(|c| (c, false))) {
+        let inputs: Vec<&[u32]> = chunk.iter().map(|s| &s[..s.len() - 1]).collect();
+        let targets: Vec<&[u32]> = chunk.iter().map(|s| &s[1..]).collect();
+        let mut see = |site: Site, stream: &Tensor<2>| {
+            if measure {
+                let [_, d_model] = stream.dims();
+                let values = stream.clone().into_data().convert::<f64>();
+                let values = values.try_into_vec::<f64>().expect("just converted to f64");
+                match seen.iter_mut().find(|(known, ..)| *known == site) {
+                    Some((_, _, all)) => all.extend(values),
+                    None => seen.push((site, d_model, values)),
+                }
+            }
+        };
+        let logits = model.forward(model.tokens(&inputs), &mut see);
+        let mean = cross_entropy(logits, model.tokens(&targets)).into_scalar::<f64>();
+        loss += mean * chunk.len() as f64 / sequences.len() as f64;
+    }
+    let residuals = seen.into_iter().map(|(site, d_model, values)| (site, Residuals::new(values, d_model).ok())).collect();
+    Observation { loss, residuals }
+}
+
+/// Everything a probe records: the loss; every metric at every site for all, first and remaining tokens, in the standard
+/// basis and the optimizer's own; at full probes also in random bases and per dimension.
+pub(crate) fn probe_rows(
+    experiment: &Experiment,
+    arm: &Arm,
+    seed: u64,
+    step: u64,
+    model: &Transformer,
+    held_out: &HeldOut,
+) -> Vec<Row> {
+    let Experiment { model: spec, train, probe, verdict, .. } = experiment;
+    let seen = observe(model, &held_out.sequences, probe.residual_sequences, train.batch_size);
+    let finite = seen.loss.is_finite();
+    let mut rows = vec![Row::Eval(EvalRow {
+        arm: arm.name.clone(),
+        seed,
+        step,
+        split: "held-out".to_owned(),
+        loss: finite.then_some(seen.loss),
+        loss_above_floor: held_out.floor.filter(|_| finite).map(|floor| seen.loss - floor),
+    })];
+    let full = probe.is_full(train.steps, step);
+    let own = arm.basis.shared_rotation().map(|q| rotation(q, seed, 0, spec.d_model));
+    let random = if full { probe.random_bases } else { 0 };
+    let random: Vec<Rotation> = (0..random).map(|k| random_basis(seed, k, spec.d_model)).collect();
+    let at = |site: &str, layer: Option<usize>, tokens: &str, tokens_used: usize, basis: &str| ResidualRow {
+        arm: arm.name.clone(),
+        seed,
+        step,
+        site: site.to_owned(),
+        layer,
+        tokens: tokens.to_owned(),
+        tokens_used: tokens_used as u64,
+        basis: basis.to_owned(),
+        metric: String::new(),
+        value: None,
+    };
+    for (site, stream) in &seen.residuals {
+        let Some(stream) = stream else { continue };
+        let name = site.to_string();
+        for tokens in ["all", "first", "rest"] {
+            let Some(x) = subset(stream, spec.n_ctx, tokens) else { continue };
+            let at = |basis: &str| at(&name, site.layer(), tokens, x.n_tokens(), basis);
+            measure(&mut rows, &x, &at("standard"), |_| true);
+            if let Some(q) = &own {
+                measure(&mut rows, &x.rotated(q), &at("optimizer"), |metric| metric.basis_dependent);
+            }
+            if tokens != verdict.tokens || !full {
+                continue;
+            }
+            for (k, q) in random.iter().enumerate() {
+                measure(&mut rows, &x.rotated(q), &at(&format!("random:{k}")), |metric| metric.basis_dependent);
+            }
+            if step == train.steps && name == experiment.verdict_site() {
+                for k in random.len()..verdict.null_bases {
+                    let turned = x.rotated(&random_basis(seed, k, spec.d_model));
+                    measure(&mut rows, &turned, &at(&format!("random:{k}")), |metric| metric.name == verdict.metric);
+                }
+            }
+            let bases = std::iter::once(("standard", None)).chain(own.as_ref().map(|q| ("optimizer", Some(q))));
+            for (basis, q) in bases {
+                let moments = dimensions(&q.map_or_else(|| x.clone(), |q| x.rotated(q)));
+                rows.extend(moments.into_iter().map(|m| {
+                    Row::Dimension(DimensionRow {
+                        arm: arm.name.clone(),
+                        seed,
+                        step,
+                        site: name.clone(),
+                        layer: site.layer(),
+                        dim: m.dim,
+                        mean: m.mean,
+                        rms: m.rms,
+                        variance: m.variance,
+                        skewness: m.skewness,
+                        kurtosis: m.kurtosis,
+                        min: m.min,
+                        max: m.max,
+                        max_abs: m.max_abs,
+                        share_of_energy: m.share_of_energy,
+                        basis: basis.to_owned(),
+                        tokens: tokens.to_owned(),
+                    })
+                }));
+            }
+        }
+    }
+    stack_rows(&mut rows, &seen, spec.n_ctx, &at);
+    rows
+}
+
+fn measure(rows: &mut Vec<Row>, x: &Residuals, at: &ResidualRow, wanted: impl Fn(&Metric) -> bool) {
+    for metric in METRICS.iter().filter(|metric| wanted(metric)) {
+        if let MetricFn::Matrix(of) = metric.of {
+            rows.push(Row::Residual(ResidualRow { metric: metric.name.to_owned(), value: of(x), ..at.clone() }));
+        }
+    }
+}
+
+/// Metrics that look at several layers at once: over the stream after each block, all tokens.
+fn stack_rows(
+    rows: &mut Vec<Row>,
+    seen: &Observation,
+    n_ctx: usize,
+    at: &dyn Fn(&str, Option<usize>, &str, usize, &str) -> ResidualRow,
+) {
+    use basislab_model::Point::ResidPost;
+    let posts = seen.residuals.iter().filter(|(site, _)| matches!(site, Site::Block(_, ResidPost)));
+    let Some(stack) = posts.map(|(_, x)| x.as_ref().and_then(|x| subset(x, n_ctx, "all"))).collect::<Option<Vec<_>>>()
+    else {
+        return;
+    };
+    let tokens = stack.first().map_or(0, Residuals::n_tokens);
+    for metric in METRICS {
+        if let MetricFn::Stack(of) = metric.of {
+            let at = at("blocks.*.resid_post", None, "all", tokens, "standard");
+            rows.push(Row::Residual(ResidualRow { metric: metric.name.to_owned(), value: of(&stack), ..at }));
+        }
+    }
+}
+
+/// `all` tokens, the `first` of each sequence, or the `rest`; `None` when too few are left to measure.
+fn subset(x: &Residuals, n_ctx: usize, tokens: &str) -> Option<Residuals> {
+    let wanted = |token: &usize| match tokens {
+        "first" => token % n_ctx == 0,
+        "rest" => token % n_ctx != 0,
+        _ => true,
+    };
+    let picked: Vec<usize> = (0..x.n_tokens()).filter(wanted).collect();
+    (picked.len() >= 2).then(|| x.subset(&picked))
+}

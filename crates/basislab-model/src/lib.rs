@@ -1,0 +1,13 @@
+//! The transformer: sites, reads and writes. Knows no optimizer.
+//!
+//! Everything that meets the residual stream is either a *read* (its input axis is `d_model`) or a *write* (its output
+//! axis is). [`Weight::read`] and [`Weight::write`] are the only two ways through, so a rotated model is the same
+//! forward pass with a rotation inside those two functions.
+
+mod init;
+mod model;
+mod weight;
+
+pub use init::init;
+pub use model::{Norm, Point, Site, Transformer, cross_entropy};
+pub use weight::{Axis, Facing, Role, Weight};

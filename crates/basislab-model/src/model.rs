@@ -1,0 +1,305 @@
+// B batch, T positions, N = B T tokens, D d_model, H heads, K d_head, F d_mlp, V d_vocab
+
+use crate::weight::{Axis, Facing, Role, Weight};
+use basislab_config::{Activation, Attention, ModelSpec, NormKind, Positions};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
+use std::fmt;
+
+/// A place on the residual stream at which it can be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// After the embeddings.
+    Embed,
+    /// Inside or after a block.
+    Block(usize, Point),
+    /// After the last norm: what the head reads.
+    Final,
+}
+
+/// A place within a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// After attention has written.
+    ResidMid,
+    /// After the MLP has written.
+    ResidPost,
+}
+
+impl Site {
+    /// Block number, where there is one.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            Self::Block(layer, _) => Some(layer),
+            Self::Embed | Self::Final => None,
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embed => write!(f, "embed"),
+            Self::Block(layer, Point::ResidMid) => write!(f, "blocks.{layer}.resid_mid"),
+            Self::Block(layer, Point::ResidPost) => write!(f, "blocks.{layer}.resid_post"),
+            Self::Final => write!(f, "final"),
+        }
+    }
+}
+
+/// A decoder-only, pre-norm transformer.
+#[derive(Debug, Clone)]
+pub struct Transformer {
+    pub(crate) spec: ModelSpec,
+    pub(crate) device: Device,
+    pub(crate) w_e: Weight,
+    pub(crate) w_pos: Option<Weight>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) norm: Norm,
+    pub(crate) w_u: Option<Weight>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    pub(crate) norm_1: Norm,
+    pub(crate) w_q: Weight,
+    pub(crate) w_k: Weight,
+    pub(crate) w_v: Weight,
+    pub(crate) w_o: Weight,
+    pub(crate) norm_2: Norm,
+    pub(crate) w_in: Weight,
+    pub(crate) w_out: Weight,
+    pub(crate) biases: Option<Biases>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Biases {
+    pub(crate) q: Weight,
+    pub(crate) k: Weight,
+    pub(crate) v: Weight,
+    pub(crate) o: Weight,
+    pub(crate) inner: Weight,
+    pub(crate) outer: Weight,
+}
+
+/// What happens to the stream before it is read.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    pub(crate) kind: NormKind,
+    pub(crate) epsilon: f64,
+    pub(crate) gain: Option<Weight>,
+    pub(crate) bias: Option<Weight>,
+}
+
+impl Transformer {
+    /// Logits for every position. `see` meets every residual site in order.
+    ///
+    /// # Shapes
+    /// `tokens [B, T]`, `T <= n_ctx` -> `[B T, V]`; `see` gets `[B T, D]`
+    pub fn forward(&self, tokens: Tensor<2, Int>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
+        let [batch, pos] = tokens.dims();
+        assert!(pos <= self.spec.n_ctx, "{pos} positions in a model of {}", self.spec.n_ctx);
+        let mask = causal_mask(pos, &self.device);
+        let mut resid = self.w_e.write_rows(tokens.reshape([batch * pos])); // [N, D]
+        if let Some(w_pos) = &self.w_pos {
+            let positions = Tensor::<1, Int>::arange(0..pos as i64, &self.device).repeat_dim(0, batch);
+            resid = resid + w_pos.write_rows(positions);
+        }
+        see(Site::Embed, &resid);
+        for (layer, block) in self.blocks.iter().enumerate() {
+            resid = resid.clone() + block.attention(&self.spec, block.norm_1.apply(resid), [batch, pos], &mask);
+            see(Site::Block(layer, Point::ResidMid), &resid);
+            resid = resid.clone() + block.mlp(self.spec.activation, block.norm_2.apply(resid));
+            see(Site::Block(layer, Point::ResidPost), &resid);
+        }
+        let last = self.norm.apply(resid);
+        see(Site::Final, &last);
+        match &self.w_u {
+            Some(w_u) => w_u.read(last),
+            None => self.w_e.read_transposed(last),
+        }
+    }
+
+    /// Meets every parameter, in a fixed order: its path, how it faces the residual stream, and the parameter.
+    pub fn for_each(&mut self, visit: &mut dyn FnMut(&str, Facing, &mut Weight)) {
+        let read = Some(Axis { index: 0, role: Role::Read });
+        let write = Some(Axis { index: 1, role: Role::Write });
+        let vector = Some(Axis { index: 1, role: Role::Vector });
+        let both = Some(Axis { index: 1, role: Role::Both });
+        visit("w_e", if self.w_u.is_none() { both } else { write }, &mut self.w_e);
+        if let Some(w_pos) = &mut self.w_pos {
+            visit("w_pos", write, w_pos);
+        }
+        for (layer, block) in self.blocks.iter_mut().enumerate() {
+            let mut visit = |name: &str, facing, weight: &mut Weight| visit(&format!("blocks.{layer}.{name}"), facing, weight);
+            block.norm_1.for_each("norm_1", &mut visit);
+            visit("w_q", read, &mut block.w_q);
+            visit("w_k", read, &mut block.w_k);
+            visit("w_v", read, &mut block.w_v);
+            visit("w_o", write, &mut block.w_o);
+            block.norm_2.for_each("norm_2", &mut visit);
+            visit("w_in", read, &mut block.w_in);
+            visit("w_out", write, &mut block.w_out);
+            if let Some(biases) = &mut block.biases {
+                visit("b_q", None, &mut biases.q);
+                visit("b_k", None, &mut biases.k);
+                visit("b_v", None, &mut biases.v);
+                visit("b_o", vector, &mut biases.o);
+                visit("b_in", None, &mut biases.inner);
+                visit("b_out", vector, &mut biases.outer);
+            }
+        }
+        self.norm.for_each("norm", visit);
+        if let Some(w_u) = &mut self.w_u {
+            visit("w_u", read, w_u);
+        }
+    }
+
+    /// For every parameter, in the order of [`Transformer::for_each`]: path, shape, and how it faces the stream.
+    pub fn residual_axes(&self) -> Vec<(String, [usize; 2], Facing)> {
+        let mut all = Vec::new();
+        self.clone().for_each(&mut |path, facing, weight| all.push((path.to_owned(), weight.value.dims(), facing)));
+        all
+    }
+
+    /// The parameters' values, in the order of [`Transformer::for_each`].
+    pub fn values(&self) -> Vec<Tensor<2>> {
+        let mut all = Vec::new();
+        self.clone().for_each(&mut |_, _, weight| all.push(weight.value.clone()));
+        all
+    }
+
+    /// Puts `values` in place of the parameters, in the order of [`Transformer::for_each`], ready for a gradient.
+    pub fn set_values(&mut self, values: Vec<Tensor<2>>) {
+        let mut values = values.into_iter();
+        self.for_each(&mut |path, _, weight| {
+            let value = values.next().unwrap_or_else(|| panic!("no value for {path}"));
+            weight.value = Tensor::from_inner(value).require_grad();
+        });
+    }
+
+    /// The same model outside autodiff: cheaper to look through.
+    pub fn without_autodiff(&self) -> Self {
+        let mut model = self.clone();
+        model.device = self.device.clone().without_autodiff();
+        model.for_each(&mut |_, _, weight| weight.value = weight.value.clone().inner());
+        model
+    }
+
+    /// Tokens on this model's device.
+    ///
+    /// # Shapes
+    /// Equally long sequences -> `[B, T]`
+    pub fn tokens(&self, sequences: &[&[u32]]) -> Tensor<2, Int> {
+        let shape = [sequences.len(), sequences[0].len()];
+        let data: Vec<i32> = sequences.iter().flat_map(|s| s.iter().map(|&token| token as i32)).collect();
+        Tensor::from_data(TensorData::new(data, shape), (&self.device, DType::I32))
+    }
+}
+
+impl Block {
+    /// Normalised stream `[N, D]` -> what attention writes, `[N, D]`.
+    fn attention(&self, spec: &ModelSpec, x: Tensor<2>, [batch, pos]: [usize; 2], mask: &Tensor<4, Bool>) -> Tensor<2> {
+        let (heads, d_head) = (spec.n_heads, spec.d_model / spec.n_heads);
+        let split = |x: Tensor<2>| x.reshape([batch, pos, heads, d_head]).swap_dims(1, 2); // [B, H, T, K]
+        let biases = self.biases.as_ref();
+        let mut q = split(plus(self.w_q.read(x.clone()), biases.map(|b| &b.q)));
+        let mut k = split(plus(self.w_k.read(x.clone()), biases.map(|b| &b.k)));
+        let v = split(plus(self.w_v.read(x), biases.map(|b| &b.v)));
+        if let Positions::Rope { base } = spec.positions {
+            (q, k) = (rope(q, base), rope(k, base));
+        }
+        let scores = q.matmul(k.transpose()).mul_scalar((d_head as f64).powf(-0.5)); // [B, H, T, T]
+        let scores = scores.mask_fill(mask.clone().expand([batch, heads, pos, pos]), f32::NEG_INFINITY);
+        let pattern = match spec.attention {
+            Attention::Softmax => activation::softmax(scores, 3),
+            Attention::SoftmaxOne => activation::quiet_softmax(scores, 3),
+        };
+        let mixed = pattern.matmul(v).swap_dims(1, 2).reshape([batch * pos, heads * d_head]);
+        written(self.w_o.write(mixed), biases.map(|b| &b.o))
+    }
+
+    /// Normalised stream `[N, D]` -> what the MLP writes, `[N, D]`.
+    fn mlp(&self, activation: Activation, x: Tensor<2>) -> Tensor<2> {
+        let hidden = plus(self.w_in.read(x), self.biases.as_ref().map(|b| &b.inner)); // [N, F]
+        let hidden = match activation {
+            Activation::Gelu => activation::gelu(hidden),
+            Activation::Relu => activation::relu(hidden),
+            Activation::Solu => hidden.clone() * activation::softmax(hidden, 1),
+        };
+        written(self.w_out.write(hidden), self.biases.as_ref().map(|b| &b.outer))
+    }
+}
+
+impl Norm {
+    /// # Shapes
+    /// `[N, D]` -> `[N, D]`
+    pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = match self.kind {
+            NormKind::None => return x,
+            NormKind::Layernorm => x.clone() - x.mean_dim(1),
+            NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => x,
+        };
+        let scale = x.clone().square().mean_dim(1).add_scalar(self.epsilon).sqrt(); // [N, 1]
+        let mut x = x / scale;
+        if let Some(gain) = &self.gain {
+            x = x * gain.in_stream(); // [1, 1] or [1, D]
+        }
+        written(x, self.bias.as_ref())
+    }
+
+    fn for_each(&mut self, name: &str, visit: &mut dyn FnMut(&str, Facing, &mut Weight)) {
+        let vector = Some(Axis { index: 1, role: Role::Vector });
+        if let Some(gain) = &mut self.gain {
+            let facing = if self.kind == NormKind::RmsScalar { None } else { vector };
+            visit(&format!("{name}.gain"), facing, gain);
+        }
+        if let Some(bias) = &mut self.bias {
+            visit(&format!("{name}.bias"), vector, bias);
+        }
+    }
+}
+
+/// Mean negative log-likelihood of `targets`, in nats per token.
+///
+/// # Shapes
+/// `logits [N, V]`, `targets [B, T]` with `B T = N` -> `[1]`
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
+    let tokens = logits.dims()[0];
+    activation::log_softmax(logits, 1).gather(1, targets.reshape([tokens, 1])).mean().neg()
+}
+
+/// Adds a bias that never meets the stream.
+fn plus(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
+    match bias {
+        Some(bias) => x + bias.value.clone(),
+        None => x,
+    }
+}
+
+/// Adds a bias that is written to the stream.
+fn written(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
+    match bias {
+        Some(bias) => x + bias.in_stream(),
+        None => x,
+    }
+}
+
+/// `true` where a query must not see a key, `[1, 1, T, T]`.
+fn causal_mask(pos: usize, device: &Device) -> Tensor<4, Bool> {
+    let hidden: Vec<bool> = (0..pos * pos).map(|i| i % pos > i / pos).collect();
+    Tensor::from_data(TensorData::new(hidden, [1, 1, pos, pos]), device)
+}
+
+/// Rotary position embedding: coordinate pairs `(k, k + K/2)` turn by `t base^(-2k/K)`. `[B, H, T, K]` -> same.
+fn rope(x: Tensor<4>, base: f64) -> Tensor<4> {
+    let [_, _, pos, d_head] = x.dims();
+    let half = d_head / 2;
+    let angle = |i: usize| (i / half) as f64 * base.powf(-2.0 * (i % half) as f64 / d_head as f64);
+    let table = |of: fn(f64) -> f64| {
+        let values: Vec<f64> = (0..pos * half).map(|i| of(angle(i))).collect();
+        Tensor::<4>::from_data(TensorData::new(values, [1, 1, pos, half]), (&x.device(), x.dtype()))
+    };
+    let (cos, sin) = (table(f64::cos), table(f64::sin));
+    let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+    Tensor::cat(vec![a.clone() * cos.clone() - b.clone() * sin.clone(), a * sin + b * cos], 3)
+}

@@ -1,0 +1,54 @@
+use crate::basis::Basis;
+use crate::rule::{State, coupled_decay, decoupled_decay, update};
+use basislab_config::OptimizerSpec;
+use burn::tensor::Tensor;
+
+/// An update rule with its state, one [`Basis`] per parameter.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    rule: OptimizerSpec,
+    bases: Vec<Basis>,
+    states: Vec<State>,
+    count: u64,
+}
+
+impl Optimizer {
+    /// `bases` has one entry per parameter; `Basis::default()` is the standard basis.
+    pub fn new(rule: &OptimizerSpec, bases: Vec<Basis>) -> Self {
+        let states = vec![State::default(); bases.len()];
+        Self { rule: rule.clone(), bases, states, count: 0 }
+    }
+
+    /// One update at learning rate `lr`. Tensors are outside autodiff, in the order of the bases.
+    ///
+    /// `w' = (1 - lr d) w - lr undo(update(apply(g + c w)))` with coupled decay `c` and decoupled decay `d`: the weights
+    /// never make the round trip through the rotation, so a rotation by the identity or a signed permutation changes no
+    /// bit where the rule is equivariant to it.
+    pub fn step(&mut self, lr: f64, weights: Vec<Tensor<2>>, grads: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+        assert_eq!(weights.len(), self.bases.len(), "one basis per parameter");
+        assert_eq!(grads.len(), self.bases.len(), "one gradient per parameter");
+        self.count += 1;
+        let (coupled, decoupled) = (coupled_decay(&self.rule), decoupled_decay(&self.rule));
+        let parameters = weights.into_iter().zip(grads).zip(self.bases.iter().zip(&mut self.states));
+        parameters
+            .map(|((weight, mut grad), (basis, state))| {
+                if coupled != 0.0 {
+                    grad = grad + weight.clone().mul_scalar(coupled);
+                }
+                let change = basis.undo(update(&self.rule, basis.apply(grad), state, self.count));
+                let kept = if decoupled != 0.0 { weight.mul_scalar(1.0 - lr * decoupled) } else { weight };
+                kept - change.mul_scalar(lr)
+            })
+            .collect()
+    }
+
+    /// The basis of each parameter.
+    pub fn bases(&self) -> &[Basis] {
+        &self.bases
+    }
+
+    /// The rule's memory, parameter by parameter.
+    pub fn states(&self) -> &[State] {
+        &self.states
+    }
+}

@@ -1,0 +1,199 @@
+//! The figures of an experiment, as SVG.
+
+mod dimensions;
+mod frame;
+mod layers;
+mod losses;
+mod scale;
+mod steps;
+
+use crate::files::FileError;
+use crate::read::Tables;
+use crate::rows::VerdictRow;
+use crate::select::{Cells, RunState, Runs};
+use basislab_config::{Arm, ClaimKind, Experiment};
+use frame::{Key, Mark, Weight};
+use plotters::style::RGBColor;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The figures' file names.
+pub(crate) const FIGURES: [&str; 4] =
+    ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+
+/// Draws every figure for which there is data into `dir/figures` and returns their paths relative to `dir`. A figure
+/// that has no data any more is removed.
+///
+/// # Errors
+/// The file that could not be written.
+pub fn draw_figures(
+    experiment: &Experiment,
+    tables: &Tables,
+    verdicts: &[VerdictRow],
+    dir: &Path,
+) -> Result<Vec<String>, FileError> {
+    let folder = dir.join("figures");
+    fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
+    let scene = Scene { experiment, tables, runs: Runs::of(experiment, tables), verdicts };
+    let figures = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
+    let mut drawn = Vec::new();
+    for (name, figure) in FIGURES.into_iter().zip(figures) {
+        let path = folder.join(name);
+        if let Some(figure) = figure {
+            frame::draw(&path, &figure)?;
+            drawn.push(format!("figures/{name}"));
+        } else if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(FileError::new("remove", &path, error));
+        }
+    }
+    Ok(drawn)
+}
+
+/// What every figure starts from.
+struct Scene<'a> {
+    experiment: &'a Experiment,
+    tables: &'a Tables,
+    runs: Runs<'a>,
+    verdicts: &'a [VerdictRow],
+}
+
+impl<'a> Scene<'a> {
+    /// The arms to draw and their colours. One that proved to be another's copy, bit for bit, would only hide it.
+    fn arms(&self) -> Vec<(&'a Arm, RGBColor)> {
+        let copies: Vec<&str> = self.experiment.claims.iter().filter_map(|claim| self.copy(claim)).collect();
+        let arms = self.experiment.arms.iter().enumerate();
+        let colours = arms.map(|(index, arm)| (arm, frame::colour(index)));
+        colours.filter(|(arm, _)| !copies.contains(&arm.name.as_str())).collect()
+    }
+
+    fn copy(&self, claim: &'a basislab_config::Claim) -> Option<&'a str> {
+        let ClaimKind::BitEqual { arm, .. } = &claim.test else { return None };
+        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == "supported");
+        proved.then_some(arm.as_str())
+    }
+
+    fn complete(&self, arm: &Arm) -> Vec<u64> {
+        self.runs.seeds_in(self.experiment, arm, RunState::Complete)
+    }
+
+    /// The verdict's metric at the head of a title: `Token kurtosis`.
+    fn metric(&self) -> String {
+        let words = in_words(&self.experiment.verdict.metric);
+        let mut letters = words.chars();
+        letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    }
+
+    fn which_tokens(&self) -> &'static str {
+        match self.experiment.verdict.tokens.as_str() {
+            "first" => "first token of each sequence",
+            "rest" => "first token of each sequence left out",
+            _ => "all tokens",
+        }
+    }
+
+    /// `8 seeds: mean (thick) and each seed (thin)`, for the most seeds any drawn arm has.
+    fn seeds_phrase(&self) -> String {
+        match self.arms().iter().map(|(arm, _)| self.complete(arm).len()).max().unwrap_or(0) {
+            0 => "runs under way, each a thin line".to_owned(),
+            1 => "1 seed".to_owned(),
+            n => format!("mean of {n} seeds (thick), each seed (thin)"),
+        }
+    }
+}
+
+/// A metric's name as words: `token kurtosis`.
+pub(crate) fn in_words(metric: &str) -> String {
+    metric.replace('_', " ")
+}
+
+/// A mean over complete runs and the single runs.
+struct Curve {
+    mean: Vec<(f64, f64)>,
+    single: Vec<Vec<(f64, f64)>>,
+}
+
+impl Curve {
+    /// `value(seed, place)` at each place `(key, x)`. The mean is taken where every complete run has a value, for else
+    /// it would jump where a run is missing.
+    fn over<P: Copy>(
+        seeds: &[u64],
+        complete: &[u64],
+        places: &[(P, f64)],
+        value: impl Fn(u64, P) -> Option<f64>,
+    ) -> Self {
+        let at = |seed: u64| places.iter().filter_map(|&(place, x)| Some((x, value(seed, place)?))).collect::<Vec<_>>();
+        let mean_at = |&(place, x): &(P, f64)| {
+            let values: Option<Vec<f64>> = complete.iter().map(|&seed| value(seed, place)).collect();
+            Some((x, crate::select::mean(&values?)?))
+        };
+        let single: Vec<_> = seeds.iter().map(|&seed| at(seed)).filter(|points| !points.is_empty()).collect();
+        Self { mean: places.iter().filter_map(mean_at).collect(), single }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.single.is_empty()
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> {
+        self.single.iter().chain([&self.mean]).flatten().map(|point| point.1)
+    }
+
+    fn marks(self, colour: RGBColor, weight: Weight) -> (Vec<Mark>, Option<Mark>) {
+        let alone = self.single.len() == 1 && self.mean.len() == self.single[0].len();
+        let single = if alone { Vec::new() } else { self.single };
+        let thin = single.into_iter().map(|points| Mark::Line { points, colour, weight: Weight::Thin }).collect();
+        let thick = (!self.mean.is_empty()).then_some(Mark::Line { points: self.mean, colour, weight });
+        (thin, thick)
+    }
+}
+
+/// The curves of a figure, thin lines below thick ones, and their legend.
+#[derive(Default)]
+struct Curves {
+    thin: Vec<Mark>,
+    thick: Vec<Mark>,
+    keys: Vec<Key>,
+    values: Vec<f64>,
+}
+
+impl Curves {
+    /// Adds an arm's curve. Later ones are thinner, so that curves which coincide all show.
+    fn add(&mut self, label: &str, detail: String, colour: RGBColor, dashed: bool, curve: Curve) {
+        let width = if dashed { 3 } else { 6u32.saturating_sub(self.keys.len() as u32).max(2) };
+        let weight = if dashed { Weight::Dashed } else { Weight::Thick(width) };
+        self.values.extend(curve.values());
+        let (thin, thick) = curve.marks(colour, weight);
+        self.thin.extend(thin);
+        self.thick.extend(thick);
+        self.keys.push(Key::Line { label: shorten(label), detail, colour, weight });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Marks from back to front, with `behind` at the very back.
+    fn stack(self, behind: Vec<Mark>) -> (Vec<Mark>, Vec<Key>) {
+        (behind.into_iter().chain(self.thin).chain(self.thick).collect(), self.keys)
+    }
+}
+
+fn shorten(label: &str) -> String {
+    const FITS: usize = 25;
+    if label.chars().count() <= FITS {
+        return label.to_owned();
+    }
+    label.chars().take(FITS - 1).chain(['…']).collect()
+}
+
+/// The bases in which an arm is drawn and what its curves are called; the optimizer's only where recorded.
+fn bases(arm: &Arm, cells: &[&Cells<'_>]) -> Vec<(&'static str, String)> {
+    let mut all = vec![("standard", arm.name.clone())];
+    if cells.iter().any(|cells| !cells.steps(&arm.name, "optimizer").is_empty()) {
+        all.push(("optimizer", format!("{}, own basis", arm.name)));
+    }
+    all
+}

@@ -1,0 +1,66 @@
+//! The size of each dimension at the verdict's site, at the last step.
+
+use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
+use super::scale::{Scale, Spacing, digits};
+use super::{Curve, Curves, Scene};
+use std::collections::BTreeMap;
+
+pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
+    let experiment = scene.experiment;
+    let site = experiment.verdict_site();
+    let profiles = profiles(scene, &site);
+    let mut curves = Curves::default();
+    let mut d_model = 1;
+    for (arm, colour) in scene.arms() {
+        let complete = scene.complete(arm);
+        for (basis, label) in [("standard", ""), ("optimizer", ", own basis")] {
+            let of = |seed: u64| profiles.get(&(arm.name.as_str(), seed, basis));
+            let longest = complete.iter().filter_map(|&seed| of(seed).map(Vec::len)).max().unwrap_or(0);
+            d_model = d_model.max(longest);
+            let ranks: Vec<(usize, f64)> = (0..longest).map(|rank| (rank, rank as f64 + 1.0)).collect();
+            let value = |seed, rank: usize| of(seed)?.get(rank).copied();
+            let curve = Curve::over(&complete, &complete, &ranks, value);
+            if curve.is_empty() {
+                continue;
+            }
+            let detail =
+                curve.mean.first().map_or(String::new(), |(_, top)| format!("largest {} × median", digits(*top)));
+            curves.add(&format!("{}{label}", arm.name), detail, colour, basis == "optimizer", curve);
+        }
+    }
+    if curves.is_empty() {
+        return None;
+    }
+    curves.keys.push(Key::Level { label: "median dimension".to_owned(), detail: String::new() });
+    let labels = Labels {
+        title: format!("Size of each residual dimension, sorted, step {}", experiment.train.steps),
+        subtitle: format!("{site}, {}; {}", scene.which_tokens(), scene.seeds_phrase()),
+        x: "rank of the dimension by RMS over tokens".to_owned(),
+        y: "RMS / RMS of the median dimension".to_owned(),
+    };
+    let mut x = Scale::over(&[1.0, d_model as f64], Spacing::Linear, 0.015, ACROSS)?;
+    let quarters = (1..=4).map(|quarter| (d_model * quarter / 4) as f64);
+    x.ticks = std::iter::once(1.0).chain(quarters).map(|rank| (rank, rank.to_string())).collect();
+    let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
+    let (marks, keys) = curves.stack(vec![Mark::Level { y: 1.0 }]);
+    Some(Figure { labels, x, y, marks, keys, dots: false })
+}
+
+/// Each run's RMS values, largest first, over their median.
+fn profiles<'a>(scene: &Scene<'a>, site: &str) -> BTreeMap<(&'a str, u64, &'a str), Vec<f64>> {
+    let mut profiles: BTreeMap<(&str, u64, &str), Vec<f64>> = BTreeMap::new();
+    for row in &scene.tables.dimensions {
+        if row.step == scene.experiment.train.steps && row.site == site && row.tokens == scene.experiment.verdict.tokens
+        {
+            profiles.entry((&row.arm, row.seed, &row.basis)).or_default().push(row.rms);
+        }
+    }
+    profiles.retain(|_, sizes| {
+        sizes.sort_by(|a, b| b.total_cmp(a));
+        let middle = sizes.len() / 2;
+        let median = if sizes.len() % 2 == 0 { (sizes[middle - 1] + sizes[middle]) / 2.0 } else { sizes[middle] };
+        sizes.iter_mut().for_each(|size| *size /= median);
+        median > 0.0
+    });
+    profiles
+}

@@ -1,0 +1,222 @@
+//! A plot area with axes, a title and a legend beside it (never over the data).
+
+use super::scale::{Scale, Spacing};
+use crate::files::{FileError, write_atomic};
+use plotters::coord::Shift;
+use plotters::element::DashedPathElement;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::path::Path;
+
+const SIZE: (u32, u32) = (900, 560);
+/// Pixels from the left and right edge of the plot area.
+pub(crate) const ACROSS: (i32, i32) = (82, 668);
+/// Pixels of the bottom and top edge of the plot area.
+pub(crate) const UP: (i32, i32) = (492, 84);
+const INK: RGBColor = RGBColor(34, 34, 34);
+const SOFT: RGBColor = RGBColor(96, 96, 96);
+const GRID: RGBColor = RGBColor(232, 232, 232);
+const NULL_GREY: RGBColor = RGBColor(150, 150, 150);
+
+/// Okabe and Ito's colours in an order that keeps neighbours apart for every kind of colour vision.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(213, 94, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(0, 158, 115),
+    RGBColor(230, 159, 0),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+];
+
+/// The colour of the arm at that place of the configuration, the same in every figure.
+pub(crate) fn colour(index: usize) -> RGBColor {
+    COLOURS[index % COLOURS.len()]
+}
+
+/// What stands above and beside the axes.
+pub(crate) struct Labels {
+    pub(crate) title: String,
+    pub(crate) subtitle: String,
+    pub(crate) x: String,
+    pub(crate) y: String,
+}
+
+/// A thing to draw, in data coordinates.
+pub(crate) enum Mark {
+    Line { points: Vec<(f64, f64)>, colour: RGBColor, weight: Weight },
+    Band { points: Vec<(f64, f64, f64)>, middle: Vec<(f64, f64)> },
+    Level { y: f64 },
+}
+
+/// How a line is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// A single seed.
+    Thin,
+    /// A mean over seeds, so many pixels wide.
+    Thick(u32),
+    /// A mean over seeds, dashed.
+    Dashed,
+}
+
+/// A line of the legend.
+pub(crate) enum Key {
+    Line { label: String, detail: String, colour: RGBColor, weight: Weight },
+    Band { label: String, detail: String },
+    Level { label: String, detail: String },
+}
+
+/// A figure before it is drawn.
+pub(crate) struct Figure {
+    pub(crate) labels: Labels,
+    pub(crate) x: Scale,
+    pub(crate) y: Scale,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) keys: Vec<Key>,
+    /// Whether each point of the thick lines carries a dot.
+    pub(crate) dots: bool,
+}
+
+/// Draws a figure and writes it as SVG.
+///
+/// # Errors
+/// The file that could not be written.
+pub(crate) fn draw(path: &Path, figure: &Figure) -> Result<(), FileError> {
+    let mut svg = String::new();
+    paint(&mut svg, figure).map_err(|error| FileError::new("draw", path, std::io::Error::other(error.to_string())))?;
+    write_atomic(path, svg.as_bytes())
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type DrawResult = Result<(), Box<dyn std::error::Error>>;
+
+fn paint(svg: &mut String, figure: &Figure) -> DrawResult {
+    let Figure { labels, x, y, marks, keys, dots } = figure;
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    grid(&area, x, y)?;
+    for mark in marks {
+        paint_mark(&area, x, y, mark, *dots)?;
+    }
+    axes(&area, x, y, labels)?;
+    legend(&area, keys)?;
+    area.present()?;
+    Ok(())
+}
+
+fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) -> DrawResult {
+    match mark {
+        Mark::Band { points, middle } => {
+            let above = points.iter().map(|&(at, _, high)| (x.pixel(at), y.pixel(high)));
+            let below = points.iter().rev().map(|&(at, low, _)| (x.pixel(at), y.pixel(low)));
+            area.draw(&Polygon::new(above.chain(below).collect::<Vec<_>>(), NULL_GREY.mix(0.35).filled()))?;
+            let middle: Vec<_> = middle.iter().map(|&(at, value)| (x.pixel(at), y.pixel(value))).collect();
+            area.draw(&PathElement::new(middle, SOFT.stroke_width(1)))?;
+        }
+        Mark::Level { y: level } => {
+            let line = [(ACROSS.0, y.pixel(*level)), (ACROSS.1, y.pixel(*level))];
+            area.draw(&DashedPathElement::new(line, 3, 4, SOFT.stroke_width(1)))?;
+        }
+        Mark::Line { points, colour, weight } => {
+            let pixels: Vec<_> = points.iter().map(|&(at, value)| (x.pixel(at), y.pixel(value))).collect();
+            match weight {
+                Weight::Thin => area.draw(&PathElement::new(pixels.clone(), colour.mix(0.28).stroke_width(1)))?,
+                Weight::Thick(width) => area.draw(&PathElement::new(pixels.clone(), colour.stroke_width(*width)))?,
+                Weight::Dashed => area.draw(&DashedPathElement::new(pixels.clone(), 8, 5, colour.stroke_width(3)))?,
+            }
+            if dots && *weight != Weight::Thin {
+                for pixel in pixels {
+                    area.draw(&Circle::new(pixel, 4, colour.filled()))?;
+                    if *weight == Weight::Dashed {
+                        area.draw(&Circle::new(pixel, 2, WHITE.filled()))?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn grid(area: &Area<'_>, x: &Scale, y: &Scale) -> DrawResult {
+    for (value, _) in &x.ticks {
+        area.draw(&PathElement::new(vec![(x.pixel(*value), UP.0), (x.pixel(*value), UP.1)], GRID.stroke_width(1)))?;
+    }
+    for (value, _) in &y.ticks {
+        area.draw(&PathElement::new(
+            vec![(ACROSS.0, y.pixel(*value)), (ACROSS.1, y.pixel(*value))],
+            GRID.stroke_width(1),
+        ))?;
+    }
+    Ok(())
+}
+
+fn axes(area: &Area<'_>, x: &Scale, y: &Scale, labels: &Labels) -> DrawResult {
+    let corner = vec![(ACROSS.0, UP.1), (ACROSS.0, UP.0), (ACROSS.1, UP.0)];
+    area.draw(&PathElement::new(corner, INK.stroke_width(1)))?;
+    for (value, label) in &x.ticks {
+        let at = x.pixel(*value);
+        area.draw(&PathElement::new(vec![(at, UP.0), (at, UP.0 + 5)], INK.stroke_width(1)))?;
+        text(area, label, (at, UP.0 + 10), 17.0, INK, (HPos::Center, VPos::Top))?;
+    }
+    for (value, label) in &y.ticks {
+        let at = y.pixel(*value);
+        area.draw(&PathElement::new(vec![(ACROSS.0 - 5, at), (ACROSS.0, at)], INK.stroke_width(1)))?;
+        text(area, label, (ACROSS.0 - 9, at), 17.0, INK, (HPos::Right, VPos::Center))?;
+    }
+    text(area, &labels.title, (24, 20), 23.0, INK, (HPos::Left, VPos::Top))?;
+    text(area, &labels.subtitle, (24, 48), 16.5, SOFT, (HPos::Left, VPos::Top))?;
+    text(area, &labels.x, ((ACROSS.0 + ACROSS.1) / 2, UP.0 + 36), 18.0, INK, (HPos::Center, VPos::Top))?;
+    let style = ("sans-serif", 18.0).into_font().transform(FontTransform::Rotate270).color(&INK);
+    let style = style.pos(Pos::new(HPos::Center, VPos::Top));
+    area.draw(&Text::new(labels.y.clone(), (18, (UP.0 + UP.1) / 2), style))?;
+    Ok(())
+}
+
+fn legend(area: &Area<'_>, keys: &[Key]) -> DrawResult {
+    let left = ACROSS.1 + 22;
+    let mut at = UP.1 + 10;
+    // Many arms leave room for their names only.
+    let roomy = keys.len() as i32 * 44 <= UP.0 - UP.1;
+    for key in keys {
+        let swatch = [(left, at), (left + 28, at)];
+        let (label, detail) = match key {
+            Key::Line { label, detail, colour, weight } => {
+                match weight {
+                    Weight::Dashed => area.draw(&DashedPathElement::new(swatch, 8, 5, colour.stroke_width(3)))?,
+                    Weight::Thick(width) => area.draw(&PathElement::new(swatch, colour.stroke_width(*width)))?,
+                    Weight::Thin => area.draw(&PathElement::new(swatch, colour.stroke_width(1)))?,
+                }
+                (label, detail)
+            }
+            Key::Band { label, detail } => {
+                area.draw(&Rectangle::new([(left, at - 7), (left + 28, at + 7)], NULL_GREY.mix(0.35).filled()))?;
+                area.draw(&PathElement::new(swatch, SOFT.stroke_width(1)))?;
+                (label, detail)
+            }
+            Key::Level { label, detail } => {
+                area.draw(&DashedPathElement::new(swatch, 3, 4, SOFT.stroke_width(1)))?;
+                (label, detail)
+            }
+        };
+        text(area, label, (left + 36, at), 17.0, INK, (HPos::Left, VPos::Center))?;
+        at += 18;
+        if roomy && !detail.is_empty() {
+            text(area, detail, (left + 36, at), 15.5, SOFT, (HPos::Left, VPos::Center))?;
+            at += 18;
+        }
+        at += 8;
+    }
+    Ok(())
+}
+
+fn text(area: &Area<'_>, text: &str, at: (i32, i32), size: f64, colour: RGBColor, anchor: (HPos, VPos)) -> DrawResult {
+    let style = ("sans-serif", size).into_font().color(&colour).pos(Pos::new(anchor.0, anchor.1));
+    area.draw(&Text::new(text.to_owned(), at, style))?;
+    Ok(())
+}
+
+/// Logarithmic where every value allows it.
+pub(crate) fn log_if_positive(values: &[f64]) -> Spacing {
+    if values.iter().all(|&value| value > 0.0) { Spacing::Log } else { Spacing::Linear }
+}

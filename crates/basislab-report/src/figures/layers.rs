@@ -1,0 +1,68 @@
+//! The verdict's metric over the depth of the model, at the last step.
+
+use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
+use super::scale::{Scale, Spacing};
+use super::{Curve, Curves, Scene, bases, in_words};
+use crate::select::{Cells, pooled_null};
+
+pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
+    let experiment = scene.experiment;
+    let verdict = &experiment.verdict;
+    let last = experiment.train.steps;
+    let mut sites: Vec<&str> = Vec::new();
+    for row in &scene.tables.residual {
+        if row.step == last && row.metric == verdict.metric && !sites.contains(&row.site.as_str()) {
+            sites.push(&row.site);
+        }
+    }
+    let cells: Vec<Cells<'_>> =
+        sites.iter().map(|site| Cells::of(scene.tables, &verdict.metric, site, &verdict.tokens)).collect();
+    let places: Vec<(usize, f64)> = (0..sites.len()).map(|index| (index, index as f64)).collect();
+    let mut curves = Curves::default();
+    for (arm, colour) in scene.arms() {
+        let complete = scene.complete(arm);
+        for (basis, label) in bases(arm, &cells.iter().collect::<Vec<_>>()) {
+            let value = |seed, index: usize| cells[index].value(&arm.name, seed, last, basis);
+            let curve = Curve::over(&complete, &complete, &places, value);
+            if !curve.is_empty() {
+                curves.add(&label, String::new(), colour, basis == "optimizer", curve);
+            }
+        }
+    }
+    if curves.is_empty() {
+        return None;
+    }
+    let mut band = Vec::new();
+    for (cells, &(_, x)) in cells.iter().zip(&places) {
+        let runs = cells.draws_by_step().remove(&last).unwrap_or_default();
+        if let (Some(mean), Some(sd)) = pooled_null(&runs) {
+            band.push((x, mean - 2.0 * sd, mean + 2.0 * sd));
+        }
+    }
+    let mut behind = Vec::new();
+    if band.len() > 1 {
+        curves.values.extend(band.iter().flat_map(|&(_, low, high)| [low, high]));
+        let middle = band.iter().map(|&(at, low, high)| (at, (low + high) / 2.0)).collect();
+        behind.push(Mark::Band { points: band, middle });
+        curves.keys.push(Key::Band { label: "random bases".to_owned(), detail: "mean ± 2 sd of one".to_owned() });
+    }
+    let title = scene.metric();
+    let labels = Labels {
+        title: format!("{title} through the depth of the model, step {last}"),
+        subtitle: format!("{}; {}", scene.which_tokens(), scene.seeds_phrase()),
+        x: "site of the residual stream (block and point)".to_owned(),
+        y: in_words(&verdict.metric),
+    };
+    let ends: Vec<f64> = places.iter().map(|place| place.1).collect();
+    let mut x = Scale::over(&ends, Spacing::Linear, 0.04, ACROSS)?;
+    let stride = sites.len().div_ceil(8);
+    x.ticks = places.iter().step_by(stride).map(|&(index, at)| (at, short_site(sites[index]))).collect();
+    let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
+    let (marks, keys) = curves.stack(behind);
+    Some(Figure { labels, x, y, marks, keys, dots: true })
+}
+
+/// `blocks.3.resid_mid` as `3.mid`.
+fn short_site(site: &str) -> String {
+    site.trim_start_matches("blocks.").replace("resid_", "")
+}

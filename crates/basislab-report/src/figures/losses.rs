@@ -1,0 +1,54 @@
+//! Held-out loss over steps.
+
+use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP};
+use super::scale::{Scale, Spacing};
+use super::{Curve, Curves, Scene};
+use crate::select::{Losses, mean};
+use std::collections::BTreeSet;
+
+pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
+    let experiment = scene.experiment;
+    let losses = Losses::of(scene.tables);
+    let mut curves = Curves::default();
+    let mut all_steps = vec![0.0];
+    let mut floors = Vec::new();
+    for (arm, colour) in scene.arms() {
+        let seeds = experiment.seeds_of(arm);
+        let complete = scene.complete(arm);
+        let looked: BTreeSet<u64> =
+            seeds.iter().flat_map(|&seed| losses.of_run(&arm.name, seed)).map(|look| look.step).collect();
+        let steps: Vec<(u64, f64)> = looked.into_iter().map(|step| (step, step as f64)).collect();
+        all_steps.extend(steps.iter().map(|step| step.1));
+        for &seed in seeds {
+            let looks = losses.of_run(&arm.name, seed).iter();
+            floors.extend(looks.filter_map(|look| Some(look.loss? - look.above_floor?)));
+        }
+        let curve = Curve::over(seeds, &complete, &steps, |seed, step| losses.at(&arm.name, seed, step)?.loss);
+        if curve.is_empty() {
+            continue;
+        }
+        let detail = curve.mean.last().map_or(String::new(), |(_, last)| format!("{last:.3} at the end"));
+        curves.add(&arm.name, detail, colour, false, curve);
+    }
+    if curves.is_empty() {
+        return None;
+    }
+    let mut behind = Vec::new();
+    let mut about_floor = "";
+    if let Some(floor) = mean(&floors) {
+        curves.values.push(floor);
+        behind.push(Mark::Level { y: floor });
+        curves.keys.push(Key::Level { label: "floor (true model)".to_owned(), detail: format!("{floor:.3}") });
+        about_floor = "; floor: loss of the model that made the text";
+    }
+    let labels = Labels {
+        title: "Held-out loss during training".to_owned(),
+        subtitle: format!("{}{about_floor}", scene.seeds_phrase()),
+        x: "optimizer step, log(1 + step) axis".to_owned(),
+        y: "held-out loss (nats per token)".to_owned(),
+    };
+    let x = Scale::over(&all_steps, Spacing::LogOnePlus, 0.01, ACROSS)?;
+    let y = Scale::over(&curves.values, Spacing::Linear, 0.05, UP)?;
+    let (marks, keys) = curves.stack(behind);
+    Some(Figure { labels, x, y, marks, keys, dots: false })
+}

@@ -1,0 +1,33 @@
+//! From rows to an answer.
+//!
+//! Runs append rows to their own CSV files ([`Shard`]); [`merge`] joins them; [`rebuild`] reads the joined files and
+//! writes everything that follows from them: summary, verdicts, figures and schema. Nothing here trains or measures.
+
+mod bits;
+mod evidence;
+mod figures;
+mod files;
+mod read;
+mod report;
+mod rows;
+mod schema;
+mod select;
+mod sentences;
+mod summary;
+mod verdicts;
+mod words;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use figures::draw_figures;
+pub use files::{FileError, Offsets, Shard, merge, part_dir, write_atomic, write_table, write_timing};
+pub use read::{ReadError, Tables, read_table, read_tables};
+pub use report::{ReportError, first_picture, rebuild};
+pub use rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, SummaryRow, TimingRow, VerdictRow};
+pub use schema::{Cell, Column, TABLES, Table, TableRow, schema};
+pub use summary::summarise;
+pub use verdicts::decide_claims;
+pub use words::{Answer, ArmLine, VerdictLine, answer};

@@ -1,0 +1,18 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+mod answer;
+mod files;
+mod verdicts;
+
+use crate::{Answer, Tables, VerdictRow, answer, decide_claims, summarise};
+use basislab_config::Experiment;
+use std::path::Path;
+
+fn verdict(experiment: &Experiment, tables: &Tables, claim: &str) -> VerdictRow {
+    decide_claims(experiment, tables).into_iter().find(|row| row.claim == claim).unwrap()
+}
+
+fn answer_of(experiment: &Experiment, tables: &Tables) -> Answer {
+    let summary = summarise(experiment, tables);
+    answer(experiment, tables, &summary, &decide_claims(experiment, tables), Path::new("results/adam-vs-sgd"))
+}

@@ -1,0 +1,191 @@
+use crate::fixture::{effect, experiment, rows, tables, write_part};
+use crate::schema::{Cell, TABLES, TableRow, header};
+use crate::*;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn headers_are_the_contract() {
+    let golden = [
+        "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned",
+        "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note",
+        "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
+        "arm,seed,step,split,loss,loss_above_floor",
+        "arm,seed,step,site,layer,tokens,tokens_used,basis,metric,value",
+        "arm,seed,step,site,layer,dim,mean,rms,variance,skewness,kurtosis,min,max,max_abs,share_of_energy,basis,tokens",
+        "arm,seed,seconds,train_seconds,probe_seconds,tokens_per_second,started",
+    ];
+    let found: Vec<String> = TABLES.iter().map(|table| header(table)).collect();
+    assert_eq!(found, golden);
+}
+
+#[test]
+fn every_row_has_the_columns_of_its_table_and_reads_back() {
+    let experiment = experiment(2);
+    let tables = tables(&experiment, effect);
+    round_trip(&tables.steps[..3]);
+    round_trip(&tables.evals[..3]);
+    round_trip(&tables.residual[..3]);
+    round_trip(&tables.dimensions[..3]);
+    round_trip(&summarise(&experiment, &tables));
+    round_trip(&decide_claims(&experiment, &tables));
+    round_trip(&[timing()]);
+}
+
+fn round_trip<R: TableRow + PartialEq + std::fmt::Debug>(rows: &[R]) {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.serialize(&rows[0]).unwrap();
+    let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+    let names: Vec<&str> = R::TABLE.columns.iter().map(|column| column.name).collect();
+    assert_eq!(text.lines().next().unwrap(), names.join(","), "{}", R::TABLE.file);
+    let dir = tempfile::tempdir().unwrap();
+    write_table(dir.path(), rows).unwrap();
+    assert_eq!(read_table::<R>(dir.path()).unwrap(), rows);
+}
+
+#[test]
+fn the_schema_describes_every_column() {
+    let schema = schema();
+    let resources = schema["resources"].as_array().unwrap();
+    assert_eq!(resources.len(), TABLES.len());
+    for (resource, table) in resources.iter().zip(TABLES) {
+        assert_eq!(resource["path"], table.file);
+        assert_eq!(resource["schema"]["missingValues"], serde_json::json!([""]));
+        for (field, column) in resource["schema"]["fields"].as_array().unwrap().iter().zip(table.columns) {
+            assert_eq!(field["name"], column.name);
+            assert!(field["description"].as_str().is_some_and(|about| !about.is_empty()), "{}", column.name);
+            let number = matches!(column.cell, Cell::Number | Cell::MaybeNumber);
+            assert_eq!(field["type"] == "number", number, "{} {}", table.file, column.name);
+        }
+    }
+}
+
+#[test]
+fn numbers_that_are_not_finite_never_reach_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::create(dir.path()).unwrap();
+    let experiment = experiment(1);
+    let mut step = tables(&experiment, effect).steps[0].clone();
+    step.train_loss = Some(f64::NAN);
+    step.grad_norm = Some(f64::INFINITY);
+    shard.push(Row::Step(step.clone())).unwrap();
+    step.lr = f64::NAN;
+    let error = shard.push(Row::Step(step)).unwrap_err().to_string();
+    assert!(error.contains("steps.csv") && error.contains("NaN"), "{error}");
+    shard.finish().unwrap();
+    assert_eq!(
+        fs::read_to_string(dir.path().join("steps.csv")).unwrap().lines().nth(1),
+        Some("adam,0,1,1024,0.0001,,,ok")
+    );
+}
+
+#[test]
+fn a_shard_resumes_where_its_checkpoint_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiment = experiment(1);
+    let steps = tables(&experiment, effect).steps;
+    let mut shard = Shard::create(dir.path()).unwrap();
+    shard.push(Row::Step(steps[0].clone())).unwrap();
+    let offsets = shard.commit_probe().unwrap();
+    shard.push(Row::Step(steps[1].clone())).unwrap();
+    shard.finish().unwrap();
+    let mut shard = Shard::resume(dir.path(), &offsets).unwrap();
+    shard.push(Row::Step(steps[2].clone())).unwrap();
+    shard.finish().unwrap();
+    assert_eq!(read_table::<StepRow>(dir.path()).unwrap(), [steps[0].clone(), steps[2].clone()]);
+    fs::write(dir.path().join("evals.csv"), "").unwrap();
+    let error = Shard::resume(dir.path(), &offsets).unwrap_err().to_string();
+    assert!(error.contains("evals.csv") && error.contains("found 0 bytes"), "{error}");
+}
+
+#[test]
+fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut experiment = experiment(0);
+    experiment.seeds = vec![3, 1];
+    experiment.train.steps = 2;
+    for (arm, seed) in [("sgd", 1), ("adam", 1), ("sgd", 3), ("adam", 3), ("adam-identity", 0)] {
+        write_part(dir.path(), arm, seed, rows(&experiment, arm, seed, effect(arm, seed)));
+    }
+    fs::create_dir_all(part_dir(dir.path(), "adam-rotated", 3)).unwrap();
+    let cut = part_dir(dir.path(), "adam", 1).join("steps.csv");
+    fs::write(&cut, fs::read_to_string(&cut).unwrap() + "adam,1,3,30").unwrap();
+    write_timing(&part_dir(dir.path(), "adam", 3), &timing()).unwrap();
+    merge(dir.path(), &experiment).unwrap();
+    let found = read_tables(dir.path()).unwrap();
+    let order: Vec<(&str, u64, u64)> = found.steps.iter().map(|row| (row.arm.as_str(), row.seed, row.step)).collect();
+    let runs = [("adam", 3), ("adam", 1), ("sgd", 3), ("sgd", 1), ("adam-identity", 0)];
+    let expected: Vec<(&str, u64, u64)> =
+        runs.iter().flat_map(|&(arm, seed)| [(arm, seed, 1), (arm, seed, 2)]).collect();
+    assert_eq!(order, expected);
+    assert_eq!(found.timing, [timing()]);
+
+    let before = fs::read(dir.path().join("residual.csv")).unwrap();
+    merge(dir.path(), &experiment).unwrap();
+    assert_eq!(fs::read(dir.path().join("residual.csv")).unwrap(), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_atomic_write_leaves_one_file_that_others_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let plain = dir.path().join("plain");
+    fs::write(&plain, "x").unwrap();
+    let path = dir.path().join("atomic");
+    write_atomic(&path, b"old").unwrap();
+    write_atomic(&path, b"new").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&path), mode(&plain));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    let error = write_atomic(&dir.path().join("absent/file"), b"").unwrap_err().to_string();
+    assert!(error.contains("absent/file"), "{error}");
+}
+
+#[test]
+fn the_reader_says_where_and_what() {
+    let header = "arm,seed,step,split,loss,loss_above_floor";
+    let good = format!("{header}\nadam,0,600,held-out,3.4,\n");
+    for (text, expected) in [
+        (
+            format!("\u{feff}{good}"),
+            "evals.csv:1:1: found a byte order mark (re-saved by a spreadsheet?), expected arm,seed,",
+        ),
+        (good.replace(',', ";"), "evals.csv:1:1: found columns that no comma separates (re-saved by a spreadsheet?)"),
+        (good.replace("split", "part"), "evals.csv:1:15: found \"part\", expected the column split"),
+        (
+            good.replace("3.4", "nan"),
+            "evals.csv:2:21: found \"nan\", expected a finite number or an empty cell in loss",
+        ),
+        (good.replace("600", "six"), "evals.csv:2:8: found \"six\", expected a whole number in step"),
+        (good.replace("held-out", "train"), "evals.csv:2:12: found \"train\", expected held-out in split"),
+        (good.replace(",3.4,", ""), "evals.csv:2:21: found 4 cells, expected 6 cells (loss is missing)"),
+        (String::new(), "evals.csv:1:1: found no header"),
+    ] {
+        let error = read_evals(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}\nexpected {expected}");
+    }
+    let extra = good.replace("floor", "floor,added").replace("3.4,", "3.4,,1");
+    for text in [good.clone(), extra, good.clone() + "adam,0,7", good.replace('\n', "\r\n")] {
+        assert_eq!(read_evals(&text).unwrap().len(), 1, "{text}");
+    }
+}
+
+fn read_evals(text: &str) -> Result<Vec<EvalRow>, ReadError> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("evals.csv"), text).unwrap();
+    read_table(dir.path())
+}
+
+fn timing() -> TimingRow {
+    TimingRow {
+        arm: "adam".to_owned(),
+        seed: 3,
+        seconds: 13.5,
+        train_seconds: 12.0,
+        probe_seconds: 1.5,
+        tokens_per_second: 51200.0,
+        started: "2026-01-31T12:00:00Z".to_owned(),
+    }
+}

@@ -1,0 +1,285 @@
+//! The answer in a table, a list and a few sentences.
+
+use crate::figures::{FIGURES, in_words};
+use crate::read::Tables;
+use crate::rows::{SummaryRow, VerdictRow};
+use crate::select::{RunState, Runs};
+use crate::sentences::sentences;
+use crate::verdicts::{confidence, percent};
+use basislab_config::Experiment;
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use std::fmt::{self, Display, Formatter};
+use std::path::Path;
+
+/// What an experiment found, for the terminal ([`Display`]) and as JSON ([`Serialize`]).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// The name of the experiment directory.
+    pub experiment: String,
+    /// Its question.
+    pub question: String,
+    /// Runs that reached their last step.
+    pub runs_complete: usize,
+    /// Runs that stopped on a number that is not finite.
+    pub runs_diverged: usize,
+    /// Runs the configuration asks for.
+    pub runs_planned: usize,
+    /// The verdict's metric, e.g. `token_kurtosis`.
+    pub metric: String,
+    /// Where it is read.
+    pub site: String,
+    /// One line per arm and basis.
+    pub arms: Vec<ArmLine>,
+    /// One per claim.
+    pub verdicts: Vec<VerdictLine>,
+    /// What was seen, and how sure it is.
+    pub sentences: Vec<String>,
+    /// The experiment directory.
+    pub directory: String,
+    /// Files worth opening, relative to it.
+    pub files: Vec<String>,
+    /// What to do next.
+    pub next: Vec<String>,
+}
+
+/// One arm in one basis, at the last step. Numbers are means over complete runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ArmLine {
+    /// The arm.
+    pub arm: String,
+    /// `standard` or `optimizer`.
+    pub basis: String,
+    /// Complete runs.
+    pub n_seeds: usize,
+    /// Runs the configuration asks for.
+    pub seeds_planned: usize,
+    /// Held-out loss, nats per token.
+    pub loss: Option<f64>,
+    /// Held-out loss above that of the true model, nats per token.
+    pub loss_above_floor: Option<f64>,
+    /// The verdict's metric at the verdict's site.
+    pub value: Option<f64>,
+    /// The same in random bases.
+    pub null_mean: Option<f64>,
+    /// Standard deviation of one random basis.
+    pub null_sd: Option<f64>,
+    /// Distance from the null in units of `null_sd`.
+    pub z: Option<f64>,
+}
+
+/// One decided claim.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VerdictLine {
+    /// The claim's name.
+    pub claim: String,
+    /// The claim in words.
+    pub text: String,
+    /// `supported`, `contradicted`, `inconclusive` or `exploratory`.
+    pub verdict: String,
+    /// What was compared.
+    pub comparison: String,
+    /// `ratio`, `nats` or `bits`: what the estimate is.
+    pub scale: String,
+    /// Ratio or difference; empty for bits.
+    pub estimate: Option<f64>,
+    /// Lower end of its interval.
+    pub low: Option<f64>,
+    /// Upper end of its interval.
+    pub high: Option<f64>,
+    /// Level of the interval.
+    pub confidence: f64,
+    /// The claim's own p.
+    pub p: Option<f64>,
+    /// Corrected over the primary claims.
+    pub p_holm: Option<f64>,
+    /// The rule in words.
+    pub rule: String,
+    /// What a reader must know besides.
+    pub note: String,
+}
+
+/// Puts tables and verdicts into words. The files it names are those that exist in `dir`.
+pub fn answer(
+    experiment: &Experiment,
+    tables: &Tables,
+    summary: &[SummaryRow],
+    verdicts: &[VerdictRow],
+    dir: &Path,
+) -> Answer {
+    let runs = Runs::of(experiment, tables);
+    let count = |state| experiment.arms.iter().map(|arm| runs.seeds_in(experiment, arm, state).len()).sum::<usize>();
+    let runs_planned = experiment.arms.iter().map(|arm| experiment.seeds_of(arm).len()).sum();
+    let name = dir.file_name().map_or_else(|| ".".to_owned(), |name| name.to_string_lossy().into_owned());
+    let mut answer = Answer {
+        experiment: name,
+        question: experiment.question.clone(),
+        runs_complete: count(RunState::Complete),
+        runs_diverged: count(RunState::Diverged),
+        runs_planned,
+        metric: experiment.verdict.metric.clone(),
+        site: experiment.verdict_site(),
+        arms: arm_lines(experiment, summary),
+        verdicts: verdict_lines(experiment, verdicts),
+        sentences: Vec::new(),
+        directory: dir.display().to_string(),
+        files: files_in(dir),
+        next: Vec::new(),
+    };
+    answer.sentences = sentences(experiment, &answer, &runs, verdicts);
+    answer.next = next_steps(experiment, &answer);
+    answer
+}
+
+fn files_in(dir: &Path) -> Vec<String> {
+    let figures = FIGURES.iter().map(|name| format!("figures/{name}"));
+    let tables = ["summary.csv", "verdicts.csv", "schema.json", "config.toml"].map(str::to_owned);
+    figures.chain(tables).filter(|file| dir.join(file).exists()).collect()
+}
+
+fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
+    let loss_of = |arm: &str, name: &str| summary.iter().find(|row| row.arm == arm && row.metric == name)?.mean;
+    let of_metric = summary.iter().filter(|row| row.metric == experiment.verdict.metric && !row.basis.is_empty());
+    let line = |row: &SummaryRow| ArmLine {
+        arm: row.arm.clone(),
+        basis: row.basis.clone(),
+        n_seeds: row.n_seeds,
+        seeds_planned: row.seeds_planned,
+        loss: loss_of(&row.arm, "loss"),
+        loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
+        value: row.mean,
+        null_mean: row.null_mean,
+        null_sd: row.null_sd,
+        z: row.z,
+    };
+    of_metric.map(line).collect()
+}
+
+fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
+    let line = |row: &VerdictRow| {
+        let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
+        let scale = match row.kind.as_str() {
+            "bit-equal" => "bits",
+            "equal-loss" => "nats",
+            _ => "ratio",
+        };
+        let on_scale = |value: Option<f64>| if scale == "ratio" { value.map(f64::exp) } else { value };
+        Some(VerdictLine {
+            claim: row.claim.clone(),
+            text: claim.text.clone(),
+            verdict: row.verdict.clone(),
+            comparison: row.comparison.clone(),
+            scale: scale.to_owned(),
+            estimate: on_scale(row.estimate),
+            low: on_scale(row.ci_low),
+            high: on_scale(row.ci_high),
+            confidence: confidence(&claim.test, &experiment.verdict),
+            p: row.p_exact,
+            p_holm: row.p_holm,
+            rule: row.rule.clone(),
+            note: row.note.clone(),
+        })
+    };
+    verdicts.iter().filter_map(line).collect()
+}
+
+fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
+    let mut next = Vec::new();
+    if answer.runs_complete + answer.runs_diverged < answer.runs_planned {
+        next.push("give the same command again to finish the missing runs".to_owned());
+    }
+    if answer.verdicts.iter().any(|line| line.verdict == "exploratory") {
+        next.push(format!("for a verdict instead of a lead, plan at least {} seeds", experiment.verdict.min_seeds));
+    }
+    if let Some(figure) = answer.files.iter().find(|file| file.ends_with("kurtosis_over_steps.svg")) {
+        next.push(format!("open {}", Path::new(&answer.directory).join(figure).display()));
+    }
+    next.push(format!("load every table with types: python scripts/load_run.py {}", answer.directory));
+    next
+}
+
+impl Display for Answer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.question)?;
+        writeln!(f, "{}\n", self.arm_table().trim_fmt())?;
+        for line in &self.verdicts {
+            writeln!(f, "{:<13} {}", line.verdict, line.text)?;
+            let mut facts = vec![line.comparison.clone()];
+            facts.extend(line.numbers(true));
+            facts.extend((!line.note.is_empty()).then(|| line.note.clone()));
+            writeln!(f, "{:<13} {}", "", facts.join("; "))?;
+        }
+        writeln!(f)?;
+        for sentence in &self.sentences {
+            writeln!(f, "{sentence}")?;
+        }
+        writeln!(f, "\n{}: {}", self.directory, self.files.join(", "))?;
+        for step in &self.next {
+            writeln!(f, "next: {step}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn arm_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        let metric = in_words(&self.metric);
+        table.set_header(["arm", "basis", "seeds", "loss", "above floor", &metric, "null ± sd", "z"]);
+        for line in &self.arms {
+            let null = match (line.null_mean, line.null_sd) {
+                (Some(mean), Some(sd)) => format!("{mean:.2} ± {sd:.2}"),
+                (Some(mean), None) => format!("{mean:.2}"),
+                _ => "-".to_owned(),
+            };
+            table.add_row([
+                line.arm.clone(),
+                line.basis.clone(),
+                format!("{}/{}", line.n_seeds, line.seeds_planned),
+                decimals(line.loss, 3),
+                decimals(line.loss_above_floor, 3),
+                decimals(line.value, 2),
+                null,
+                decimals(line.z, 1),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+impl VerdictLine {
+    /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
+    pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
+        let show = |value: f64| if self.scale == "nats" { format!("{value:+.4}") } else { format!("{value:.2}") };
+        let unit = if self.scale == "nats" { " nats" } else { " times" };
+        let mut text = format!("{}{unit}", show(self.estimate?));
+        if let (Some(low), Some(high)) = (self.low, self.high) {
+            text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));
+        }
+        if let Some(p) = self.p_holm.or(self.p).filter(|_| with_p) {
+            let corrected = if self.p_holm.is_some() { " after Holm" } else { "" };
+            text.push_str(&format!(", p = {}{corrected}", small(p)));
+        }
+        Some(text)
+    }
+}
+
+fn decimals(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// Two significant digits.
+pub(crate) fn small(p: f64) -> String {
+    if p == 0.0 || p >= 1.0 {
+        return format!("{p}");
+    }
+    if p < 1e-4 {
+        return format!("{p:.1e}");
+    }
+    let digits = (1.0 - p.log10().floor()) as usize;
+    format!("{p:.digits$}")
+}

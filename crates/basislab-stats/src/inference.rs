@@ -1,0 +1,160 @@
+//! Statistics of paired seeds: the unit is the seed, never a token, batch or step.
+
+use statrs::distribution::{ContinuousCDF, StudentsT};
+use std::fmt;
+
+/// An estimate with its interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The mean.
+    pub estimate: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Two one-sided tests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tost {
+    /// The larger of the two one-sided p-values.
+    pub p: f64,
+    /// Lower end of the `1 - 2 alpha` interval.
+    pub low: f64,
+    /// Upper end of it.
+    pub high: f64,
+    /// Whether the interval lies inside the margin.
+    pub equivalent: bool,
+}
+
+/// What was decided about a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The rule's conditions are met.
+    Supported,
+    /// The opposite is shown, by the same rule.
+    Contradicted,
+    /// Neither.
+    Inconclusive,
+    /// Too few seeds for any verdict.
+    Exploratory,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Supported => "supported",
+            Self::Contradicted => "contradicted",
+            Self::Inconclusive => "inconclusive",
+            Self::Exploratory => "exploratory",
+        })
+    }
+}
+
+/// Mean and standard deviation (ddof 1), exact for equal values; `None` for fewer than two.
+pub fn mean_sd(values: &[f64]) -> Option<(f64, f64)> {
+    let n = values.len() as f64;
+    if values.len() >= 2 && values.iter().all(|v| *v == values[0]) {
+        return Some((values[0], 0.0));
+    }
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+    (values.len() >= 2).then(|| (mean, (squares / (n - 1.0)).sqrt()))
+}
+
+/// Two-sided t interval of the mean. Without spread it is a point. `None` for fewer than two values.
+pub fn t_interval(values: &[f64], confidence: f64) -> Option<Interval> {
+    let (estimate, half) =
+        (mean_sd(values)?.0, standard_error(values)? * quantile(values.len(), 0.5 + 0.5 * confidence));
+    Some(Interval { estimate, low: estimate - half, high: estimate + half })
+}
+
+/// Exact two-sided p of "the mean is 0" over all `2^n` sign flips. `None` for none or more than 20 values.
+///
+/// Its smallest value is `2 / 2^n`: 0.0078 with 8 seeds, 0.0625 with 5.
+pub fn sign_flip_p(values: &[f64]) -> Option<f64> {
+    if values.is_empty() || values.len() > 20 {
+        return None;
+    }
+    let scale: f64 = values.iter().map(|v| v.abs()).sum();
+    let observed = values.iter().sum::<f64>().abs();
+    let as_extreme = |flips: &u32| {
+        let signed = |(i, v): (usize, &f64)| if flips >> i & 1 == 1 { -v } else { *v };
+        // Sums of the same numbers in another order of signs may differ in the last bits: ties count as extreme.
+        values.iter().enumerate().map(signed).sum::<f64>().abs() >= observed - 1e-12 * scale
+    };
+    let all = 1u32 << values.len();
+    Some((0..all).filter(as_extreme).count() as f64 / f64::from(all))
+}
+
+/// Equivalence of the mean with 0 within `margin` (Schuirmann's two one-sided t tests). Without spread `p` is 0 inside
+/// the margin and 1 at or beyond it. `None` for fewer than two values.
+pub fn tost(values: &[f64], margin: f64, alpha: f64) -> Option<Tost> {
+    let (mean, error) = (mean_sd(values)?.0, standard_error(values)?);
+    let half = error * quantile(values.len(), 1.0 - alpha);
+    let (low, high) = (mean - half, mean + half);
+    let beyond = |distance: f64| match (error > 0.0, distance > 0.0) {
+        (true, _) => students(values.len()).sf(distance / error),
+        (false, inside) => f64::from(u8::from(!inside)),
+    };
+    let p = beyond(mean + margin).max(beyond(margin - mean));
+    Some(Tost { p, low, high, equivalent: low > -margin && high < margin })
+}
+
+/// Holm's adjusted p-values, in the given order: the family-wise error is held under any dependence (Holm 1979).
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+    let mut adjusted = vec![0.0; p.len()];
+    let mut largest = 0.0f64;
+    for (rank, &at) in order.iter().enumerate() {
+        largest = largest.max(((p.len() - rank) as f64 * p[at]).min(1.0));
+        adjusted[at] = largest;
+    }
+    adjusted
+}
+
+/// A claim of difference: supported when the corrected p is at most `alpha`, the t interval leaves out 0 and the mean
+/// reaches `smallest_effect`; contradicted when the `1 - 2 alpha` interval lies inside the smallest effect.
+pub fn decide_difference(values: &[f64], p_holm: f64, alpha: f64, smallest_effect: f64, min_seeds: usize) -> Verdict {
+    let (Some(interval), Some(tost)) = (t_interval(values, 1.0 - alpha), tost(values, smallest_effect, alpha)) else {
+        return Verdict::Exploratory;
+    };
+    let clear = interval.low > 0.0 || interval.high < 0.0;
+    if values.len() < min_seeds {
+        Verdict::Exploratory
+    } else if p_holm <= alpha && clear && interval.estimate.abs() >= smallest_effect {
+        Verdict::Supported
+    } else if tost.equivalent {
+        Verdict::Contradicted
+    } else {
+        Verdict::Inconclusive
+    }
+}
+
+/// A claim of equality: supported when the `1 - 2 alpha` interval lies inside the margin, contradicted when it lies
+/// wholly outside.
+pub fn decide_equivalence(values: &[f64], margin: f64, alpha: f64, min_seeds: usize) -> Verdict {
+    let Some(tost) = tost(values, margin, alpha) else { return Verdict::Exploratory };
+    if values.len() < min_seeds {
+        Verdict::Exploratory
+    } else if tost.equivalent {
+        Verdict::Supported
+    } else if tost.low >= margin || tost.high <= -margin {
+        Verdict::Contradicted
+    } else {
+        Verdict::Inconclusive
+    }
+}
+
+fn standard_error(values: &[f64]) -> Option<f64> {
+    Some(mean_sd(values)?.1 / (values.len() as f64).sqrt())
+}
+
+fn students(n: usize) -> StudentsT {
+    StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("at least one degree of freedom")
+}
+
+fn quantile(n: usize, probability: f64) -> f64 {
+    students(n).inverse_cdf(probability)
+}

@@ -1,0 +1,22 @@
+//! Host numerics in f64: random streams, rotations, residual metrics, inference. Knows neither burn nor configs.
+
+mod excess;
+mod inference;
+mod metrics;
+mod moments;
+mod random;
+mod residuals;
+mod rotation;
+
+pub use excess::{BasisExcess, basis_excess_all, excess, random_basis};
+pub use inference::{
+    Interval, Tost, Verdict, decide_difference, decide_equivalence, holm, mean_sd, sign_flip_p, t_interval, tost,
+};
+pub use metrics::{METRICS, Metric, MetricFn, metric};
+pub use moments::{DimensionMoments, dimensions};
+pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};
+pub use residuals::{Residuals, ResidualsError};
+pub use rotation::Rotation;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! The table of metrics. To add one, add an entry to [`METRICS`].
+
+mod arithmetic;
+
+use crate::residuals::Residuals;
+use arithmetic::{
+    dettmers, dim_rms_kurtosis, excess_ddof_1, kurtosis, kurtosis_about_zero, massive, max_dim_energy_share,
+    max_over_median, mean, mean_of, median_size, outlier_dims_6x_rms, outlier_dims_abs6, per_token, rms,
+};
+
+/// One number about activations: its meaning, its null, and how to compute it.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name in files and on the command line.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub title: &'static str,
+    /// The formula, for one token or matrix `x`.
+    pub formula: &'static str,
+    /// Moments, medians, averaging.
+    pub estimator: &'static str,
+    /// Over which axis.
+    pub axis: &'static str,
+    /// Its value when no basis is special, in words.
+    pub null_text: &'static str,
+    /// Its largest possible value, in words.
+    pub ceiling_text: &'static str,
+    /// Who defined it.
+    pub source: &'static str,
+    /// When it misleads.
+    pub known_failure: &'static str,
+    /// Whether a rotation of the activations can change it.
+    pub basis_dependent: bool,
+    /// Whether multiplying all activations by a constant leaves it alone.
+    pub scale_invariant: bool,
+    /// Expected value for independent isotropic Gaussian tokens, from `(d_model, n_tokens)`, where a closed form exists.
+    pub null: Option<fn(usize, usize) -> f64>,
+    /// Largest possible value for this `d_model`.
+    pub ceiling: Option<fn(usize) -> f64>,
+    /// The computation; `None` where it is undefined, never NaN.
+    pub of: MetricFn,
+}
+
+/// What a metric looks at.
+#[derive(Debug, Clone, Copy)]
+pub enum MetricFn {
+    /// One matrix.
+    Matrix(fn(&Residuals) -> Option<f64>),
+    /// The same tokens at several layers.
+    Stack(fn(&[Residuals]) -> Option<f64>),
+}
+
+/// The metric of that name.
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.name == name)
+}
+
+const ELHAGE: &str = "Elhage, Lasenby, Olah 2023, Privileged Bases in the Transformer Residual Stream";
+const HE: &str = "He, Noci, Paliotta, Schlag, Hofmann 2024, Understanding and Minimising Outlier Features";
+const TOKEN: &str = "the d_model coordinates of one token, then averaged over tokens";
+
+/// All metrics, the headline first.
+pub static METRICS: &[Metric] = &[
+    Metric {
+        name: "token_kurtosis",
+        title: "kurtosis over the coordinates of a token, mean over tokens",
+        formula: "m4 / m2^2 of one token's coordinates, m_k = mean((x_i - mean(x))^k)",
+        estimator: "biased central moments; arithmetic mean over tokens; never clamped",
+        axis: TOKEN,
+        null_text: "3 (d-1)/(d+1) for a random direction (2.908 at d = 64), not 3; sd of one token about sqrt(24/d)",
+        ceiling_text: "d - 2 + 1/(d-1), for a one-hot token",
+        source: ELHAGE,
+        known_failure: "a few huge tokens raise the mean (compare the median); more outlier dimensions can lower it; \
+                        a value at the null does not prove that no basis is special",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|d, _| 3.0 * (d as f64 - 1.0) / (d as f64 + 1.0)),
+        ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
+        of: MetricFn::Matrix(|x| mean_of(x, kurtosis)),
+    },
+    Metric {
+        name: "token_kurtosis_median",
+        title: "kurtosis over the coordinates of a token, median over tokens",
+        formula: "median over tokens of m4 / m2^2",
+        estimator: "biased central moments; median, the mean of the two middle values for an even count",
+        axis: "the d_model coordinates of one token, then the median over tokens",
+        null_text: "below the mean's null, for the law of one token's kurtosis is skewed; use random bases",
+        ceiling_text: "d - 2 + 1/(d-1)",
+        source: "the median of the metric above; separates a dimension that is always large from a token that is very large",
+        known_failure: "blind to outliers that only a minority of tokens have",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
+        of: MetricFn::Matrix(|x| Some(median_size(&per_token(x, kurtosis)?))),
+    },
+    Metric {
+        name: "token_kurtosis_uncentred",
+        title: "kurtosis about zero over the coordinates of a token, mean over tokens",
+        formula: "d sum(x_i^4) / (sum(x_i^2))^2",
+        estimator: "raw moments; arithmetic mean over tokens",
+        axis: TOKEN,
+        null_text: "3 d/(d+2), exact for any fixed vector under a Haar rotation",
+        ceiling_text: "d, for a one-hot token",
+        source: "the form with the simplest exact null",
+        known_failure: "a common offset of all coordinates lowers it towards 1",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|d, _| 3.0 * d as f64 / (d as f64 + 2.0)),
+        ceiling: Some(|d| d as f64),
+        of: MetricFn::Matrix(|x| mean_of(x, kurtosis_about_zero)),
+    },
+    Metric {
+        name: "dim_rms_kurtosis",
+        title: "kurtosis of the per-dimension mean squares",
+        formula: "mean_j(s_j^2) / mean_j(s_j)^2, s_j = mean over tokens of x_j^2",
+        estimator: "raw second moments per dimension",
+        axis: "over tokens for each dimension, then over dimensions",
+        null_text: "d (n+2) / (d n+2) for n tokens, about 1 + 2/n, not 3",
+        ceiling_text: "d, when one dimension holds all energy",
+        source: HE,
+        known_failure: "one token with a huge norm moves it more than a persistent outlier dimension; their code logs this minus 1",
+        basis_dependent: true,
+        scale_invariant: true,
+        // The shares of energy are Dirichlet(n/2, ..., n/2).
+        null: Some(|d, n| (d * (n + 2)) as f64 / (d * n + 2) as f64),
+        ceiling: Some(|d| d as f64),
+        of: MetricFn::Matrix(dim_rms_kurtosis),
+    },
+    Metric {
+        name: "max_median_ratio",
+        title: "largest over median magnitude of a token, mean over tokens",
+        formula: "max_i |x_i| / median_i |x_i|",
+        estimator: "no centring; arithmetic mean over tokens",
+        axis: TOKEN,
+        null_text: "grows slowly with d; use random bases",
+        ceiling_text: "none",
+        source: HE,
+        known_failure: "undefined when half of a token's coordinates are 0; their code centres every token first, ours does not",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: None,
+        of: MetricFn::Matrix(|x| mean_of(x, max_over_median)),
+    },
+    Metric {
+        name: "outlier_dims_abs6",
+        title: "dimensions that ever exceed 6 in magnitude",
+        formula: "#{ j : max over tokens |x_j| > 6 }",
+        estimator: "a count",
+        axis: "over tokens for each dimension",
+        null_text: "depends on the scale of the activations; use random bases",
+        ceiling_text: "d",
+        source: "Elhage et al. 2023, after Dettmers et al. 2022; there 20 to 60 of 1280",
+        known_failure: "6 means something only when typical magnitudes are near 1: small models look clean, large-norm streams look full",
+        basis_dependent: true,
+        scale_invariant: false,
+        null: None,
+        ceiling: Some(|d| d as f64),
+        of: MetricFn::Matrix(outlier_dims_abs6),
+    },
+    Metric {
+        name: "outlier_dims_6x_rms",
+        title: "dimensions whose RMS exceeds 6 times the median dimension's",
+        formula: "#{ j : rms_j > 6 median_k(rms_k) }",
+        estimator: "RMS over tokens; median over dimensions",
+        axis: "over tokens for each dimension, then over dimensions",
+        null_text: "0",
+        ceiling_text: "(d-1)/2, rounded down",
+        source: "the scale-free form of the count above",
+        known_failure: "blind to a dimension that is large on few tokens; undefined when half of the dimensions are 0",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|_, _| 0.0),
+        ceiling: Some(|d| ((d - 1) / 2) as f64),
+        of: MetricFn::Matrix(outlier_dims_6x_rms),
+    },
+    Metric {
+        name: "dettmers_outlier_features",
+        title: "features that are large in many layers and at many positions",
+        formula: "#{ j : |x_j| >= 6 in >= 25 % of layers, and at >= 6 % of all positions of all layers }",
+        estimator: "a layer counts when any of its positions does; positions are pooled over layers",
+        axis: "over layers and tokens for each dimension",
+        null_text: "depends on the scale of the activations",
+        ceiling_text: "d",
+        source: "Dettmers, Lewis, Belkada, Zettlemoyer 2022, LLM.int8()",
+        known_failure: "thresholds were chosen so that one 125M model shows exactly one; needs several layers, so a single matrix has no value; \
+                        the original looks at the inputs of the projections, this at the stream after each block",
+        basis_dependent: true,
+        scale_invariant: false,
+        null: None,
+        ceiling: Some(|d| d as f64),
+        of: MetricFn::Stack(dettmers),
+    },
+    Metric {
+        name: "massive_activations",
+        title: "single values above 100 and a thousand times the median",
+        formula: "#{ (token, j) : |x| > 100 and |x| >= 1000 median |x| }",
+        estimator: "a count; median over all values",
+        axis: "the whole matrix",
+        null_text: "0",
+        ceiling_text: "below half of all values",
+        source: "Sun, Chen, Kolter, Liu 2024, Massive Activations in Large Language Models",
+        known_failure: "counts values, not dimensions; needs a stream on the published scale",
+        basis_dependent: true,
+        scale_invariant: false,
+        null: Some(|_, _| 0.0),
+        ceiling: None,
+        of: MetricFn::Matrix(massive),
+    },
+    Metric {
+        name: "pooled_kurtosis",
+        title: "kurtosis of all values together",
+        formula: "m4 / m2^2 over the flattened matrix",
+        estimator: "biased central moments",
+        axis: "the whole matrix",
+        null_text: "3 to first order for tokens of equal norm; 3 d/(d+2) mean(r^4)/mean(r^2)^2 for norms r",
+        ceiling_text: "grows with the number of values",
+        source: "the flattened form found in several training logs",
+        known_failure: "one token with 50 times the norm makes it 333 in a basis without any preference: never a verdict",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|d, n| {
+            let values = (d * n) as f64;
+            3.0 * (values - 1.0) / (values + 1.0)
+        }),
+        ceiling: None,
+        of: MetricFn::Matrix(|x| kurtosis(x.values())),
+    },
+    Metric {
+        name: "osp_excess_kurtosis",
+        title: "the clamped excess kurtosis of the OSP script",
+        formula: "max(0, mean(x^4) / sd(x)^4 - 3), sd about the mean with ddof = 1",
+        estimator: "fourth moment NOT centred, sd centred and unbiased; clamped at 0 per token; mean over tokens",
+        axis: TOKEN,
+        null_text: "positive because of the clamp: 0.178 (d 64), 0.139 (128), 0.106 (256), 0.078 (512), 0.040 (2048)",
+        ceiling_text: "about d - 3",
+        source: "Park et al. 2025, Outlier-Safe Pre-Training, evaluate_kurtosis.py",
+        known_failure: "a common offset of all dimensions raises it without any outlier; its floor is not 0; \
+                        the script feeds every token as a sequence of its own",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: None,
+        of: MetricFn::Matrix(|x| mean_of(x, |row| excess_ddof_1(row, 0.0))),
+    },
+    Metric {
+        name: "lesswrong_excess_kurtosis",
+        title: "the clamped excess kurtosis of the Adam-versus-SGD notebooks",
+        formula: "max(0, m4 / sd(x)^4 - 3), sd with ddof = 1",
+        estimator: "centred fourth moment, unbiased sd; clamped at 0 per token; mean over tokens",
+        axis: TOKEN,
+        null_text: "positive because of the clamp: 0.132 (d 64), 0.117 (128), 0.095 (256), 0.072 (512), 0.039 (2048)",
+        ceiling_text: "about d - 5",
+        source: "Caples, Neuhaus 2024, LessWrong",
+        known_failure: "cannot show kurtosis below the null; its floor is not 0",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: None,
+        of: MetricFn::Matrix(|x| mean_of(x, |row| excess_ddof_1(row, mean(row)))),
+    },
+    Metric {
+        name: "max_dim_energy_share",
+        title: "share of all energy in the largest dimension",
+        formula: "max_j sum_t x_tj^2 / sum_tj x_tj^2",
+        estimator: "raw second moments",
+        axis: "over tokens for each dimension, then the maximum",
+        null_text: "slightly above 1/d; use random bases",
+        ceiling_text: "1",
+        source: "basislab",
+        known_failure: "sees one dimension only",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: Some(|_| 1.0),
+        of: MetricFn::Matrix(max_dim_energy_share),
+    },
+    Metric {
+        name: "token_rms",
+        title: "root mean square of a token, mean over tokens",
+        formula: "sqrt(mean(x_i^2))",
+        estimator: "raw second moment; arithmetic mean over tokens",
+        axis: TOKEN,
+        null_text: "the scale of the stream; the same in every basis",
+        ceiling_text: "none",
+        source: "basislab: the scale that absolute thresholds (6, 100) must be read against",
+        known_failure: "says nothing about any basis",
+        basis_dependent: false,
+        scale_invariant: false,
+        null: None,
+        ceiling: None,
+        of: MetricFn::Matrix(|x| mean_of(x, rms)),
+    },
+];

@@ -1,0 +1,81 @@
+use crate::rotation::Rotation;
+
+/// Activations `[n_tokens, d_model]`, row-major, finite, at least 2 x 4: checked once, so that metrics cannot fail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Residuals {
+    values: Vec<f64>,
+    d_model: usize,
+}
+
+/// Why a matrix cannot be measured.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ResidualsError {
+    /// Too few tokens or dimensions.
+    #[error("found {0} tokens of width {1}, expected at least 2 tokens of width 4")]
+    TooSmall(usize, usize),
+    /// NaN or infinity.
+    #[error("found {value} at token {token}, dimension {dimension}, expected finite numbers")]
+    NotFinite {
+        /// 0-based.
+        token: usize,
+        /// 0-based.
+        dimension: usize,
+        /// The offender.
+        value: f64,
+    },
+}
+
+impl Residuals {
+    /// Checks shape and finiteness.
+    ///
+    /// # Errors
+    /// Which of them fails, and where.
+    pub fn new(values: Vec<f64>, d_model: usize) -> Result<Self, ResidualsError> {
+        let tokens = values.len().checked_div(d_model).unwrap_or(0);
+        if d_model < 4 || tokens < 2 || values.len() != tokens * d_model {
+            return Err(ResidualsError::TooSmall(tokens, d_model));
+        }
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => {
+                let (token, dimension) = (at / d_model, at % d_model);
+                Err(ResidualsError::NotFinite { token, dimension, value: values[at] })
+            }
+            None => Ok(Self { values, d_model }),
+        }
+    }
+
+    /// One row per token.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f64> {
+        self.values.chunks_exact(self.d_model)
+    }
+
+    /// All values, row-major.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.values.len() / self.d_model
+    }
+
+    /// Width of the residual stream.
+    pub fn d_model(&self) -> usize {
+        self.d_model
+    }
+
+    /// The same activations in another basis: every row `x` becomes `Q x`.
+    pub fn rotated(&self, q: &Rotation) -> Self {
+        Self { values: q.apply_rows(&self.values), d_model: self.d_model }
+    }
+
+    /// The chosen tokens, in that order.
+    ///
+    /// # Panics
+    /// If fewer than two are chosen, or one does not exist.
+    pub fn subset(&self, tokens: &[usize]) -> Self {
+        assert!(tokens.len() >= 2, "at least two tokens are needed");
+        let row = |&token: &usize| &self.values[token * self.d_model..(token + 1) * self.d_model];
+        Self { values: tokens.iter().flat_map(row).copied().collect(), d_model: self.d_model }
+    }
+}

@@ -1,0 +1,149 @@
+use super::close;
+use crate::inference::{decide_difference, decide_equivalence};
+use crate::{Purpose, Verdict, gaussian, holm, mean_sd, sign_flip_p, stream, t_interval, tost};
+
+const ALPHA: f64 = 0.05;
+
+// Two copies of one arm with different seeds: whatever is "supported" is false. Three comparisons, Holm, no smallest
+// effect, so that nothing but the p-values and their correction holds the rate.
+#[test]
+fn a_a_sweeps_rarely_find_a_difference() {
+    let (sweeps, n_seeds) = (1000, 8);
+    let mut rng = stream(0, Purpose::Simulation, 900);
+    let mut false_findings = 0;
+    for _ in 0..sweeps {
+        let mut comparison = || -> Vec<f64> { (0..n_seeds).map(|_| gaussian(&mut rng) - gaussian(&mut rng)).collect() };
+        let values = [comparison(), comparison(), comparison()];
+        let p: Vec<f64> = values.iter().map(|v| sign_flip_p(v).expect("8 seeds")).collect();
+        let mut verdicts = values.iter().zip(holm(&p)).map(|(v, p)| decide_difference(v, p, ALPHA, 0.0, n_seeds));
+        false_findings += u32::from(verdicts.any(|verdict| verdict == Verdict::Supported));
+    }
+    let rate = f64::from(false_findings) / f64::from(sweeps);
+    assert!(rate <= 0.064, "0.05 and its 95 % simulation error: {rate}");
+    assert!(rate >= 0.02, "a test that never rejects proves nothing: {rate}");
+}
+
+#[test]
+fn a_real_difference_is_found() {
+    let mut rng = stream(0, Purpose::Simulation, 901);
+    let mut supported = 0;
+    for _ in 0..200 {
+        let values: Vec<f64> = (0..8).map(|_| 0.5 + 0.2 * gaussian(&mut rng)).collect();
+        let p = holm(&[sign_flip_p(&values).expect("8 seeds"), 0.6, 0.9])[0];
+        supported += u32::from(decide_difference(&values, p, ALPHA, 0.15, 8) == Verdict::Supported);
+    }
+    assert!(supported >= 180, "{supported} of 200 at 2.5 standard deviations");
+}
+
+// At the margin itself arms are not equivalent: TOST may say so in 5 % of sweeps at most.
+#[test]
+fn equivalence_at_the_margin_is_rare() {
+    let mut rng = stream(0, Purpose::Simulation, 902);
+    let passes = (0..2000)
+        .filter(|_| {
+            let values: Vec<f64> = (0..8).map(|_| 0.1 + 0.05 * gaussian(&mut rng)).collect();
+            decide_equivalence(&values, 0.1, ALPHA, 8) == Verdict::Supported
+        })
+        .count();
+    assert!((60..=130).contains(&passes), "{passes} of 2000, expected 100");
+}
+
+#[test]
+fn t_intervals_cover() {
+    let mut rng = stream(0, Purpose::Simulation, 903);
+    let covered = (0..4000)
+        .filter(|_| {
+            let values: Vec<f64> = (0..5).map(|_| 2.0 + gaussian(&mut rng)).collect();
+            let interval = t_interval(&values, 0.95).expect("5 values");
+            interval.low <= 2.0 && 2.0 <= interval.high
+        })
+        .count();
+    assert!((3730..=3870).contains(&covered), "{covered} of 4000, expected 3800");
+}
+
+#[test]
+fn sign_flips_are_exact() {
+    for n in [1, 3, 5, 8, 10] {
+        let p = sign_flip_p(&vec![1.0; n]).expect("small");
+        assert_eq!(p, 2.0 / 2f64.powi(n as i32), "all of one sign: the smallest p of {n} seeds");
+    }
+    assert_eq!(sign_flip_p(&[0.0; 6]), Some(1.0));
+    assert_eq!(sign_flip_p(&[1.0, -1.0]), Some(1.0));
+    // Only (+, +) and (-, -) reach 0.3; sums of 0.1 and 0.2 differ from 0.3 by a bit.
+    assert_eq!(sign_flip_p(&[0.1, 0.2]), Some(0.5));
+    // 0.1 + 0.2 - 0.3 is not 0 in floating point, yet every sum with this magnitude is a tie.
+    assert_eq!(sign_flip_p(&[0.1, 0.2, -0.3]), Some(1.0));
+    let values = [0.7, -0.2, 0.4, 0.1, 0.9];
+    let p = sign_flip_p(&values);
+    assert_eq!(p, sign_flip_p(&values.map(|v| -v)), "two-sided");
+    assert_eq!(p, sign_flip_p(&values.map(|v| 1e-200 * v)), "relative ties");
+    assert_eq!((sign_flip_p(&[]), sign_flip_p(&[1.0; 21])), (None, None));
+}
+
+#[test]
+fn holm_steps_down_and_never_back() {
+    let close_to = |p: &[f64], expected: &[f64]| holm(p).iter().zip(expected).all(|(a, b)| close(*a, *b, 1e-15));
+    assert!(close_to(&[0.01, 0.04, 0.03], &[0.03, 0.06, 0.06]));
+    assert!(close_to(&[0.5, 0.6, 0.7], &[1.0, 1.0, 1.0]));
+    assert!(close_to(&[0.02], &[0.02]));
+    assert!(holm(&[]).is_empty());
+}
+
+#[test]
+fn nothing_without_spread_is_nan() {
+    // Three times 0.1 does not average to 0.1, and its dust must not become a standard deviation.
+    assert_eq!(mean_sd(&[0.1; 3]), Some((0.1, 0.0)));
+    let point = t_interval(&[0.1; 3], 0.95).expect("3 values");
+    assert_eq!((point.estimate, point.low, point.high), (0.1, 0.1, 0.1));
+    let p = |margin| tost(&[0.1; 3], margin, ALPHA).map(|t| (t.p, t.equivalent));
+    assert_eq!(p(0.2), Some((0.0, true)));
+    assert_eq!(p(0.1), Some((1.0, false)), "the margin itself is outside");
+    assert_eq!(p(0.05), Some((1.0, false)));
+    assert_eq!((mean_sd(&[1.0]), mean_sd(&[])), (None, None));
+    assert!(t_interval(&[1.0], 0.95).is_none() && tost(&[1.0], 0.1, ALPHA).is_none());
+}
+
+#[test]
+fn equivalent_means_p_below_alpha() {
+    let mut rng = stream(0, Purpose::Simulation, 904);
+    for _ in 0..300 {
+        let values: Vec<f64> = (0..6).map(|_| 0.05 + 0.1 * gaussian(&mut rng)).collect();
+        let t = tost(&values, 0.12, ALPHA).expect("6 values");
+        assert_eq!(t.equivalent, t.p < ALPHA, "{t:?}");
+    }
+}
+
+#[test]
+fn differences_are_decided_by_the_whole_rule() {
+    let spread = |mean: f64, half: f64| [mean - half, mean + half, mean - half, mean + half, mean];
+    let decide = |mean, half, p| decide_difference(&spread(mean, half), p, ALPHA, 0.15, 5);
+    assert_eq!(decide(0.5, 0.05, 0.01), Verdict::Supported);
+    assert_eq!(decide(-0.5, 0.05, 0.01), Verdict::Supported, "two-sided");
+    assert_eq!(decide(0.5, 0.05, ALPHA), Verdict::Supported, "at alpha");
+    assert_eq!(decide(0.5, 0.05, 0.0501), Verdict::Inconclusive, "the corrected p decides");
+    assert_eq!(decide(0.5, 2.0, 0.01), Verdict::Inconclusive, "the interval holds 0");
+    assert_eq!(decide(0.14, 0.005, 0.01), Verdict::Contradicted, "clear, but smaller than matters");
+    assert_eq!(decide(0.14, 0.05, 0.01), Verdict::Inconclusive, "too small, but not surely");
+    assert_eq!(decide(0.0, 0.02, 1.0), Verdict::Contradicted);
+    let few = spread(0.5, 0.05);
+    assert_eq!(decide_difference(&few, 0.01, ALPHA, 0.15, 6), Verdict::Exploratory);
+    assert_eq!(decide_difference(&few[..1], 0.01, ALPHA, 0.15, 1), Verdict::Exploratory, "no spread to judge by");
+}
+
+#[test]
+fn equivalences_are_decided_by_the_interval() {
+    let decide = |mean: f64, half: f64| decide_equivalence(&[mean - half, mean + half, mean, mean], 0.1, ALPHA, 4);
+    assert_eq!(decide(0.0, 0.02), Verdict::Supported);
+    assert_eq!(decide(0.3, 0.02), Verdict::Contradicted);
+    assert_eq!(decide(-0.3, 0.02), Verdict::Contradicted);
+    assert_eq!(decide(0.1, 0.02), Verdict::Inconclusive);
+    assert_eq!(decide(0.0, 0.5), Verdict::Inconclusive);
+    assert_eq!(decide_equivalence(&[0.0, 0.01, 0.0], 0.1, ALPHA, 4), Verdict::Exploratory);
+}
+
+#[test]
+fn verdicts_are_written_in_lower_case() {
+    use Verdict::*;
+    let words = [Supported, Contradicted, Inconclusive, Exploratory].map(|v| v.to_string());
+    assert_eq!(words, ["supported", "contradicted", "inconclusive", "exploratory"]);
+}

@@ -1,0 +1,219 @@
+use crate::backend::Backend;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// The laboratory for privileged bases in the transformer residual stream.
+///
+/// Trains small transformers under Adam, SGD and rotated Adam, measures kurtosis and outliers of every residual
+/// dimension against their nulls, and says what was seen and how sure it is.
+#[derive(Debug, Parser)]
+#[command(name = "basislab", version, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  basislab run adam-vs-sgd                       the main experiment, a few minutes on two cores
+  basislab run adam-vs-sgd --smoke               a few steps of everything
+  basislab run adam-vs-sgd --set corpus.kind=text --set corpus.path=plays.txt
+  basislab metrics eval activations.npy          measure your own [n_tokens, d_model] matrix
+  basislab check adam-vs-sgd                     is each optimizer what it says it is?
+
+Exit codes: 0 done; 2 command line or config; 3 input data; 4 cannot write; 5 a run diverged or a law failed;
+7 the directory belongs to another config.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train and measure every arm of an experiment, then print the answer
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// List the built-in experiments
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Rebuild summary, verdicts and figures of a run from its CSV files
+    Report {
+        /// The directory that `run` wrote
+        dir: PathBuf,
+        /// Print the summary as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The metrics: list them, explain one, or evaluate all on a matrix of your own
+    #[command(subcommand)]
+    Metrics(Metrics),
+    /// Certify the optimizers of an experiment: which rotations change what they do, and which must not
+    Check(Check),
+    /// Look at a corpus
+    #[command(subcommand)]
+    Data(Data),
+    /// Look at a configuration
+    #[command(subcommand)]
+    Config(Config),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  basislab run adam-vs-sgd --seeds 0..3                    three seeds (the verdicts will say `exploratory`)
+  basislab run adam-vs-sgd --set arm.adam.optimizer.lr=3e-3
+  basislab run adam-vs-sgd --set corpus.classes=8 --set corpus.stay=0.7
+  basislab run adam-vs-sgd --backend ndarray --jobs 1
+  basislab run my-experiment.toml --out runs/mine
+  basislab run results/adam-vs-sgd/config.toml             reproduce a committed result
+
+The same command again skips the runs that are already complete.
+`basislab config show adam-vs-sgd` prints every key that --set can change.";
+
+/// Which experiment, and what to change in it.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// A built-in experiment (see `basislab list`) or the path of a TOML file
+    pub(crate) experiment: String,
+    /// Change one key, e.g. `train.steps=300`; `X.kind=K` replaces table X by that kind's preset. Repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seeds to run: `0..8` (8 excluded) or `0,3,5`
+    #[arg(long, value_name = "SEEDS")]
+    pub(crate) seeds: Option<String>,
+    /// A few steps of everything, one seed
+    #[arg(long)]
+    pub(crate) smoke: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    pub(crate) backend: Backend,
+    /// Output directory [default: runs/EXPERIMENT-HASH]
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Runs side by side; never changes a result on a CPU [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(crate) jobs: Option<u64>,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Print the summary as JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Metrics {
+    /// One line per metric
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Formula, estimator, axis, null, ceiling, source and known failure of one metric
+    Explain {
+        /// Its name
+        name: String,
+    },
+    /// Evaluate every metric on a matrix `[n_tokens, d_model]` in a .npy or .safetensors file
+    #[command(after_help = EVAL_EXAMPLES)]
+    Eval(Eval),
+}
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  python -c 'import numpy; numpy.save(\"x.npy\", activations)'     activations: [n_tokens, d_model], f16, f32 or f64
+  basislab metrics eval x.npy
+  basislab metrics eval activations.safetensors --tensor blocks.3.resid_post --json";
+
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// A .npy or .safetensors file
+    pub(crate) file: PathBuf,
+    /// Which tensor of a .safetensors file
+    #[arg(long)]
+    pub(crate) tensor: Option<String>,
+    /// Random bases for the null
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(8..=4096))]
+    pub(crate) bases: u64,
+    /// Seed of the random bases
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// A built-in experiment or the path of a TOML file
+    #[arg(default_value = "adam-vs-sgd")]
+    pub(crate) experiment: String,
+    /// Change one key first, e.g. `arm.adam.optimizer.kind=adamw`. Repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    pub(crate) backend: Backend,
+    /// Updates per law
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub(crate) steps: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The corpus of an experiment, or a text file.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// A built-in experiment or the path of a TOML file
+    #[arg(default_value = "adam-vs-sgd")]
+    pub(crate) experiment: String,
+    /// Change one key first, e.g. `corpus.classes=8`. Repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Short for `--set corpus.kind=text --set corpus.path=FILE`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Data {
+    /// Size, Zipf exponent, entropies, burstiness, floor
+    Describe {
+        #[command(flatten)]
+        source: Source,
+        /// Tokens to look at
+        #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u64).range(1024..=100_000_000))]
+        tokens: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a few training sequences
+    Sample {
+        #[command(flatten)]
+        source: Source,
+        /// How many
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        count: u64,
+        /// Seed of the run they belong to
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print the effective configuration, each value with where it was written
+    Show {
+        #[command(flatten)]
+        which: Which,
+        /// Print plain TOML, ready to be run again
+        #[arg(long)]
+        toml: bool,
+    },
+}

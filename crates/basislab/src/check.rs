@@ -1,0 +1,89 @@
+//! `basislab check`: the equivariance certificate of every optimizer in an experiment.
+
+use crate::args::Check;
+use crate::exit::Code;
+use crate::{Done, experiments, say, say_json};
+use basislab_config::{Experiment, OptimizerSpec};
+use basislab_experiment::{Expected, Law, certify, commutes, rotated_share};
+use burn::tensor::{DType, Device};
+use serde_json::{Value, json};
+
+pub(crate) fn check(args: &Check) -> Done {
+    let experiment = experiments::find_plain(&args.experiment, &args.set)?.loaded.experiment;
+    let device = args.backend.device()?;
+    let dtype = dtype_of_laws(args.backend);
+    let certificates = certificates(&experiment, args.steps, (&device, dtype));
+    if args.json {
+        say_json(&to_json(&experiment, &certificates, (&device, dtype)))?;
+    } else {
+        say(to_text(&experiment, &certificates, args.steps, (&device, dtype)))?;
+    }
+    let broken = certificates.iter().flat_map(|(_, laws)| laws).any(|law| !law.holds());
+    Ok(broken.then_some(Code::Numbers))
+}
+
+/// Every distinct optimizer of the experiment with its laws.
+pub(crate) fn certificates(experiment: &Experiment, steps: u64, on: (&Device, DType)) -> Vec<(OptimizerSpec, Vec<Law>)> {
+    let mut all: Vec<(OptimizerSpec, Vec<Law>)> = Vec::new();
+    for arm in &experiment.arms {
+        if !all.iter().any(|(optimizer, _)| *optimizer == arm.optimizer) {
+            all.push((arm.optimizer.clone(), certify(experiment, &arm.optimizer, steps, on)));
+        }
+    }
+    all
+}
+
+/// f64 where the backend has it.
+pub(crate) fn dtype_of_laws(backend: crate::backend::Backend) -> DType {
+    match backend.name() {
+        "flex" | "ndarray" => DType::F64,
+        _ => DType::F32,
+    }
+}
+
+pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], on: (&Device, DType)) -> Value {
+    let law = |law: &Law| json!({ "law": law.name, "difference": law.difference, "expected": wanted(law), "holds": law.holds() });
+    let optimizers: Vec<Value> = certificates
+        .iter()
+        .map(|(optimizer, laws)| {
+            let laws: Vec<Value> = laws.iter().map(law).collect();
+            json!({ "optimizer": optimizer, "commutes_with_rotation": commutes(optimizer), "laws": laws })
+        })
+        .collect();
+    let arms: Vec<Value> = experiment
+        .arms
+        .iter()
+        .map(|arm| {
+            let (rotated, facing, all) = rotated_share(experiment, arm, on);
+            json!({ "arm": arm.name, "parameters": all, "facing_the_stream": facing, "rotated": rotated })
+        })
+        .collect();
+    json!({ "dtype": format!("{:?}", on.1).to_lowercase(), "optimizers": optimizers, "arms": arms })
+}
+
+fn to_text(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], steps: u64, on: (&Device, DType)) -> String {
+    let dtype = format!("{:?}", on.1).to_lowercase();
+    let mut text = format!("Largest difference over all weights after {steps} updates of a small model, {dtype}.\n");
+    for (optimizer, laws) in certificates {
+        let what = if commutes(optimizer) { "commutes with every rotation" } else { "depends on the basis" };
+        text += &format!("\n{} (lr {:?}): {what}\n", optimizer.kind(), optimizer.lr());
+        for law in laws {
+            let mark = if law.holds() { "ok  " } else { "FAIL" };
+            text += &format!("  {mark}  {:<48} {:>9.1e}   must be {}\n", law.name, law.difference, wanted(law));
+        }
+    }
+    text += "\nParameters that each arm really rotates:\n";
+    for arm in &experiment.arms {
+        let (rotated, facing, all) = rotated_share(experiment, arm, on);
+        text += &format!("  {:<20} {rotated:>9} of {facing} that face the residual stream ({all} in all)\n", arm.name);
+    }
+    text
+}
+
+fn wanted(law: &Law) -> String {
+    match law.expected {
+        Expected::Zero => "0 (the same bits)".to_owned(),
+        Expected::Below(bound) => format!("below {bound:e}"),
+        Expected::Above(bound) => format!("above {bound:e}"),
+    }
+}

@@ -1,0 +1,64 @@
+use crate::args::{Data, Source};
+use crate::exit::Exit;
+use crate::{Done, experiments, say, say_json};
+use basislab_config::Experiment;
+use basislab_data::{Corpus, Description, describe};
+use serde_json::{Value, json};
+
+pub(crate) fn data(args: &Data) -> Done {
+    match args {
+        Data::Describe { source, tokens, json } => {
+            let (_, corpus) = open(source)?;
+            let about = describe(&corpus, *tokens as usize);
+            if *json { say_json(&to_json(&about))? } else { say(to_text(&about))? }
+        }
+        Data::Sample { source, count, seed } => {
+            let (experiment, corpus) = open(source)?;
+            let sequences = corpus.batch(*seed, 1, *count as usize, experiment.model.n_ctx + 1);
+            say(sequences.iter().map(|tokens| shown(&corpus.decode(tokens)) + "\n").collect::<Vec<_>>().join("----\n"))?;
+        }
+    }
+    Ok(None)
+}
+
+fn open(source: &Source) -> Result<(Experiment, Corpus), Exit> {
+    let mut set = Vec::new();
+    if let Some(file) = &source.text {
+        set.push("corpus.kind=text".to_owned());
+        set.push(format!("corpus.path={file}"));
+    }
+    set.extend(source.set.iter().cloned());
+    let experiment = experiments::find_plain(&source.experiment, &set)?.loaded.experiment;
+    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
+    Ok((experiment, corpus))
+}
+
+fn to_json(about: &Description) -> Value {
+    json!({
+        "tokens": about.tokens, "d_vocab": about.d_vocab, "distinct_tokens": about.distinct_tokens,
+        "zipf_exponent": about.zipf_exponent, "unigram_entropy": about.unigram_entropy,
+        "bigram_conditional_entropy": about.bigram_conditional_entropy, "burstiness": about.burstiness,
+        "floor": about.floor, "size_bytes": about.size_bytes, "sha256": about.sha256,
+    })
+}
+
+fn to_text(about: &Description) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    let rows = [
+        ("tokens looked at", about.tokens.to_string(), ""),
+        ("vocabulary", format!("{} ({} of them seen)", about.d_vocab, about.distinct_tokens), ""),
+        ("Zipf exponent", number(about.zipf_exponent), "slope of log frequency on log rank, ranks seen 10 times or more"),
+        ("unigram entropy", number(Some(about.unigram_entropy)), "nats per token, plug-in"),
+        ("bigram entropy", number(Some(about.bigram_conditional_entropy)), "of a token given the last, nats, plug-in: too low in small samples"),
+        ("burstiness", number(about.burstiness), "how often a token recurs within 64 tokens, over independent draws"),
+        ("entropy floor", number(about.floor), "nats per token of the true process, where it is known"),
+        ("size", about.size_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")), ""),
+        ("sha256", about.sha256.clone(), ""),
+    ];
+    rows.iter().map(|(label, value, note)| format!("{label:<18} {value:<24} {note}").trim_end().to_owned() + "\n").collect()
+}
+
+/// Text from outside, harmless on a terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,111 @@
+//! A run's directory: whose it is, what it holds, which runs are complete.
+
+use crate::exit::{Code, Exit};
+use basislab_config::Experiment;
+use basislab_experiment::{Job, Outcome};
+use basislab_report::{FileError, part_dir, write_atomic};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// What decides the numbers of a directory: experiment, backend, dtype, corpus. Never jobs, output or verbosity.
+pub(crate) fn identity(experiment: &Experiment, backend: &str, dtype: &str, corpus_sha256: &str) -> Value {
+    json!({ "experiment": experiment.hash(), "backend": backend, "dtype": dtype, "corpus": corpus_sha256 })
+}
+
+/// First 8 hex digits over the identity.
+pub(crate) fn short_hash(identity: &Value) -> String {
+    hex(&Sha256::digest(identity.to_string()))[..8].to_owned()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes the directory, or checks that it is this experiment's.
+pub(crate) fn claim(dir: &Path, experiment: &Experiment, manifest: &Value) -> Result<(), Exit> {
+    let place = dir.display();
+    let old = dir.join("manifest.json");
+    let empty = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(Exit::new(Code::Identity, format!("{place}: cannot use as output directory: {error}"))),
+    };
+    if empty {
+        fs::create_dir_all(dir.join("parts")).map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
+        write_atomic(&dir.join("config.toml"), experiment.to_toml().as_bytes())?;
+        return Ok(write_atomic(&old, format!("{manifest:#}\n").as_bytes())?);
+    }
+    let known = fs::read_to_string(&old).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let Some(known) = known else {
+        return Err(Exit::new(Code::Identity, format!("{place}: found files but no manifest.json, expected an empty directory or one of `basislab run`; choose another --out")));
+    };
+    if known["identity"] == manifest["identity"] {
+        return Ok(());
+    }
+    let differences = differences(dir, experiment, &known, manifest);
+    Err(Exit::new(Code::Identity, format!("{place}: belongs to another configuration ({differences}); nothing was touched; choose another --out")))
+}
+
+fn differences(dir: &Path, experiment: &Experiment, known: &Value, manifest: &Value) -> String {
+    let mut all: Vec<String> = ["backend", "dtype", "corpus"]
+        .into_iter()
+        .filter(|key| known["identity"][key] != manifest["identity"][key])
+        .map(|key| format!("{key}: {} there, {} here", known["identity"][key], manifest["identity"][key]))
+        .collect();
+    let there = fs::read_to_string(dir.join("config.toml")).unwrap_or_default();
+    if let Ok(there) = basislab_config::load(&there, "config.toml", &[]) {
+        let flat = |text: &str| -> BTreeMap<String, String> {
+            let loaded = basislab_config::load(text, "config.toml", &[]);
+            loaded.map_or_else(|_| BTreeMap::new(), |l| l.origins.into_iter().map(|(k, v, _)| (k, v)).collect())
+        };
+        let (there, here) = (flat(&there.experiment.to_toml()), flat(&experiment.to_toml()));
+        let keys: std::collections::BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+        let absent = "absent".to_owned();
+        for key in keys {
+            let (a, b) = (there.get(key).unwrap_or(&absent), here.get(key).unwrap_or(&absent));
+            if a != b {
+                all.push(format!("{key}: {a} there, {b} here"));
+            }
+        }
+    }
+    if all.len() > 6 {
+        let more = all.len() - 6;
+        all.truncate(6);
+        all.push(format!("and {more} more"));
+    }
+    all.join("; ")
+}
+
+/// Whether a run has ended (complete or diverged), as written by [`mark_done`].
+pub(crate) fn is_done(dir: &Path, job: &Job<'_>) -> bool {
+    part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()
+}
+
+/// Whether a run that has ended diverged.
+pub(crate) fn has_diverged(dir: &Path, job: &Job<'_>) -> bool {
+    let text = fs::read_to_string(part_dir(dir, &job.arm.name, job.seed).join("done.json")).unwrap_or_default();
+    serde_json::from_str::<Value>(&text).is_ok_and(|value| value["state"] == "diverged")
+}
+
+/// The last thing a run writes: from here on it is not run again.
+pub(crate) fn mark_done(dir: &Path, job: &Job<'_>, outcome: Outcome) -> Result<(), FileError> {
+    let state = match outcome {
+        Outcome::Complete => json!({ "state": "complete" }),
+        Outcome::Diverged(step) => json!({ "state": "diverged", "step": step }),
+    };
+    write_atomic(&part_dir(dir, &job.arm.name, job.seed).join("done.json"), format!("{state}\n").as_bytes())
+}
+
+/// Removes what an interrupted run left, so that it starts afresh.
+pub(crate) fn clear(dir: &Path, job: &Job<'_>) -> Result<(), Exit> {
+    let part = part_dir(dir, &job.arm.name, job.seed);
+    match fs::remove_dir_all(&part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Exit::write(format!("{}: cannot remove an interrupted run: {error}", part.display())))
+        }
+        _ => Ok(()),
+    }
+}

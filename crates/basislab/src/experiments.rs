@@ -1,0 +1,131 @@
+//! Finding and loading experiments.
+
+use crate::args::Which;
+use crate::exit::Exit;
+use basislab_config::{Loaded, Override, load};
+use basislab_stats::{METRICS, Metric, MetricFn};
+use std::path::Path;
+
+/// `(name, text)` of every file in `configs/`.
+pub(crate) static BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/experiments.rs"));
+
+const LARGEST_CONFIG: u64 = 1 << 20;
+
+/// An experiment with its short name, used for output directories.
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) loaded: Loaded,
+}
+
+/// Loads what the command line names, with its changes.
+pub(crate) fn find(which: &Which) -> Result<Named, Exit> {
+    let (name, file, text) = text(&which.experiment)?;
+    let mut overrides = which.set.iter().map(|text| set(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut seeds = which.seeds.as_deref().map(|text| parse_seeds(text).map(|s| (s, format!("--seeds {text}")))).transpose()?;
+    if which.smoke {
+        let small: [(&str, &str); 8] = [
+            ("train.steps", "4"),
+            ("train.warmup_steps", "1"),
+            ("probe.log_until", "4"),
+            ("probe.every", "4"),
+            ("probe.loss_sequences", "8"),
+            ("probe.residual_sequences", "4"),
+            ("probe.random_bases", "8"),
+            ("verdict.null_bases", "8"),
+        ];
+        let smoke = |(path, value): (&str, &str)| Override { path: path.into(), value: value.into(), typed: "--smoke".into() };
+        overrides.splice(0..0, small.map(smoke));
+        if seeds.is_none() {
+            let first = load(&text, &file, &overrides)?.experiment.seeds[..1].to_vec();
+            seeds = Some((first, "--smoke".to_owned()));
+        }
+    }
+    if let Some((seeds, typed)) = seeds {
+        let value = |seeds: &[u64]| format!("{seeds:?}");
+        let change = |path: String, seeds: &[u64]| Override { path, value: value(seeds), typed: typed.clone() };
+        // An arm with seeds of its own keeps their number.
+        let arms = load(&text, &file, &[])?.experiment.arms;
+        overrides.push(change("seeds".to_owned(), &seeds));
+        for arm in arms {
+            if let Some(own) = arm.seeds {
+                overrides.push(change(format!("arm.{}.seeds", arm.name), &seeds[..own.len().min(seeds.len())]));
+            }
+        }
+    }
+    let loaded = load(&text, &file, &overrides)?;
+    check_metric(&loaded)?;
+    Ok(Named { name, loaded })
+}
+
+/// The config's crate knows no metrics: whether the verdict's exists is seen here.
+fn check_metric(loaded: &Loaded) -> Result<(), Exit> {
+    let fits = |metric: &&Metric| metric.basis_dependent && matches!(metric.of, MetricFn::Matrix(_));
+    let names: Vec<&str> = METRICS.iter().filter(fits).map(|metric| metric.name).collect();
+    let name = loaded.experiment.verdict.metric.as_str();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let origin = loaded.origins.iter().find(|(path, ..)| path == "verdict.metric").map(|(.., origin)| origin.to_string());
+    let origin = origin.unwrap_or_default();
+    Err(Exit::usage(format!("{origin}: verdict.metric: found {name:?}, expected one of {}", names.join(", "))))
+}
+
+/// Loads by name with `--set`s only.
+pub(crate) fn find_plain(experiment: &str, set: &[String]) -> Result<Named, Exit> {
+    find(&Which { experiment: experiment.to_owned(), set: set.to_vec(), seeds: None, smoke: false })
+}
+
+/// `(short name, what errors call it, text)`.
+fn text(experiment: &str) -> Result<(String, String, String), Exit> {
+    if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == experiment) {
+        return Ok(((*name).to_owned(), format!("configs/{name}.toml"), (*text).to_owned()));
+    }
+    if !experiment.contains('/') && !experiment.ends_with(".toml") {
+        let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        let near = names.iter().find(|name| name.contains(experiment) || strsim::jaro_winkler(name, experiment) > 0.75);
+        let hint = near.map_or(String::new(), |name| format!("; did you mean {name:?}?"));
+        let names = names.join(", ");
+        return Err(Exit::usage(format!("no experiment {experiment:?}, expected one of {names}, or the path of a .toml file{hint}")));
+    }
+    let path = Path::new(experiment);
+    let info = std::fs::metadata(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
+    if !info.is_file() {
+        return Err(Exit::usage(format!("{experiment}: found something that is not a file, expected a TOML file")));
+    }
+    if info.len() > LARGEST_CONFIG {
+        return Err(Exit::usage(format!("{experiment}: found {} bytes, expected a config of at most {LARGEST_CONFIG}", info.len())));
+    }
+    let bytes = std::fs::read(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Exit::usage(format!("{experiment}: not UTF-8 at byte {}, expected a TOML file", error.utf8_error().valid_up_to()))
+    })?;
+    Ok((short_name(path), experiment.to_owned(), text))
+}
+
+/// `results/adam-vs-sgd/config.toml` is called `adam-vs-sgd`, `mine.toml` `mine`.
+fn short_name(path: &Path) -> String {
+    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let parent = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name = if stem == "config" { parent.unwrap_or(stem) } else { stem };
+    let safe: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(64).collect();
+    if safe.is_empty() { "experiment".to_owned() } else { safe }
+}
+
+fn set(text: &str) -> Result<Override, Exit> {
+    let (path, value) = text
+        .split_once('=')
+        .ok_or_else(|| Exit::usage(format!("--set {text}: found no '=', expected KEY=VALUE, for example train.steps=300")))?;
+    Ok(Override { path: path.trim().to_owned(), value: value.trim().to_owned(), typed: format!("--set {text}") })
+}
+
+fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
+    let fail = || Exit::usage(format!("--seeds {text}: expected a range such as 0..8 or a list such as 0,3,5"));
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| fail());
+    match text.split_once("..") {
+        Some((low, high)) => {
+            let (low, high) = (number(low)?, number(high)?);
+            if low < high && high - low <= 4096 { Ok((low..high).collect()) } else { Err(fail()) }
+        }
+        None => text.split(',').map(number).collect(),
+    }
+}

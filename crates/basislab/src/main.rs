@@ -1,0 +1,70 @@
+//! The `basislab` program: arguments, backend choice, files. Everything that decides a result lives in the libraries.
+
+mod args;
+mod backend;
+mod check;
+mod config;
+mod data;
+mod directory;
+mod exit;
+mod experiments;
+mod metrics;
+mod progress;
+mod run;
+
+use args::{Cli, Command};
+use clap::Parser;
+use exit::{Code, Exit};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::List { json } => list(json),
+        Command::Report { dir, json } => run::report(&dir, json),
+        Command::Metrics(args) => metrics::metrics(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Data(args) => data::data(&args),
+        Command::Config(args) => config::config(&args),
+    };
+    match done {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(code)) => ExitCode::from(code as u8),
+        Err(exit) => {
+            // Nothing is left to tell it to when stderr is closed too.
+            let _ = writeln!(std::io::stderr(), "error: {exit}");
+            ExitCode::from(exit.code as u8)
+        }
+    }
+}
+
+/// How a command ends when it could do its work.
+type Done = Result<Option<Code>, Exit>;
+
+/// Writes to stdout. A reader that has seen enough (`basislab list | head -1`) ends the output quietly.
+fn say(text: impl AsRef<str>) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_ref().as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+fn say_json(value: &serde_json::Value) -> Result<(), Exit> {
+    say(format!("{value:#}\n"))
+}
+
+fn list(json: bool) -> Done {
+    let mut lines = String::new();
+    let mut all = Vec::new();
+    for (name, _) in experiments::BUILT_IN {
+        let experiment = experiments::find_plain(name, &[])?.loaded.experiment;
+        let arms: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
+        lines += &format!("{name}\n  {}\n  {} seeds; arms {}\n", experiment.question, experiment.seeds.len(), arms.join(", "));
+        all.push(serde_json::json!({ "name": name, "question": experiment.question, "seeds": experiment.seeds, "arms": arms }));
+    }
+    if json { say_json(&all.into())? } else { say(lines + "\nRun one:  basislab run NAME\n")? }
+    Ok(None)
+}

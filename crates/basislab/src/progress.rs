@@ -1,0 +1,57 @@
+//! Progress on stderr: a bar with an ETA on a terminal, a line per finished run elsewhere, nothing with `--quiet`.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+
+/// Where and how progress is shown.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    lines: bool,
+}
+
+impl Progress {
+    /// `steps` updates are to be made.
+    pub(crate) fn new(steps: u64, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal && !quiet { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(steps), target);
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let template = if colour {
+            "{bar:32.cyan/blue} {percent:>3}%  {elapsed} gone, {eta} to go  {msg}"
+        } else {
+            "{bar:32} {percent:>3}%  {elapsed} gone, {eta} to go  {msg}"
+        };
+        bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
+        Self { bar, lines: !quiet && !terminal }
+    }
+
+    /// One update was made.
+    pub(crate) fn step(&self) {
+        self.bar.inc(1);
+    }
+
+    /// Updates that will not be made (a diverged run).
+    pub(crate) fn skip(&self, steps: u64) {
+        self.bar.inc(steps);
+    }
+
+    /// What is going on, beside the bar.
+    pub(crate) fn message(&self, text: String) {
+        self.bar.set_message(text);
+    }
+
+    /// A line that stays.
+    pub(crate) fn line(&self, text: &str) {
+        if self.lines {
+            // Progress is a courtesy: a closed stderr must not end a run.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,85 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["pandas>=2.2"]
+# ///
+"""Load the tables of a basislab experiment directory with their types.
+
+    from load_run import load_run
+    tables = load_run("results/adam-vs-sgd")      # {"summary": DataFrame, "verdicts": DataFrame, ...}
+
+    python scripts/load_run.py results/adam-vs-sgd    # a short overview
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+# Committed evidence may leave these out; every other table belongs to every experiment.
+OPTIONAL = {"dimensions", "timing"}
+
+
+def load_run(path):
+    """All tables of the experiment directory `path`, by name, typed as its schema.json says.
+
+    Whole numbers become Int64, numbers float64, names from a small set category, other text string. An empty cell is
+    a missing value.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: there is no such folder")
+    schema_file = path / "schema.json"
+    if not schema_file.is_file():
+        raise FileNotFoundError(f"{schema_file}: missing; an experiment directory has it once its report is written")
+    tables = {}
+    for resource in json.loads(schema_file.read_text(encoding="utf-8"))["resources"]:
+        file = path / resource["path"]
+        if file.is_file():
+            tables[resource["name"]] = read_table(file, resource["schema"]["fields"])
+        elif resource["name"] not in OPTIONAL:
+            raise FileNotFoundError(f"{file}: missing; schema.json lists it")
+    return tables
+
+
+def read_table(file, fields):
+    """One CSV file as a DataFrame; columns that the schema does not know come last, as pandas guesses them."""
+    names = [field["name"] for field in fields]
+    with open(file, encoding="utf-8") as lines:
+        header = lines.readline().rstrip("\r\n").split(",")
+    if header[: len(names)] != names:
+        raise ValueError(f"{file}: its columns are {header}, expected {names} first (re-saved by a spreadsheet?)")
+    types = {field["name"]: pandas_type(field) for field in fields}
+    table = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])
+    for field in fields:
+        order = field["constraints"].get("enum")
+        if order:
+            table[field["name"]] = table[field["name"]].cat.set_categories(order)
+    return table
+
+
+def pandas_type(field):
+    """The pandas type of a schema field."""
+    if field["type"] == "string":
+        small_set = "enum" in field["constraints"] or field["constraints"].get("required", False)
+        return "category" if small_set else "string"
+    return {"integer": "Int64", "number": "float64", "boolean": "boolean"}[field["type"]]
+
+
+def overview(tables):
+    """A few lines of text: how many rows, and what was decided."""
+    lines = [f"{name:<11} {len(table):>8} rows, {table.shape[1]:>2} columns" for name, table in tables.items()]
+    verdicts = tables["verdicts"]
+    if len(verdicts):
+        lines.append("")
+        lines.append(verdicts[["claim", "n_seeds", "estimate", "ci_low", "ci_high", "verdict"]].to_string(index=False))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python load_run.py DIR")
+    try:
+        print(overview(load_run(sys.argv[1])))
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))

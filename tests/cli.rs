@@ -1,0 +1,314 @@
+//! The program from outside: exit codes, messages, files.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+fn basislab(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_basislab"))
+        .args(args)
+        .current_dir(dir)
+        // The bare binary must never fall back to burn's idea of a default device.
+        .env("BURN_DEVICE", "explicit-only")
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Runs and expects this exit code and one `error:` line that holds all of `parts`.
+fn refuses(dir: &Path, args: &[&str], code: i32, parts: &[&str]) {
+    let output = basislab(dir, args);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+    assert!(!text.contains("panicked"), "{args:?}: {text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("error:")).count(), 1, "{args:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{args:?}: no {part:?} in {text}");
+    }
+}
+
+/// A run of seconds: two seeds of everything.
+const TINY: &[&str] = &["run", "adam-vs-sgd", "--smoke", "--seeds", "0..2", "--quiet"];
+
+fn tiny(extra: &[&'static str]) -> Vec<&'static str> {
+    [TINY, extra].concat()
+}
+
+#[test]
+fn a_run_writes_its_files_answers_and_is_not_repeated() {
+    let dir = TempDir::new().unwrap();
+    let first = basislab(dir.path(), &tiny(&["--out", "o"]));
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    assert_eq!(stderr(&first), "", "--quiet");
+    let answer = stdout(&first);
+    assert!(answer.contains("adam-rotated") && answer.contains("exploratory"), "{answer}");
+    let out = dir.path().join("o");
+    for file in [
+        "config.toml", "manifest.json", "schema.json", "steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "timing.csv",
+        "summary.csv", "verdicts.csv", "figures/kurtosis_over_steps.svg", "figures/kurtosis_over_layers.svg",
+        "figures/dimension_rms.svg", "figures/loss_curves.svg",
+    ] {
+        assert!(out.join(file).metadata().is_ok_and(|info| info.len() > 0), "{file}");
+    }
+    let before = std::fs::read(out.join("residual.csv")).unwrap();
+    let stamp = std::fs::metadata(out.join("parts/adam/0/steps.csv")).unwrap().modified().unwrap();
+    let again = basislab(dir.path(), &tiny(&["--out", "o"]));
+    assert_eq!(again.status.code(), Some(0));
+    assert_eq!(stdout(&again), answer);
+    assert_eq!(std::fs::read(out.join("residual.csv")).unwrap(), before);
+    assert_eq!(std::fs::metadata(out.join("parts/adam/0/steps.csv")).unwrap().modified().unwrap(), stamp);
+    // An interrupted run starts afresh and ends at the same bytes.
+    std::fs::remove_file(out.join("parts/sgd/1/done.json")).unwrap();
+    std::fs::write(out.join("parts/sgd/1/steps.csv"), "torn").unwrap();
+    assert_eq!(basislab(dir.path(), &tiny(&["--out", "o", "--jobs", "1"])).status.code(), Some(0));
+    assert_eq!(std::fs::read(out.join("residual.csv")).unwrap(), before);
+    // The committed config reproduces the run, in a directory of its own.
+    let config = out.join("config.toml");
+    let same = basislab(dir.path(), &["run", config.to_str().unwrap(), "--quiet", "--out", "p"]);
+    assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
+    for file in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv", "config.toml"] {
+        assert_eq!(std::fs::read(out.join(file)).unwrap(), std::fs::read(dir.path().join("p").join(file)).unwrap(), "{file}");
+    }
+    // Another experiment must not be written there.
+    refuses(dir.path(), &tiny(&["--out", "o", "--set", "arm.adam.optimizer.lr=0.5"]), 7, &["arm.adam.optimizer.lr: 0.01 there, 0.5 here"]);
+    assert_eq!(std::fs::read(out.join("residual.csv")).unwrap(), before);
+    // The report comes from the CSVs alone.
+    for file in ["summary.csv", "verdicts.csv"] {
+        std::fs::remove_file(out.join(file)).unwrap();
+    }
+    std::fs::remove_dir_all(out.join("figures")).unwrap();
+    let report = basislab(dir.path(), &["report", "o"]);
+    assert_eq!(stdout(&report), answer, "{}", stderr(&report));
+    assert!(out.join("figures/loss_curves.svg").is_file());
+    let json = basislab(dir.path(), &["report", "o", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(value["verdicts"][0]["verdict"], "exploratory");
+    let text = std::fs::read_to_string(out.join("evals.csv")).unwrap();
+    std::fs::write(out.join("evals.csv"), text.replace("held-out,", "held-out,x")).unwrap();
+    refuses(dir.path(), &["report", "o"], 3, &["evals.csv:2:"]);
+}
+
+#[test]
+fn both_cpu_backends_run_the_same_experiment() {
+    let dir = TempDir::new().unwrap();
+    let of = |backend: &'static str| {
+        let output = basislab(dir.path(), &tiny(&["--backend", backend, "--out", backend, "--json"]));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let value: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        value["arms"][0]["loss"].as_f64().unwrap_or_else(|| panic!("{value}"))
+    };
+    assert!((of("flex") - of("ndarray")).abs() < 1e-4);
+}
+
+#[test]
+fn a_diverged_arm_is_reported_and_the_exit_code_says_so() {
+    let dir = TempDir::new().unwrap();
+    let args = tiny(&["--out", "o", "--set", "arm.sgd.optimizer.lr=1e6", "--set", "train.clip_norm=0", "--set", "model.norm=none", "--set", "train.steps=40"]);
+    let output = basislab(dir.path(), &args);
+    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    assert!(stdout(&output).contains("diverged"), "{}", stdout(&output));
+    for file in ["steps.csv", "summary.csv", "verdicts.csv", "residual.csv"] {
+        let text = std::fs::read_to_string(dir.path().join("o").join(file)).unwrap().to_lowercase();
+        assert!(!text.contains("nan,") && !text.contains(",inf") && !text.contains("nan\n"), "{file}");
+    }
+    assert!(std::fs::read_to_string(dir.path().join("o/steps.csv")).unwrap().contains(",,,diverged"));
+}
+
+#[test]
+fn bad_command_lines_and_configs() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    refuses(at, &["run", "adam-vs-sdg"], 2, &["no experiment \"adam-vs-sdg\"", "did you mean \"adam-vs-sgd\""]);
+    refuses(at, &["run", "nothing/here.toml"], 2, &["nothing/here.toml"]);
+    refuses(at, &["run", "adam-vs-sgd", "--set", "model.d_modle=32"], 2, &["unknown key \"d_modle\"", "did you mean \"d_model\""]);
+    refuses(at, &["run", "adam-vs-sgd", "--set", "nonsense"], 2, &["expected KEY=VALUE"]);
+    refuses(at, &["run", "adam-vs-sgd", "--set", "verdict.metric=kurtosis"], 2, &["verdict.metric", "token_kurtosis"]);
+    refuses(at, &["run", "adam-vs-sgd", "--seeds", "3..1"], 2, &["--seeds 3..1"]);
+    refuses(at, &["run", "adam-vs-sgd", "--seeds", "a"], 2, &["--seeds a"]);
+    refuses(at, &["metrics", "explain", "kurtosis"], 2, &["no metric \"kurtosis\"", "did you mean"]);
+    std::fs::create_dir(at.join("d.toml")).unwrap();
+    refuses(at, &["run", "./d.toml"], 2, &["./d.toml", "not a file"]);
+    std::fs::write(at.join("b.toml"), [0xff, 0xfe]).unwrap();
+    refuses(at, &["run", "b.toml"], 2, &["b.toml: not UTF-8 at byte 0"]);
+    let text = std::fs::read_to_string(crate::support::root().join("configs/adam-vs-sgd.toml")).unwrap();
+    std::fs::write(at.join("c.toml"), text.replace("d_mlp", "widht")).unwrap();
+    refuses(at, &["run", "c.toml"], 2, &["c.toml:10:1: model.widht: unknown key"]);
+    std::fs::create_dir(at.join("mine")).unwrap();
+    std::fs::write(at.join("mine/thesis.txt"), "do not touch").unwrap();
+    refuses(at, &tiny(&["--out", "mine"]), 7, &["mine", "no manifest.json"]);
+    refuses(at, &["report", "mine"], 3, &["mine/config.toml"]);
+    std::fs::write(at.join("file"), "x").unwrap();
+    refuses(at, &tiny(&["--out", "file"]), 7, &["file"]);
+    let unknown = basislab(at, &["run", "adam-vs-sgd", "--backend", "tpu"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("tpu") && stderr(&unknown).contains("ndarray"));
+    #[cfg(not(feature = "cuda"))]
+    refuses(at, &["run", "adam-vs-sgd", "--backend", "cuda"], 2, &["--features cuda"]);
+}
+
+#[test]
+fn bad_texts() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    let text = |path: &'static str| tiny(&["--out", "o", "--set", "corpus.kind=text", "--set"]).into_iter().chain([path]).collect::<Vec<_>>();
+    refuses(at, &text("corpus.path=absent.txt"), 3, &["absent.txt"]);
+    std::fs::create_dir(at.join("dir")).unwrap();
+    refuses(at, &text("corpus.path=dir"), 3, &["dir"]);
+    std::fs::write(at.join("empty.txt"), "").unwrap();
+    refuses(at, &text("corpus.path=empty.txt"), 3, &["empty.txt"]);
+    std::fs::write(at.join("short.txt"), "too short").unwrap();
+    refuses(at, &text("corpus.path=short.txt"), 3, &["short.txt"]);
+    let mut bytes = "words and more words. ".repeat(2000).into_bytes();
+    bytes[100] = 0xff;
+    std::fs::write(at.join("latin.txt"), bytes).unwrap();
+    refuses(at, &text("corpus.path=latin.txt"), 3, &["latin.txt", "100"]);
+    assert!(!at.join("o").exists(), "nothing is created before the corpus is read");
+}
+
+#[test]
+fn text_runs_with_bytes_and_bpe() {
+    let dir = TempDir::new().unwrap();
+    let words = ["the ", "cat ", "sat ", "on ", "a ", "mat, ", "and ", "then ", "it ", "went ", "away. "];
+    let text: String = (0..40_000).map(|i: usize| words[(i * i + i / 7) % words.len()]).collect();
+    std::fs::write(dir.path().join("t.txt"), text).unwrap();
+    for (out, set) in [("bytes", "corpus.tokenizer=bytes"), ("bpe", "corpus.tokenizer=bpe")] {
+        let mut args = tiny(&["--out", out, "--set", "corpus.kind=text", "--set", "corpus.path=t.txt", "--set", set, "--set"]);
+        args.push(if out == "bytes" { "corpus.d_vocab=256" } else { "corpus.d_vocab=270" });
+        let output = basislab(dir.path(), &args);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(dir.path().join(out).join("tokenizer.json").is_file(), out == "bpe");
+    }
+}
+
+fn npy(descr: &str, shape: &str, fortran: bool, data: &[u8]) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({shape}), }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+#[test]
+fn metrics_are_evaluated_on_a_users_matrix_whatever_its_layout() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    // 6 tokens of width 8; dimension 3 is an outlier.
+    let value = |t: usize, j: usize| if j == 3 { 16.0 + t as f64 } else { ((t * 8 + j) * 37 % 11) as f64 / 4.0 - 1.0 };
+    let c: Vec<f64> = (0..48).map(|i| value(i / 8, i % 8)).collect();
+    let f: Vec<f64> = (0..48).map(|i| value(i % 6, i / 6)).collect();
+    let f64s = |v: &[f64]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let f32s = |v: &[f64]| v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect::<Vec<u8>>();
+    let f16s = |v: &[f64]| v.iter().flat_map(|x| half::f16::from_f64(*x).to_le_bytes()).collect::<Vec<u8>>();
+    let f32_big = c.iter().flat_map(|x| (*x as f32).to_be_bytes()).collect::<Vec<u8>>();
+    let files = [
+        ("c64.npy", npy("<f8", "6, 8", false, &f64s(&c))),
+        ("f64.npy", npy("<f8", "6, 8", true, &f64s(&f))),
+        ("c32.npy", npy("<f4", "6, 8", false, &f32s(&c))),
+        ("f32.npy", npy("<f4", "6, 8", true, &f32s(&f))),
+        ("big.npy", npy(">f4", "6, 8", false, &f32_big)),
+        ("c16.npy", npy("<f2", "6, 8", false, &f16s(&c))),
+        ("t.safetensors", {
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![6, 8], &[]);
+            drop(view);
+            let data = f64s(&c);
+            safetensors::serialize([("x", safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![6, 8], &data).unwrap())], None).unwrap()
+        }),
+    ];
+    let mut seen = Vec::new();
+    for (name, bytes) in files {
+        std::fs::write(at.join(name), bytes).unwrap();
+        let output = basislab(at, &["metrics", "eval", name, "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", stderr(&output));
+        let mut json: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        json["file"] = serde_json::Value::Null;
+        assert_eq!((json["n_tokens"].as_u64(), json["d_model"].as_u64()), (Some(6), Some(8)));
+        seen.push((name, json));
+    }
+    for (name, json) in &seen {
+        assert_eq!(*json, seen[0].1, "{name}");
+    }
+    let json = &seen[0].1;
+    let of = |metric: &str| json["metrics"].as_array().unwrap().iter().find(|m| m["metric"] == metric).unwrap().clone();
+    let kurtosis = of("token_kurtosis");
+    assert!(kurtosis["value"].as_f64().unwrap() > 5.0 && kurtosis["z"].as_f64().unwrap() > 2.0, "{kurtosis}");
+    assert_eq!(of("dettmers_outlier_features")["value"], serde_json::Value::Null);
+    assert_eq!(of("dettmers_outlier_features")["why_empty"], "needs several layers");
+    let table = stdout(&basislab(at, &["metrics", "eval", "c64.npy"]));
+    assert!(table.contains("token_kurtosis") && table.contains("needs several layers"), "{table}");
+
+    let bad: [(&str, Vec<u8>, &str); 9] = [
+        ("rank1.npy", npy("<f8", "48,", false, &f64s(&c)), "1 axes"),
+        ("rank3.npy", npy("<f8", "2, 3, 8", false, &f64s(&c)), "3 axes"),
+        ("int.npy", npy("<i4", "6, 8", false, &f32s(&c)), "dtype"),
+        ("nan.npy", npy("<f8", "6, 8", false, &f64s(&c.iter().map(|x| if *x == 17.0 { f64::NAN } else { *x }).collect::<Vec<_>>())), "token 1, dimension 3"),
+        ("cut.npy", npy("<f8", "6, 8", false, &f64s(&c[..40])), "damaged"),
+        ("huge.npy", npy("<f8", "4294967296, 4294967296", false, &f64s(&c)), "huge.npy"),
+        ("not.npy", b"hello".to_vec(), "not a .npy file"),
+        ("thin.npy", npy("<f8", "24, 2", false, &f64s(&c)), "expected at least 2 tokens of width 4"),
+        ("x.pt", b"pickle".to_vec(), "expected .npy or .safetensors"),
+    ];
+    for (name, bytes, part) in bad {
+        std::fs::write(at.join(name), bytes).unwrap();
+        refuses(at, &["metrics", "eval", name], 3, &[name, part]);
+    }
+    refuses(at, &["metrics", "eval", "t.safetensors", "--tensor", "y"], 3, &["no tensor \"y\"", "x"]);
+    refuses(at, &["metrics", "eval", "."], 3, &["not a file"]);
+}
+
+#[test]
+fn the_other_commands_answer() {
+    let dir = TempDir::new().unwrap();
+    let ok = |args: &[&str]| {
+        let output = basislab(dir.path(), args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    assert!(ok(&["list"]).contains("adam-vs-sgd"));
+    assert!(ok(&["--help"]).contains("Examples:") && ok(&["run", "--help"]).contains("--set"));
+    let metrics = ok(&["metrics", "list"]);
+    for line in metrics.lines().take_while(|line| !line.is_empty()) {
+        let name = line.split_whitespace().next().unwrap();
+        let text = ok(&["metrics", "explain", name]);
+        for label in ["formula", "estimator", "axis", "null", "ceiling", "source", "fails"] {
+            assert!(text.contains(label), "{name}: {text}");
+        }
+    }
+    assert!(ok(&["config", "show", "adam-vs-sgd", "--set", "train.steps=200"]).contains("train.steps = 200"));
+    assert!(ok(&["config", "show", "adam-vs-sgd", "--set", "train.steps=200"]).contains("# --set train.steps=200"));
+    let plain = ok(&["config", "show", "adam-vs-sgd", "--toml"]);
+    std::fs::write(dir.path().join("again.toml"), &plain).unwrap();
+    assert_eq!(ok(&["config", "show", "again.toml", "--toml"]), plain);
+    let describe: serde_json::Value = serde_json::from_str(&ok(&["data", "describe", "--json", "--tokens", "20000"])).unwrap();
+    assert!(describe["floor"].as_f64().unwrap() < describe["unigram_entropy"].as_f64().unwrap());
+    assert_eq!(ok(&["data", "sample", "--count", "2"]).matches("----").count(), 1);
+    let check: serde_json::Value = serde_json::from_str(&ok(&["check", "--steps", "20", "--json"])).unwrap();
+    assert_eq!(check["arms"][1]["rotated"], check["arms"][1]["facing_the_stream"]);
+    assert!(check["optimizers"].as_array().unwrap().len() == 2);
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_basislab"))
+        .args(["config", "show", "adam-vs-sgd"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}

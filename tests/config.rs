@@ -1,0 +1,116 @@
+//! Configs: every key is checked, and errors name place, key, found and expected.
+
+use crate::support::root;
+use basislab_config::{Override, load};
+
+fn text() -> String {
+    std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap()
+}
+
+fn with(path: &str, value: &str) -> Result<basislab_config::Loaded, basislab_config::ConfigError> {
+    load(&text(), "f.toml", &[Override { path: path.into(), value: value.into(), typed: format!("--set {path}={value}") }])
+}
+
+#[test]
+fn every_built_in_experiment_loads_and_survives_its_own_toml() {
+    for entry in std::fs::read_dir(root().join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        let loaded = load(&std::fs::read_to_string(&path).unwrap(), "f.toml", &[]).unwrap();
+        let again = load(&loaded.experiment.to_toml(), "again.toml", &[]).unwrap();
+        assert_eq!(again.experiment, loaded.experiment, "{}", path.display());
+        assert_eq!(again.experiment.hash(), loaded.experiment.hash());
+    }
+}
+
+#[test]
+fn every_key_refuses_a_typo_a_wrong_type_and_a_value_out_of_range() {
+    let loaded = load(&text(), "f.toml", &[]).unwrap();
+    assert!(loaded.origins.len() > 80, "only {} keys", loaded.origins.len());
+    for (path, value, _) in &loaded.origins {
+        let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let typo = format!("{path}x");
+        let error = with(&typo, value).expect_err(&typo).to_string();
+        assert!(error.contains(&format!("{key}x")), "{typo}: {error}");
+        for wrong in ["{ a = 1 }", "[[1]]", "nan", "-1", "1e999", "\"\"", "99999999999999999999999999"] {
+            let error = with(path, wrong).expect_err(&format!("{path}={wrong}")).to_string();
+            assert!(error.contains(key) && error.contains("expected"), "{path}={wrong}: {error}");
+            assert_eq!(error.lines().count(), 1);
+        }
+        if !table.is_empty() {
+            let elsewhere = format!("probe.{key}");
+            if !path.starts_with("probe.") {
+                let error = with(&elsewhere, value).expect_err(&elsewhere).to_string();
+                assert!(error.contains("unknown key"), "{elsewhere}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_line_of_the_file_refuses_a_typo_with_its_own_line_and_column() {
+    let text = text();
+    for (number, line) in text.lines().enumerate() {
+        let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| key.chars().all(|c| c.is_alphanumeric() || c == '_')) else {
+            continue;
+        };
+        let broken: Vec<String> = text
+            .lines()
+            .enumerate()
+            .map(|(n, l)| if n == number { l.replacen(key, &format!("{key}q"), 1) } else { l.to_owned() })
+            .collect();
+        let error = load(&broken.join("\n"), "f.toml", &[]).expect_err(line).to_string();
+        let place = format!("f.toml:{}:", number + 1);
+        // A tag is missed, and an arm's or claim's name is what others point to: those are found elsewhere.
+        let elsewhere = key == "kind" || key == "name";
+        assert!(elsewhere || (error.starts_with(&place) && error.contains(&format!("{key}q"))), "{line}: {error}");
+    }
+}
+
+#[test]
+fn messages_say_what_was_found_and_what_was_expected() {
+    let cases = [
+        ("model.n_heads", "5", "--set model.n_heads=5: model.n_heads: found 5, expected a divisor of model.d_model = 64"),
+        ("train.stps", "5", "--set train.stps=5: unknown key \"stps\", expected one of steps, batch_size, micro_batches, clip_norm, schedule, warmup_steps, final_lr_fraction; did you mean \"steps\"?"),
+        ("seeds", "[0, 0]", "--set seeds=[0, 0]: seeds: found seed 0 twice, expected distinct seeds"),
+        ("arm.adam.optimizer.beta_1", "1", "--set arm.adam.optimizer.beta_1=1: arm.adam.optimizer.beta_1: found the integer 1, expected a number from 0.0 to below 1.0"),
+        ("arm.sgd.optimizer.beta_1", "0.9", "--set arm.sgd.optimizer.beta_1=0.9: unknown key \"beta_1\", expected one of lr, momentum, nesterov, weight_decay, decoupled_weight_decay"),
+        ("corpus.kind", "text", "--set corpus.kind=text: corpus.path: missing, expected text of 1 to 4096 characters (the file)"),
+        ("verdict.site", "blocks.2.resid_post", "--set verdict.site=blocks.2.resid_post: verdict.site: found block 2, expected a block below model.n_layers = 2"),
+        ("corpus.successors", "16", "--set corpus.successors=16: corpus.successors: found 16, expected at most 15, the other classes"),
+        ("claim.sgd-equals-its-null.test.basis", "optimizer", "--set claim.sgd-equals-its-null.test.basis=optimizer: claim.sgd-equals-its-null.test.basis: found optimizer, expected standard: \"sgd\" has no single optimizer basis"),
+    ];
+    for (path, value, expected) in cases {
+        assert_eq!(with(path, value).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn presets_replace_a_table_and_later_sets_apply_to_it() {
+    let set = |path: &str, value: &str| Override { path: path.into(), value: value.into(), typed: "--set".into() };
+    let changes = [set("arm.sgd.optimizer.kind", "adamw"), set("arm.sgd.optimizer.lr", "0.5"), set("model.positions.kind", "rope")];
+    let loaded = load(&text(), "f.toml", &changes).unwrap();
+    let arm = loaded.experiment.arm("sgd").unwrap();
+    assert_eq!((arm.optimizer.kind(), arm.optimizer.lr()), ("adamw", 0.5));
+    assert!(loaded.experiment.to_toml().contains("base = 10000.0"));
+}
+
+#[test]
+fn the_verdict_hash_covers_the_rule_and_nothing_else() {
+    let base = load(&text(), "f.toml", &[]).unwrap().experiment.verdict_hash();
+    assert_eq!(with("train.steps", "700").unwrap().experiment.verdict_hash(), base);
+    for (path, value) in [("verdict.alpha", "0.1"), ("seeds", "[0,1,2]"), ("claim.identity-is-adam.text", "other")] {
+        assert_ne!(with(path, value).unwrap().experiment.verdict_hash(), base, "{path}");
+    }
+}
+
+#[test]
+fn odd_files_are_read_or_refused_plainly() {
+    let windows = text().replace('\n', "\r\n");
+    assert!(load(&format!("\u{feff}{windows}"), "f.toml", &[]).is_ok(), "BOM and CRLF are fine");
+    for broken in ["", "a = ", "[model", "seeds = 3", "\0"] {
+        let error = load(broken, "f.toml", &[]).expect_err(broken).to_string();
+        assert!(error.starts_with("f.toml:") && error.lines().count() == 1, "{error}");
+    }
+    let twice = text() + "\n[[arm]]\nname = \"ADAM\"\noptimizer = { kind = \"sgd\", lr = 1, momentum = 0, nesterov = false, weight_decay = 0, decoupled_weight_decay = 0 }\nbasis = { kind = \"standard\" }\n";
+    assert!(load(&twice, "f.toml", &[]).unwrap_err().to_string().contains("distinct names"));
+}

@@ -1,0 +1,131 @@
+//! The laws of rotated optimizers, over every optimizer, rotation and CPU backend.
+//!
+//! Bugs planted to see each law fail are recorded in tests/PLANTED.md.
+
+use crate::support::{F32, F64, backends, experiment, flex, small};
+use basislab_config::{Arm, BasisSpec, OptimizerSpec, RotatedAxes, RotationSpec, Sharing};
+use basislab_data::Corpus;
+use basislab_experiment::{certify, prepare, update};
+use burn::tensor::{DType, Device, Tensor};
+
+/// Every update rule with every feature switched on somewhere.
+fn optimizers() -> Vec<OptimizerSpec> {
+    let sgd = |lr, momentum, nesterov, weight_decay, decoupled_weight_decay| OptimizerSpec::Sgd {
+        lr,
+        momentum,
+        nesterov,
+        weight_decay,
+        decoupled_weight_decay,
+    };
+    let adam = |weight_decay| OptimizerSpec::Adam { lr: 1e-2, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay };
+    vec![
+        sgd(0.5, 0.0, false, 0.0, 0.0),
+        sgd(0.5, 0.9, false, 0.0, 0.0),
+        sgd(0.2, 0.9, true, 1e-3, 1e-2),
+        adam(0.0),
+        adam(1e-2),
+        OptimizerSpec::Adamw { lr: 1e-2, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, decoupled_weight_decay: 0.1 },
+    ]
+}
+
+fn assert_laws(changes: &[(&str, &str)], optimizer: &OptimizerSpec, steps: u64, on: (&Device, DType), what: &str) {
+    for law in certify(&experiment(changes), optimizer, steps, on) {
+        assert!(law.holds(), "{what}, {optimizer:?}: {} differs by {:e}, must be {:?}", law.name, law.difference, law.expected);
+    }
+}
+
+#[test]
+fn every_optimizer_keeps_its_laws_in_f64() {
+    for (name, device) in backends() {
+        for optimizer in optimizers() {
+            assert_laws(&[], &optimizer, 40, (&device, F64), name);
+        }
+    }
+}
+
+#[test]
+fn laws_hold_for_every_architecture() {
+    let adam = &optimizers()[3];
+    for changes in [
+        vec![("model.tied_head", "true"), ("model.norm", "none")],
+        vec![("model.norm", "rms"), ("model.positions.kind", "rope"), ("model.activation", "solu")],
+        vec![("model.norm", "rms-gain"), ("model.biases", "true"), ("model.attention", "softmax-1")],
+        vec![("model.activation", "relu"), ("train.clip_norm", "0")],
+    ] {
+        assert_laws(&changes, adam, 20, (&flex(), F64), &format!("{changes:?}"));
+    }
+}
+
+#[test]
+fn a_long_sgd_run_stays_with_its_rotated_twin_in_f64() {
+    assert_laws(&[], &optimizers()[1], 200, (&flex(), F64), "200 steps");
+}
+
+#[test]
+fn laws_hold_in_f32_at_the_default_learning_rates() {
+    for (name, device) in backends() {
+        for optimizer in [&optimizers()[1], &optimizers()[3], &optimizers()[5]] {
+            assert_laws(&[("train.warmup_steps", "10")], optimizer, 20, (&device, F32), name);
+        }
+    }
+}
+
+/// Weights after `steps` updates of the small default experiment.
+fn train(optimizer: &OptimizerSpec, basis: BasisSpec, steps: u64, on: (&Device, DType)) -> Vec<Tensor<2>> {
+    let experiment = small(&[("model.d_model", "16")]);
+    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+    let arm = Arm { name: "a".into(), seeds: None, optimizer: optimizer.clone(), basis };
+    let mut trainee = prepare(&experiment, &arm, 3, corpus.d_vocab(), on);
+    for step in 1..=steps {
+        let batch = corpus.batch(3, step, 4, experiment.model.n_ctx + 1);
+        update(&mut trainee, &experiment.train, optimizer.lr(), &batch).unwrap();
+    }
+    trainee.model.values().into_iter().map(Tensor::inner).collect()
+}
+
+fn distance(a: &[Tensor<2>], b: &[Tensor<2>]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a.clone() - b.clone()).abs().max().into_scalar::<f64>()).fold(0.0, f64::max)
+}
+
+#[test]
+fn adam_under_identity_and_signed_permutation_is_adam_bit_for_bit_for_400_steps() {
+    for optimizer in [&optimizers()[4], &optimizers()[5]] {
+        let plain = train(optimizer, BasisSpec::Standard {}, 400, (&flex(), F32));
+        for rotation in [RotationSpec::Identity {}, RotationSpec::SignedPermutation { seed: 5 }] {
+            for axes in [RotatedAxes::Residual, RotatedAxes::Both] {
+                for sharing in [Sharing::Shared, Sharing::Independent] {
+                    let basis = BasisSpec::RotatedOptimizer { rotation: rotation.clone(), sharing, axes };
+                    let turned = train(optimizer, basis, 400, (&flex(), F32));
+                    assert_eq!(distance(&plain, &turned), 0.0, "{optimizer:?} {rotation:?} {axes:?} {sharing:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_real_rotation_changes_adam_and_not_sgd() {
+    let (sgd, adam) = (&optimizers()[1], &optimizers()[3]);
+    for rotation in [RotationSpec::Hadamard {}, RotationSpec::Haar { seed: 5 }] {
+        for axes in [RotatedAxes::Residual, RotatedAxes::Both] {
+            if rotation == (RotationSpec::Hadamard {}) && axes == RotatedAxes::Both {
+                continue; // refused by the config: not every axis is a power of two
+            }
+            let basis = || BasisSpec::RotatedOptimizer { rotation: rotation.clone(), sharing: Sharing::Shared, axes };
+            let of = |optimizer| distance(&train(optimizer, BasisSpec::Standard {}, 20, (&flex(), F64)), &train(optimizer, basis(), 20, (&flex(), F64)));
+            assert!(of(sgd) < 1e-9, "SGD {rotation:?} {axes:?}: {:e}", of(sgd));
+            assert!(of(adam) > 1e-3, "Adam {rotation:?} {axes:?}: {:e}", of(adam));
+        }
+    }
+}
+
+#[test]
+fn per_dimension_norms_break_the_stream_law_and_scalar_ones_do_not() {
+    // The negative control: with a gain per dimension or centring, a rotated stream is another model.
+    for norm in ["none", "rms", "rms-scalar", "rms-gain", "layernorm"] {
+        let experiment = experiment(&[("model.norm", norm)]);
+        let laws = certify(&experiment, &optimizers()[1], 20, (&flex(), F64));
+        let stream = laws.iter().find(|law| law.name.contains("stream")).unwrap();
+        assert_eq!(stream.difference < 1e-9, ["none", "rms", "rms-scalar"].contains(&norm), "{norm}: {:e}", stream.difference);
+    }
+}

@@ -1,0 +1,72 @@
+//! What several tests need.
+
+use basislab_config::{Experiment, Override, load};
+use burn::tensor::{DType, Device, Tensor};
+use std::path::{Path, PathBuf};
+
+/// The default experiment with changes.
+pub fn experiment(changes: &[(&str, &str)]) -> Experiment {
+    let text = std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
+    let change = |(path, value): &(&str, &str)| Override { path: (*path).into(), value: (*value).into(), typed: format!("{path}={value}") };
+    load(&text, "configs/adam-vs-sgd.toml", &changes.iter().map(change).collect::<Vec<_>>()).unwrap().experiment
+}
+
+/// The default experiment at a size for tests: d 16, 2 layers, 8 positions, 32 tokens, 6 steps.
+pub fn small(changes: &[(&str, &str)]) -> Experiment {
+    let mut all = vec![
+        ("model.n_ctx", "8"),
+        ("model.d_model", "16"),
+        ("model.n_heads", "2"),
+        ("model.d_mlp", "24"),
+        ("corpus.d_vocab", "32"),
+        ("corpus.classes", "4"),
+        ("corpus.successors", "2"),
+        ("train.warmup_steps", "2"),
+        ("train.steps", "6"),
+        ("train.batch_size", "4"),
+        ("probe.log_until", "2"),
+        ("probe.every", "4"),
+        ("probe.residual_sequences", "4"),
+        ("probe.loss_sequences", "6"),
+        ("verdict.null_bases", "10"),
+    ];
+    all.extend_from_slice(changes);
+    experiment(&all)
+}
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Backends on which laws are checked, by name.
+pub fn backends() -> Vec<(&'static str, Device)> {
+    vec![
+        #[cfg(feature = "flex")]
+        ("flex", Device::flex()),
+        #[cfg(feature = "ndarray")]
+        ("ndarray", {
+            #[expect(deprecated, reason = "the user's CPU backend, as long as burn has it")]
+            let device = Device::ndarray();
+            device
+        }),
+    ]
+}
+
+pub fn flex() -> Device {
+    Device::flex()
+}
+
+pub fn values(tensor: &Tensor<2>) -> Vec<f64> {
+    tensor.clone().inner().into_data().convert::<f64>().try_into_vec::<f64>().unwrap()
+}
+
+/// `|a - b| / |b|` in the L2 norm.
+pub fn relative(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let difference: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    let size: f64 = b.iter().map(|b| b * b).sum();
+    (difference / size.max(1e-300)).sqrt()
+}
+
+pub const F64: DType = DType::F64;
+pub const F32: DType = DType::F32;

@@ -1,0 +1,84 @@
+//! The repository itself: long files, committed evidence, the README's numbers, feature lines.
+
+use crate::support::root;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path, ending));
+        } else if path.to_string_lossy().ends_with(ending) {
+            all.push(path);
+        }
+    }
+    all
+}
+
+#[test]
+fn source_files_stay_readable() {
+    for file in files(&root().join("crates"), ".rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= 560, "{}: {lines} lines", file.display());
+    }
+}
+
+#[test]
+fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
+    for (name, burn) in [("config", false), ("stats", false), ("data", false), ("report", false), ("model", true), ("optim", true), ("experiment", true)] {
+        let text = std::fs::read_to_string(root().join(format!("crates/basislab-{name}/Cargo.toml"))).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
+        assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
+    }
+    for name in ["config", "stats", "data", "report"] {
+        let tree = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-p", &format!("basislab-{name}")])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(tree.stdout).unwrap();
+        assert!(tree.status.success() && text.contains("basislab"), "{}", String::from_utf8_lossy(&tree.stderr));
+        assert!(!text.contains("burn"), "basislab-{name} reaches burn:\n{text}");
+    }
+}
+
+#[test]
+fn committed_evidence_is_small_and_reproducible() {
+    for entry in std::fs::read_dir(root().join("results")).unwrap() {
+        let dir = entry.unwrap().path();
+        let total: u64 = files(&dir, "").iter().map(|file| file.metadata().unwrap().len()).sum();
+        assert!(total <= 3_000_000, "{}: {total} bytes", dir.display());
+        if let Ok(text) = std::fs::read_to_string(dir.join("config.toml")) {
+            let experiment = basislab_config::load(&text, "config.toml", &[]).unwrap().experiment;
+            let manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
+            assert_eq!(manifest["identity"]["experiment"], experiment.hash(), "{}: config.toml is not the one that ran", dir.display());
+        }
+    }
+}
+
+#[test]
+fn the_readme_quotes_the_committed_results() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    for results in ["adam-vs-sgd", "adam-vs-sgd-text"] {
+        let mut reader = csv::Reader::from_path(root().join("results").join(results).join("verdicts.csv")).unwrap();
+        let header = reader.headers().unwrap().clone();
+        let column = |name: &str| header.iter().position(|h| h == name).unwrap();
+        for row in reader.records().map(Result::unwrap) {
+            let (claim, verdict) = (&row[column("claim")], &row[column("verdict")]);
+            let line = readme.lines().find(|line| line.starts_with(&format!("| `{claim}` |")));
+            let line = line.unwrap_or_else(|| panic!("README lacks the claim {claim}"));
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let at = if results == "adam-vs-sgd" { 2 } else { 3 };
+            assert!(cells[at].starts_with(verdict), "{results}: README says {:?} of {claim}, verdicts.csv says {verdict}", cells[at]);
+        }
+    }
+}
+
+#[test]
+fn rust_sources_are_formatted() {
+    let output = Command::new(env!("CARGO")).args(["fmt", "--all", "--check"]).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
