@@ -52,9 +52,20 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
     assert!(answer.contains("adam-rotated") && answer.contains("exploratory"), "{answer}");
     let out = dir.path().join("o");
     for file in [
-        "config.toml", "manifest.json", "schema.json", "steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "timing.csv",
-        "summary.csv", "verdicts.csv", "figures/kurtosis_over_steps.svg", "figures/kurtosis_over_layers.svg",
-        "figures/dimension_rms.svg", "figures/loss_curves.svg",
+        "config.toml",
+        "manifest.json",
+        "schema.json",
+        "steps.csv",
+        "evals.csv",
+        "residual.csv",
+        "dimensions.csv",
+        "timing.csv",
+        "summary.csv",
+        "verdicts.csv",
+        "figures/kurtosis_over_steps.svg",
+        "figures/kurtosis_over_layers.svg",
+        "figures/dimension_rms.svg",
+        "figures/loss_curves.svg",
     ] {
         assert!(out.join(file).metadata().is_ok_and(|info| info.len() > 0), "{file}");
     }
@@ -74,11 +85,22 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
     let config = out.join("config.toml");
     let same = basislab(dir.path(), &["run", config.to_str().unwrap(), "--quiet", "--out", "p"]);
     assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
-    for file in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv", "config.toml"] {
-        assert_eq!(std::fs::read(out.join(file)).unwrap(), std::fs::read(dir.path().join("p").join(file)).unwrap(), "{file}");
+    for file in
+        ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv", "config.toml"]
+    {
+        assert_eq!(
+            std::fs::read(out.join(file)).unwrap(),
+            std::fs::read(dir.path().join("p").join(file)).unwrap(),
+            "{file}"
+        );
     }
     // Another experiment must not be written there.
-    refuses(dir.path(), &tiny(&["--out", "o", "--set", "arm.adam.optimizer.lr=0.5"]), 7, &["arm.adam.optimizer.lr: 0.01 there, 0.5 here"]);
+    refuses(
+        dir.path(),
+        &tiny(&["--out", "o", "--set", "arm.adam.optimizer.lr=0.5"]),
+        7,
+        &["arm.adam.optimizer.lr: 0.01 there, 0.5 here"],
+    );
     assert_eq!(std::fs::read(out.join("residual.csv")).unwrap(), before);
     // The report comes from the CSVs alone.
     for file in ["summary.csv", "verdicts.csv"] {
@@ -91,6 +113,11 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
     let json = basislab(dir.path(), &["report", "o", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
     assert_eq!(value["verdicts"][0]["verdict"], "exploratory");
+    // A rule edited after the fact is refused.
+    let config = std::fs::read_to_string(out.join("config.toml")).unwrap();
+    std::fs::write(out.join("config.toml"), config.replace("alpha = 0.05", "alpha = 0.5")).unwrap();
+    refuses(dir.path(), &["report", "o"], 7, &["config.toml", "edited after the run began"]);
+    std::fs::write(out.join("config.toml"), config).unwrap();
     let text = std::fs::read_to_string(out.join("evals.csv")).unwrap();
     std::fs::write(out.join("evals.csv"), text.replace("held-out,", "held-out,x")).unwrap();
     refuses(dir.path(), &["report", "o"], 3, &["evals.csv:2:"]);
@@ -111,7 +138,18 @@ fn both_cpu_backends_run_the_same_experiment() {
 #[test]
 fn a_diverged_arm_is_reported_and_the_exit_code_says_so() {
     let dir = TempDir::new().unwrap();
-    let args = tiny(&["--out", "o", "--set", "arm.sgd.optimizer.lr=1e6", "--set", "train.clip_norm=0", "--set", "model.norm=none", "--set", "train.steps=40"]);
+    let args = tiny(&[
+        "--out",
+        "o",
+        "--set",
+        "arm.sgd.optimizer.lr=1e6",
+        "--set",
+        "train.clip_norm=0",
+        "--set",
+        "model.norm=none",
+        "--set",
+        "train.steps=40",
+    ]);
     let output = basislab(dir.path(), &args);
     assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
     assert!(stdout(&output).contains("diverged"), "{}", stdout(&output));
@@ -128,7 +166,12 @@ fn bad_command_lines_and_configs() {
     let at = dir.path();
     refuses(at, &["run", "adam-vs-sdg"], 2, &["no experiment \"adam-vs-sdg\"", "did you mean \"adam-vs-sgd\""]);
     refuses(at, &["run", "nothing/here.toml"], 2, &["nothing/here.toml"]);
-    refuses(at, &["run", "adam-vs-sgd", "--set", "model.d_modle=32"], 2, &["unknown key \"d_modle\"", "did you mean \"d_model\""]);
+    refuses(
+        at,
+        &["run", "adam-vs-sgd", "--set", "model.d_modle=32"],
+        2,
+        &["unknown key \"d_modle\"", "did you mean \"d_model\""],
+    );
     refuses(at, &["run", "adam-vs-sgd", "--set", "nonsense"], 2, &["expected KEY=VALUE"]);
     refuses(at, &["run", "adam-vs-sgd", "--set", "verdict.metric=kurtosis"], 2, &["verdict.metric", "token_kurtosis"]);
     refuses(at, &["run", "adam-vs-sgd", "--seeds", "3..1"], 2, &["--seeds 3..1"]);
@@ -158,7 +201,9 @@ fn bad_command_lines_and_configs() {
 fn bad_texts() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
-    let text = |path: &'static str| tiny(&["--out", "o", "--set", "corpus.kind=text", "--set"]).into_iter().chain([path]).collect::<Vec<_>>();
+    let text = |path: &'static str| {
+        tiny(&["--out", "o", "--set", "corpus.kind=text", "--set"]).into_iter().chain([path]).collect::<Vec<_>>()
+    };
     refuses(at, &text("corpus.path=absent.txt"), 3, &["absent.txt"]);
     std::fs::create_dir(at.join("dir")).unwrap();
     refuses(at, &text("corpus.path=dir"), 3, &["dir"]);
@@ -180,7 +225,8 @@ fn text_runs_with_bytes_and_bpe() {
     let text: String = (0..40_000).map(|i: usize| words[(i * i + i / 7) % words.len()]).collect();
     std::fs::write(dir.path().join("t.txt"), text).unwrap();
     for (out, set) in [("bytes", "corpus.tokenizer=bytes"), ("bpe", "corpus.tokenizer=bpe")] {
-        let mut args = tiny(&["--out", out, "--set", "corpus.kind=text", "--set", "corpus.path=t.txt", "--set", set, "--set"]);
+        let mut args =
+            tiny(&["--out", out, "--set", "corpus.kind=text", "--set", "corpus.path=t.txt", "--set", set, "--set"]);
         args.push(if out == "bytes" { "corpus.d_vocab=256" } else { "corpus.d_vocab=270" });
         let output = basislab(dir.path(), &args);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -225,7 +271,11 @@ fn metrics_are_evaluated_on_a_users_matrix_whatever_its_layout() {
             let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![6, 8], &[]);
             drop(view);
             let data = f64s(&c);
-            safetensors::serialize([("x", safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![6, 8], &data).unwrap())], None).unwrap()
+            safetensors::serialize(
+                [("x", safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![6, 8], &data).unwrap())],
+                None,
+            )
+            .unwrap()
         }),
     ];
     let mut seen = Vec::new();
@@ -254,7 +304,16 @@ fn metrics_are_evaluated_on_a_users_matrix_whatever_its_layout() {
         ("rank1.npy", npy("<f8", "48,", false, &f64s(&c)), "1 axes"),
         ("rank3.npy", npy("<f8", "2, 3, 8", false, &f64s(&c)), "3 axes"),
         ("int.npy", npy("<i4", "6, 8", false, &f32s(&c)), "dtype"),
-        ("nan.npy", npy("<f8", "6, 8", false, &f64s(&c.iter().map(|x| if *x == 17.0 { f64::NAN } else { *x }).collect::<Vec<_>>())), "token 1, dimension 3"),
+        (
+            "nan.npy",
+            npy(
+                "<f8",
+                "6, 8",
+                false,
+                &f64s(&c.iter().map(|x| if *x == 17.0 { f64::NAN } else { *x }).collect::<Vec<_>>()),
+            ),
+            "token 1, dimension 3",
+        ),
         ("cut.npy", npy("<f8", "6, 8", false, &f64s(&c[..40])), "damaged"),
         ("huge.npy", npy("<f8", "4294967296, 4294967296", false, &f64s(&c)), "huge.npy"),
         ("not.npy", b"hello".to_vec(), "not a .npy file"),
@@ -292,7 +351,8 @@ fn the_other_commands_answer() {
     let plain = ok(&["config", "show", "adam-vs-sgd", "--toml"]);
     std::fs::write(dir.path().join("again.toml"), &plain).unwrap();
     assert_eq!(ok(&["config", "show", "again.toml", "--toml"]), plain);
-    let describe: serde_json::Value = serde_json::from_str(&ok(&["data", "describe", "--json", "--tokens", "20000"])).unwrap();
+    let describe: serde_json::Value =
+        serde_json::from_str(&ok(&["data", "describe", "--json", "--tokens", "20000"])).unwrap();
     assert!(describe["floor"].as_f64().unwrap() < describe["unigram_entropy"].as_f64().unwrap());
     assert_eq!(ok(&["data", "sample", "--count", "2"]).matches("----").count(), 1);
     let check: serde_json::Value = serde_json::from_str(&ok(&["check", "--steps", "20", "--json"])).unwrap();

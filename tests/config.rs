@@ -8,7 +8,11 @@ fn text() -> String {
 }
 
 fn with(path: &str, value: &str) -> Result<basislab_config::Loaded, basislab_config::ConfigError> {
-    load(&text(), "f.toml", &[Override { path: path.into(), value: value.into(), typed: format!("--set {path}={value}") }])
+    load(
+        &text(),
+        "f.toml",
+        &[Override { path: path.into(), value: value.into(), typed: format!("--set {path}={value}") }],
+    )
 }
 
 #[test]
@@ -50,7 +54,9 @@ fn every_key_refuses_a_typo_a_wrong_type_and_a_value_out_of_range() {
 fn every_line_of_the_file_refuses_a_typo_with_its_own_line_and_column() {
     let text = text();
     for (number, line) in text.lines().enumerate() {
-        let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| key.chars().all(|c| c.is_alphanumeric() || c == '_')) else {
+        let Some((key, _)) =
+            line.split_once(" = ").filter(|(key, _)| key.chars().all(|c| c.is_alphanumeric() || c == '_'))
+        else {
             continue;
         };
         let broken: Vec<String> = text
@@ -69,15 +75,47 @@ fn every_line_of_the_file_refuses_a_typo_with_its_own_line_and_column() {
 #[test]
 fn messages_say_what_was_found_and_what_was_expected() {
     let cases = [
-        ("model.n_heads", "5", "--set model.n_heads=5: model.n_heads: found 5, expected a divisor of model.d_model = 64"),
-        ("train.stps", "5", "--set train.stps=5: unknown key \"stps\", expected one of steps, batch_size, micro_batches, clip_norm, schedule, warmup_steps, final_lr_fraction; did you mean \"steps\"?"),
+        (
+            "model.n_heads",
+            "5",
+            "--set model.n_heads=5: model.n_heads: found 5, expected a divisor of model.d_model = 64",
+        ),
+        (
+            "train.stps",
+            "5",
+            "--set train.stps=5: unknown key \"stps\", expected one of steps, batch_size, micro_batches, clip_norm, schedule, warmup_steps, final_lr_fraction; did you mean \"steps\"?",
+        ),
         ("seeds", "[0, 0]", "--set seeds=[0, 0]: seeds: found seed 0 twice, expected distinct seeds"),
-        ("arm.adam.optimizer.beta_1", "1", "--set arm.adam.optimizer.beta_1=1: arm.adam.optimizer.beta_1: found the integer 1, expected a number from 0.0 to below 1.0"),
-        ("arm.sgd.optimizer.beta_1", "0.9", "--set arm.sgd.optimizer.beta_1=0.9: unknown key \"beta_1\", expected one of lr, momentum, nesterov, weight_decay, decoupled_weight_decay"),
-        ("corpus.kind", "text", "--set corpus.kind=text: corpus.path: missing, expected text of 1 to 4096 characters (the file)"),
-        ("verdict.site", "blocks.2.resid_post", "--set verdict.site=blocks.2.resid_post: verdict.site: found block 2, expected a block below model.n_layers = 2"),
-        ("corpus.successors", "16", "--set corpus.successors=16: corpus.successors: found 16, expected at most 15, the other classes"),
-        ("claim.sgd-equals-its-null.test.basis", "optimizer", "--set claim.sgd-equals-its-null.test.basis=optimizer: claim.sgd-equals-its-null.test.basis: found optimizer, expected standard: \"sgd\" has no single optimizer basis"),
+        (
+            "arm.adam.optimizer.beta_1",
+            "1",
+            "--set arm.adam.optimizer.beta_1=1: arm.adam.optimizer.beta_1: found the integer 1, expected a number from 0.0 to below 1.0",
+        ),
+        (
+            "arm.sgd.optimizer.beta_1",
+            "0.9",
+            "--set arm.sgd.optimizer.beta_1=0.9: unknown key \"beta_1\", expected one of lr, momentum, nesterov, weight_decay, decoupled_weight_decay",
+        ),
+        (
+            "corpus.kind",
+            "text",
+            "--set corpus.kind=text: corpus.path: missing, expected text of 1 to 4096 characters (the file)",
+        ),
+        (
+            "verdict.site",
+            "blocks.2.resid_post",
+            "--set verdict.site=blocks.2.resid_post: verdict.site: found block 2, expected a block below model.n_layers = 2",
+        ),
+        (
+            "corpus.successors",
+            "16",
+            "--set corpus.successors=16: corpus.successors: found 16, expected at most 15, the other classes",
+        ),
+        (
+            "claim.sgd-equals-its-null.test.basis",
+            "optimizer",
+            "--set claim.sgd-equals-its-null.test.basis=optimizer: claim.sgd-equals-its-null.test.basis: found optimizer, expected standard: \"sgd\" has no single optimizer basis",
+        ),
     ];
     for (path, value, expected) in cases {
         assert_eq!(with(path, value).unwrap_err().to_string(), expected);
@@ -87,7 +125,11 @@ fn messages_say_what_was_found_and_what_was_expected() {
 #[test]
 fn presets_replace_a_table_and_later_sets_apply_to_it() {
     let set = |path: &str, value: &str| Override { path: path.into(), value: value.into(), typed: "--set".into() };
-    let changes = [set("arm.sgd.optimizer.kind", "adamw"), set("arm.sgd.optimizer.lr", "0.5"), set("model.positions.kind", "rope")];
+    let changes = [
+        set("arm.sgd.optimizer.kind", "adamw"),
+        set("arm.sgd.optimizer.lr", "0.5"),
+        set("model.positions.kind", "rope"),
+    ];
     let loaded = load(&text(), "f.toml", &changes).unwrap();
     let arm = loaded.experiment.arm("sgd").unwrap();
     assert_eq!((arm.optimizer.kind(), arm.optimizer.lr()), ("adamw", 0.5));
@@ -111,6 +153,7 @@ fn odd_files_are_read_or_refused_plainly() {
         let error = load(broken, "f.toml", &[]).expect_err(broken).to_string();
         assert!(error.starts_with("f.toml:") && error.lines().count() == 1, "{error}");
     }
-    let twice = text() + "\n[[arm]]\nname = \"ADAM\"\noptimizer = { kind = \"sgd\", lr = 1, momentum = 0, nesterov = false, weight_decay = 0, decoupled_weight_decay = 0 }\nbasis = { kind = \"standard\" }\n";
+    let twice = text()
+        + "\n[[arm]]\nname = \"ADAM\"\noptimizer = { kind = \"sgd\", lr = 1, momentum = 0, nesterov = false, weight_decay = 0, decoupled_weight_decay = 0 }\nbasis = { kind = \"standard\" }\n";
     assert!(load(&twice, "f.toml", &[]).unwrap_err().to_string().contains("distinct names"));
 }

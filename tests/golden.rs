@@ -19,7 +19,8 @@ fn a_smoke_run_writes_what_it_always_wrote() {
     for name in ["residual.csv", "dimensions.csv"] {
         let text = std::fs::read_to_string(dir.path().join("o").join(name)).unwrap();
         let count = text.lines().count();
-        let thin: Vec<&str> = text.lines().enumerate().filter(|(n, _)| *n == 0 || n % 97 == 1).map(|(_, line)| line).collect();
+        let thin: Vec<&str> =
+            text.lines().enumerate().filter(|(n, _)| *n == 0 || n % 97 == 1).map(|(_, line)| line).collect();
         compare(&format!("{}\nrows {count}\n", thin.join("\n")), &golden.join(name));
     }
     compare(&std::fs::read_to_string(dir.path().join("o/schema.json")).unwrap(), &golden.join("schema.json"));

@@ -62,7 +62,12 @@ fn gradients_of_the_default_model() {
 
 #[test]
 fn gradients_with_gains_biases_and_a_tied_head() {
-    check(&[("model.norm", "layernorm"), ("model.biases", "true"), ("model.tied_head", "true"), ("model.attention", "softmax-1")]);
+    check(&[
+        ("model.norm", "layernorm"),
+        ("model.biases", "true"),
+        ("model.tied_head", "true"),
+        ("model.attention", "softmax-1"),
+    ]);
 }
 
 #[test]

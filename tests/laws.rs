@@ -30,7 +30,13 @@ fn optimizers() -> Vec<OptimizerSpec> {
 
 fn assert_laws(changes: &[(&str, &str)], optimizer: &OptimizerSpec, steps: u64, on: (&Device, DType), what: &str) {
     for law in certify(&experiment(changes), optimizer, steps, on) {
-        assert!(law.holds(), "{what}, {optimizer:?}: {} differs by {:e}, must be {:?}", law.name, law.difference, law.expected);
+        assert!(
+            law.holds(),
+            "{what}, {optimizer:?}: {} differs by {:e}, must be {:?}",
+            law.name,
+            law.difference,
+            law.expected
+        );
     }
 }
 
@@ -112,7 +118,12 @@ fn every_real_rotation_changes_adam_and_not_sgd() {
                 continue; // refused by the config: not every axis is a power of two
             }
             let basis = || BasisSpec::RotatedOptimizer { rotation: rotation.clone(), sharing: Sharing::Shared, axes };
-            let of = |optimizer| distance(&train(optimizer, BasisSpec::Standard {}, 20, (&flex(), F64)), &train(optimizer, basis(), 20, (&flex(), F64)));
+            let of = |optimizer| {
+                distance(
+                    &train(optimizer, BasisSpec::Standard {}, 20, (&flex(), F64)),
+                    &train(optimizer, basis(), 20, (&flex(), F64)),
+                )
+            };
             assert!(of(sgd) < 1e-9, "SGD {rotation:?} {axes:?}: {:e}", of(sgd));
             assert!(of(adam) > 1e-3, "Adam {rotation:?} {axes:?}: {:e}", of(adam));
         }
@@ -126,6 +137,11 @@ fn per_dimension_norms_break_the_stream_law_and_scalar_ones_do_not() {
         let experiment = experiment(&[("model.norm", norm)]);
         let laws = certify(&experiment, &optimizers()[1], 20, (&flex(), F64));
         let stream = laws.iter().find(|law| law.name.contains("stream")).unwrap();
-        assert_eq!(stream.difference < 1e-9, ["none", "rms", "rms-scalar"].contains(&norm), "{norm}: {:e}", stream.difference);
+        assert_eq!(
+            stream.difference < 1e-9,
+            ["none", "rms", "rms-scalar"].contains(&norm),
+            "{norm}: {:e}",
+            stream.difference
+        );
     }
 }

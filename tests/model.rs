@@ -70,7 +70,14 @@ fn one_batch_is_overfitted() {
     let experiment = small(&[]);
     let mut trainee = prepare(&experiment, &experiment.arms[0], 0, 32, (&flex(), F32));
     // Distinct first tokens, or the first prediction could not be certain.
-    let batch: Vec<Vec<u32>> = batch(4).into_iter().zip(0..).map(|(mut s, first)| { s[0] = first; s }).collect();
+    let batch: Vec<Vec<u32>> = batch(4)
+        .into_iter()
+        .zip(0..)
+        .map(|(mut s, first)| {
+            s[0] = first;
+            s
+        })
+        .collect();
     let losses: Vec<f64> = (0..250).map(|_| update(&mut trainee, &experiment.train, 1e-2, &batch).unwrap().0).collect();
     assert!(losses[249] < 0.05, "{} -> {}", losses[0], losses[249]);
 }
@@ -176,7 +183,10 @@ fn initial_weights_have_the_stated_spread() {
             Some("w_o" | "w_out") => 0.02 / 2.0,
             _ => 0.02,
         };
-        assert!((rms / wanted - 1.0).abs() < 6.0 / (2.0 * x.len() as f64).sqrt() + 1e-12, "{path}: {rms}, not {wanted}");
+        assert!(
+            (rms / wanted - 1.0).abs() < 6.0 / (2.0 * x.len() as f64).sqrt() + 1e-12,
+            "{path}: {rms}, not {wanted}"
+        );
     }
 }
 

@@ -85,7 +85,11 @@ fn logits_loss_and_gradients() {
                     let theirs = numbers(&one["gradients"][path]);
                     let size = theirs.iter().map(|g| g * g).sum::<f64>().sqrt();
                     // A gradient that is 0 up to rounding (a bias of keys) has no relative error.
-                    let error = if size > 1e-12 { relative(&ours, &theirs) } else { ours.iter().map(|g| g.abs()).fold(0.0, f64::max) };
+                    let error = if size > 1e-12 {
+                        relative(&ours, &theirs)
+                    } else {
+                        ours.iter().map(|g| g.abs()).fold(0.0, f64::max)
+                    };
                     assert!(error < loose, "{what} {path}: gradients differ by {error:e}");
                 }
             }
@@ -109,7 +113,10 @@ fn twenty_losses_of_every_optimizer() {
                     all["batches"].as_array().unwrap().iter().zip(numbers(&one["losses"])).enumerate()
                 {
                     let (loss, _) = update(&mut trainee, &experiment.train, spec.lr(), &sequences(batch)).unwrap();
-                    assert!((loss - expected).abs() < tolerance, "{what} step {step}: {loss} here, {expected} in PyTorch");
+                    assert!(
+                        (loss - expected).abs() < tolerance,
+                        "{what} step {step}: {loss} here, {expected} in PyTorch"
+                    );
                 }
             }
         }

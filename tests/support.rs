@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 /// The default experiment with changes.
 pub fn experiment(changes: &[(&str, &str)]) -> Experiment {
     let text = std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
-    let change = |(path, value): &(&str, &str)| Override { path: (*path).into(), value: (*value).into(), typed: format!("{path}={value}") };
+    let change = |(path, value): &(&str, &str)| Override {
+        path: (*path).into(),
+        value: (*value).into(),
+        typed: format!("{path}={value}"),
+    };
     load(&text, "configs/adam-vs-sgd.toml", &changes.iter().map(change).collect::<Vec<_>>()).unwrap().experiment
 }
 

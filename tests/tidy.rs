@@ -28,7 +28,15 @@ fn source_files_stay_readable() {
 
 #[test]
 fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
-    for (name, burn) in [("config", false), ("stats", false), ("data", false), ("report", false), ("model", true), ("optim", true), ("experiment", true)] {
+    for (name, burn) in [
+        ("config", false),
+        ("stats", false),
+        ("data", false),
+        ("report", false),
+        ("model", true),
+        ("optim", true),
+        ("experiment", true),
+    ] {
         let text = std::fs::read_to_string(root().join(format!("crates/basislab-{name}/Cargo.toml"))).unwrap();
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
         assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
@@ -53,8 +61,14 @@ fn committed_evidence_is_small_and_reproducible() {
         assert!(total <= 3_000_000, "{}: {total} bytes", dir.display());
         if let Ok(text) = std::fs::read_to_string(dir.join("config.toml")) {
             let experiment = basislab_config::load(&text, "config.toml", &[]).unwrap().experiment;
-            let manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
-            assert_eq!(manifest["identity"]["experiment"], experiment.hash(), "{}: config.toml is not the one that ran", dir.display());
+            let manifest: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
+            assert_eq!(
+                manifest["identity"]["experiment"],
+                experiment.hash(),
+                "{}: config.toml is not the one that ran",
+                dir.display()
+            );
         }
     }
 }
@@ -72,7 +86,11 @@ fn the_readme_quotes_the_committed_results() {
             let line = line.unwrap_or_else(|| panic!("README lacks the claim {claim}"));
             let cells: Vec<&str> = line.split('|').map(str::trim).collect();
             let at = if results == "adam-vs-sgd" { 2 } else { 3 };
-            assert!(cells[at].starts_with(verdict), "{results}: README says {:?} of {claim}, verdicts.csv says {verdict}", cells[at]);
+            assert!(
+                cells[at].starts_with(verdict),
+                "{results}: README says {:?} of {claim}, verdicts.csv says {verdict}",
+                cells[at]
+            );
         }
     }
 }

@@ -51,7 +51,13 @@ fn rows_do_not_depend_on_jobs_or_threads() {
 #[test]
 fn a_parameter_of_eight_million_elements_trains_to_the_same_bits_on_any_thread_count() {
     // Backends may split large sums over threads; loss and norm are reduced in our own order.
-    let experiment = small(&[("corpus.d_vocab", "524288"), ("train.steps", "2"), ("train.warmup_steps", "0"), ("probe.loss_sequences", "4"), ("train.batch_size", "2")]);
+    let experiment = small(&[
+        ("corpus.d_vocab", "524288"),
+        ("train.steps", "2"),
+        ("train.warmup_steps", "0"),
+        ("probe.loss_sequences", "4"),
+        ("train.batch_size", "2"),
+    ]);
     let corpus = open(&experiment);
     let arm = experiment.arm("adam-rotated").unwrap();
     let losses = |threads| {
@@ -87,7 +93,10 @@ fn identity_arm_is_bit_equal_and_arms_are_paired() {
         assert_eq!(adam, numbers("adam-identity"), "{name}");
         for arm in ["sgd", "adam-rotated", "adam-independent"] {
             let other = numbers(arm);
-            assert_eq!(adam[0], other[0], "{name} {arm}: the first loss is before any update, on the same weights and batch");
+            assert_eq!(
+                adam[0], other[0],
+                "{name} {arm}: the first loss is before any update, on the same weights and batch"
+            );
             assert_ne!(adam[5], other[5], "{name} {arm}");
         }
     }
@@ -95,14 +104,21 @@ fn identity_arm_is_bit_equal_and_arms_are_paired() {
 
 #[test]
 fn a_diverged_run_is_a_result_without_numbers() {
-    let experiment = small(&[("arm.sgd.optimizer.lr", "1e6"), ("train.clip_norm", "0"), ("train.steps", "50"), ("model.norm", "none")]);
+    let experiment = small(&[
+        ("arm.sgd.optimizer.lr", "1e6"),
+        ("train.clip_norm", "0"),
+        ("train.steps", "50"),
+        ("model.norm", "none"),
+    ]);
     let (rows, outcome) = rows(&experiment, "sgd", 0, &flex());
     let Outcome::Diverged(step) = outcome else { panic!("lr 1e6 must diverge: {outcome:?}") };
     let Some(Row::Step(last)) = rows.last() else { panic!("the last row is the failed step") };
     assert_eq!((last.step, last.status.as_str(), last.train_loss, last.grad_norm), (step, "diverged", None, None));
     for row in &rows {
         match row {
-            Row::Step(row) => assert!(row.train_loss.is_none_or(f64::is_finite) && row.grad_norm.is_none_or(f64::is_finite)),
+            Row::Step(row) => {
+                assert!(row.train_loss.is_none_or(f64::is_finite) && row.grad_norm.is_none_or(f64::is_finite))
+            }
             Row::Eval(row) => assert!(row.loss.is_none_or(f64::is_finite)),
             Row::Residual(row) => assert!(row.value.is_none_or(f64::is_finite)),
             Row::Dimension(row) => assert!(row.rms.is_finite()),
@@ -124,14 +140,23 @@ fn probes_come_at_their_steps_with_every_site_and_basis() {
                 if row.step == 6 && row.site == "blocks.1.resid_post" && row.metric == "token_kurtosis" {
                     bases.insert((row.tokens.clone(), row.basis.clone()));
                 }
-                assert_eq!(row.tokens_used, match row.tokens.as_str() { "all" => 32, "first" => 4, _ => 28 });
+                assert_eq!(
+                    row.tokens_used,
+                    match row.tokens.as_str() {
+                        "all" => 32,
+                        "first" => 4,
+                        _ => 28,
+                    }
+                );
             }
             _ => {}
         }
     }
     assert_eq!(probes, [0, 1, 2, 4, 6]);
     assert_eq!(sites.len(), 7, "{sites:?}");
-    assert!(bases.contains(&("rest".into(), "optimizer".into())) && bases.contains(&("first".into(), "standard".into())));
+    assert!(
+        bases.contains(&("rest".into(), "optimizer".into())) && bases.contains(&("first".into(), "standard".into()))
+    );
     let random = bases.iter().filter(|(tokens, basis)| tokens == "rest" && basis.starts_with("random:")).count();
     assert_eq!(random, 10, "verdict.null_bases at the last step");
 }

@@ -31,9 +31,15 @@ fn main() {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     println!("cargo::rerun-if-changed={}", root.join(".git/logs/HEAD").display());
-    println!("cargo::rustc-env=BASISLAB_COMMIT={}", git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned()));
+    println!(
+        "cargo::rustc-env=BASISLAB_COMMIT={}",
+        git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
+    );
     let dirty = git(&["status", "--porcelain", "--", "crates", "configs", "Cargo.toml", "Cargo.lock"]);
-    println!("cargo::rustc-env=BASISLAB_DIRTY={}", dirty.map_or("unknown".to_owned(), |text| (!text.is_empty()).to_string()));
+    println!(
+        "cargo::rustc-env=BASISLAB_DIRTY={}",
+        dirty.map_or("unknown".to_owned(), |text| (!text.is_empty()).to_string())
+    );
     let rustc = Command::new(env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned())).arg("--version").output();
     let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     println!("cargo::rustc-env=BASISLAB_RUSTC={rustc}");

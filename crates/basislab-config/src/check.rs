@@ -1,7 +1,9 @@
 //! From text and overrides to a checked [`Experiment`].
 
 use crate::schema::{Key, Kind, ROOT, Variant};
-use crate::spec::{Arm, BasisSpec, ClaimKind, CorpusSpec, Experiment, OptimizerSpec, RotatedAxes, RotationSpec, TokenizerKind};
+use crate::spec::{
+    Arm, BasisSpec, ClaimKind, CorpusSpec, Experiment, OptimizerSpec, RotatedAxes, RotationSpec, TokenizerKind,
+};
 use crate::tree::{Node, Value};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -107,10 +109,13 @@ fn apply(root: &mut Node, change: &Override) -> Result<(), ConfigError> {
         keys = keys.descend(node, part).map_err(&fail)?;
         node = step_into(node, part).ok_or_else(|| fail(format!("there is no {part:?} to set a key of")))?;
     }
-    if last == "kind" && let Shape::Variants(variants) = &keys {
+    if last == "kind"
+        && let Shape::Variants(variants) = &keys
+    {
         let variant = value.as_str().and_then(|name| variants.iter().find(|variant| variant.name == name));
         let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
-        let variant = variant.ok_or_else(|| fail(format!("found {}, expected {}", value.found(), one_of(&names, value.as_str()))))?;
+        let variant = variant
+            .ok_or_else(|| fail(format!("found {}, expected {}", value.found(), one_of(&names, value.as_str()))))?;
         *node = preset_table(variant, &change.path, value);
         return Ok(());
     }
@@ -158,7 +163,8 @@ impl Shape {
         let in_keys = |keys: &'static [Key]| {
             let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
             let key = keys.iter().find(|key| key.name == part);
-            key.map(|key| shape_of(&key.kind)).ok_or_else(|| format!("unknown key {part:?}, expected {}", one_of(&names, Some(part))))
+            key.map(|key| shape_of(&key.kind))
+                .ok_or_else(|| format!("unknown key {part:?}, expected {}", one_of(&names, Some(part))))
         };
         match self {
             Self::Keys(keys) => in_keys(keys),
@@ -170,7 +176,11 @@ impl Shape {
             Self::Named(keys) => {
                 let Value::Array(items) = &node.value else { return Err("expected a list of tables".to_owned()) };
                 let names: Vec<&str> = items.iter().filter_map(|item| item.get("name")?.as_str()).collect();
-                if names.contains(&part) { Ok(Self::Keys(keys)) } else { Err(format!("no such name {part:?}, expected {}", one_of(&names, Some(part)))) }
+                if names.contains(&part) {
+                    Ok(Self::Keys(keys))
+                } else {
+                    Err(format!("no such name {part:?}, expected {}", one_of(&names, Some(part))))
+                }
             }
             Self::Leaf => Err(format!("there is nothing below it to call {part:?}")),
         }
@@ -211,7 +221,8 @@ fn check_table(node: &Node, keys: &[Key], path: &str, tagged: bool) -> Result<()
         }
         let path = join(path, &entry.key);
         let Some(key) = keys.iter().find(|key| key.name == entry.key) else {
-            let expected = if names.is_empty() { "no further key".to_owned() } else { one_of(&names, Some(&entry.key)) };
+            let expected =
+                if names.is_empty() { "no further key".to_owned() } else { one_of(&names, Some(&entry.key)) };
             return Err(ConfigError::new(&entry.key_origin, &path, format!("unknown key, expected {expected}")));
         };
         check_value(&entry.node, &key.kind, &path)?;
@@ -232,17 +243,27 @@ fn check_value(node: &Node, kind: &Kind, path: &str) -> Result<(), ConfigError> 
         _ => None,
     };
     let fits = match (kind, &node.value) {
-        (Kind::Integer(low, high), Value::Leaf(toml::Value::Integer(n))) => u64::try_from(*n).is_ok_and(|n| (*low..=*high).contains(&n)),
+        (Kind::Integer(low, high), Value::Leaf(toml::Value::Integer(n))) => {
+            u64::try_from(*n).is_ok_and(|n| (*low..=*high).contains(&n))
+        }
         (Kind::Float(low, high), _) => number.is_some_and(|n| n >= *low && n <= *high),
         (Kind::FloatBelow(low, high), _) => number.is_some_and(|n| n >= *low && n < *high),
         (Kind::Positive(high), _) => number.is_some_and(|n| n > 0.0 && n <= *high),
         (Kind::Bool, Value::Leaf(toml::Value::Boolean(_))) => true,
-        (Kind::Text(most), _) => node.as_str().is_some_and(|text| !text.trim().is_empty() && text.chars().count() <= *most && !text.contains('\0')),
+        (Kind::Text(most), _) => node
+            .as_str()
+            .is_some_and(|text| !text.trim().is_empty() && text.chars().count() <= *most && !text.contains('\0')),
         (Kind::Name, _) => node.as_str().is_some_and(is_name),
         (Kind::Site, _) => node.as_str().is_some_and(is_site),
         (Kind::Choice(words), _) => match node.as_str() {
             Some(word) if words.contains(&word) => true,
-            word => return Err(ConfigError::new(&node.origin, path, format!("found {}, expected {}", node.found(), one_of(words, word)))),
+            word => {
+                return Err(ConfigError::new(
+                    &node.origin,
+                    path,
+                    format!("found {}, expected {}", node.found(), one_of(words, word)),
+                ));
+            }
         },
         (Kind::Seeds, Value::Array(items)) => return check_seeds(node, items, path),
         (Kind::Table(keys), _) => return check_table(node, keys, path, false),
@@ -250,7 +271,11 @@ fn check_value(node: &Node, kind: &Kind, path: &str) -> Result<(), ConfigError> 
         (Kind::Tables(keys), Value::Array(items)) if !items.is_empty() => return check_named(items, keys, path),
         _ => false,
     };
-    if fits { Ok(()) } else { Err(ConfigError::new(&node.origin, path, format!("found {}, expected {}", node.found(), expected(kind)))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(ConfigError::new(&node.origin, path, format!("found {}, expected {}", node.found(), expected(kind))))
+    }
 }
 
 fn check_tagged(node: &Node, variants: &[Variant], path: &str) -> Result<(), ConfigError> {
@@ -261,7 +286,11 @@ fn check_tagged(node: &Node, variants: &[Variant], path: &str) -> Result<(), Con
     };
     match variants.iter().find(|variant| Some(variant.name) == kind.as_str()) {
         Some(variant) => check_table(node, variant.keys, path, true),
-        None => Err(ConfigError::new(&kind.origin, &at, format!("found {}, expected {}", kind.found(), one_of(&names, kind.as_str())))),
+        None => Err(ConfigError::new(
+            &kind.origin,
+            &at,
+            format!("found {}, expected {}", kind.found(), one_of(&names, kind.as_str())),
+        )),
     }
 }
 
@@ -273,7 +302,11 @@ fn check_named(items: &[Node], keys: &[Key], path: &str) -> Result<(), ConfigErr
         // On some file systems names that differ in case only are one directory.
         if !seen.insert(label.to_lowercase()) {
             let at = item.get("name").map_or(&item.origin, |name| &name.origin);
-            return Err(ConfigError::new(at, &join(path, &label), "found a second one of that name, expected distinct names"));
+            return Err(ConfigError::new(
+                at,
+                &join(path, &label),
+                "found a second one of that name, expected distinct names",
+            ));
         }
     }
     Ok(())
@@ -286,9 +319,15 @@ fn check_seeds(node: &Node, items: &[Node], path: &str) -> Result<(), ConfigErro
             Value::Leaf(toml::Value::Integer(n)) => u64::try_from(*n).ok().filter(|n| *n < 1 << 40),
             _ => None,
         };
-        let seed = seed.ok_or_else(|| ConfigError::new(&item.origin, path, format!("found {}, expected {}", item.found(), expected(&Kind::Seeds))))?;
+        let seed = seed.ok_or_else(|| {
+            ConfigError::new(&item.origin, path, format!("found {}, expected {}", item.found(), expected(&Kind::Seeds)))
+        })?;
         if !seen.insert(seed) {
-            return Err(ConfigError::new(&item.origin, path, format!("found seed {seed} twice, expected distinct seeds")));
+            return Err(ConfigError::new(
+                &item.origin,
+                path,
+                format!("found seed {seed} twice, expected distinct seeds"),
+            ));
         }
     }
     if seen.is_empty() || seen.len() > 4096 {
@@ -309,7 +348,9 @@ fn is_site(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     match parts[..] {
         ["embed" | "final"] => true,
-        ["blocks", layer, "resid_mid" | "resid_post"] => layer == "last" || layer.parse::<u16>().is_ok_and(|n| n.to_string() == layer),
+        ["blocks", layer, "resid_mid" | "resid_post"] => {
+            layer == "last" || layer.parse::<u16>().is_ok_and(|n| n.to_string() == layer)
+        }
         _ => false,
     }
 }
@@ -361,33 +402,63 @@ fn check_whole(experiment: &Experiment, root: &Node) -> Result<(), ConfigError> 
     };
     let Experiment { model, train, probe, verdict, .. } = experiment;
     if model.d_model % model.n_heads != 0 {
-        return fail("model.n_heads", format!("found {}, expected a divisor of model.d_model = {}", model.n_heads, model.d_model));
+        return fail(
+            "model.n_heads",
+            format!("found {}, expected a divisor of model.d_model = {}", model.n_heads, model.d_model),
+        );
     }
     let d_head = model.d_model / model.n_heads;
     if matches!(model.positions, crate::Positions::Rope { .. }) && d_head % 2 != 0 {
         return fail("model.positions", format!("found rope with heads of width {d_head}, expected an even width"));
     }
     if train.batch_size % train.micro_batches != 0 {
-        return fail("train.micro_batches", format!("found {}, expected a divisor of train.batch_size = {}", train.micro_batches, train.batch_size));
+        return fail(
+            "train.micro_batches",
+            format!("found {}, expected a divisor of train.batch_size = {}", train.micro_batches, train.batch_size),
+        );
     }
     if train.warmup_steps > train.steps {
-        return fail("train.warmup_steps", format!("found {}, expected at most train.steps = {}", train.warmup_steps, train.steps));
+        return fail(
+            "train.warmup_steps",
+            format!("found {}, expected at most train.steps = {}", train.warmup_steps, train.steps),
+        );
     }
     if probe.residual_sequences > probe.loss_sequences {
-        return fail("probe.residual_sequences", format!("found {}, expected at most probe.loss_sequences = {}", probe.residual_sequences, probe.loss_sequences));
+        return fail(
+            "probe.residual_sequences",
+            format!(
+                "found {}, expected at most probe.loss_sequences = {}",
+                probe.residual_sequences, probe.loss_sequences
+            ),
+        );
     }
-    if let Some(layer) = verdict.site.split('.').nth(1).and_then(|layer| layer.parse::<usize>().ok()).filter(|layer| *layer >= model.n_layers) {
-        return fail("verdict.site", format!("found block {layer}, expected a block below model.n_layers = {}", model.n_layers));
+    if let Some(layer) = verdict
+        .site
+        .split('.')
+        .nth(1)
+        .and_then(|layer| layer.parse::<usize>().ok())
+        .filter(|layer| *layer >= model.n_layers)
+    {
+        return fail(
+            "verdict.site",
+            format!("found block {layer}, expected a block below model.n_layers = {}", model.n_layers),
+        );
     }
     match &experiment.corpus {
         CorpusSpec::Language(language) => {
             let tokens = language.d_vocab - usize::from(language.bos);
             if tokens < language.classes {
-                return fail("corpus.classes", format!("found {}, expected at most {tokens}, one token each", language.classes));
+                return fail(
+                    "corpus.classes",
+                    format!("found {}, expected at most {tokens}, one token each", language.classes),
+                );
             }
             let most = (language.classes - 1).max(1);
             if language.successors > most {
-                return fail("corpus.successors", format!("found {}, expected at most {most}, the other classes", language.successors));
+                return fail(
+                    "corpus.successors",
+                    format!("found {}, expected at most {most}, the other classes", language.successors),
+                );
             }
             if language.bigram > 0.0 && language.bigram_fan > tokens {
                 return fail("corpus.bigram_fan", format!("found {}, expected at most {tokens}", language.bigram_fan));
@@ -399,7 +470,10 @@ fn check_whole(experiment: &Experiment, root: &Node) -> Result<(), ConfigError> 
         }
         CorpusSpec::Text(text) => {
             if text.tokenizer == TokenizerKind::Bytes && text.d_vocab != 256 {
-                return fail("corpus.d_vocab", format!("found {}, expected 256 for tokenizer = \"bytes\"", text.d_vocab));
+                return fail(
+                    "corpus.d_vocab",
+                    format!("found {}, expected 256 for tokenizer = \"bytes\"", text.d_vocab),
+                );
             }
         }
     }
@@ -416,7 +490,10 @@ fn check_arm(experiment: &Experiment, arm: &Arm, fail: Fail<'_>) -> Result<(), C
     if let OptimizerSpec::Sgd { momentum, nesterov: true, .. } = arm.optimizer
         && momentum == 0.0
     {
-        return fail(&format!("{path}.optimizer.nesterov"), "found true with momentum 0, expected a momentum above 0".to_owned());
+        return fail(
+            &format!("{path}.optimizer.nesterov"),
+            "found true with momentum 0, expected a momentum above 0".to_owned(),
+        );
     }
     let rotation = match &arm.basis {
         BasisSpec::Standard {} => None,
@@ -429,7 +506,10 @@ fn check_arm(experiment: &Experiment, arm: &Arm, fail: Fail<'_>) -> Result<(), C
             return fail(&at, format!("found hadamard with model.d_model = {d_model}, expected a power of two"));
         }
         if matches!(arm.basis, BasisSpec::RotatedOptimizer { axes: RotatedAxes::Both, .. }) {
-            return fail(&at, "found hadamard on both axes, expected axes = \"residual\" or another rotation".to_owned());
+            return fail(
+                &at,
+                "found hadamard on both axes, expected axes = \"residual\" or another rotation".to_owned(),
+            );
         }
     }
     if let Some(seed) = arm.seeds.iter().flatten().find(|seed| !experiment.seeds.contains(seed)) {
@@ -443,22 +523,40 @@ fn check_claims(experiment: &Experiment, fail: Fail<'_>) -> Result<(), ConfigErr
     for claim in &experiment.claims {
         let path = format!("claim.{}.test", claim.name);
         let (arm, other, basis) = match &claim.test {
-            ClaimKind::DiffersFromNull { arm, basis } | ClaimKind::EquivalentToNull { arm, basis } => (arm, None, basis.as_str()),
-            ClaimKind::ArmsDiffer { arm, other, .. } | ClaimKind::EqualLoss { arm, other } | ClaimKind::BitEqual { arm, other } => (arm, Some(other), "standard"),
+            ClaimKind::DiffersFromNull { arm, basis } | ClaimKind::EquivalentToNull { arm, basis } => {
+                (arm, None, basis.as_str())
+            }
+            ClaimKind::ArmsDiffer { arm, other, .. }
+            | ClaimKind::EqualLoss { arm, other }
+            | ClaimKind::BitEqual { arm, other } => (arm, Some(other), "standard"),
         };
         for (key, name) in [("arm", Some(arm)), ("other", other)] {
             if let Some(name) = name.filter(|name| !names.contains(&name.as_str())) {
-                return fail(&format!("{path}.{key}"), format!("found {name:?}, expected {}", one_of(&names, Some(name))));
+                return fail(
+                    &format!("{path}.{key}"),
+                    format!("found {name:?}, expected {}", one_of(&names, Some(name))),
+                );
             }
         }
         if other == Some(arm) {
             return fail(&format!("{path}.other"), format!("found {arm:?} twice, expected two arms"));
         }
-        if claim.primary && matches!(claim.test, ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. } | ClaimKind::EquivalentToNull { .. }) {
-            return fail(&format!("claim.{}.primary", claim.name), "found true, expected false: equivalences have no p value to correct".to_owned());
+        if claim.primary
+            && matches!(
+                claim.test,
+                ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. } | ClaimKind::EquivalentToNull { .. }
+            )
+        {
+            return fail(
+                &format!("claim.{}.primary", claim.name),
+                "found true, expected false: equivalences have no p value to correct".to_owned(),
+            );
         }
         if basis == "optimizer" && experiment.arm(arm).is_some_and(|arm| arm.basis.shared_rotation().is_none()) {
-            return fail(&format!("{path}.basis"), format!("found optimizer, expected standard: {arm:?} has no single optimizer basis"));
+            return fail(
+                &format!("{path}.basis"),
+                format!("found optimizer, expected standard: {arm:?} has no single optimizer basis"),
+            );
         }
     }
     Ok(())
@@ -474,7 +572,9 @@ fn find<'a>(root: &'a Node, path: &str) -> Option<&'a Node> {
 
 fn collect_origins(node: &Node, path: &str, into: &mut Vec<(String, String, Origin)>) {
     match &node.value {
-        Value::Table(entries) => entries.iter().for_each(|entry| collect_origins(&entry.node, &join(path, &entry.key), into)),
+        Value::Table(entries) => {
+            entries.iter().for_each(|entry| collect_origins(&entry.node, &join(path, &entry.key), into))
+        }
         Value::Array(items) if items.iter().any(|item| item.entries().is_some()) => {
             for (index, item) in items.iter().enumerate() {
                 let label = item.get("name").and_then(Node::as_str).map_or_else(|| index.to_string(), str::to_owned);

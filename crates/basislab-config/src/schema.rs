@@ -86,7 +86,11 @@ static MODEL: &[Key] = &[
     key("n_heads", Kind::Integer(1, 4096), "attention heads; divides d_model"),
     key("d_mlp", Kind::Integer(1, SIZE), "hidden width of the MLP"),
     key("activation", Kind::Choice(&["gelu", "relu", "solu"]), "the MLP's non-linearity"),
-    key("norm", Kind::Choice(&["none", "rms", "rms-scalar", "rms-gain", "layernorm"]), "normalisation before each read"),
+    key(
+        "norm",
+        Kind::Choice(&["none", "rms", "rms-scalar", "rms-gain", "layernorm"]),
+        "normalisation before each read",
+    ),
     key("norm_epsilon", Kind::Positive(1.0), "added under the root"),
     key("positions", Kind::Tagged(POSITIONS), "how positions enter"),
     key("attention", Kind::Choice(&["softmax", "softmax-1"]), "attention weights"),

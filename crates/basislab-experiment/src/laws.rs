@@ -5,7 +5,8 @@
 
 use crate::train::{Trainee, prepare, update};
 use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Experiment, LanguageSpec, OptimizerSpec, RotatedAxes, RotationSpec, ScheduleKind, Sharing,
+    Arm, BasisSpec, CorpusSpec, Experiment, LanguageSpec, OptimizerSpec, RotatedAxes, RotationSpec, ScheduleKind,
+    Sharing,
 };
 use basislab_data::Corpus;
 use basislab_optim::{Basis, bases};
@@ -51,7 +52,8 @@ pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, o
     let small = shrunk(experiment, steps);
     let corpus = Corpus::open(&small.corpus, small.model.n_ctx).expect("the small language is well-formed");
     let train = |basis: BasisSpec| trained(&small, &corpus, optimizer, basis, on);
-    let rotated = |rotation, sharing| train(BasisSpec::RotatedOptimizer { rotation, sharing, axes: RotatedAxes::Residual });
+    let rotated =
+        |rotation, sharing| train(BasisSpec::RotatedOptimizer { rotation, sharing, axes: RotatedAxes::Residual });
     let plain = train(BasisSpec::Standard {});
     let haar = RotationSpec::Haar { seed: 1 };
     let shared = rotated(haar.clone(), Sharing::Shared);
@@ -141,7 +143,8 @@ fn twin(
     };
     let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis };
     let mut trainee = prepare(small, &arm, 0, corpus.d_vocab(), (device, dtype));
-    let shapes: Vec<_> = trainee.model.residual_axes().iter().map(|(_, shape, a)| (*shape, a.map(|a| a.index))).collect();
+    let shapes: Vec<_> =
+        trainee.model.residual_axes().iter().map(|(_, shape, a)| (*shape, a.map(|a| a.index))).collect();
     let plain = device.clone().without_autodiff();
     let bases = bases(rotation, sharing, RotatedAxes::Residual, 0, &shapes, (&plain, dtype));
     let moved = |values: Vec<Tensor<2>>, turn: fn(&Basis, Tensor<2>) -> Tensor<2>| -> Vec<Tensor<2>> {

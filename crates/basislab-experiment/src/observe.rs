@@ -32,13 +32,20 @@ pub struct Observation {
 }
 
 /// Runs the model over held-out sequences, `batch_size` at a time.
-pub fn observe(model: &Transformer, sequences: &[Vec<u32>], residual_sequences: usize, batch_size: usize) -> Observation {
+pub fn observe(
+    model: &Transformer,
+    sequences: &[Vec<u32>],
+    residual_sequences: usize,
+    batch_size: usize,
+) -> Observation {
     let model = model.without_autodiff();
     let mut seen: Vec<(Site, usize, Vec<f64>)> = Vec::new();
     let mut loss = 0.0;
     // Chunks never straddle the last measured sequence, so that a chunk is measured wholly or not at all.
     let (measured, rest) = sequences.split_at(residual_sequences);
-    for (chunk, measure) in measured.chunks(batch_size).map(|c| (c, true)).chain(rest.chunks(batch_size).map(|c| (c, false))) {
+    for (chunk, measure) in
+        measured.chunks(batch_size).map(|c| (c, true)).chain(rest.chunks(batch_size).map(|c| (c, false)))
+    {
         let inputs: Vec<&[u32]> = chunk.iter().map(|s| &s[..s.len() - 1]).collect();
         let targets: Vec<&[u32]> = chunk.iter().map(|s| &s[1..]).collect();
         let mut see = |site: Site, stream: &Tensor<2>| {
@@ -56,7 +63,8 @@ pub fn observe(model: &Transformer, sequences: &[Vec<u32>], residual_sequences: 
         let mean = cross_entropy(logits, model.tokens(&targets)).into_scalar::<f64>();
         loss += mean * chunk.len() as f64 / sequences.len() as f64;
     }
-    let residuals = seen.into_iter().map(|(site, d_model, values)| (site, Residuals::new(values, d_model).ok())).collect();
+    let residuals =
+        seen.into_iter().map(|(site, d_model, values)| (site, Residuals::new(values, d_model).ok())).collect();
     Observation { loss, residuals }
 }
 

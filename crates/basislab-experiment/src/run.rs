@@ -22,7 +22,11 @@ pub struct Job<'a> {
 pub fn jobs(experiment: &Experiment) -> Vec<Job<'_>> {
     let seeds = experiment.seeds.iter();
     let of_seed = |&seed: &u64| {
-        experiment.arms.iter().filter(move |arm| experiment.seeds_of(arm).contains(&seed)).map(move |arm| Job { arm, seed })
+        experiment
+            .arms
+            .iter()
+            .filter(move |arm| experiment.seeds_of(arm).contains(&seed))
+            .map(move |arm| Job { arm, seed })
     };
     seeds.flat_map(of_seed).collect()
 }

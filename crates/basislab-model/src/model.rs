@@ -130,7 +130,8 @@ impl Transformer {
             visit("w_pos", write, w_pos);
         }
         for (layer, block) in self.blocks.iter_mut().enumerate() {
-            let mut visit = |name: &str, facing, weight: &mut Weight| visit(&format!("blocks.{layer}.{name}"), facing, weight);
+            let mut visit =
+                |name: &str, facing, weight: &mut Weight| visit(&format!("blocks.{layer}.{name}"), facing, weight);
             block.norm_1.for_each("norm_1", &mut visit);
             visit("w_q", read, &mut block.w_q);
             visit("w_k", read, &mut block.w_k);

@@ -60,10 +60,7 @@ fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
 fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, rule: &VerdictSpec) -> VerdictRow {
     let interval = t_interval(&evidence.values, confidence(&claim.test, rule));
     let verdict = decide(&evidence, p_holm.or(p), rule);
-    let mut notes: Vec<String> = evidence.gaps.phrases().into_iter().chain(evidence.notes.iter().cloned()).collect();
-    if p.is_none() && evidence.values.len() > 1 {
-        notes.push(format!("no exact p over {} seeds", evidence.values.len()));
-    }
+    let notes: Vec<String> = evidence.gaps.phrases().into_iter().chain(evidence.notes.iter().cloned()).collect();
     VerdictRow {
         claim: claim.name.clone(),
         rule: rule_in_words(&evidence, claim.primary, rule),
@@ -97,7 +94,6 @@ fn decide(evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {
         }
     }
     match evidence.test {
-        // Without an exact p (more than 20 seeds) a difference cannot be supported.
         Test::Difference { smallest_effect } => {
             decide_difference(&evidence.values, p.unwrap_or(1.0), rule.alpha, smallest_effect, rule.min_seeds)
         }

@@ -12,7 +12,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn experiment(changes: &[(&str, &str)]) -> Experiment {
     let text = include_str!("../../../configs/adam-vs-sgd.toml");
-    let change = |(path, value): &(&str, &str)| Override { path: (*path).into(), value: (*value).into(), typed: String::new() };
+    let change =
+        |(path, value): &(&str, &str)| Override { path: (*path).into(), value: (*value).into(), typed: String::new() };
     load(text, "adam-vs-sgd", &changes.iter().map(change).collect::<Vec<_>>()).unwrap().experiment
 }
 

@@ -50,7 +50,9 @@ impl Backend {
             #[cfg(feature = "wgpu")]
             // `Device::wgpu` panics on another thread when there is no adapter; `init` returns an error.
             Self::Wgpu => Device::wgpu_options().init().map_err(|error| {
-                Exit::usage(format!("--backend wgpu: no usable GPU adapter ({error}); try --backend cpu, or install a Vulkan driver"))
+                Exit::usage(format!(
+                    "--backend wgpu: no usable GPU adapter ({error}); try --backend cpu, or install a Vulkan driver"
+                ))
             }),
             #[cfg(feature = "cuda")]
             Self::Cuda => Ok(Device::cuda(0)),

@@ -23,7 +23,11 @@ pub(crate) fn check(args: &Check) -> Done {
 }
 
 /// Every distinct optimizer of the experiment with its laws.
-pub(crate) fn certificates(experiment: &Experiment, steps: u64, on: (&Device, DType)) -> Vec<(OptimizerSpec, Vec<Law>)> {
+pub(crate) fn certificates(
+    experiment: &Experiment,
+    steps: u64,
+    on: (&Device, DType),
+) -> Vec<(OptimizerSpec, Vec<Law>)> {
     let mut all: Vec<(OptimizerSpec, Vec<Law>)> = Vec::new();
     for arm in &experiment.arms {
         if !all.iter().any(|(optimizer, _)| *optimizer == arm.optimizer) {
@@ -41,7 +45,11 @@ pub(crate) fn dtype_of_laws(backend: crate::backend::Backend) -> DType {
     }
 }
 
-pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], on: (&Device, DType)) -> Value {
+pub(crate) fn to_json(
+    experiment: &Experiment,
+    certificates: &[(OptimizerSpec, Vec<Law>)],
+    on: (&Device, DType),
+) -> Value {
     let law = |law: &Law| json!({ "law": law.name, "difference": law.difference, "expected": wanted(law), "holds": law.holds() });
     let optimizers: Vec<Value> = certificates
         .iter()
@@ -61,7 +69,12 @@ pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, V
     json!({ "dtype": format!("{:?}", on.1).to_lowercase(), "optimizers": optimizers, "arms": arms })
 }
 
-fn to_text(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], steps: u64, on: (&Device, DType)) -> String {
+fn to_text(
+    experiment: &Experiment,
+    certificates: &[(OptimizerSpec, Vec<Law>)],
+    steps: u64,
+    on: (&Device, DType),
+) -> String {
     let dtype = format!("{:?}", on.1).to_lowercase();
     let mut text = format!("Largest difference over all weights after {steps} updates of a small model, {dtype}.\n");
     for (optimizer, laws) in certificates {

@@ -8,8 +8,15 @@ pub(crate) fn config(args: &Config) -> Done {
         say(loaded.experiment.to_toml())?;
         return Ok(None);
     }
-    let width = loaded.origins.iter().map(|(path, value, _)| path.len() + value.len() + 3).filter(|w| *w < 72).max().unwrap_or(0);
-    let line = |(path, value, origin): &(String, String, _)| format!("{:width$}  # {origin}\n", format!("{path} = {value}"));
+    let width = loaded
+        .origins
+        .iter()
+        .map(|(path, value, _)| path.len() + value.len() + 3)
+        .filter(|w| *w < 72)
+        .max()
+        .unwrap_or(0);
+    let line =
+        |(path, value, origin): &(String, String, _)| format!("{:width$}  # {origin}\n", format!("{path} = {value}"));
     say(loaded.origins.iter().map(line).collect::<String>())?;
     Ok(None)
 }

@@ -15,7 +15,11 @@ pub(crate) fn data(args: &Data) -> Done {
         Data::Sample { source, count, seed } => {
             let (experiment, corpus) = open(source)?;
             let sequences = corpus.batch(*seed, 1, *count as usize, experiment.model.n_ctx + 1);
-            say(sequences.iter().map(|tokens| shown(&corpus.decode(tokens)) + "\n").collect::<Vec<_>>().join("----\n"))?;
+            say(sequences
+                .iter()
+                .map(|tokens| shown(&corpus.decode(tokens)) + "\n")
+                .collect::<Vec<_>>()
+                .join("----\n"))?;
         }
     }
     Ok(None)
@@ -47,15 +51,25 @@ fn to_text(about: &Description) -> String {
     let rows = [
         ("tokens looked at", about.tokens.to_string(), ""),
         ("vocabulary", format!("{} ({} of them seen)", about.d_vocab, about.distinct_tokens), ""),
-        ("Zipf exponent", number(about.zipf_exponent), "slope of log frequency on log rank, ranks seen 10 times or more"),
+        (
+            "Zipf exponent",
+            number(about.zipf_exponent),
+            "slope of log frequency on log rank, ranks seen 10 times or more",
+        ),
         ("unigram entropy", number(Some(about.unigram_entropy)), "nats per token, plug-in"),
-        ("bigram entropy", number(Some(about.bigram_conditional_entropy)), "of a token given the last, nats, plug-in: too low in small samples"),
+        (
+            "bigram entropy",
+            number(Some(about.bigram_conditional_entropy)),
+            "of a token given the last, nats, plug-in: too low in small samples",
+        ),
         ("burstiness", number(about.burstiness), "how often a token recurs within 64 tokens, over independent draws"),
         ("entropy floor", number(about.floor), "nats per token of the true process, where it is known"),
         ("size", about.size_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")), ""),
         ("sha256", about.sha256.clone(), ""),
     ];
-    rows.iter().map(|(label, value, note)| format!("{label:<18} {value:<24} {note}").trim_end().to_owned() + "\n").collect()
+    rows.iter()
+        .map(|(label, value, note)| format!("{label:<18} {value:<24} {note}").trim_end().to_owned() + "\n")
+        .collect()
 }
 
 /// Text from outside, harmless on a terminal.

@@ -31,22 +31,53 @@ pub(crate) fn claim(dir: &Path, experiment: &Experiment, manifest: &Value) -> Re
     let empty = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(Exit::new(Code::Identity, format!("{place}: cannot use as output directory: {error}"))),
+        Err(error) => {
+            return Err(Exit::new(Code::Identity, format!("{place}: cannot use as output directory: {error}")));
+        }
     };
     if empty {
-        fs::create_dir_all(dir.join("parts")).map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
+        fs::create_dir_all(dir.join("parts"))
+            .map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
         write_atomic(&dir.join("config.toml"), experiment.to_toml().as_bytes())?;
         return Ok(write_atomic(&old, format!("{manifest:#}\n").as_bytes())?);
     }
     let known = fs::read_to_string(&old).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let Some(known) = known else {
-        return Err(Exit::new(Code::Identity, format!("{place}: found files but no manifest.json, expected an empty directory or one of `basislab run`; choose another --out")));
+        return Err(Exit::new(
+            Code::Identity,
+            format!(
+                "{place}: found files but no manifest.json, expected an empty directory or one of `basislab run`; choose another --out"
+            ),
+        ));
     };
     if known["identity"] == manifest["identity"] {
         return Ok(());
     }
     let differences = differences(dir, experiment, &known, manifest);
-    Err(Exit::new(Code::Identity, format!("{place}: belongs to another configuration ({differences}); nothing was touched; choose another --out")))
+    Err(Exit::new(
+        Code::Identity,
+        format!("{place}: belongs to another configuration ({differences}); nothing was touched; choose another --out"),
+    ))
+}
+
+/// A report counts only under the rule that was fixed before the first step.
+pub(crate) fn check_config(dir: &Path, experiment: &Experiment) -> Result<(), Exit> {
+    let path = dir.join("manifest.json");
+    let text =
+        fs::read_to_string(&path).map_err(|error| Exit::data(format!("{}: cannot read: {error}", path.display())))?;
+    let manifest: Value =
+        serde_json::from_str(&text).map_err(|error| Exit::data(format!("{}: not JSON: {error}", path.display())))?;
+    if manifest["identity"]["experiment"] == experiment.hash().as_str() {
+        return Ok(());
+    }
+    let place = dir.join("config.toml");
+    Err(Exit::new(
+        Code::Identity,
+        format!(
+            "{}: edited after the run began (its hash is not the manifest's), expected the config that ran; restore it, or run the edited one in a directory of its own",
+            place.display()
+        ),
+    ))
 }
 
 fn differences(dir: &Path, experiment: &Experiment, known: &Value, manifest: &Value) -> String {

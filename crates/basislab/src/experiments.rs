@@ -21,7 +21,8 @@ pub(crate) struct Named {
 pub(crate) fn find(which: &Which) -> Result<Named, Exit> {
     let (name, file, text) = text(&which.experiment)?;
     let mut overrides = which.set.iter().map(|text| set(text)).collect::<Result<Vec<_>, _>>()?;
-    let mut seeds = which.seeds.as_deref().map(|text| parse_seeds(text).map(|s| (s, format!("--seeds {text}")))).transpose()?;
+    let mut seeds =
+        which.seeds.as_deref().map(|text| parse_seeds(text).map(|s| (s, format!("--seeds {text}")))).transpose()?;
     if which.smoke {
         let small: [(&str, &str); 8] = [
             ("train.steps", "4"),
@@ -33,7 +34,8 @@ pub(crate) fn find(which: &Which) -> Result<Named, Exit> {
             ("probe.random_bases", "8"),
             ("verdict.null_bases", "8"),
         ];
-        let smoke = |(path, value): (&str, &str)| Override { path: path.into(), value: value.into(), typed: "--smoke".into() };
+        let smoke =
+            |(path, value): (&str, &str)| Override { path: path.into(), value: value.into(), typed: "--smoke".into() };
         overrides.splice(0..0, small.map(smoke));
         if seeds.is_none() {
             let first = load(&text, &file, &overrides)?.experiment.seeds[..1].to_vec();
@@ -65,7 +67,8 @@ fn check_metric(loaded: &Loaded) -> Result<(), Exit> {
     if names.contains(&name) {
         return Ok(());
     }
-    let origin = loaded.origins.iter().find(|(path, ..)| path == "verdict.metric").map(|(.., origin)| origin.to_string());
+    let origin =
+        loaded.origins.iter().find(|(path, ..)| path == "verdict.metric").map(|(.., origin)| origin.to_string());
     let origin = origin.unwrap_or_default();
     Err(Exit::usage(format!("{origin}: verdict.metric: found {name:?}, expected one of {}", names.join(", "))))
 }
@@ -85,7 +88,9 @@ fn text(experiment: &str) -> Result<(String, String, String), Exit> {
         let near = names.iter().find(|name| name.contains(experiment) || strsim::jaro_winkler(name, experiment) > 0.75);
         let hint = near.map_or(String::new(), |name| format!("; did you mean {name:?}?"));
         let names = names.join(", ");
-        return Err(Exit::usage(format!("no experiment {experiment:?}, expected one of {names}, or the path of a .toml file{hint}")));
+        return Err(Exit::usage(format!(
+            "no experiment {experiment:?}, expected one of {names}, or the path of a .toml file{hint}"
+        )));
     }
     let path = Path::new(experiment);
     let info = std::fs::metadata(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
@@ -93,11 +98,17 @@ fn text(experiment: &str) -> Result<(String, String, String), Exit> {
         return Err(Exit::usage(format!("{experiment}: found something that is not a file, expected a TOML file")));
     }
     if info.len() > LARGEST_CONFIG {
-        return Err(Exit::usage(format!("{experiment}: found {} bytes, expected a config of at most {LARGEST_CONFIG}", info.len())));
+        return Err(Exit::usage(format!(
+            "{experiment}: found {} bytes, expected a config of at most {LARGEST_CONFIG}",
+            info.len()
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        Exit::usage(format!("{experiment}: not UTF-8 at byte {}, expected a TOML file", error.utf8_error().valid_up_to()))
+        Exit::usage(format!(
+            "{experiment}: not UTF-8 at byte {}, expected a TOML file",
+            error.utf8_error().valid_up_to()
+        ))
     })?;
     Ok((short_name(path), experiment.to_owned(), text))
 }
@@ -112,9 +123,9 @@ fn short_name(path: &Path) -> String {
 }
 
 fn set(text: &str) -> Result<Override, Exit> {
-    let (path, value) = text
-        .split_once('=')
-        .ok_or_else(|| Exit::usage(format!("--set {text}: found no '=', expected KEY=VALUE, for example train.steps=300")))?;
+    let (path, value) = text.split_once('=').ok_or_else(|| {
+        Exit::usage(format!("--set {text}: found no '=', expected KEY=VALUE, for example train.steps=300"))
+    })?;
     Ok(Override { path: path.trim().to_owned(), value: value.trim().to_owned(), typed: format!("--set {text}") })
 }
 

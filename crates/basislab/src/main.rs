@@ -18,6 +18,10 @@ use exit::{Code, Exit};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Training frees and takes the same large buffers every step; this allocator hands them back without asking the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
@@ -62,9 +66,18 @@ fn list(json: bool) -> Done {
     for (name, _) in experiments::BUILT_IN {
         let experiment = experiments::find_plain(name, &[])?.loaded.experiment;
         let arms: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
-        lines += &format!("{name}\n  {}\n  {} seeds; arms {}\n", experiment.question, experiment.seeds.len(), arms.join(", "));
+        lines += &format!(
+            "{name}\n  {}\n  {} seeds; arms {}\n",
+            experiment.question,
+            experiment.seeds.len(),
+            arms.join(", ")
+        );
         all.push(serde_json::json!({ "name": name, "question": experiment.question, "seeds": experiment.seeds, "arms": arms }));
     }
-    if json { say_json(&all.into())? } else { say(lines + "\nRun one:  basislab run NAME\n")? }
+    if json {
+        say_json(&all.into())?
+    } else {
+        say(lines + "\nRun one:  basislab run NAME\n")?
+    }
     Ok(None)
 }

@@ -29,7 +29,10 @@ fn explain(name: &str) -> Result<(), Exit> {
         let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
         let near = names.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
         let near = near.copied().unwrap_or_default();
-        return Err(Exit::usage(format!("no metric {name:?}, expected one of {}; did you mean {near:?}?", names.join(", "))));
+        return Err(Exit::usage(format!(
+            "no metric {name:?}, expected one of {}; did you mean {near:?}?",
+            names.join(", ")
+        )));
     };
     let rows = [
         ("formula", metric.formula),
@@ -88,7 +91,14 @@ fn eval(args: &Eval) -> Result<(), Exit> {
         }));
     }
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(["metric", "value", "null (random bases)", "z", "rank p", "ceiling"]);
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "metric",
+        "value",
+        "null (random bases)",
+        "z",
+        "rank p",
+        "ceiling",
+    ]);
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     for (metric, value, excess) in &rows {
         let null = excess.as_ref().map_or_else(
@@ -97,7 +107,14 @@ fn eval(args: &Eval) -> Result<(), Exit> {
         );
         let value = why_empty(metric, *value).map_or_else(|| number(*value), |why| format!("- ({why})"));
         let (z, p) = (excess.as_ref().and_then(|e| finite(e.z)), excess.as_ref().map(|e| e.rank_p));
-        table.add_row([metric.name.to_owned(), value, null, number(z), number(p), number(metric.ceiling.map(|c| c(d_model)))]);
+        table.add_row([
+            metric.name.to_owned(),
+            value,
+            null,
+            number(z),
+            number(p),
+            number(metric.ceiling.map(|c| c(d_model))),
+        ]);
     }
     say(format!("{file}: {n_tokens} tokens, d_model {d_model}, {} random bases\n\n{table}\n", args.bases))
 }
@@ -119,7 +136,9 @@ fn read(path: &Path, tensor: Option<&str>) -> Result<(Vec<f64>, [usize; 2]), Exi
     let file = path.display();
     let info = std::fs::metadata(path).map_err(|error| Exit::data(format!("{file}: cannot read: {error}")))?;
     if !info.is_file() {
-        return Err(Exit::data(format!("{file}: found something that is not a file, expected a .npy or .safetensors file")));
+        return Err(Exit::data(format!(
+            "{file}: found something that is not a file, expected a .npy or .safetensors file"
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| Exit::data(format!("{file}: cannot read: {error}")))?;
     let (values, shape) = match path.extension().and_then(|extension| extension.to_str()) {
@@ -157,13 +176,16 @@ fn read_npy(bytes: &[u8]) -> Matrix {
 
 fn read_safetensors(bytes: &[u8], name: Option<&str>) -> Matrix {
     use safetensors::Dtype;
-    let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| format!("not a .safetensors file: {error}"))?;
+    let file =
+        safetensors::SafeTensors::deserialize(bytes).map_err(|error| format!("not a .safetensors file: {error}"))?;
     let mut names = file.names();
     names.sort_unstable();
     let name = match (name, &names[..]) {
         (Some(name), _) => name,
         (None, [only]) => only,
-        (None, _) => return Err(format!("found {} tensors, expected --tensor with one of {}", names.len(), names.join(", "))),
+        (None, _) => {
+            return Err(format!("found {} tensors, expected --tensor with one of {}", names.len(), names.join(", ")));
+        }
     };
     let view = file.tensor(name).map_err(|_| format!("no tensor {name:?}, expected one of {}", names.join(", ")))?;
     let shape = two_axes(view.shape().to_vec())?;
@@ -180,6 +202,9 @@ fn read_safetensors(bytes: &[u8], name: Option<&str>) -> Matrix {
 
 fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
     <[usize; 2]>::try_from(shape).map_err(|shape| {
-        format!("found {} axes {shape:?}, expected 2: [n_tokens, d_model]; reshape other axes into n_tokens", shape.len())
+        format!(
+            "found {} axes {shape:?}, expected 2: [n_tokens, d_model]; reshape other axes into n_tokens",
+            shape.len()
+        )
     })
 }

@@ -13,7 +13,8 @@ impl Progress {
     /// `steps` updates are to be made.
     pub(crate) fn new(steps: u64, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let target = if terminal && !quiet { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
+        let target =
+            if terminal && !quiet { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(steps), target);
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let template = if colour {

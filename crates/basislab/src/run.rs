@@ -10,7 +10,9 @@ use crate::{Done, say, say_json};
 use basislab_config::Experiment;
 use basislab_data::Corpus;
 use basislab_experiment::{Event, Finished, Job, Outcome, jobs, run as run_jobs};
-use basislab_report::{ReportError, Row, Shard, TimingRow, first_picture, merge, part_dir, rebuild, write_atomic, write_timing};
+use basislab_report::{
+    ReportError, Row, Shard, TimingRow, first_picture, merge, part_dir, rebuild, write_atomic, write_timing,
+};
 use burn::tensor::DType;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -26,7 +28,8 @@ pub(crate) fn run(args: &args::Run) -> Done {
     let device = args.backend.device()?;
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
     let identity = identity(experiment, args.backend.name(), "f32", corpus.sha256());
-    let dir = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{}-{}", named.name, short_hash(&identity))));
+    let dir =
+        args.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{}-{}", named.name, short_hash(&identity))));
     let certificates = certificates(experiment, 20, (&device, dtype_of_laws(args.backend)));
     let certificate = to_json(experiment, &certificates, (&device, dtype_of_laws(args.backend)));
     claim(&dir, experiment, &manifest(&named, args.backend.name(), &corpus, &identity, certificate))?;
@@ -44,13 +47,21 @@ pub(crate) fn run(args: &args::Run) -> Done {
     match (todo.len(), kept) {
         (0, _) => progress.line(&format!("{} is already complete; nothing is run again", dir.display())),
         (_, 0) => progress.line(&format!("{} runs -> {}", todo.len(), dir.display())),
-        _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {}", all.len(), todo.len(), dir.display())),
+        _ => progress.line(&format!(
+            "{kept} of {} runs are complete, {} to go -> {}",
+            all.len(),
+            todo.len(),
+            dir.display()
+        )),
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = args.jobs.map_or(cores, |jobs| jobs as usize).min(todo.len()).max(1);
     let threads = (cores / workers).max(1);
-    let desk = Desk { dir: &dir, experiment, all: &all, progress: &progress, open: Mutex::default(), drawn: Mutex::default() };
-    run_jobs(experiment, &corpus, (&device, DType::F32), &todo, (workers, threads), &|job, event| desk.take(job, event))?;
+    let desk =
+        Desk { dir: &dir, experiment, all: &all, progress: &progress, open: Mutex::default(), drawn: Mutex::default() };
+    run_jobs(experiment, &corpus, (&device, DType::F32), &todo, (workers, threads), &|job, event| {
+        desk.take(job, event)
+    })?;
     progress.finish();
     if !todo.is_empty() {
         merge(&dir, experiment).map_err(ReportError::from)?;
@@ -60,14 +71,21 @@ pub(crate) fn run(args: &args::Run) -> Done {
 
 pub(crate) fn report(dir: &Path, json: bool) -> Done {
     let path = dir.join("config.toml");
-    let text = std::fs::read_to_string(&path).map_err(|error| Exit::data(format!("{}: cannot read: {error}; expected a directory of `basislab run`", path.display())))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Exit::data(format!("{}: cannot read: {error}; expected a directory of `basislab run`", path.display()))
+    })?;
     let experiment = basislab_config::load(&text, &path.display().to_string(), &[])?.experiment;
+    directory::check_config(dir, &experiment)?;
     finish(dir, &experiment, &jobs(&experiment), json)
 }
 
 fn finish(dir: &Path, experiment: &Experiment, all: &[Job<'_>], json: bool) -> Done {
     let answer = rebuild(dir, experiment)?;
-    if json { say_json(&serde_json::to_value(&answer).map_err(Exit::write)?)? } else { say(format!("{answer}\n"))? }
+    if json {
+        say_json(&serde_json::to_value(&answer).map_err(Exit::write)?)?
+    } else {
+        say(format!("{answer}\n"))?
+    }
     Ok(all.iter().any(|job| directory::has_diverged(dir, job)).then_some(Code::Numbers))
 }
 
@@ -95,7 +113,8 @@ impl Desk<'_> {
                 if let Some(Row::Step(row)) = rows.first() {
                     self.progress.step();
                     if let Some(loss) = row.train_loss.filter(|_| row.step % 10 == 0) {
-                        self.progress.message(format!("{} seed {} step {} loss {loss:.3}", job.arm.name, job.seed, row.step));
+                        self.progress
+                            .message(format!("{} seed {} step {} loss {loss:.3}", job.arm.name, job.seed, row.step));
                     }
                 }
                 let mut open = self.open.lock().expect("no panic while held");
@@ -166,7 +185,8 @@ impl Desk<'_> {
 /// Everything about a directory that is not a measurement. Holds no wall-clock time: equal runs have equal manifests.
 fn manifest(named: &Named, backend: &str, corpus: &Corpus, identity: &Value, certificates: Value) -> Value {
     let experiment = &named.loaded.experiment;
-    let origin = |(path, value, origin): &(String, String, basislab_config::Origin)| json!([path, value, origin.to_string()]);
+    let origin =
+        |(path, value, origin): &(String, String, basislab_config::Origin)| json!([path, value, origin.to_string()]);
     let origins: Vec<Value> = named.loaded.origins.iter().map(origin).collect();
     json!({
         "format": 1,
@@ -197,7 +217,11 @@ fn cpu() -> Option<String> {
 fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {
-        let found = [("avx2", is_x86_feature_detected!("avx2")), ("fma", is_x86_feature_detected!("fma")), ("avx512f", is_x86_feature_detected!("avx512f"))];
+        let found = [
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+        ];
         found.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect()
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -158,6 +158,18 @@ fn the_median_tells_a_large_dimension_from_a_large_token() {
     assert_eq!(value("massive_activations", &dimension), Some(0.0));
 }
 
+// Rounding gives many constant tokens a mean beside their value, and a "variance" of 1e-34 with it.
+#[test]
+fn a_constant_token_has_no_kurtosis() {
+    for (d, tenths) in (4..40).flat_map(|d| (1..30).map(move |tenths| (d, tenths))) {
+        let flat = residuals(vec![f64::from(tenths) / 10.0; 2 * d], d);
+        for name in ["token_kurtosis", "token_kurtosis_median", "osp_excess_kurtosis", "lesswrong_excess_kurtosis"] {
+            assert_eq!(value(name, &flat), None, "{name} of {d} times {tenths}/10");
+        }
+        assert_eq!(value("pooled_kurtosis", &flat), None);
+    }
+}
+
 #[test]
 fn thresholds_are_read_as_documented() {
     let at = |size: f64| residuals([vec![size, -size, 1.0, 1.0, 1.0], vec![1.0; 5]].concat(), 5);

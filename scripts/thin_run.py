@@ -1,0 +1,55 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = []
+# ///
+"""Copies what a reader needs of a run into a small folder: the evidence under results/.
+
+    python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
+
+Kept whole: config, manifest, schema, evals, timing, summary, verdicts, figures. Thinned by rows, never by rounding:
+steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens everywhere, plus all metrics at
+the verdict's site at the last step; dimensions.csv to the verdict's site at the last step. `basislab report` works on it.
+"""
+import csv
+import pathlib
+import shutil
+import sys
+import tomllib
+
+WHOLE = ["config.toml", "manifest.json", "schema.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
+
+
+def main(source, target):
+    config = tomllib.loads((source / "config.toml").read_text())
+    rule, last = config["verdict"], config["train"]["steps"]
+    site = rule["site"].replace("last", str(config["model"]["n_layers"] - 1))
+    target.mkdir(parents=True, exist_ok=True)
+    for name in WHOLE:
+        shutil.copy(source / name, target / name)
+    shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
+
+    def step(row):
+        return int(row["step"]) % 20 == 0 or int(row["step"]) == last or row["status"] != "ok"
+
+    def residual(row):
+        at_end = row["site"] == site and int(row["step"]) == last
+        headline = row["metric"] == rule["metric"] and not row["basis"].startswith("random:")
+        return row["tokens"] == rule["tokens"] and (at_end or headline)
+
+    def dimension(row):
+        return row["site"] == site and int(row["step"]) == last
+
+    for name, keep in (("steps.csv", step), ("residual.csv", residual), ("dimensions.csv", dimension)):
+        with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
+            reader = csv.DictReader(old)
+            writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(row for row in reader if keep(row))
+    total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    print(f"{target}: {total} bytes")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
