@@ -7,8 +7,9 @@
     python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
 
 Kept whole: config, manifest, schema, evals, timing, summary, verdicts, figures. Thinned by rows, never by rounding:
-steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens everywhere, plus all metrics at
-the verdict's site at the last step; dimensions.csv to the verdict's site at the last step. `basislab report` works on it.
+steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens everywhere (in random bases,
+hence the null band, at the verdict's site alone), plus all metrics at the verdict's site at the last step;
+dimensions.csv to the verdict's site at the last step. `basislab report` works on it.
 """
 import csv
 import pathlib
@@ -32,8 +33,9 @@ def main(source, target):
         return int(row["step"]) % 20 == 0 or int(row["step"]) == last or row["status"] != "ok"
 
     def residual(row):
-        at_end = row["site"] == site and int(row["step"]) == last
-        headline = row["metric"] == rule["metric"] and not row["basis"].startswith("random:")
+        at_site = row["site"] == site
+        at_end = at_site and int(row["step"]) == last
+        headline = row["metric"] == rule["metric"] and (at_site or not row["basis"].startswith("random:"))
         return row["tokens"] == rule["tokens"] and (at_end or headline)
 
     def dimension(row):

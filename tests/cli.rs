@@ -124,6 +124,15 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
 }
 
 #[test]
+fn two_processes_do_not_share_a_directory() {
+    let dir = TempDir::new().unwrap();
+    assert_eq!(basislab(dir.path(), &tiny(&["--out", "o"])).status.code(), Some(0));
+    let lock = std::fs::File::open(dir.path().join("o/.lock")).unwrap();
+    lock.lock().unwrap();
+    refuses(dir.path(), &tiny(&["--out", "o"]), 6, &["o: another basislab is running here"]);
+}
+
+#[test]
 fn both_cpu_backends_run_the_same_experiment() {
     let dir = TempDir::new().unwrap();
     let of = |backend: &'static str| {
@@ -186,7 +195,7 @@ fn bad_command_lines_and_configs() {
     refuses(at, &["run", "c.toml"], 2, &["c.toml:10:1: model.widht: unknown key"]);
     std::fs::create_dir(at.join("mine")).unwrap();
     std::fs::write(at.join("mine/thesis.txt"), "do not touch").unwrap();
-    refuses(at, &tiny(&["--out", "mine"]), 7, &["mine", "no manifest.json"]);
+    refuses(at, &tiny(&["--out", "mine"]), 7, &["mine", "no readable manifest.json"]);
     refuses(at, &["report", "mine"], 3, &["mine/config.toml"]);
     std::fs::write(at.join("file"), "x").unwrap();
     refuses(at, &tiny(&["--out", "file"]), 7, &["file"]);
@@ -268,8 +277,6 @@ fn metrics_are_evaluated_on_a_users_matrix_whatever_its_layout() {
         ("big.npy", npy(">f4", "6, 8", false, &f32_big)),
         ("c16.npy", npy("<f2", "6, 8", false, &f16s(&c))),
         ("t.safetensors", {
-            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![6, 8], &[]);
-            drop(view);
             let data = f64s(&c);
             safetensors::serialize(
                 [("x", safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![6, 8], &data).unwrap())],

@@ -30,9 +30,10 @@ fn optimizers() -> Vec<OptimizerSpec> {
 
 fn assert_laws(changes: &[(&str, &str)], optimizer: &OptimizerSpec, steps: u64, on: (&Device, DType), what: &str) {
     for law in certify(&experiment(changes), optimizer, steps, on) {
-        assert!(
+        assert_eq!(
             law.holds(),
-            "{what}, {optimizer:?}: {} differs by {:e}, must be {:?}",
+            Some(true),
+            "{what}, {optimizer:?}: {} differs by {:?}, must be {:?}",
             law.name,
             law.difference,
             law.expected
@@ -44,7 +45,7 @@ fn assert_laws(changes: &[(&str, &str)], optimizer: &OptimizerSpec, steps: u64, 
 fn every_optimizer_keeps_its_laws_in_f64() {
     for (name, device) in backends() {
         for optimizer in optimizers() {
-            assert_laws(&[], &optimizer, 40, (&device, F64), name);
+            assert_laws(&[], &optimizer, 30, (&device, F64), name);
         }
     }
 }
@@ -56,15 +57,20 @@ fn laws_hold_for_every_architecture() {
         vec![("model.tied_head", "true"), ("model.norm", "none")],
         vec![("model.norm", "rms"), ("model.positions.kind", "rope"), ("model.activation", "solu")],
         vec![("model.norm", "rms-gain"), ("model.biases", "true"), ("model.attention", "softmax-1")],
-        vec![("model.activation", "relu"), ("train.clip_norm", "0")],
+        vec![("model.norm", "layernorm"), ("model.activation", "relu"), ("train.clip_norm", "0")],
     ] {
-        assert_laws(&changes, adam, 20, (&flex(), F64), &format!("{changes:?}"));
+        for (name, device) in backends() {
+            assert_laws(&changes, adam, 20, (&device, F64), &format!("{name} {changes:?}"));
+        }
     }
 }
 
 #[test]
 fn a_long_sgd_run_stays_with_its_rotated_twin_in_f64() {
-    assert_laws(&[], &optimizers()[1], 200, (&flex(), F64), "200 steps");
+    // At lr 0.5 this small model is chaotic: rounding reaches 1 by step 200. A tenth of that is not.
+    let gentle =
+        OptimizerSpec::Sgd { lr: 0.05, momentum: 0.9, nesterov: false, weight_decay: 0.0, decoupled_weight_decay: 0.0 };
+    assert_laws(&[], &gentle, 200, (&flex(), F64), "200 steps");
 }
 
 #[test]
@@ -90,7 +96,8 @@ fn train(optimizer: &OptimizerSpec, basis: BasisSpec, steps: u64, on: (&Device, 
 }
 
 fn distance(a: &[Tensor<2>], b: &[Tensor<2>]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a.clone() - b.clone()).abs().max().into_scalar::<f64>()).fold(0.0, f64::max)
+    let largest = |(a, b): (&Tensor<2>, &Tensor<2>)| (a.clone() - b.clone()).abs().max().into_scalar::<f64>();
+    a.iter().zip(b).map(largest).fold(0.0, |worst, x| if x.is_finite() { f64::max(worst, x) } else { f64::INFINITY })
 }
 
 #[test]
@@ -137,11 +144,7 @@ fn per_dimension_norms_break_the_stream_law_and_scalar_ones_do_not() {
         let experiment = experiment(&[("model.norm", norm)]);
         let laws = certify(&experiment, &optimizers()[1], 20, (&flex(), F64));
         let stream = laws.iter().find(|law| law.name.contains("stream")).unwrap();
-        assert_eq!(
-            stream.difference < 1e-9,
-            ["none", "rms", "rms-scalar"].contains(&norm),
-            "{norm}: {:e}",
-            stream.difference
-        );
+        let difference = stream.difference.unwrap();
+        assert_eq!(difference < 1e-9, ["none", "rms", "rms-scalar"].contains(&norm), "{norm}: {difference:e}");
     }
 }

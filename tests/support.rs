@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 use std::path::{Path, PathBuf};
 
 /// The default experiment with changes.
-pub fn experiment(changes: &[(&str, &str)]) -> Experiment {
+pub(crate) fn experiment(changes: &[(&str, &str)]) -> Experiment {
     let text = std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
     let change = |(path, value): &(&str, &str)| Override {
         path: (*path).into(),
@@ -16,7 +16,7 @@ pub fn experiment(changes: &[(&str, &str)]) -> Experiment {
 }
 
 /// The default experiment at a size for tests: d 16, 2 layers, 8 positions, 32 tokens, 6 steps.
-pub fn small(changes: &[(&str, &str)]) -> Experiment {
+pub(crate) fn small(changes: &[(&str, &str)]) -> Experiment {
     let mut all = vec![
         ("model.n_ctx", "8"),
         ("model.d_model", "16"),
@@ -38,12 +38,12 @@ pub fn small(changes: &[(&str, &str)]) -> Experiment {
     experiment(&all)
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Backends on which laws are checked, by name.
-pub fn backends() -> Vec<(&'static str, Device)> {
+pub(crate) fn backends() -> Vec<(&'static str, Device)> {
     vec![
         #[cfg(feature = "flex")]
         ("flex", Device::flex()),
@@ -56,21 +56,21 @@ pub fn backends() -> Vec<(&'static str, Device)> {
     ]
 }
 
-pub fn flex() -> Device {
+pub(crate) fn flex() -> Device {
     Device::flex()
 }
 
-pub fn values(tensor: &Tensor<2>) -> Vec<f64> {
+pub(crate) fn values(tensor: &Tensor<2>) -> Vec<f64> {
     tensor.clone().inner().into_data().convert::<f64>().try_into_vec::<f64>().unwrap()
 }
 
 /// `|a - b| / |b|` in the L2 norm.
-pub fn relative(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn relative(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let difference: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
     let size: f64 = b.iter().map(|b| b * b).sum();
     (difference / size.max(1e-300)).sqrt()
 }
 
-pub const F64: DType = DType::F64;
-pub const F32: DType = DType::F32;
+pub(crate) const F64: DType = DType::F64;
+pub(crate) const F32: DType = DType::F32;

@@ -43,4 +43,7 @@ fn main() {
     let rustc = Command::new(env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned())).arg("--version").output();
     let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     println!("cargo::rustc-env=BASISLAB_RUSTC={rustc}");
+    let lock = fs::read_to_string(root.join("Cargo.lock")).expect("Cargo.lock is committed");
+    let burn = lock.split("name = \"burn\"\nversion = \"").nth(1).and_then(|tail| tail.split('"').next());
+    println!("cargo::rustc-env=BASISLAB_BURN={}", burn.expect("burn is a dependency"));
 }

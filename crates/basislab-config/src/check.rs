@@ -1,10 +1,10 @@
 //! From text and overrides to a checked [`Experiment`].
 
+use crate::overrides::apply;
 use crate::schema::{Key, Kind, ROOT, Variant};
-use crate::spec::{
-    Arm, BasisSpec, ClaimKind, CorpusSpec, Experiment, OptimizerSpec, RotatedAxes, RotationSpec, TokenizerKind,
-};
+use crate::spec::Experiment;
 use crate::tree::{Node, Value};
+use crate::whole::check_whole;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub enum Origin {
     },
     /// On the command line, e.g. `--set train.steps=10`.
     CommandLine(String),
-    /// By the preset of a `--set X.kind=K`.
+    /// By another `--set` that leaves it no choice: the preset of `X.kind=K`, or `corpus.tokenizer=bytes`.
     Preset(String),
 }
 
@@ -93,122 +93,22 @@ pub fn load(text: &str, file: &str, overrides: &[Override]) -> Result<Loaded, Co
     Ok(Loaded { experiment, origins })
 }
 
-// ---- overrides -------------------------------------------------------------------------------------------------------
-
-fn apply(root: &mut Node, change: &Override) -> Result<(), ConfigError> {
-    let origin = Origin::CommandLine(change.typed.clone());
-    let fail = |what: String| ConfigError::new(&origin, "", what);
-    let value = Node::parse_value(&change.value, &origin);
-    let parts = split_path(root, &change.path);
-    let Some((last, parents)) = parts.split_last() else {
-        return Err(fail("expected PATH=VALUE, for example train.steps=100".to_owned()));
-    };
-    let mut node = root;
-    let mut keys: Shape = Shape::Keys(ROOT);
-    for part in parents {
-        keys = keys.descend(node, part).map_err(&fail)?;
-        node = step_into(node, part).ok_or_else(|| fail(format!("there is no {part:?} to set a key of")))?;
-    }
-    if last == "kind"
-        && let Shape::Variants(variants) = &keys
-    {
-        let variant = value.as_str().and_then(|name| variants.iter().find(|variant| variant.name == name));
-        let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
-        let variant = variant
-            .ok_or_else(|| fail(format!("found {}, expected {}", value.found(), one_of(&names, value.as_str()))))?;
-        *node = preset_table(variant, &change.path, value);
-        return Ok(());
-    }
-    keys.descend(node, last).map_err(&fail)?;
-    match &mut node.value {
-        Value::Table(_) => node.insert(last, value),
-        _ => return Err(fail(format!("cannot set {last:?} there: not a table"))),
-    }
-    Ok(())
-}
-
-/// Splits at dots, but keeps the dots of an arm's or claim's own name.
-fn split_path(root: &Node, path: &str) -> Vec<String> {
-    for list in ["arm", "claim"] {
-        let Some(rest) = path.strip_prefix(list).and_then(|rest| rest.strip_prefix('.')) else { continue };
-        let Some(Value::Array(items)) = root.get(list).map(|node| &node.value) else { continue };
-        for name in items.iter().filter_map(|item| item.get("name")?.as_str()) {
-            if let Some(tail) = rest.strip_prefix(name).and_then(|tail| tail.strip_prefix('.')) {
-                let head = [list.to_owned(), name.to_owned()];
-                return head.into_iter().chain(tail.split('.').map(str::to_owned)).collect();
+fn collect_origins(node: &Node, path: &str, into: &mut Vec<(String, String, Origin)>) {
+    match &node.value {
+        Value::Table(entries) => {
+            entries.iter().for_each(|entry| collect_origins(&entry.node, &join(path, &entry.key), into))
+        }
+        Value::Array(items) if items.iter().any(|item| item.entries().is_some()) => {
+            for (index, item) in items.iter().enumerate() {
+                let label = item.get("name").and_then(Node::as_str).map_or_else(|| index.to_string(), str::to_owned);
+                collect_origins(item, &join(path, &label), into);
             }
         }
-    }
-    path.split('.').map(str::to_owned).collect()
-}
-
-fn step_into<'a>(node: &'a mut Node, part: &str) -> Option<&'a mut Node> {
-    match &mut node.value {
-        Value::Array(items) => items.iter_mut().find(|item| item.get("name").and_then(Node::as_str) == Some(part)),
-        Value::Table(entries) => entries.iter_mut().find(|entry| entry.key == part).map(|entry| &mut entry.node),
-        Value::Leaf(_) => None,
+        _ => into.push((path.to_owned(), node.to_toml().to_string(), node.origin.clone())),
     }
 }
 
-/// What may stand below a node.
-enum Shape {
-    Keys(&'static [Key]),
-    Variants(&'static [Variant]),
-    Named(&'static [Key]),
-    Leaf,
-}
-
-impl Shape {
-    fn descend(&self, node: &Node, part: &str) -> Result<Self, String> {
-        let in_keys = |keys: &'static [Key]| {
-            let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
-            let key = keys.iter().find(|key| key.name == part);
-            key.map(|key| shape_of(&key.kind))
-                .ok_or_else(|| format!("unknown key {part:?}, expected {}", one_of(&names, Some(part))))
-        };
-        match self {
-            Self::Keys(keys) => in_keys(keys),
-            Self::Variants(_) if part == "kind" => Ok(Self::Leaf),
-            Self::Variants(variants) => {
-                let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
-                in_keys(variants.iter().find(|variant| variant.name == kind).map_or(&[], |variant| variant.keys))
-            }
-            Self::Named(keys) => {
-                let Value::Array(items) = &node.value else { return Err("expected a list of tables".to_owned()) };
-                let names: Vec<&str> = items.iter().filter_map(|item| item.get("name")?.as_str()).collect();
-                if names.contains(&part) {
-                    Ok(Self::Keys(keys))
-                } else {
-                    Err(format!("no such name {part:?}, expected {}", one_of(&names, Some(part))))
-                }
-            }
-            Self::Leaf => Err(format!("there is nothing below it to call {part:?}")),
-        }
-    }
-}
-
-fn shape_of(kind: &Kind) -> Shape {
-    match kind {
-        Kind::Table(keys) => Shape::Keys(keys),
-        Kind::Tagged(variants) => Shape::Variants(variants),
-        Kind::Tables(keys) => Shape::Named(keys),
-        _ => Shape::Leaf,
-    }
-}
-
-fn preset_table(variant: &Variant, path: &str, kind: Node) -> Node {
-    let origin = Origin::Preset(format!("{path}={}", variant.name));
-    let mut table = Node { value: Value::Table(Vec::new()), origin: kind.origin.clone() };
-    table.insert("kind", kind);
-    for key in variant.keys {
-        if let Some(text) = key.preset {
-            table.insert(key.name, Node::parse_value(text, &origin));
-        }
-    }
-    table
-}
-
-// ---- the schema ------------------------------------------------------------------------------------------------------
+// ---- the schema -----------------------------------------------------------------------------------------------------
 
 fn check_table(node: &Node, keys: &[Key], path: &str, tagged: bool) -> Result<(), ConfigError> {
     let Some(entries) = node.entries() else {
@@ -376,11 +276,14 @@ fn expected(kind: &Kind) -> String {
     }
 }
 
-/// `one of a, b, c`, with a suggestion when `found` is close to one of them.
-fn one_of(words: &[&str], found: Option<&str>) -> String {
+/// `one of a, b, c`, with `; did you mean ..?` when `found` is close to one of them.
+pub fn one_of(words: &[&str], found: Option<&str>) -> String {
     let list = words.join(", ");
     let best = found.and_then(|found| {
-        let scored = words.iter().map(|word| (strsim::jaro_winkler(word, found), word));
+        let scored = words.iter().map(|word| {
+            let part = found.len() >= 4 && word.contains(found);
+            (if part { 0.99 } else { strsim::jaro_winkler(word, found) }, word)
+        });
         scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75)
     });
     match best {
@@ -391,196 +294,4 @@ fn one_of(words: &[&str], found: Option<&str>) -> String {
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-// ---- what one key alone cannot show ----------------------------------------------------------------------------------
-
-fn check_whole(experiment: &Experiment, root: &Node) -> Result<(), ConfigError> {
-    let fail = |path: &str, what: String| {
-        let at = find(root, path).map_or(&root.origin, |node| &node.origin);
-        Err(ConfigError::new(at, path, what))
-    };
-    let Experiment { model, train, probe, verdict, .. } = experiment;
-    if model.d_model % model.n_heads != 0 {
-        return fail(
-            "model.n_heads",
-            format!("found {}, expected a divisor of model.d_model = {}", model.n_heads, model.d_model),
-        );
-    }
-    let d_head = model.d_model / model.n_heads;
-    if matches!(model.positions, crate::Positions::Rope { .. }) && d_head % 2 != 0 {
-        return fail("model.positions", format!("found rope with heads of width {d_head}, expected an even width"));
-    }
-    if train.batch_size % train.micro_batches != 0 {
-        return fail(
-            "train.micro_batches",
-            format!("found {}, expected a divisor of train.batch_size = {}", train.micro_batches, train.batch_size),
-        );
-    }
-    if train.warmup_steps > train.steps {
-        return fail(
-            "train.warmup_steps",
-            format!("found {}, expected at most train.steps = {}", train.warmup_steps, train.steps),
-        );
-    }
-    if probe.residual_sequences > probe.loss_sequences {
-        return fail(
-            "probe.residual_sequences",
-            format!(
-                "found {}, expected at most probe.loss_sequences = {}",
-                probe.residual_sequences, probe.loss_sequences
-            ),
-        );
-    }
-    if let Some(layer) = verdict
-        .site
-        .split('.')
-        .nth(1)
-        .and_then(|layer| layer.parse::<usize>().ok())
-        .filter(|layer| *layer >= model.n_layers)
-    {
-        return fail(
-            "verdict.site",
-            format!("found block {layer}, expected a block below model.n_layers = {}", model.n_layers),
-        );
-    }
-    match &experiment.corpus {
-        CorpusSpec::Language(language) => {
-            let tokens = language.d_vocab - usize::from(language.bos);
-            if tokens < language.classes {
-                return fail(
-                    "corpus.classes",
-                    format!("found {}, expected at most {tokens}, one token each", language.classes),
-                );
-            }
-            let most = (language.classes - 1).max(1);
-            if language.successors > most {
-                return fail(
-                    "corpus.successors",
-                    format!("found {}, expected at most {most}, the other classes", language.successors),
-                );
-            }
-            if language.bigram > 0.0 && language.bigram_fan > tokens {
-                return fail("corpus.bigram_fan", format!("found {}, expected at most {tokens}", language.bigram_fan));
-            }
-            let taken = language.copy + language.burst + language.bigram;
-            if taken >= 1.0 {
-                return fail("corpus.copy", format!("copy + burst + bigram is {taken}, expected below 1"));
-            }
-        }
-        CorpusSpec::Text(text) => {
-            if text.tokenizer == TokenizerKind::Bytes && text.d_vocab != 256 {
-                return fail(
-                    "corpus.d_vocab",
-                    format!("found {}, expected 256 for tokenizer = \"bytes\"", text.d_vocab),
-                );
-            }
-        }
-    }
-    for arm in &experiment.arms {
-        check_arm(experiment, arm, &fail)?;
-    }
-    check_claims(experiment, &fail)
-}
-
-type Fail<'a> = &'a dyn Fn(&str, String) -> Result<(), ConfigError>;
-
-fn check_arm(experiment: &Experiment, arm: &Arm, fail: Fail<'_>) -> Result<(), ConfigError> {
-    let path = format!("arm.{}", arm.name);
-    if let OptimizerSpec::Sgd { momentum, nesterov: true, .. } = arm.optimizer
-        && momentum == 0.0
-    {
-        return fail(
-            &format!("{path}.optimizer.nesterov"),
-            "found true with momentum 0, expected a momentum above 0".to_owned(),
-        );
-    }
-    let rotation = match &arm.basis {
-        BasisSpec::Standard {} => None,
-        BasisSpec::RotatedOptimizer { rotation, .. } | BasisSpec::RotatedModel { rotation, .. } => Some(rotation),
-    };
-    if rotation == Some(&RotationSpec::Hadamard {}) {
-        let d_model = experiment.model.d_model;
-        let at = format!("{path}.basis.rotation");
-        if !d_model.is_power_of_two() {
-            return fail(&at, format!("found hadamard with model.d_model = {d_model}, expected a power of two"));
-        }
-        if matches!(arm.basis, BasisSpec::RotatedOptimizer { axes: RotatedAxes::Both, .. }) {
-            return fail(
-                &at,
-                "found hadamard on both axes, expected axes = \"residual\" or another rotation".to_owned(),
-            );
-        }
-    }
-    if let Some(seed) = arm.seeds.iter().flatten().find(|seed| !experiment.seeds.contains(seed)) {
-        return fail(&format!("{path}.seeds"), format!("found seed {seed}, expected seeds of the experiment"));
-    }
-    Ok(())
-}
-
-fn check_claims(experiment: &Experiment, fail: Fail<'_>) -> Result<(), ConfigError> {
-    let names: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
-    for claim in &experiment.claims {
-        let path = format!("claim.{}.test", claim.name);
-        let (arm, other, basis) = match &claim.test {
-            ClaimKind::DiffersFromNull { arm, basis } | ClaimKind::EquivalentToNull { arm, basis } => {
-                (arm, None, basis.as_str())
-            }
-            ClaimKind::ArmsDiffer { arm, other, .. }
-            | ClaimKind::EqualLoss { arm, other }
-            | ClaimKind::BitEqual { arm, other } => (arm, Some(other), "standard"),
-        };
-        for (key, name) in [("arm", Some(arm)), ("other", other)] {
-            if let Some(name) = name.filter(|name| !names.contains(&name.as_str())) {
-                return fail(
-                    &format!("{path}.{key}"),
-                    format!("found {name:?}, expected {}", one_of(&names, Some(name))),
-                );
-            }
-        }
-        if other == Some(arm) {
-            return fail(&format!("{path}.other"), format!("found {arm:?} twice, expected two arms"));
-        }
-        if claim.primary
-            && matches!(
-                claim.test,
-                ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. } | ClaimKind::EquivalentToNull { .. }
-            )
-        {
-            return fail(
-                &format!("claim.{}.primary", claim.name),
-                "found true, expected false: equivalences have no p value to correct".to_owned(),
-            );
-        }
-        if basis == "optimizer" && experiment.arm(arm).is_some_and(|arm| arm.basis.shared_rotation().is_none()) {
-            return fail(
-                &format!("{path}.basis"),
-                format!("found optimizer, expected standard: {arm:?} has no single optimizer basis"),
-            );
-        }
-    }
-    Ok(())
-}
-
-/// The node at a dotted path, arms and claims by name.
-fn find<'a>(root: &'a Node, path: &str) -> Option<&'a Node> {
-    split_path(root, path).iter().try_fold(root, |node, part| match &node.value {
-        Value::Array(items) => items.iter().find(|item| item.get("name").and_then(Node::as_str) == Some(part)),
-        _ => node.get(part),
-    })
-}
-
-fn collect_origins(node: &Node, path: &str, into: &mut Vec<(String, String, Origin)>) {
-    match &node.value {
-        Value::Table(entries) => {
-            entries.iter().for_each(|entry| collect_origins(&entry.node, &join(path, &entry.key), into))
-        }
-        Value::Array(items) if items.iter().any(|item| item.entries().is_some()) => {
-            for (index, item) in items.iter().enumerate() {
-                let label = item.get("name").and_then(Node::as_str).map_or_else(|| index.to_string(), str::to_owned);
-                collect_origins(item, &join(path, &label), into);
-            }
-        }
-        _ => into.push((path.to_owned(), node.to_toml().to_string(), node.origin.clone())),
-    }
 }

@@ -4,15 +4,18 @@
 //! the schema (name, type, range) with file, line and column in every error, applies `--set` overrides, and writes the
 //! effective configuration back out. It knows nothing of tensors, files or runs.
 
+mod arms;
 mod check;
+mod overrides;
 mod schema;
 mod spec;
 mod tree;
+mod whole;
 
-pub use check::{ConfigError, Loaded, Origin, Override, load};
+pub use arms::{Arm, BasisSpec, Claim, ClaimKind, OptimizerSpec, Reading, RotatedAxes, RotationSpec, Sharing};
+pub use check::{ConfigError, Loaded, Origin, Override, load, one_of};
 pub use schema::{Key, Kind, ROOT, Variant};
 pub use spec::{
-    Activation, Arm, Attention, BasisSpec, Claim, ClaimKind, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind,
-    OptimizerSpec, Positions, ProbeSpec, Reading, RotatedAxes, RotationSpec, ScheduleKind, Sharing, TextSpec,
-    TokenizerKind, TrainSpec, VerdictSpec,
+    Activation, Attention, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,
+    ScheduleKind, TextSpec, TokenizerKind, TrainSpec, VerdictSpec,
 };

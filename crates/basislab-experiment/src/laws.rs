@@ -17,8 +17,8 @@ use burn::tensor::{DType, Device, Tensor};
 pub struct Law {
     /// Its name.
     pub name: &'static str,
-    /// Largest absolute difference over all weights after the last update.
-    pub difference: f64,
+    /// Largest absolute difference over all weights after the last update; `None` when a run diverged on the way.
+    pub difference: Option<f64>,
     /// What the difference must be.
     pub expected: Expected,
 }
@@ -35,19 +35,21 @@ pub enum Expected {
 }
 
 impl Law {
-    /// Whether the law was kept.
-    pub fn holds(&self) -> bool {
-        match self.expected {
-            Expected::Zero => self.difference == 0.0,
-            Expected::Below(bound) => self.difference < bound,
-            Expected::Above(bound) => self.difference > bound,
-        }
+    /// Whether the law was kept; `None` when that could not be seen, because a run diverged.
+    pub fn holds(&self) -> Option<bool> {
+        let difference = self.difference?;
+        Some(match self.expected {
+            Expected::Zero => difference == 0.0,
+            Expected::Below(bound) => difference < bound,
+            Expected::Above(bound) => difference > bound,
+        })
     }
 }
 
 /// Measures the laws of one optimizer over `steps` updates of a small model of the experiment's architecture.
 ///
-/// In f64 the tolerance is 1e-9, in f32 1e-5 (meant for at most 50 steps with warm-up, or small learning rates).
+/// The tolerance is 1e-9 in f64 and 1e-4 in f32. Keep to 50 steps: at a large learning rate training is chaotic, and
+/// rounding grows a hundredfold every 30 steps or so.
 pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, on: (&Device, DType)) -> Vec<Law> {
     let small = shrunk(experiment, steps);
     let corpus = Corpus::open(&small.corpus, small.model.n_ctx).expect("the small language is well-formed");
@@ -58,9 +60,11 @@ pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, o
     let haar = RotationSpec::Haar { seed: 1 };
     let shared = rotated(haar.clone(), Sharing::Shared);
     let independent = rotated(haar.clone(), Sharing::Independent);
-    let rounding = Expected::Below(if on.1 == DType::F64 { 1e-9 } else { 1e-5 });
-    let turned = if commutes(optimizer) { rounding } else { Expected::Above(1e-3) };
-    let law = |name, a: &[Tensor<2>], b: &[Tensor<2>], expected| Law { name, difference: distance(a, b), expected };
+    let rounding = Expected::Below(if on.1 == DType::F64 { 1e-9 } else { 1e-4 });
+    // "Really different" is read against the way that training went: small learning rates make small differences.
+    let way = distance(&plain, &start(&small, &corpus, optimizer, on)).unwrap_or(0.0);
+    let turned = if commutes(optimizer) { rounding } else { Expected::Above(0.01 * way) };
+    let law = |name, a: &Weights, b: &Weights, expected| Law { name, difference: distance(a, b), expected };
     let identity = rotated(RotationSpec::Identity {}, Sharing::Shared);
     let signed = rotated(RotationSpec::SignedPermutation { seed: 1 }, Sharing::Shared);
     let mut laws = vec![
@@ -79,11 +83,14 @@ pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, o
     let by_stream = twin(&small, &corpus, optimizer, (&haar, Sharing::Shared), Twin::RotatedStream, on);
     let (name, expected) = match experiment.model.is_basis_free() {
         true => ("rotating the optimizer = rotating the stream", rounding),
-        false => ("rotating the stream: this norm forbids it", Expected::Above(1e-3)),
+        false => ("rotating the stream: this norm forbids it", Expected::Above(0.01 * way)),
     };
     laws.push(law(name, &shared, &by_stream, expected));
     laws
 }
+
+/// A run's weights in the standard basis; `None` when it diverged.
+type Weights = Option<Vec<Tensor<2>>>;
 
 /// Whether the rule commutes with every rotation of the residual stream.
 pub fn commutes(optimizer: &OptimizerSpec) -> bool {
@@ -113,9 +120,16 @@ fn trained(
     optimizer: &OptimizerSpec,
     basis: BasisSpec,
     on: (&Device, DType),
-) -> Vec<Tensor<2>> {
+) -> Weights {
     let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis };
     go(small, corpus, &arm, prepare(small, &arm, 0, corpus.d_vocab(), on))
+}
+
+/// The weights before the first update.
+fn start(small: &Experiment, corpus: &Corpus, optimizer: &OptimizerSpec, on: (&Device, DType)) -> Weights {
+    let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis: BasisSpec::Standard {} };
+    let trainee = prepare(small, &arm, 0, corpus.d_vocab(), on);
+    Some(trainee.model.values().into_iter().map(Tensor::inner).collect())
 }
 
 /// How the twin of a rotated optimizer is made.
@@ -136,7 +150,7 @@ fn twin(
     (rotation, sharing): (&RotationSpec, Sharing),
     kind: Twin,
     (device, dtype): (&Device, DType),
-) -> Vec<Tensor<2>> {
+) -> Weights {
     let basis = match kind {
         Twin::Reparametrised => BasisSpec::RotatedModel { rotation: rotation.clone(), sharing },
         Twin::RotatedStream => BasisSpec::Standard {},
@@ -150,18 +164,20 @@ fn twin(
     let moved = |values: Vec<Tensor<2>>, turn: fn(&Basis, Tensor<2>) -> Tensor<2>| -> Vec<Tensor<2>> {
         values.into_iter().zip(&bases).map(|(value, basis)| turn(basis, value.inner())).collect()
     };
-    let start = moved(trainee.model.values(), Basis::apply);
-    trainee.model.set_values(start);
-    moved(go(small, corpus, &arm, trainee), Basis::undo)
+    if kind == Twin::RotatedStream {
+        let start = moved(trainee.model.values(), Basis::apply);
+        trainee.model.set_values(start);
+    }
+    Some(moved(go(small, corpus, &arm, trainee)?, Basis::undo))
 }
 
-fn go(small: &Experiment, corpus: &Corpus, arm: &Arm, mut trainee: Trainee) -> Vec<Tensor<2>> {
+fn go(small: &Experiment, corpus: &Corpus, arm: &Arm, mut trainee: Trainee) -> Weights {
     for step in 1..=small.train.steps {
         let batch = corpus.batch(0, step, small.train.batch_size, small.model.n_ctx + 1);
         let lr = arm.optimizer.lr() * small.train.lr_factor(step - 1);
-        update(&mut trainee, &small.train, lr, &batch).expect("a small model does not diverge in a few steps");
+        update(&mut trainee, &small.train, lr, &batch)?;
     }
-    trainee.model.values().into_iter().map(Tensor::inner).collect()
+    Some(trainee.model.values().into_iter().map(Tensor::inner).collect())
 }
 
 /// The experiment's architecture at a size where laws take a second. All matrices are square (vocabulary and MLP as wide
@@ -198,8 +214,9 @@ fn shrunk(experiment: &Experiment, steps: u64) -> Experiment {
     small
 }
 
-fn distance(a: &[Tensor<2>], b: &[Tensor<2>]) -> f64 {
+fn distance(a: &Weights, b: &Weights) -> Option<f64> {
     let largest = |(a, b): (&Tensor<2>, &Tensor<2>)| (a.clone() - b.clone()).abs().max().into_scalar::<f64>();
-    // `max` of f64 ignores NaN; a NaN must break every law.
-    a.iter().zip(b).map(largest).fold(0.0, |worst: f64, x| if x.is_nan() { f64::INFINITY } else { worst.max(x) })
+    // `max` of f64 ignores NaN: weights that are not finite are a diverged run.
+    let join = |worst: Option<f64>, x: f64| worst.filter(|_| x.is_finite()).map(|worst| worst.max(x));
+    a.as_ref()?.iter().zip(b.as_ref()?).map(largest).fold(Some(0.0), join)
 }

@@ -2,7 +2,7 @@ use crate::observe::{HeldOut, probe_rows};
 use basislab_config::{Arm, BasisSpec, Experiment, Sharing, TrainSpec};
 use basislab_data::Corpus;
 use basislab_model::{Transformer, cross_entropy};
-use basislab_optim::{Optimizer, bases, clip, global_norm, rotation, upload};
+use basislab_optim::{Basis, Optimizer, bases, clip, global_norm, rotation, upload};
 use basislab_report::{Row, StepRow};
 use burn::tensor::{DType, Device, Tensor};
 use std::time::Instant;
@@ -76,13 +76,22 @@ pub fn train(
             }
         }
         if probe_steps.binary_search(&step).is_ok() {
-            sink(look(step, &trainee.model))?;
+            let rows = look(step, &trainee.model);
+            let finite = matches!(rows.first(), Some(Row::Eval(row)) if row.loss.is_some());
+            sink(rows)?;
+            if !finite {
+                // The update itself broke the weights; nothing after it could be a number.
+                sink(row(None, None, "diverged"))?;
+                outcome = Outcome::Diverged(step);
+                break;
+            }
         }
     }
     Ok(Finished { outcome, probe_seconds })
 }
 
-/// The arm's model and optimizer before the first update. Arms of one seed start from the same weights.
+/// The arm's model and optimizer before the first update. Arms of one seed start as the same function: from the same
+/// weights, which a rotated model holds in its own basis.
 pub fn prepare(
     experiment: &Experiment,
     arm: &Arm,
@@ -106,7 +115,13 @@ pub fn prepare(
             model.for_each(&mut |_, facing, weight| {
                 let own = || upload(&rotation(spec, seed, 2 * number + 1, experiment.model.d_model), &plain, dtype);
                 let independent = *sharing == Sharing::Independent;
-                weight.rotation = facing.map(|_| if independent { own() } else { shared.clone() });
+                if let Some(axis) = facing {
+                    let q = if independent { own() } else { shared.clone() };
+                    // The parameter moves into the basis, so that the model starts as the same function as its peers.
+                    let moved = Basis::on_axis(axis.index, q.clone()).apply(weight.value.clone().inner());
+                    weight.value = Tensor::from_inner(moved).require_grad();
+                    weight.rotation = Some(q);
+                }
                 number += 1;
             });
             standard

@@ -1,4 +1,4 @@
-use crate::model::{Biases, Block, Norm, Transformer};
+use crate::model::{Biases, Block, Gelu, Norm, Transformer};
 use crate::weight::Weight;
 use basislab_config::{ModelSpec, NormKind, Positions};
 use basislab_stats::{Purpose, gaussian, stream};
@@ -50,7 +50,16 @@ pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device, dtype:
         })
         .collect();
     let w_u = (!spec.tied_head).then(|| matrix(d_model, d_vocab, init_std));
-    Transformer { spec: spec.clone(), device: device.clone(), w_e, w_pos, blocks, norm: norm(), w_u }
+    Transformer {
+        spec: spec.clone(),
+        device: device.clone(),
+        gelu: Gelu::of(device, dtype),
+        w_e,
+        w_pos,
+        blocks,
+        norm: norm(),
+        w_u,
+    }
 }
 
 fn weight(values: Vec<f64>, shape: [usize; 2], device: &Device, dtype: DType) -> Weight {

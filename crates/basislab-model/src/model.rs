@@ -51,6 +51,7 @@ impl fmt::Display for Site {
 pub struct Transformer {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Device,
+    pub(crate) gelu: Gelu,
     pub(crate) w_e: Weight,
     pub(crate) w_pos: Option<Weight>,
     pub(crate) blocks: Vec<Block>,
@@ -108,7 +109,7 @@ impl Transformer {
         for (layer, block) in self.blocks.iter().enumerate() {
             resid = resid.clone() + block.attention(&self.spec, block.norm_1.apply(resid), [batch, pos], &mask);
             see(Site::Block(layer, Point::ResidMid), &resid);
-            resid = resid.clone() + block.mlp(self.spec.activation, block.norm_2.apply(resid));
+            resid = resid.clone() + block.mlp(self.spec.activation, self.gelu, block.norm_2.apply(resid));
             see(Site::Block(layer, Point::ResidPost), &resid);
         }
         let last = self.norm.apply(resid);
@@ -220,10 +221,10 @@ impl Block {
     }
 
     /// Normalised stream `[N, D]` -> what the MLP writes, `[N, D]`.
-    fn mlp(&self, activation: Activation, x: Tensor<2>) -> Tensor<2> {
+    fn mlp(&self, activation: Activation, gelu: Gelu, x: Tensor<2>) -> Tensor<2> {
         let hidden = plus(self.w_in.read(x), self.biases.as_ref().map(|b| &b.inner)); // [N, F]
         let hidden = match activation {
-            Activation::Gelu => activation::gelu(hidden),
+            Activation::Gelu => gelu.apply(hidden),
             Activation::Relu => activation::relu(hidden),
             Activation::Solu => hidden.clone() * activation::softmax(hidden, 1),
         };
@@ -258,6 +259,44 @@ impl Norm {
             visit(&format!("{name}.bias"), vector, bias);
         }
     }
+}
+
+/// How this backend computes the exact GELU. burn's own function is the faster one, but on backends without a fused
+/// backward (burn-ndarray 0.22.1 among them) its gradient is that of the tanh approximation, off by up to 1e-3.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Gelu {
+    /// burn's function, where its gradient was seen to be exact.
+    Burn,
+    /// `x (1 + erf(x / sqrt 2)) / 2` from elementary operations.
+    Composed,
+}
+
+impl Gelu {
+    /// Looks at burn's gradient where the approximation is furthest off.
+    pub(crate) fn of(device: &Device, dtype: DType) -> Self {
+        if !device.is_autodiff() {
+            return Self::Composed;
+        }
+        let points = Tensor::<1>::from_data(TensorData::from([-2.7, -0.7, 0.7, 2.7]), (device, dtype)).require_grad();
+        let gradient = |gelu: &dyn Fn(Tensor<1>) -> Tensor<1>| {
+            let mut grads = gelu(points.clone()).sum().backward();
+            points.grad_remove(&mut grads).expect("the points are used")
+        };
+        let difference = gradient(&activation::gelu) - gradient(&composed_gelu);
+        if difference.abs().max().into_scalar::<f64>() < 1e-5 { Self::Burn } else { Self::Composed }
+    }
+
+    fn apply(self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Burn => activation::gelu(x),
+            Self::Composed => composed_gelu(x),
+        }
+    }
+}
+
+fn composed_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let phi = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5);
+    x * phi
 }
 
 /// Mean negative log-likelihood of `targets`, in nats per token.

@@ -3,9 +3,7 @@
 use crate::bits;
 use crate::read::Tables;
 use crate::select::{Cells, Losses, RunState, Runs, mean};
-use basislab_config::{
-    Arm, BasisSpec, Claim, ClaimKind, Experiment, NormKind, Reading, RotatedAxes, RotationSpec, Sharing,
-};
+use basislab_config::{Arm, BasisSpec, Claim, ClaimKind, Experiment, Reading, RotatedAxes, RotationSpec, Sharing};
 
 /// How a claim's numbers are judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,16 +121,21 @@ impl<'a> Lookup<'a> {
         let mut evidence = self.start(&[arm, other], format!("{arm} / {other} ({how})"), test);
         let last = self.experiment.train.steps;
         for seed in self.whole_seeds(&[arm, other], &mut evidence) {
-            let step = match reading {
-                Reading::Final => Some(last),
-                Reading::MatchedLoss => self.first_step_at_loss_of(arm, other, seed),
+            let steps = match reading {
+                Reading::Final => Some((last, last)),
+                Reading::MatchedLoss => self.steps_at_matched_loss(arm, other, seed),
             };
-            let Some(step) = step else {
-                evidence.gaps.add(arm, seed, &format!("never reached the final loss of {other}"));
+            let Some((step, other_step)) = steps else {
+                evidence.gaps.add(arm, seed, "without a final loss");
                 continue;
             };
+            if other_step < last {
+                evidence
+                    .notes
+                    .push(format!("seed {seed}: {arm} ended behind, so {other} is read at step {other_step}"));
+            }
             let value = self.cells.value(arm, seed, step, "standard");
-            let reference = self.cells.value(other, seed, last, "standard");
+            let reference = self.cells.value(other, seed, other_step, "standard");
             match (value, reference) {
                 (None, _) => evidence.gaps.add(arm, seed, &format!("without {}", evidence.metric)),
                 (_, None) => evidence.gaps.add(other, seed, &format!("without {}", evidence.metric)),
@@ -142,10 +145,19 @@ impl<'a> Lookup<'a> {
         evidence
     }
 
-    fn first_step_at_loss_of(&self, arm: &str, other: &str, seed: u64) -> Option<u64> {
-        let target = self.losses.at(other, seed, self.experiment.train.steps)?.loss?;
-        let looks = self.losses.of_run(arm, seed).iter();
-        looks.filter(|look| look.step > 0 && look.loss.is_some_and(|loss| loss <= target)).map(|look| look.step).min()
+    /// The first look of each arm at which its loss is at or below the higher of their two final losses. The arm that
+    /// ends behind is read at its end or shortly before, the other where it had come as far.
+    fn steps_at_matched_loss(&self, arm: &str, other: &str, seed: u64) -> Option<(u64, u64)> {
+        let last = |arm| self.losses.at(arm, seed, self.experiment.train.steps)?.loss;
+        let level = last(arm)?.max(last(other)?);
+        let first = |arm| {
+            let looks = self.losses.of_run(arm, seed).iter();
+            looks
+                .filter(|look| look.step > 0 && look.loss.is_some_and(|loss| loss <= level))
+                .map(|look| look.step)
+                .min()
+        };
+        Some((first(arm)?, first(other)?))
     }
 
     fn between_losses(&self, arm: &str, other: &str) -> Evidence {
@@ -253,8 +265,6 @@ impl Evidence {
 /// axis, and a model that knows no basis. What it shows must then hold, and checks the code more than the world.
 fn is_exact_symmetry(experiment: &Experiment, arm: &Arm) -> bool {
     let BasisSpec::RotatedOptimizer { rotation, sharing, axes } = &arm.basis else { return false };
-    let model = &experiment.model;
-    let basis_free = matches!(model.norm, NormKind::None | NormKind::Rms | NormKind::RmsScalar) && !model.biases;
     let moves = !matches!(rotation, RotationSpec::Identity {});
-    basis_free && moves && *sharing == Sharing::Shared && *axes == RotatedAxes::Residual
+    experiment.model.is_basis_free() && moves && *sharing == Sharing::Shared && *axes == RotatedAxes::Residual
 }

@@ -3,8 +3,8 @@
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, TimingRow};
 use crate::schema::{Table, TableRow, header};
 use basislab_config::Experiment;
-use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use serde::Serialize;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -38,19 +38,6 @@ pub struct Shard {
     files: [Appender; 4],
 }
 
-/// Bytes of the four files after a look. A checkpoint keeps them, and [`Shard::resume`] cuts the files back to them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offsets {
-    /// Of `steps.csv`.
-    pub steps: u64,
-    /// Of `evals.csv`.
-    pub evals: u64,
-    /// Of `residual.csv`.
-    pub residual: u64,
-    /// Of `dimensions.csv`.
-    pub dimensions: u64,
-}
-
 impl Shard {
     /// Starts afresh in `part` (see [`part_dir`]): headers only, whatever was there before.
     ///
@@ -62,16 +49,6 @@ impl Shard {
         let mut shard = Self::collect(files)?;
         shard.commit_probe()?;
         Ok(shard)
-    }
-
-    /// Continues in `part` after a checkpoint: what was written after it is cut off.
-    ///
-    /// # Errors
-    /// The file that could not be opened, or that is shorter than the checkpoint says.
-    pub fn resume(part: &Path, offsets: &Offsets) -> Result<Self, FileError> {
-        let lengths = [offsets.steps, offsets.evals, offsets.residual, offsets.dimensions];
-        let tables = shard_tables();
-        Self::collect(std::array::from_fn(|index| Appender::resume(part, tables[index], lengths[index])))
     }
 
     /// Adds one row to its file's buffer.
@@ -88,33 +65,24 @@ impl Shard {
         }
     }
 
-    /// Writes all buffered lines and says how long the files are now.
+    /// Writes all buffered lines.
     ///
     /// # Errors
     /// The file that could not be written.
-    pub fn commit_probe(&mut self) -> Result<Offsets, FileError> {
-        for file in &mut self.files {
-            file.flush()?;
-        }
-        let [steps, evals, residual, dimensions] = &self.files;
-        Ok(Offsets {
-            steps: steps.length,
-            evals: evals.length,
-            residual: residual.length,
-            dimensions: dimensions.length,
-        })
+    pub fn commit_probe(&mut self) -> Result<(), FileError> {
+        self.files.iter_mut().try_for_each(Appender::flush)
     }
 
     /// Writes all buffered lines, waits until the disk has them, and closes the files.
     ///
     /// # Errors
     /// The file that could not be written.
-    pub fn finish(mut self) -> Result<Offsets, FileError> {
-        let offsets = self.commit_probe()?;
+    pub fn finish(mut self) -> Result<(), FileError> {
+        self.commit_probe()?;
         for file in &self.files {
             file.file.sync_all().map_err(|error| FileError::new("write", &file.path, error))?;
         }
-        Ok(offsets)
+        Ok(())
     }
 
     fn collect(files: [Result<Appender, FileError>; 4]) -> Result<Self, FileError> {
@@ -208,27 +176,13 @@ struct Appender {
     path: PathBuf,
     file: File,
     buffer: Vec<u8>,
-    length: u64,
 }
 
 impl Appender {
     fn create(part: &Path, table: &Table) -> Result<Self, FileError> {
         let path = part.join(table.file);
         let file = File::create(&path).map_err(|error| FileError::new("write", &path, error))?;
-        Ok(Self { path, file, buffer: format!("{}\n", header(table)).into_bytes(), length: 0 })
-    }
-
-    fn resume(part: &Path, table: &Table, length: u64) -> Result<Self, FileError> {
-        let path = part.join(table.file);
-        let fail = |error| FileError::new("resume", &path, error);
-        let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
-        let found = file.metadata().map_err(fail)?.len();
-        if found < length {
-            let message = format!("found {found} bytes, expected at least the checkpoint's {length}");
-            return Err(fail(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
-        }
-        file.set_len(length).map_err(fail)?;
-        Ok(Self { path, file, buffer: Vec::new(), length })
+        Ok(Self { path, file, buffer: format!("{}\n", header(table)).into_bytes() })
     }
 
     fn push(&mut self, row: &impl Serialize) -> Result<(), FileError> {
@@ -239,7 +193,6 @@ impl Appender {
 
     fn flush(&mut self) -> Result<(), FileError> {
         self.file.write_all(&self.buffer).map_err(|error| FileError::new("write", &self.path, error))?;
-        self.length += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }

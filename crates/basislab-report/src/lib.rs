@@ -23,7 +23,7 @@ mod fixture;
 mod tests;
 
 pub use figures::draw_figures;
-pub use files::{FileError, Offsets, Shard, merge, part_dir, write_atomic, write_table, write_timing};
+pub use files::{FileError, Shard, merge, part_dir, write_atomic, write_table, write_timing};
 pub use read::{ReadError, Tables, read_table, read_tables};
 pub use report::{ReportError, first_picture, rebuild};
 pub use rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, SummaryRow, TimingRow, VerdictRow};

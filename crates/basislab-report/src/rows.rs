@@ -225,7 +225,7 @@ pub struct TimingRow {
     /// Tokens trained on per second of `train_seconds`.
     #[serde(serialize_with = "number")]
     pub tokens_per_second: f64,
-    /// When the run started, UTC, `2026-01-31T12:00:00Z`.
+    /// When the run started: RFC 3339, UTC, with the fraction of the second, `2026-01-31T12:00:00.123456789Z`.
     pub started: String,
 }
 

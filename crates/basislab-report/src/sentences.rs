@@ -75,9 +75,12 @@ impl Said<'_> {
     fn difference(&self, experiment: &Experiment) -> String {
         let (subject, reference, above, below) = match self.kind {
             ClaimKind::ArmsDiffer { arm, other, reading: Reading::Final } => (arm.clone(), other.clone(), "", ""),
-            ClaimKind::ArmsDiffer { arm, other, reading: Reading::MatchedLoss } => {
-                (format!("{arm}, read when its loss first was {other}'s final loss,"), other.clone(), "", "")
-            }
+            ClaimKind::ArmsDiffer { arm, other, reading: Reading::MatchedLoss } => (
+                format!("{arm}, each arm read where it first reached the higher of the two final losses,"),
+                other.clone(),
+                "",
+                "",
+            ),
             ClaimKind::DiffersFromNull { arm, basis } | ClaimKind::EquivalentToNull { arm, basis } => (
                 format!("{arm} in {}", basis_in_words(basis)),
                 "random bases of the same activations".to_owned(),

@@ -43,15 +43,14 @@ fn p_value(evidence: &Evidence, rule: &VerdictSpec) -> Option<f64> {
     }
 }
 
-/// Holm over the primary claims. One that has no p yet still counts in the family, as 1: the correction must not
-/// depend on which runs have finished.
+/// Holm over the primary claims, all of them differences (a checked configuration has no others). One that has no p yet
+/// still counts in the family, as 1: the correction must not depend on which runs have finished.
 fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
-    let in_family = |claim: &Claim| claim.primary && !matches!(claim.test, ClaimKind::BitEqual { .. });
     let family: Vec<f64> =
-        claims.iter().zip(p_values).filter(|pair| in_family(pair.0)).map(|pair| pair.1.unwrap_or(1.0)).collect();
+        claims.iter().zip(p_values).filter(|pair| pair.0.primary).map(|pair| pair.1.unwrap_or(1.0)).collect();
     let mut corrected = holm(&family).into_iter();
     let mut of = |claim: &Claim, p: &Option<f64>| {
-        let corrected = if in_family(claim) { corrected.next() } else { None };
+        let corrected = if claim.primary { corrected.next() } else { None };
         p.and(corrected)
     };
     claims.iter().zip(p_values).map(|(claim, p)| of(claim, p)).collect()
@@ -97,13 +96,7 @@ fn decide(evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {
         Test::Difference { smallest_effect } => {
             decide_difference(&evidence.values, p.unwrap_or(1.0), rule.alpha, smallest_effect, rule.min_seeds)
         }
-        Test::Equivalence { margin } => {
-            match decide_equivalence(&evidence.values, margin, rule.alpha, rule.min_seeds) {
-                // Alone it would be shown, but not in its family.
-                Verdict::Supported if p.is_none_or(|p| p > rule.alpha) => Verdict::Inconclusive,
-                verdict => verdict,
-            }
-        }
+        Test::Equivalence { margin } => decide_equivalence(&evidence.values, margin, rule.alpha, rule.min_seeds),
         Test::SameBits { equal: Some(true) } => Verdict::Supported,
         Test::SameBits { equal: Some(false) } => Verdict::Contradicted,
         Test::SameBits { equal: None } => Verdict::Inconclusive,
@@ -123,10 +116,14 @@ fn rule_in_words(evidence: &Evidence, primary: bool, rule: &VerdictSpec) -> Stri
             )
         }
         Test::Equivalence { margin } => format!(
-            "supported: {inner} % t interval within ±{margin} ({corrected}TOST p <= {alpha}); contradicted: \
+            "supported: {inner} % t interval within ±{margin} (TOST p <= {alpha}); contradicted: \
              wholly outside; {seeds}"
         ),
-        Test::SameBits { .. } => "every recorded number has the same bits in both arms".to_owned(),
+        Test::SameBits { .. } => {
+            "losses, gradient norms and the metrics of the standard basis have the same bits in both arms at every \
+             recorded step"
+                .to_owned()
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// What a stream is for. Streams of different purposes never meet.
+/// What a stream is for. Streams of different purposes never meet; their numbers are part of the key and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Initial weights.
@@ -15,8 +15,6 @@ pub enum Purpose {
     Batches = 2,
     /// Held-out sequences.
     HeldOut = 3,
-    /// Choice of what a probe looks at.
-    Probe = 4,
     /// Rotations of optimizers and models.
     Rotation = 5,
     /// Random bases for nulls.

@@ -22,7 +22,7 @@ Examples:
   basislab check adam-vs-sgd                     is each optimizer what it says it is?
 
 Exit codes: 0 done; 2 command line or config; 3 input data; 4 cannot write; 5 a run diverged or a law failed;
-7 the directory belongs to another config.";
+6 the directory is in use; 7 the directory belongs to another config.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -137,7 +137,7 @@ pub(crate) struct Eval {
     #[arg(long)]
     pub(crate) tensor: Option<String>,
     /// Random bases for the null
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(8..=4096))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=4096))]
     pub(crate) bases: u64,
     /// Seed of the random bases
     #[arg(long, default_value_t = 0)]
@@ -159,7 +159,7 @@ pub(crate) struct Check {
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub(crate) backend: Backend,
     /// Updates per law
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=50))]
     pub(crate) steps: u64,
     /// Print JSON
     #[arg(long)]

@@ -36,28 +36,43 @@ pub(crate) fn claim(dir: &Path, experiment: &Experiment, manifest: &Value) -> Re
         }
     };
     if empty {
-        fs::create_dir_all(dir.join("parts"))
-            .map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
-        write_atomic(&dir.join("config.toml"), experiment.to_toml().as_bytes())?;
-        return Ok(write_atomic(&old, format!("{manifest:#}\n").as_bytes())?);
+        fs::create_dir_all(dir).map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
+        // The manifest first: a directory that holds anything says whose it is.
+        write_atomic(&old, format!("{manifest:#}\n").as_bytes())?;
+        return Ok(write_atomic(&dir.join("config.toml"), experiment.to_toml().as_bytes())?);
     }
     let known = fs::read_to_string(&old).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let Some(known) = known else {
         return Err(Exit::new(
             Code::Identity,
             format!(
-                "{place}: found files but no manifest.json, expected an empty directory or one of `basislab run`; choose another --out"
+                "{place}: found files but no readable manifest.json, expected an empty directory or one of `basislab run`; choose another --out"
             ),
         ));
     };
     if known["identity"] == manifest["identity"] {
-        return Ok(());
+        let config = dir.join("config.toml");
+        return if config.is_file() { Ok(()) } else { Ok(write_atomic(&config, experiment.to_toml().as_bytes())?) };
     }
     let differences = differences(dir, experiment, &known, manifest);
     Err(Exit::new(
         Code::Identity,
         format!("{place}: belongs to another configuration ({differences}); nothing was touched; choose another --out"),
     ))
+}
+
+/// One writer per directory: the lock is the kernel's and ends with the process that holds it.
+pub(crate) fn lock(dir: &Path) -> Result<fs::File, Exit> {
+    let path = dir.join(".lock");
+    let cannot = |error: std::io::Error| Exit::write(format!("{}: cannot create: {error}", path.display()));
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Exit::new(
+            Code::Busy,
+            format!("{}: another basislab is running here; wait for it, or choose another --out", dir.display()),
+        )),
+    }
 }
 
 /// A report counts only under the rule that was fixed before the first step.
@@ -113,12 +128,6 @@ fn differences(dir: &Path, experiment: &Experiment, known: &Value, manifest: &Va
 /// Whether a run has ended (complete or diverged), as written by [`mark_done`].
 pub(crate) fn is_done(dir: &Path, job: &Job<'_>) -> bool {
     part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()
-}
-
-/// Whether a run that has ended diverged.
-pub(crate) fn has_diverged(dir: &Path, job: &Job<'_>) -> bool {
-    let text = fs::read_to_string(part_dir(dir, &job.arm.name, job.seed).join("done.json")).unwrap_or_default();
-    serde_json::from_str::<Value>(&text).is_ok_and(|value| value["state"] == "diverged")
 }
 
 /// The last thing a run writes: from here on it is not run again.

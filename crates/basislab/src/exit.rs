@@ -14,6 +14,8 @@ pub(crate) enum Code {
     Write = 4,
     /// Finished, but at least one run diverged, or a law did not hold.
     Numbers = 5,
+    /// Another process is writing there.
+    Busy = 6,
     /// The directory belongs to something else.
     Identity = 7,
 }
@@ -53,7 +55,10 @@ impl fmt::Display for Exit {
 /// Writing is all that is left to fail once input has been read.
 impl From<anyhow::Error> for Exit {
     fn from(error: anyhow::Error) -> Self {
-        Self::write(format!("{error:#}"))
+        match error.downcast::<ReportError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::write(format!("{error:#}")),
+        }
     }
 }
 

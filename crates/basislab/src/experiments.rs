@@ -2,7 +2,7 @@
 
 use crate::args::Which;
 use crate::exit::Exit;
-use basislab_config::{Loaded, Override, load};
+use basislab_config::{Loaded, Override, load, one_of};
 use basislab_stats::{METRICS, Metric, MetricFn};
 use std::path::Path;
 
@@ -70,7 +70,7 @@ fn check_metric(loaded: &Loaded) -> Result<(), Exit> {
     let origin =
         loaded.origins.iter().find(|(path, ..)| path == "verdict.metric").map(|(.., origin)| origin.to_string());
     let origin = origin.unwrap_or_default();
-    Err(Exit::usage(format!("{origin}: verdict.metric: found {name:?}, expected one of {}", names.join(", "))))
+    Err(Exit::usage(format!("{origin}: verdict.metric: found {name:?}, expected {}", one_of(&names, Some(name)))))
 }
 
 /// Loads by name with `--set`s only.
@@ -85,11 +85,9 @@ fn text(experiment: &str) -> Result<(String, String, String), Exit> {
     }
     if !experiment.contains('/') && !experiment.ends_with(".toml") {
         let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-        let near = names.iter().find(|name| name.contains(experiment) || strsim::jaro_winkler(name, experiment) > 0.75);
-        let hint = near.map_or(String::new(), |name| format!("; did you mean {name:?}?"));
-        let names = names.join(", ");
+        let expected = one_of(&names, Some(experiment));
         return Err(Exit::usage(format!(
-            "no experiment {experiment:?}, expected one of {names}, or the path of a .toml file{hint}"
+            "no experiment {experiment:?}, expected the path of a .toml file or {expected}"
         )));
     }
     let path = Path::new(experiment);

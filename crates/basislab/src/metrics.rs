@@ -3,6 +3,7 @@
 use crate::args::{Eval, Metrics};
 use crate::exit::Exit;
 use crate::{Done, say, say_json};
+use basislab_config::one_of;
 use basislab_stats::{BasisExcess, METRICS, Metric, MetricFn, Residuals, basis_excess_all, metric};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -27,12 +28,7 @@ fn list(json: bool) -> Result<(), Exit> {
 fn explain(name: &str) -> Result<(), Exit> {
     let Some(metric) = metric(name) else {
         let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
-        let near = names.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-        let near = near.copied().unwrap_or_default();
-        return Err(Exit::usage(format!(
-            "no metric {name:?}, expected one of {}; did you mean {near:?}?",
-            names.join(", ")
-        )));
+        return Err(Exit::usage(format!("no metric {name:?}, expected {}", one_of(&names, Some(name)))));
     };
     let rows = [
         ("formula", metric.formula),
@@ -187,7 +183,7 @@ fn read_safetensors(bytes: &[u8], name: Option<&str>) -> Matrix {
             return Err(format!("found {} tensors, expected --tensor with one of {}", names.len(), names.join(", ")));
         }
     };
-    let view = file.tensor(name).map_err(|_| format!("no tensor {name:?}, expected one of {}", names.join(", ")))?;
+    let view = file.tensor(name).map_err(|_| format!("no tensor {name:?}, expected {}", one_of(&names, Some(name))))?;
     let shape = two_axes(view.shape().to_vec())?;
     let data = view.data();
     let values = match view.dtype() {
@@ -201,10 +197,14 @@ fn read_safetensors(bytes: &[u8], name: Option<&str>) -> Matrix {
 }
 
 fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
-    <[usize; 2]>::try_from(shape).map_err(|shape| {
+    let shape = <[usize; 2]>::try_from(shape).map_err(|shape| {
         format!(
             "found {} axes {shape:?}, expected 2: [n_tokens, d_model]; reshape other axes into n_tokens",
             shape.len()
         )
-    })
+    })?;
+    match shape[0].checked_mul(shape[1]) {
+        Some(_) => Ok(shape),
+        None => Err(format!("found shape {shape:?}, more values than any file holds")),
+    }
 }

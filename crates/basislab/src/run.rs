@@ -31,8 +31,10 @@ pub(crate) fn run(args: &args::Run) -> Done {
     let dir =
         args.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{}-{}", named.name, short_hash(&identity))));
     let certificates = certificates(experiment, 20, (&device, dtype_of_laws(args.backend)));
+    let lawless = certificates.iter().flat_map(|(_, laws)| laws).any(|law| law.holds() == Some(false));
     let certificate = to_json(experiment, &certificates, (&device, dtype_of_laws(args.backend)));
     claim(&dir, experiment, &manifest(&named, args.backend.name(), &corpus, &identity, certificate))?;
+    let _owner = directory::lock(&dir)?;
     if let Some(tokenizer) = corpus.tokenizer_json() {
         write_atomic(&dir.join("tokenizer.json"), tokenizer.as_bytes())?;
     }
@@ -54,6 +56,9 @@ pub(crate) fn run(args: &args::Run) -> Done {
             dir.display()
         )),
     }
+    if lawless {
+        progress.line("  a law of an optimizer is broken: see `basislab check` and the manifest");
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = args.jobs.map_or(cores, |jobs| jobs as usize).min(todo.len()).max(1);
     let threads = (cores / workers).max(1);
@@ -63,10 +68,9 @@ pub(crate) fn run(args: &args::Run) -> Done {
         desk.take(job, event)
     })?;
     progress.finish();
-    if !todo.is_empty() {
-        merge(&dir, experiment).map_err(ReportError::from)?;
-    }
-    finish(&dir, experiment, &all, args.json)
+    merge(&dir, experiment).map_err(ReportError::from)?;
+    let done = finish(&dir, experiment, args.json)?;
+    Ok(if lawless { Some(Code::Numbers) } else { done })
 }
 
 pub(crate) fn report(dir: &Path, json: bool) -> Done {
@@ -76,17 +80,17 @@ pub(crate) fn report(dir: &Path, json: bool) -> Done {
     })?;
     let experiment = basislab_config::load(&text, &path.display().to_string(), &[])?.experiment;
     directory::check_config(dir, &experiment)?;
-    finish(dir, &experiment, &jobs(&experiment), json)
+    finish(dir, &experiment, json)
 }
 
-fn finish(dir: &Path, experiment: &Experiment, all: &[Job<'_>], json: bool) -> Done {
+fn finish(dir: &Path, experiment: &Experiment, json: bool) -> Done {
     let answer = rebuild(dir, experiment)?;
     if json {
         say_json(&serde_json::to_value(&answer).map_err(Exit::write)?)?
     } else {
         say(format!("{answer}\n"))?
     }
-    Ok(all.iter().any(|job| directory::has_diverged(dir, job)).then_some(Code::Numbers))
+    Ok((answer.runs_diverged > 0).then_some(Code::Numbers))
 }
 
 /// Where the runs' events arrive.
@@ -195,7 +199,7 @@ fn manifest(named: &Named, backend: &str, corpus: &Corpus, identity: &Value, cer
         "verdict_rule_sha256": experiment.verdict_hash(),
         "basislab": { "version": env!("CARGO_PKG_VERSION"), "commit": env!("BASISLAB_COMMIT"), "dirty": env!("BASISLAB_DIRTY") },
         "rustc": env!("BASISLAB_RUSTC"),
-        "burn": "0.22.1",
+        "burn": env!("BASISLAB_BURN"),
         "cargo_lock_sha256": hex(&Sha256::digest(include_bytes!("../../../Cargo.lock"))),
         "machine": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu(), "cpu_features": cpu_features() },
         "backend": backend,

@@ -1,0 +1,82 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = []
+# ///
+"""Plants known bugs one at a time, runs the tests that must notice, and takes them out again.
+
+    python scripts/plant_bugs.py [--features flex] [NAME ...]
+
+Works in a copy of the repository (git worktree) so that nothing here is touched. Prints one Markdown row per bug; exits 1 if a
+bug goes unseen.
+"""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OPTIM, MODEL, EXP = "crates/basislab-optim/src/", "crates/basislab-model/src/", "crates/basislab-experiment/src/"
+
+# name, file, what is there, what is put there, the tests that are run
+BUGS = [
+    ("undo turns the wrong way", OPTIM + "basis.rs", "w = q.clone().transpose().matmul(w);", "w = q.clone().matmul(w);", "laws"),
+    ("the gradient is not rotated", OPTIM + "optimizer.rs", "basis.apply(grad)", "grad", "laws"),
+    ("wrong residual axis of w_q", MODEL + "model.rs", 'visit("w_q", read,', 'visit("w_q", write,', "laws model"),
+    ("w_o forgotten", MODEL + "model.rs", 'visit("w_o", write,', 'visit("w_o", None,', "laws model"),
+    ("no bias correction of the second moment", OPTIM + "rule.rs", "(1.0 - beta_2.powf(count as f64)).sqrt()", "1.0", "parity"),
+    ("epsilon inside the root", OPTIM + "rule.rs", "second.sqrt().mul_scalar(1.0 / correction_2).add_scalar(epsilon)", "second.add_scalar(epsilon).sqrt().mul_scalar(1.0 / correction_2)", "parity"),
+    ("the betas are swapped", OPTIM + "rule.rs", "decayed(state.first.take(), grad.clone(), beta_1)", "decayed(state.first.take(), grad.clone(), beta_2)", "parity"),
+    ("decoupled decay without the learning rate", OPTIM + "optimizer.rs", "1.0 - lr * decoupled", "1.0 - decoupled", "parity"),
+    ("nesterov forgets the gradient", OPTIM + "rule.rs", "grad + buffer.mul_scalar(momentum)", "buffer.mul_scalar(momentum)", "parity"),
+    ("clipping per tensor's own norm", EXP + "train.rs", "clip(grads, norm, train.clip_norm)", "grads.into_iter().map(|g| { let n = global_norm(std::slice::from_ref(&g)); clip(vec![g], n, train.clip_norm).remove(0) }).collect()", "parity"),
+    ("the mask lets a query see one key ahead", MODEL + "model.rs", "i % pos > i / pos", "i % pos > i / pos + 1", "model parity"),
+    ("the norm forgets its gain", MODEL + "model.rs", "x = x * gain.in_stream();", "let _ = gain;", "parity gradients"),
+    ("targets are not shifted", EXP + "train.rs", "map(|s| &s[1..]).collect();\n    cross_entropy", "map(|s| &s[..s.len() - 1]).collect();\n    cross_entropy", "parity"),
+    ("micro-batches are summed, not averaged", EXP + "train.rs", "grad.div_scalar(parts as f64)", "grad", "model"),
+    ("arms draw different batches", EXP + "train.rs", "corpus.batch(seed, step, train.batch_size", "corpus.batch(seed + arm.name.len() as u64, step, train.batch_size", "training"),
+    ("the run's seed is ignored at init", MODEL + "init.rs", "stream(seed, Purpose::Init", "stream(0 * seed, Purpose::Init", "model"),
+    ("a non-finite loss is updated all the same", EXP + "train.rs", "if !loss.is_finite() || !norm.is_finite() {", "if false {", "training"),
+    ("own basis measured with the transposed map", EXP + "observe.rs", "rotation(q, seed, 0, spec.d_model))", "rotation(q, seed, 0, spec.d_model).transpose())", "golden"),
+    ("soft-max-1 is soft-max", MODEL + "model.rs", "activation::quiet_softmax(scores, 3)", "activation::softmax(scores, 3)", "parity"),
+    ("rotary angles off by one position", MODEL + "model.rs", "(i / half) as f64 * base", "(i / half + i % half) as f64 * base", "parity"),
+]
+
+
+def main(arguments):
+    features = []
+    if "--features" in arguments:
+        at = arguments.index("--features")
+        features = ["--no-default-features", "--features", arguments[at + 1]]
+        del arguments[at : at + 2]
+    unseen = 0
+    with tempfile.TemporaryDirectory() as folder:
+        tree = pathlib.Path(folder) / "tree"
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, "HEAD"], cwd=ROOT, check=True)
+        try:
+            env = dict(os.environ, CARGO_TARGET_DIR=os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target")))
+            for name, file, old, new, tests in BUGS:
+                if arguments and name not in arguments:
+                    continue
+                path = tree / file
+                text = path.read_text()
+                if text.count(old) < 1:
+                    sys.exit(f"{name}: {file} no longer holds {old!r}")
+                path.write_text(text.replace(old, new))
+                command = ["cargo", "test", "--release", "--quiet", "-p", "basislab", *features, "--test", "it", "--", *tests.split()]
+                done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
+                path.write_text(text)
+                red = sorted(set(re.findall(r"^test (\S+) \.\.\. FAILED|^    (\S+::\S+)$", done.stdout, re.M)))
+                red = ", ".join(f"`{a or b}`" for a, b in red)
+                if not red:
+                    unseen += 1
+                    red = "**unseen**" if done.returncode == 0 else "did not compile: " + done.stderr[-300:].replace("\n", " ")
+                print(f"| {name} | {red} |", flush=True)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=False)
+    return 1 if unseen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
