@@ -40,7 +40,7 @@ BUGS = [
     ("a non-finite loss is updated all the same", EXP + "train.rs", "if !loss.is_finite() || !norm.is_finite() {", "if false {", "training"),
     ("own basis measured with the transposed map", EXP + "observe.rs", "rotation(q, seed, 0, spec.d_model))", "rotation(q, seed, 0, spec.d_model).transpose())", "golden"),
     ("soft-max-1 is soft-max", MODEL + "model.rs", "activation::quiet_softmax(scores, 3)", "activation::softmax(scores, 3)", "parity"),
-    ("rotary angles off by one position", MODEL + "model.rs", "(i / half) as f64 * base", "(i / half + i % half) as f64 * base", "parity"),
+    ("rotary frequencies fall half as fast", MODEL + "model.rs", "base.powf(-2.0 *", "base.powf(-1.0 *", "parity"),
 ]
 
 

@@ -1,6 +1,6 @@
 //! The training loop: pairing, determinism, divergence, probes.
 
-use crate::support::{F32, backends, flex, small};
+use crate::support::{F32, backends, flex, small, values};
 use basislab_config::Experiment;
 use basislab_data::Corpus;
 use basislab_experiment::{Event, Outcome, jobs, run, train};
@@ -122,6 +122,25 @@ fn a_diverged_run_is_a_result_without_numbers() {
             Row::Eval(row) => assert!(row.loss.is_none_or(f64::is_finite)),
             Row::Residual(row) => assert!(row.value.is_none_or(f64::is_finite)),
             Row::Dimension(row) => assert!(row.rms.is_finite()),
+        }
+    }
+}
+
+#[test]
+fn an_update_that_is_not_finite_is_not_made() {
+    let experiment = small(&[]);
+    let corpus = open(&experiment);
+    for poisoned in [0, 3] {
+        let mut trainee =
+            basislab_experiment::prepare(&experiment, &experiment.arms[0], 0, corpus.d_vocab(), (&flex(), F32));
+        let mut weights: Vec<_> = trainee.model.values().into_iter().map(|value| value.inner()).collect();
+        weights[poisoned] = weights[poisoned].clone().mul_scalar(f64::INFINITY);
+        trainee.model.set_values(weights);
+        let before: Vec<Vec<f64>> = trainee.model.values().iter().map(values).collect();
+        let batch = corpus.batch(0, 1, 4, experiment.model.n_ctx + 1);
+        assert_eq!(basislab_experiment::update(&mut trainee, &experiment.train, 1e-2, &batch), None);
+        for (index, (after, before)) in trainee.model.values().iter().zip(&before).enumerate() {
+            assert!(index == poisoned || values(after) == *before, "parameter {index} was updated");
         }
     }
 }

@@ -158,6 +158,9 @@ pub(crate) fn probe_rows(
     rows
 }
 
+/// Makes the key columns of a row from (site, layer, tokens, tokens used, basis).
+type RowAt<'a> = dyn Fn(&str, Option<usize>, &str, usize, &str) -> ResidualRow + 'a;
+
 fn measure(rows: &mut Vec<Row>, x: &Residuals, at: &ResidualRow, wanted: impl Fn(&Metric) -> bool) {
     for metric in METRICS.iter().filter(|metric| wanted(metric)) {
         if let MetricFn::Matrix(of) = metric.of {
@@ -167,12 +170,7 @@ fn measure(rows: &mut Vec<Row>, x: &Residuals, at: &ResidualRow, wanted: impl Fn
 }
 
 /// Metrics that look at several layers at once: over the stream after each block, all tokens.
-fn stack_rows(
-    rows: &mut Vec<Row>,
-    seen: &Observation,
-    n_ctx: usize,
-    at: &dyn Fn(&str, Option<usize>, &str, usize, &str) -> ResidualRow,
-) {
+fn stack_rows(rows: &mut Vec<Row>, seen: &Observation, n_ctx: usize, at: &RowAt<'_>) {
     use basislab_model::Point::ResidPost;
     let posts = seen.residuals.iter().filter(|(site, _)| matches!(site, Site::Block(_, ResidPost)));
     let Some(stack) = posts.map(|(_, x)| x.as_ref().and_then(|x| subset(x, n_ctx, "all"))).collect::<Option<Vec<_>>>()
@@ -191,8 +189,8 @@ fn stack_rows(
 /// `all` tokens, the `first` of each sequence, or the `rest`; `None` when too few are left to measure.
 fn subset(x: &Residuals, n_ctx: usize, tokens: &str) -> Option<Residuals> {
     let wanted = |token: &usize| match tokens {
-        "first" => token % n_ctx == 0,
-        "rest" => token % n_ctx != 0,
+        "first" => token.is_multiple_of(n_ctx),
+        "rest" => !token.is_multiple_of(n_ctx),
         _ => true,
     };
     let picked: Vec<usize> = (0..x.n_tokens()).filter(wanted).collect();

@@ -12,4 +12,3 @@ mod rule;
 pub use basis::{Basis, bases, rotation, upload};
 pub use clip::{clip, global_norm};
 pub use optimizer::Optimizer;
-pub use rule::State;

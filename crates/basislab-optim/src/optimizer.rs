@@ -46,9 +46,4 @@ impl Optimizer {
     pub fn bases(&self) -> &[Basis] {
         &self.bases
     }
-
-    /// The rule's memory, parameter by parameter.
-    pub fn states(&self) -> &[State] {
-        &self.states
-    }
 }

@@ -5,11 +5,11 @@ use burn::tensor::Tensor;
 
 /// What a rule remembers of one parameter, in the basis it works in.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub(crate) struct State {
     /// Momentum buffer or first moment.
-    pub first: Option<Tensor<2>>,
+    pub(crate) first: Option<Tensor<2>>,
     /// Second moment.
-    pub second: Option<Tensor<2>>,
+    pub(crate) second: Option<Tensor<2>>,
 }
 
 /// The update, to be scaled by the learning rate and subtracted. `count` is 1 for the first update.

@@ -99,11 +99,14 @@ struct Desk<'a> {
     experiment: &'a Experiment,
     all: &'a [Job<'a>],
     progress: &'a Progress,
-    /// Runs in progress: their files and when they began.
-    open: Mutex<BTreeMap<(String, u64), (Shard, Instant, Timestamp)>>,
+    /// Runs in progress, by arm and seed.
+    open: Mutex<BTreeMap<(String, u64), Open>>,
     /// Held while the report is rebuilt.
     drawn: Mutex<bool>,
 }
+
+/// A run in progress: its files, and when it began by the monotonic and the wall clock.
+type Open = (Shard, Instant, Timestamp);
 
 impl Desk<'_> {
     fn take(&self, job: &Job<'_>, event: Event) -> anyhow::Result<()> {
