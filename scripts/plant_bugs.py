@@ -33,7 +33,7 @@ BUGS = [
     ("clipping per tensor's own norm", EXP + "train.rs", "clip(grads, norm, train.clip_norm)", "grads.into_iter().map(|g| { let n = global_norm(std::slice::from_ref(&g)); clip(vec![g], n, train.clip_norm).remove(0) }).collect()", "parity"),
     ("the mask lets a query see one key ahead", MODEL + "model.rs", "i % pos > i / pos", "i % pos > i / pos + 1", "model parity"),
     ("the norm forgets its gain", MODEL + "model.rs", "x = x * gain.in_stream();", "let _ = gain;", "parity gradients"),
-    ("targets are not shifted", EXP + "train.rs", "map(|s| &s[1..]).collect();\n    cross_entropy", "map(|s| &s[..s.len() - 1]).collect();\n    cross_entropy", "parity"),
+    ("targets are not shifted", EXP + "train.rs", "map(|s| &s[1..]).collect();\n    model.loss", "map(|s| &s[..s.len() - 1]).collect();\n    model.loss", "parity"),
     ("micro-batches are summed, not averaged", EXP + "train.rs", "grad.div_scalar(parts as f64)", "grad", "model"),
     ("arms draw different batches", EXP + "train.rs", "corpus.batch(seed, step, train.batch_size", "corpus.batch(seed + arm.name.len() as u64, step, train.batch_size", "training"),
     ("the run's seed is ignored at init", MODEL + "init.rs", "stream(seed, Purpose::Init", "stream(0 * seed, Purpose::Init", "model"),

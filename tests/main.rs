@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod fused;
 mod golden;
 mod gradients;
 mod laws;

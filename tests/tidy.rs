@@ -34,6 +34,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         ("data", false),
         ("report", false),
         ("model", true),
+        ("kernels", false),
         ("optim", true),
         ("experiment", true),
     ] {
@@ -41,7 +42,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
         assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
     }
-    for name in ["config", "stats", "data", "report"] {
+    for name in ["config", "stats", "data", "report", "kernels"] {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-p", &format!("basislab-{name}")])
             .current_dir(root())

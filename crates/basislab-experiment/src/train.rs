@@ -1,7 +1,7 @@
 use crate::observe::{HeldOut, probe_rows};
 use basislab_config::{Arm, BasisSpec, Experiment, Sharing, TrainSpec};
 use basislab_data::Corpus;
-use basislab_model::{Transformer, cross_entropy};
+use basislab_model::Transformer;
 use basislab_optim::{Basis, Optimizer, bases, clip, global_norm, rotation, upload};
 use basislab_report::{Row, StepRow};
 use burn::tensor::{DType, Device, Tensor};
@@ -169,5 +169,5 @@ fn gradients(model: &Transformer, batch: &[Vec<u32>], parts: usize) -> (f64, Vec
 pub(crate) fn mean_loss(model: &Transformer, sequences: &[Vec<u32>]) -> Tensor<1> {
     let inputs: Vec<&[u32]> = sequences.iter().map(|s| &s[..s.len() - 1]).collect();
     let targets: Vec<&[u32]> = sequences.iter().map(|s| &s[1..]).collect();
-    cross_entropy(model.forward(model.tokens(&inputs), &mut |_, _| {}), model.tokens(&targets))
+    model.loss(model.tokens(&inputs), model.tokens(&targets))
 }

@@ -1,3 +1,4 @@
+use crate::fused;
 use crate::model::{Biases, Block, Gelu, Norm, Transformer};
 use crate::weight::Weight;
 use basislab_config::{ModelSpec, NormKind, Positions};
@@ -53,6 +54,7 @@ pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device, dtype:
     Transformer {
         spec: spec.clone(),
         device: device.clone(),
+        fused: fused::covers(spec, device, dtype),
         gelu: Gelu::of(device, dtype),
         w_e,
         w_pos,

@@ -4,6 +4,7 @@
 //! axis is). [`Weight::read`] and [`Weight::write`] are the only two ways through, so a rotated model is the same
 //! forward pass with a rotation inside those two functions.
 
+mod fused;
 mod init;
 mod model;
 mod weight;

@@ -1,5 +1,6 @@
 // B batch, T positions, N = B T tokens, D d_model, H heads, K d_head, F d_mlp, V d_vocab
 
+use crate::fused;
 use crate::weight::{Axis, Facing, Role, Weight};
 use basislab_config::{Activation, Attention, ModelSpec, NormKind, Positions};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
@@ -51,6 +52,8 @@ impl fmt::Display for Site {
 pub struct Transformer {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Device,
+    /// Whether branches and head run as fused operations.
+    pub(crate) fused: bool,
     pub(crate) gelu: Gelu,
     pub(crate) w_e: Weight,
     pub(crate) w_pos: Option<Weight>,
@@ -97,6 +100,22 @@ impl Transformer {
     /// # Shapes
     /// `tokens [B, T]`, `T <= n_ctx` -> `[B T, V]`; `see` gets `[B T, D]`
     pub fn forward(&self, tokens: Tensor<2, Int>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
+        self.head(self.stream(tokens, see), see)
+    }
+
+    /// Mean loss of `targets`, in nats per token: what training minimises.
+    ///
+    /// # Shapes
+    /// `tokens`, `targets [B, T]` -> `[1]`
+    pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
+        let mut unseen = |_: Site, _: &Tensor<2>| {};
+        let resid = self.stream(tokens, &mut unseen);
+        fused::head_loss(self, &resid, &targets)
+            .unwrap_or_else(|| cross_entropy(self.head(resid, &mut unseen), targets))
+    }
+
+    /// The residual stream after the last block. `[B, T]` -> `[B T, D]`
+    fn stream(&self, tokens: Tensor<2, Int>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
         let [batch, pos] = tokens.dims();
         assert!(pos <= self.spec.n_ctx, "{pos} positions in a model of {}", self.spec.n_ctx);
         let mask = causal_mask(pos, &self.device);
@@ -107,17 +126,36 @@ impl Transformer {
         }
         see(Site::Embed, &resid);
         for (layer, block) in self.blocks.iter().enumerate() {
-            resid = resid.clone() + block.attention(&self.spec, block.norm_1.apply(resid), [batch, pos], &mask);
+            resid = fused::attention(self, block, &resid, pos).unwrap_or_else(|| {
+                resid.clone() + block.attention(&self.spec, block.norm_1.apply(resid), [batch, pos], &mask)
+            });
             see(Site::Block(layer, Point::ResidMid), &resid);
-            resid = resid.clone() + block.mlp(self.spec.activation, self.gelu, block.norm_2.apply(resid));
+            resid = fused::mlp(self, block, &resid, pos).unwrap_or_else(|| {
+                resid.clone() + block.mlp(self.spec.activation, self.gelu, block.norm_2.apply(resid))
+            });
             see(Site::Block(layer, Point::ResidPost), &resid);
         }
+        resid
+    }
+
+    /// Logits from the stream. `[N, D]` -> `[N, V]`
+    fn head(&self, resid: Tensor<2>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
         let last = self.norm.apply(resid);
         see(Site::Final, &last);
         match &self.w_u {
             Some(w_u) => w_u.read(last),
             None => self.w_e.read_transposed(last),
         }
+    }
+
+    /// The same model computed from burn's own operations: what the fused operations must agree with.
+    pub fn reference(&self) -> Self {
+        Self { fused: false, ..self.clone() }
+    }
+
+    /// Whether branches and head run as fused operations.
+    pub fn is_fused(&self) -> bool {
+        self.fused
     }
 
     /// Meets every parameter, in a fixed order: its path, how it faces the residual stream, and the parameter.
@@ -247,6 +285,12 @@ impl Norm {
             x = x * gain.in_stream(); // [1, 1] or [1, D]
         }
         written(x, self.bias.as_ref())
+    }
+
+    /// The gain in the stream, `[1, 1]` or `[1, D]`; where there is none, 1 on the device of `like`.
+    #[cfg(feature = "fused")]
+    pub(crate) fn gain_or_one(&self, like: &Tensor<2>) -> Tensor<2> {
+        self.gain.as_ref().map_or_else(|| Tensor::ones([1, 1], (&like.device(), like.dtype())), Weight::in_stream)
     }
 
     fn for_each(&mut self, name: &str, visit: &mut dyn FnMut(&str, Facing, &mut Weight)) {

@@ -41,15 +41,12 @@ impl Weight {
         Self { value, rotation: None }
     }
 
-    /// `x W`: from the stream into a branch. In a rotated model `(x Qᵀ) W`.
+    /// `x W`: from the stream into a branch. In a rotated model `x (Qᵀ W)`.
     ///
     /// # Shapes
     /// `x [n, d_model]`, `W [d_model, out]` -> `[n, out]`
     pub fn read(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.rotation {
-            Some(q) => x.matmul(q.clone().transpose()).matmul(self.value.clone()),
-            None => x.matmul(self.value.clone()),
-        }
+        x.matmul(self.out_of_stream())
     }
 
     /// `x Wᵀ`: a read through a matrix stored as a write (the tied head). In a rotated model `(x Qᵀ) Wᵀ`.
@@ -64,12 +61,12 @@ impl Weight {
         x.matmul(self.value.clone().transpose())
     }
 
-    /// `h W`: from a branch into the stream. In a rotated model `(h W) Q`.
+    /// `h W`: from a branch into the stream. In a rotated model `h (W Q)`.
     ///
     /// # Shapes
     /// `h [n, in]`, `W [in, d_model]` -> `[n, d_model]`
     pub fn write(&self, h: Tensor<2>) -> Tensor<2> {
-        self.rotated(h.matmul(self.value.clone()))
+        h.matmul(self.in_stream())
     }
 
     /// Rows of the matrix, written to the stream: an embedding.
@@ -78,6 +75,14 @@ impl Weight {
     /// `rows [n]`, `W [vocabulary, d_model]` -> `[n, d_model]`
     pub fn write_rows(&self, rows: Tensor<1, burn::tensor::Int>) -> Tensor<2> {
         self.rotated(self.value.clone().select(0, rows))
+    }
+
+    /// The matrix that takes the stream into a branch: `W`, in a rotated model `Qᵀ W`.
+    pub fn out_of_stream(&self) -> Tensor<2> {
+        match &self.rotation {
+            Some(q) => q.clone().transpose().matmul(self.value.clone()),
+            None => self.value.clone(),
+        }
     }
 
     /// The parameter itself as a vector (or rows) of the stream: `W`, in a rotated model `W Q`.

@@ -1,0 +1,38 @@
+use crate::gemm::{Mat, matmul};
+use rayon::prelude::*;
+
+/// Rows that are worked on together: enough for the matrix products, few enough for the second-level cache.
+const ROWS: usize = 256;
+
+/// Rows of a weight's gradient that one task computes.
+const GRADIENT_ROWS: usize = 128;
+
+/// Sequences per chunk. Depends on the sequence length alone, never on threads.
+pub(crate) fn sequences(pos: usize) -> usize {
+    ROWS.div_ceil(pos)
+}
+
+/// One weight's gradient to be computed: `xᵀ dy` into `into`, over all rows of the batch.
+pub(crate) struct WeightGradient<'a> {
+    /// `[rows, inputs]`
+    pub(crate) x: Mat<'a>,
+    /// `[rows, outputs]`
+    pub(crate) dy: Mat<'a>,
+    /// `[inputs, outputs]`
+    pub(crate) into: &'a mut [f32],
+    /// The result is multiplied by this.
+    pub(crate) scale: f32,
+}
+
+/// Computes several weights' gradients. Every element is one sum over all rows, in one task: tasks share nothing.
+pub(crate) fn weight_gradients(all: Vec<WeightGradient<'_>>) {
+    let mut tasks = Vec::new();
+    for WeightGradient { x, dy, into, scale } in all {
+        let panels = into.chunks_mut(GRADIENT_ROWS * dy.columns);
+        tasks.extend(panels.enumerate().map(|(i, panel)| {
+            let first = i * GRADIENT_ROWS;
+            (x.columns(first, panel.len() / dy.columns).transposed(), dy, panel, scale)
+        }));
+    }
+    tasks.into_par_iter().for_each(|(x, dy, into, scale)| matmul(x, dy, into, dy.columns, false, scale));
+}

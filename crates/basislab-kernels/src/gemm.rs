@@ -1,0 +1,78 @@
+//! The boundary to the GEMM library: the only unsafe code.
+
+#![allow(unsafe_code, reason = "the gemm crate takes raw pointers")]
+
+/// A view of a matrix in a slice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mat<'a> {
+    data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// `rows` rows of `columns` numbers, the rows `stride` numbers apart.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(
+            columns <= stride && (rows == 0 || (rows - 1) * stride + columns <= data.len()),
+            "a view outside its slice"
+        );
+        Self { data, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    /// A slice that is wholly a matrix of `columns` columns.
+    pub(crate) fn dense(data: &'a [f32], columns: usize) -> Self {
+        Self::new(data, data.len() / columns, columns, columns)
+    }
+
+    /// Columns `first..first + count` of a matrix whose columns lie together.
+    pub(crate) fn columns(self, first: usize, count: usize) -> Self {
+        assert!(self.column_stride == 1 && first + count <= self.columns);
+        Self::new(&self.data[first..], self.rows, count, self.row_stride)
+    }
+
+    /// The transpose, of the same numbers.
+    pub(crate) fn transposed(self) -> Self {
+        let Self { data, rows, columns, row_stride, column_stride } = self;
+        Self { data, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
+}
+
+/// `out = scale a b`, or `out += scale a b` if `add`, on this thread. `out` has rows `stride` numbers apart.
+pub(crate) fn matmul(a: Mat<'_>, b: Mat<'_>, out: &mut [f32], stride: usize, add: bool, scale: f32) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!(k, b.rows, "inner sizes");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n <= stride && (m - 1) * stride + n <= out.len(), "the product does not fit its slice");
+    // SAFETY: `Mat::new` checked that (rows - 1) row_stride + columns lies within `data`, and `transposed` only swaps the
+    // two axes, so every (i, p) of `a` and (p, j) of `b` is inside its slice; the assertion above says the same of `out`.
+    // `out` is borrowed mutably, hence overlaps neither input. f32 has no invalid bit pattern and all slices are
+    // initialised.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            stride as isize,
+            add,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! The fused operations, where they cover the model; `None` elsewhere, and the caller computes the reference.
+
+use crate::model::{Block, Transformer};
+use basislab_config::ModelSpec;
+use burn::tensor::{DType, Device, Int, Tensor};
+
+/// Whether the fused operations cover this architecture on this device.
+#[cfg(feature = "fused")]
+pub(crate) fn covers(spec: &ModelSpec, device: &Device, dtype: DType) -> bool {
+    use basislab_config::{Activation, Attention, NormKind, Positions};
+    basislab_fused::available(device, dtype)
+        && !spec.biases
+        && spec.activation == Activation::Gelu
+        && spec.attention == Attention::Softmax
+        && matches!(spec.positions, Positions::Learned {})
+        && matches!(spec.norm, NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain)
+}
+
+/// The stream after the attention branch, `[N, D]`.
+#[cfg(feature = "fused")]
+pub(crate) fn attention(model: &Transformer, block: &Block, resid: &Tensor<2>, pos: usize) -> Option<Tensor<2>> {
+    let Block { norm_1: norm, w_q, w_k, w_v, w_o, .. } = block;
+    let weights = || [w_q.out_of_stream(), w_k.out_of_stream(), w_v.out_of_stream(), w_o.in_stream()];
+    let (x, heads) = (resid.clone(), model.spec.n_heads);
+    model.fused.then(|| basislab_fused::attention(x, norm.gain_or_one(resid), weights(), pos, heads, norm.epsilon))
+}
+
+/// The stream after the MLP branch, `[N, D]`.
+#[cfg(feature = "fused")]
+pub(crate) fn mlp(model: &Transformer, block: &Block, resid: &Tensor<2>, pos: usize) -> Option<Tensor<2>> {
+    let Block { norm_2: norm, w_in, w_out, .. } = block;
+    let (x, gain) = (resid.clone(), norm.gain_or_one(resid));
+    model.fused.then(|| basislab_fused::mlp(x, gain, w_in.out_of_stream(), w_out.in_stream(), pos, norm.epsilon))
+}
+
+/// Mean loss over `targets [B, T]`, `[1]`.
+#[cfg(feature = "fused")]
+pub(crate) fn head_loss(model: &Transformer, resid: &Tensor<2>, targets: &Tensor<2, Int>) -> Option<Tensor<1>> {
+    let (norm, w_u) = (&model.norm, model.w_u.as_ref()?);
+    let (x, targets) = (resid.clone(), targets.clone());
+    model
+        .fused
+        .then(|| basislab_fused::head_loss(x, norm.gain_or_one(resid), w_u.out_of_stream(), targets, norm.epsilon))
+}
+
+#[cfg(not(feature = "fused"))]
+pub(crate) fn covers(_: &ModelSpec, _: &Device, _: DType) -> bool {
+    false
+}
+
+#[cfg(not(feature = "fused"))]
+pub(crate) fn attention(_: &Transformer, _: &Block, _: &Tensor<2>, _: usize) -> Option<Tensor<2>> {
+    None
+}
+
+#[cfg(not(feature = "fused"))]
+pub(crate) fn mlp(_: &Transformer, _: &Block, _: &Tensor<2>, _: usize) -> Option<Tensor<2>> {
+    None
+}
+
+#[cfg(not(feature = "fused"))]
+pub(crate) fn head_loss(_: &Transformer, _: &Tensor<2>, _: &Tensor<2, Int>) -> Option<Tensor<1>> {
+    None
+}

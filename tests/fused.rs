@@ -1,0 +1,113 @@
+//! Fused operations against their reference in burn's operations: the same function, the same gradient.
+
+use crate::support::{F32, F64, flex, relative, small, values};
+use basislab_data::Corpus;
+use basislab_experiment::prepare;
+use basislab_model::{Transformer, init};
+use burn::tensor::Tensor;
+
+/// Odd batches, sequences that are no multiple of a vector or a block of queries, one head, one layer, d 48, and
+/// enough rows for several chunks.
+fn shapes() -> Vec<(usize, Vec<(&'static str, &'static str)>)> {
+    vec![
+        (4, vec![]),
+        (3, vec![("model.n_ctx", "7"), ("model.n_heads", "1"), ("model.n_layers", "1")]),
+        (5, vec![("model.n_ctx", "37"), ("model.d_model", "48"), ("model.n_heads", "3"), ("model.d_mlp", "100")]),
+        (9, vec![("model.n_ctx", "65"), ("model.d_model", "64"), ("model.n_heads", "4"), ("model.d_mlp", "256")]),
+        (2, vec![("model.n_ctx", "300"), ("model.norm", "rms-gain"), ("corpus.d_vocab", "129")]),
+        (1, vec![("model.n_ctx", "2"), ("model.norm", "rms")]),
+        (6, vec![("model.n_ctx", "20"), ("model.tied_head", "true"), ("model.d_model", "160"), ("model.d_mlp", "300")]),
+    ]
+}
+
+type Seen = (f64, Vec<Vec<f64>>, Vec<Vec<f64>>);
+
+/// Loss, the gradient of every parameter, and the residual stream at every site.
+fn seen(model: &Transformer, batch: &[Vec<u32>]) -> Seen {
+    let inputs: Vec<&[u32]> = batch.iter().map(|s| &s[..s.len() - 1]).collect();
+    let targets: Vec<&[u32]> = batch.iter().map(|s| &s[1..]).collect();
+    let loss = model.loss(model.tokens(&inputs), model.tokens(&targets));
+    let mut grads = loss.backward();
+    let grads = model.values().iter().map(|value| values(&value.grad_remove(&mut grads).unwrap())).collect();
+    let mut sites = Vec::new();
+    let logits = model.forward(model.tokens(&inputs), &mut |_, x| sites.push(values(x)));
+    sites.push(values(&logits));
+    (loss.into_scalar::<f64>(), grads, sites)
+}
+
+#[test]
+fn fused_and_reference_agree_on_every_shape() {
+    for (sequences, changes) in shapes() {
+        let mut all = vec![("model.init_std", "0.1")];
+        all.extend(&changes);
+        let experiment = small(&all);
+        let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+        let batch = corpus.batch(0, 1, sequences, experiment.model.n_ctx + 1);
+        let model = init(&experiment.model, corpus.d_vocab(), 3, &flex().autodiff(), F32);
+        assert!(model.is_fused() && !model.reference().is_fused(), "{changes:?}");
+        let (fused, reference) = (seen(&model, &batch), seen(&model.reference(), &batch));
+        assert!((fused.0 / reference.0 - 1.0).abs() < 1e-6, "{changes:?}: losses {} and {}", fused.0, reference.0);
+        for (site, (a, b)) in fused.2.iter().zip(&reference.2).enumerate() {
+            let error = relative(a, b);
+            assert!(error < 1e-6, "{changes:?}: site {site} is off by {error:e}");
+        }
+        for ((path, ..), (a, b)) in model.residual_axes().iter().zip(fused.1.iter().zip(&reference.1)) {
+            let error = relative(a, b);
+            assert!(error < 1e-5, "{changes:?}: the gradient of {path} is off by {error:e}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_covered_runs_the_reference() {
+    for changes in [
+        ("model.activation", "solu"),
+        ("model.attention", "softmax-1"),
+        ("model.norm", "layernorm"),
+        ("model.norm", "none"),
+        ("model.positions.kind", "rope"),
+        ("model.biases", "true"),
+    ] {
+        assert!(!init(&small(&[changes]).model, 32, 0, &flex().autodiff(), F32).is_fused(), "{changes:?}");
+    }
+    assert!(!init(&small(&[]).model, 32, 0, &flex().autodiff(), F64).is_fused());
+}
+
+#[test]
+fn gradients_are_the_same_bits_on_any_thread_count() {
+    let experiment =
+        small(&[("model.n_ctx", "40"), ("model.d_model", "48"), ("model.n_heads", "3"), ("model.d_mlp", "300")]);
+    let corpus = Corpus::open(&experiment.corpus, 40).unwrap();
+    let batch = corpus.batch(0, 1, 33, 41);
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| seen(&init(&experiment.model, 32, 0, &flex().autodiff(), F32), &batch))
+    };
+    let alone = with(1);
+    for threads in [2, 3, 4] {
+        assert!(with(threads) == alone, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_rotated_model_is_fused_and_agrees_too() {
+    let experiment = small(&[("arm.adam.basis.kind", "rotated-model"), ("model.init_std", "0.1")]);
+    let trainee = prepare(&experiment, experiment.arm("adam").unwrap(), 0, 32, (&flex(), F32));
+    assert!(trainee.model.is_fused());
+    let batch = Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, 5, 9);
+    let (fused, reference) = (seen(&trainee.model, &batch), seen(&trainee.model.reference(), &batch));
+    for (a, b) in fused.1.iter().zip(&reference.1) {
+        assert!(relative(a, b) < 1e-5, "{:e}", relative(a, b));
+    }
+}
+
+#[test]
+fn a_weight_that_is_not_finite_reaches_the_loss() {
+    let experiment = small(&[]);
+    let mut model = init(&experiment.model, 32, 0, &flex().autodiff(), F32);
+    let mut weights: Vec<Tensor<2>> = model.values().into_iter().map(Tensor::inner).collect();
+    let batch = Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, 2, 9);
+    weights[2] = weights[2].clone().mul_scalar(f64::NAN);
+    model.set_values(weights);
+    assert!(!seen(&model, &batch).0.is_finite());
+}
