@@ -1,5 +1,6 @@
-//! Golden files of a smoke run: headers, keys and row counts exactly, numbers to 1e-4 relative, or 1e-5:
-//! losses near 2 are f32, and which instructions a CPU has shows in their seventh digit.
+//! Golden files of a smoke run: headers, keys and row counts exactly; what is measured to 1e-4 relative, statistics over
+//! two seeds to 1e-3: which instructions a CPU has shows in the seventh digit of a loss, and an interval with one degree
+//! of freedom multiplies differences by 13.
 //! `UPDATE_GOLDEN=1 cargo test --release golden` renews them; say why in the commit.
 
 use crate::support::root;
@@ -13,8 +14,8 @@ fn a_smoke_run_writes_what_it_always_wrote() {
     let output = Command::new(env!("CARGO_BIN_EXE_basislab")).args(args).current_dir(dir.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let golden = root().join("tests/golden");
-    for name in ["steps.csv", "evals.csv", "summary.csv", "verdicts.csv"] {
-        compare(&std::fs::read_to_string(dir.path().join("o").join(name)).unwrap(), &golden.join(name));
+    for (name, tolerance) in [("steps.csv", 1e-4), ("evals.csv", 1e-4), ("summary.csv", 1e-3), ("verdicts.csv", 1e-3)] {
+        compare(&std::fs::read_to_string(dir.path().join("o").join(name)).unwrap(), &golden.join(name), tolerance);
     }
     // The large tables: header, number of rows, and one row in 97.
     for name in ["residual.csv", "dimensions.csv"] {
@@ -22,12 +23,12 @@ fn a_smoke_run_writes_what_it_always_wrote() {
         let count = text.lines().count();
         let thin: Vec<&str> =
             text.lines().enumerate().filter(|(n, _)| *n == 0 || n % 97 == 1).map(|(_, line)| line).collect();
-        compare(&format!("{}\nrows {count}\n", thin.join("\n")), &golden.join(name));
+        compare(&format!("{}\nrows {count}\n", thin.join("\n")), &golden.join(name), 1e-4);
     }
-    compare(&std::fs::read_to_string(dir.path().join("o/schema.json")).unwrap(), &golden.join("schema.json"));
+    compare(&std::fs::read_to_string(dir.path().join("o/schema.json")).unwrap(), &golden.join("schema.json"), 0.0);
 }
 
-fn compare(found: &str, file: &Path) {
+fn compare(found: &str, file: &Path, tolerance: f64) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, found).unwrap();
@@ -40,7 +41,7 @@ fn compare(found: &str, file: &Path) {
         assert_eq!(cells.len(), wanted.len(), "{name}:{}: {found}", number + 1);
         for (cell, wanted) in cells.iter().zip(wanted) {
             let close = match (cell.parse::<f64>(), wanted.parse::<f64>()) {
-                (Ok(a), Ok(b)) => (a - b).abs() <= 1e-4 * b.abs().max(1e-1),
+                (Ok(a), Ok(b)) => (a - b).abs() <= tolerance * b.abs().max(1e-2),
                 _ => *cell == wanted,
             };
             assert!(close, "{name}:{}: {cell} is not {wanted}\n found    {found}\n expected {expected}", number + 1);

@@ -90,7 +90,7 @@ pub(crate) fn max(x: &[f32]) -> f32 {
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: after adding it, the low bits of the number hold an integer
-    const LN_2_HIGH: f32 = 0.693_359_375; // 355 / 512: n times this is exact
+    const LN_2_HIGH: f32 = 355.0 / 512.0; // few bits: n times this is exact
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = if x < -87.0 { -87.0 } else { x };
     let shifted = fma::<S>(x, std::f32::consts::LOG2_E, ROUND);
