@@ -1,0 +1,82 @@
+//! Whole training steps at a size of choice, for comparison with PyTorch: see `scripts/bench_pytorch.py`.
+//!
+//! `step D LAYERS HEADS POS BATCH STEPS THREADS ARM [DUMP]` prints one JSON line: losses, seconds per step, peak memory.
+//! With DUMP it writes the initial weights and all batches there (safetensors) and trains nothing.
+
+#![allow(missing_docs, reason = "an example has no public items")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for one script")]
+
+use basislab_config::{Experiment, Override, load};
+use basislab_data::Corpus;
+use basislab_experiment::{prepare, update};
+use burn::tensor::{DType, Device};
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One learning rate for all steps; the script uses the same.
+const LR: f64 = 1e-3;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [d, layers, heads, pos, batch, steps, threads] =
+        [0, 1, 2, 3, 4, 5, 6].map(|i| args[i].parse::<usize>().unwrap());
+    let mlp = (4 * d).to_string();
+    let change = |path: &str, value: &str| Override { path: path.into(), value: value.into(), typed: String::new() };
+    let changes = [
+        change("model.d_model", &args[0]),
+        change("model.n_layers", &layers.to_string()),
+        change("model.n_heads", &heads.to_string()),
+        change("model.d_mlp", &mlp),
+        change("model.n_ctx", &pos.to_string()),
+        change("train.batch_size", &batch.to_string()),
+    ];
+    let text = include_str!("../../../configs/adam-vs-sgd.toml");
+    let experiment = load(text, "adam-vs-sgd", &changes).unwrap().experiment;
+    let corpus = Corpus::open(&experiment.corpus, pos).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| match args.get(8) {
+        Some(file) => dump(&experiment, &corpus, steps, file),
+        None => train(&experiment, &corpus, steps, &args[7]),
+    });
+}
+
+fn train(experiment: &Experiment, corpus: &Corpus, steps: usize, arm: &str) {
+    let arm = experiment.arm(arm).unwrap();
+    let mut trainee = prepare(experiment, arm, 0, corpus.d_vocab(), (&Device::flex(), DType::F32));
+    let (mut losses, mut seconds) = (Vec::new(), Vec::new());
+    for step in 1..=steps {
+        let start = Instant::now();
+        let batch = corpus.batch(0, step as u64, experiment.train.batch_size, experiment.model.n_ctx + 1);
+        losses.push(update(&mut trainee, &experiment.train, LR, &batch).unwrap().0);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    // Linux: the high-water mark of resident memory.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    println!("{}", serde_json::json!({ "losses": losses, "seconds": seconds, "peak_kib": peak }));
+}
+
+fn dump(experiment: &Experiment, corpus: &Corpus, steps: usize, file: &str) {
+    let model = basislab_model::init(&experiment.model, corpus.d_vocab(), 0, &Device::flex(), DType::F32);
+    let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = model
+        .residual_axes()
+        .into_iter()
+        .zip(model.values())
+        .map(|((path, shape, _), value)| {
+            (path, Dtype::F32, shape.to_vec(), bytes(value.into_data().try_into_vec::<f32>().unwrap()))
+        })
+        .collect();
+    let (batch, width) = (experiment.train.batch_size, experiment.model.n_ctx + 1);
+    let tokens = (1..=steps as u64).flat_map(|step| corpus.batch(0, step, batch, width).concat());
+    let tokens: Vec<u8> = tokens.flat_map(|token| i64::from(token).to_le_bytes()).collect();
+    tensors.push(("tokens".to_owned(), Dtype::I64, vec![steps, batch, width], tokens));
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    serialize_to_file(views, None, std::path::Path::new(file)).unwrap();
+}

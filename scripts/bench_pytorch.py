@@ -1,0 +1,152 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch==2.15.0", "numpy", "setuptools", "safetensors"]
+# ///
+"""Whole training steps, basislab beside PyTorch: same weights, same tokens, same machine, in alternating rounds.
+
+    python scripts/bench_pytorch.py [--rounds 3] [--threads 2] [--sizes d64 d128] [--out results/benchmarks/cpu.csv]
+
+A step is batch, forward, loss, backward, clipping, Adam, in fp32 (and PyTorch's bf16 autocast). Contestants, each in a process of
+its own: basislab; PyTorch eager; torch.compile; eager with MKL told that the CPU is Intel's, so that it uses the full vector
+width (a preloaded function; wants a C compiler; on a CPU of Intel's it changes nothing). The first 3 steps are not counted.
+Losses must agree to 1e-5 over 20 steps, or the script fails. Writes one row per size and contestant.
+"""
+import argparse
+import csv
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LR, CLIP, EPS, SKIP = 1e-3, 1.0, 1e-5, 3
+# d_model, layers, heads, positions, batch, steps
+SIZES = {"d64": (64, 2, 4, 64, 16, 120), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
+CONTESTANTS = ["basislab", "basislab-rotated", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
+
+
+def train(size, file, threads, compiled, bf16):
+    """The PyTorch side, written from the formulas; matrices are stored [in, out]."""
+    import torch
+    import torch.nn.functional as F
+    from safetensors.torch import load_file
+
+    torch.set_num_threads(threads)
+    d, layers, heads, pos, batch, steps = SIZES[size]
+    p = load_file(file)
+    tokens = p.pop("tokens")
+    p = {name: value.requires_grad_() for name, value in p.items()}
+    norm = lambda name, x: F.rms_norm(x, (d,), eps=EPS) * p[f"{name}.gain"]
+
+    def loss_of(x, targets):
+        x = F.embedding(x, p["w_e"]) + p["w_pos"]
+        for i in range(layers):
+            w = lambda name: p[f"blocks.{i}.{name}"]
+            y = norm(f"blocks.{i}.norm_1", x)
+            q, k, v = ((y @ w(f"w_{n}")).view(batch, pos, heads, d // heads).transpose(1, 2) for n in "qkv")
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + mixed.transpose(1, 2).reshape(batch, pos, d) @ w("w_o")
+            x = x + F.gelu(norm(f"blocks.{i}.norm_2", x) @ w("w_in")) @ w("w_out")
+        return F.cross_entropy((norm("norm", x) @ p["w_u"]).flatten(0, 1), targets.flatten())
+
+    if compiled:
+        loss_of = torch.compile(loss_of)
+    optimizer = torch.optim.Adam(p.values(), lr=LR, fused=True)
+    losses, seconds = [], []
+    for sequences in tokens:
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = loss_of(sequences[:, :-1], sequences[:, 1:])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(p.values(), CLIP)
+        optimizer.step()
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps(dict(losses=losses, seconds=seconds, peak_kib=peak)))
+
+
+def run(contestant, size, folder, threads):
+    d, layers, heads, pos, batch, steps = map(str, SIZES[size])
+    env = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "ATEN_CPU_CAPABILITY"):
+        env.pop(name, None)
+    if contestant.startswith("basislab"):
+        arm = "adam-rotated" if contestant == "basislab-rotated" else "adam"
+        command = [ROOT / "target/release/examples/step", d, layers, heads, pos, batch, steps, str(threads), arm]
+    else:
+        command = [sys.executable, __file__, "--child", contestant, size, folder / f"{size}.safetensors", str(threads)]
+        if contestant == "torch-full-width":
+            env["LD_PRELOAD"] = str(folder / "shim.so")
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cpu_name():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    width = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
+    return f"{name} ({width})"
+
+
+def main(arguments):
+    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "basislab", "--example", "step"], cwd=ROOT, check=True)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "shim.c").write_text("int mkl_serv_intel_cpu_true(void) { return 1; }\n")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c"], check=True)
+        for size in arguments.sizes:
+            shape = list(map(str, SIZES[size]))
+            command = [ROOT / "target/release/examples/step", *shape, "1", "adam", folder / f"{size}.safetensors"]
+            subprocess.run(command, check=True)
+            seen = {contestant: [] for contestant in CONTESTANTS}
+            for _ in range(arguments.rounds):
+                for contestant in CONTESTANTS:
+                    seen[contestant].append(run(contestant, size, folder, arguments.threads))
+            d, layers, heads, pos, batch, steps = SIZES[size]
+            ours = seen["basislab"][0]["losses"][:20]
+            for contestant, all in seen.items():
+                speeds = [batch * pos / statistics.median(one["seconds"][SKIP:]) for one in all]
+                difference = max(abs(a - b) for a, b in zip(ours, all[0]["losses"][:20]))
+                if difference > 1e-5 and contestant in ("torch", "torch-compile", "torch-full-width"):
+                    sys.exit(f"{size} {contestant}: losses differ by {difference:.1e}")
+                rows.append(dict(
+                    date=time.strftime("%Y-%m-%d"), cpu=cpu_name(), threads=arguments.threads, size=size, d_model=d, n_layers=layers,
+                    n_ctx=pos, batch_size=batch, contestant=contestant, precision="bf16 autocast" if "bf16" in contestant else "fp32",
+                    rounds=len(all), tokens_per_second=round(statistics.median(speeds)), slowest=round(min(speeds)),
+                    fastest=round(max(speeds)), ratio=0.0, peak_mib=round(max(one["peak_kib"] for one in all) / 1024),
+                    loss_difference=f"{difference:.1e}"))
+                print(rows[-1], file=sys.stderr, flush=True)
+            mine = next(row for row in rows if row["size"] == size and row["contestant"] == "basislab")["tokens_per_second"]
+            for row in rows:
+                if row["size"] == size:
+                    row["ratio"] = round(mine / row["tokens_per_second"], 2)
+    out = pathlib.Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(out)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _, _, contestant, size, file, threads = sys.argv
+        train(size, file, int(threads), contestant == "torch-compile", contestant == "torch-bf16")
+    else:
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--rounds", type=int, default=3)
+        parser.add_argument("--threads", type=int, default=2)
+        parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+        parser.add_argument("--out", default=str(ROOT / "results/benchmarks/cpu.csv"))
+        main(parser.parse_args())
