@@ -9,7 +9,7 @@
 A step is batch, forward, loss, backward, clipping, Adam, in fp32 (and PyTorch's bf16 autocast). Contestants, each in a process of
 its own: basislab; PyTorch eager; torch.compile; eager with MKL told that the CPU is Intel's, so that it uses the full vector
 width (a preloaded function; wants a C compiler; on a CPU of Intel's it changes nothing). The first 3 steps are not counted.
-Losses must agree to 1e-5 over 20 steps, or the script fails. Writes one row per size and contestant.
+Losses must agree to 1e-5 of their size over 20 steps, or the script fails. Writes one row per size and contestant.
 """
 import argparse
 import csv
@@ -116,7 +116,7 @@ def main(arguments):
             ours = seen["basislab"][0]["losses"][:20]
             for contestant, all in seen.items():
                 speeds = [batch * pos / statistics.median(one["seconds"][SKIP:]) for one in all]
-                difference = max(abs(a - b) for a, b in zip(ours, all[0]["losses"][:20]))
+                difference = max(abs(a - b) / a for a, b in zip(ours, all[0]["losses"][:20]))
                 if difference > 1e-5 and contestant in ("torch", "torch-compile", "torch-full-width"):
                     sys.exit(f"{size} {contestant}: losses differ by {difference:.1e}")
                 rows.append(dict(
