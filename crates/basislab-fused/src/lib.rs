@@ -5,12 +5,16 @@
 
 mod kernel;
 mod node;
+mod update;
 
 use burn::backend::{
     Backend, Dispatch, ExtensionType, Flex, backend_extension, tensor::FloatTensor, tensor::IntTensor,
 };
 use burn::tensor::{DType, Device, Int, Tensor};
 use kernel::{AttentionKernel, HeadKernel, MlpKernel};
+
+pub use basislab_kernels::Adam;
+pub use update::{adam_change, descend};
 
 /// Whether the operations run on this device with this type.
 pub fn available(device: &Device, dtype: DType) -> bool {

@@ -15,8 +15,10 @@ mod head;
 mod mlp;
 mod norm;
 mod simd;
+mod update;
 
 pub use attention::{Attention, AttentionSaved, AttentionWeights};
 pub use buffer::{Buffer, recycle, take};
 pub use head::{Head, HeadSaved};
 pub use mlp::{Mlp, MlpSaved};
+pub use update::{Adam, descend};

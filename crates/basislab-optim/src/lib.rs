@@ -6,6 +6,7 @@
 
 mod basis;
 mod clip;
+mod fused;
 mod optimizer;
 mod rule;
 

@@ -1,5 +1,5 @@
 use crate::basis::Basis;
-use crate::rule::{State, coupled_decay, decoupled_decay, update};
+use crate::rule::{State, coupled_decay, decoupled_decay, descend, update};
 use basislab_config::OptimizerSpec;
 use burn::tensor::Tensor;
 
@@ -36,8 +36,7 @@ impl Optimizer {
                     grad = grad + weight.clone().mul_scalar(coupled);
                 }
                 let change = basis.undo(update(&self.rule, basis.apply(grad), state, self.count));
-                let kept = if decoupled != 0.0 { weight.mul_scalar(1.0 - lr * decoupled) } else { weight };
-                kept - change.mul_scalar(lr)
+                descend(weight, change, 1.0 - lr * decoupled, lr)
             })
             .collect()
     }

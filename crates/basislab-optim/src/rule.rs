@@ -1,5 +1,6 @@
 //! The update rules, with PyTorch's meaning of every number and f64 scalars.
 
+use crate::fused;
 use basislab_config::OptimizerSpec;
 use burn::tensor::Tensor;
 
@@ -25,6 +26,9 @@ pub(crate) fn update(spec: &OptimizerSpec, grad: Tensor<2>, state: &mut State, c
             if nesterov { grad + buffer.mul_scalar(momentum) } else { buffer }
         }
         OptimizerSpec::Adam { beta_1, beta_2, epsilon, .. } | OptimizerSpec::Adamw { beta_1, beta_2, epsilon, .. } => {
+            if fused::available(&grad) {
+                return fused::adam(beta_1, beta_2, epsilon, grad, state, count);
+            }
             let first = decayed(state.first.take(), grad.clone(), beta_1);
             let second = decayed(state.second.take(), grad.square(), beta_2);
             state.first = Some(first.clone());
@@ -36,6 +40,15 @@ pub(crate) fn update(spec: &OptimizerSpec, grad: Tensor<2>, state: &mut State, c
             first.mul_scalar(1.0 / correction_1) / denominator
         }
     }
+}
+
+/// The weight after the update: `keep w - lr change`.
+pub(crate) fn descend(weight: Tensor<2>, change: Tensor<2>, keep: f64, lr: f64) -> Tensor<2> {
+    if fused::available(&weight) {
+        return fused::descend(weight, change, keep, lr);
+    }
+    let kept = if keep == 1.0 { weight } else { weight.mul_scalar(keep) };
+    kept - change.mul_scalar(lr)
 }
 
 /// Decay inside the gradient.

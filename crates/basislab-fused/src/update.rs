@@ -1,0 +1,29 @@
+//! Optimizer updates in place: a tensor that nobody else holds is changed where it lies.
+
+use basislab_kernels::Adam;
+use burn::tensor::{Tensor, TensorData};
+
+/// Moves Adam's moments on (`None`: zeros) and returns the update, to be scaled by the learning rate, and the moments.
+///
+/// # Shapes
+/// All the same.
+pub fn adam_change(adam: Adam, grad: Tensor<2>, moments: [Option<Tensor<2>>; 2]) -> (Tensor<2>, [Tensor<2>; 2]) {
+    let (shape, device) = (grad.dims(), grad.device());
+    let mut grad = values(grad);
+    let [mut first, mut second] = moments.map(|moment| moment.map_or_else(|| vec![0.0; grad.len()], values));
+    adam.change(&mut grad, &mut first, &mut second);
+    let tensor = |values| Tensor::from_data(TensorData::new(values, shape), &device);
+    (tensor(grad), [tensor(first), tensor(second)])
+}
+
+/// `keep w - lr change`
+pub fn descend(weight: Tensor<2>, change: Tensor<2>, keep: f64, lr: f64) -> Tensor<2> {
+    let (shape, device) = (weight.dims(), weight.device());
+    let mut weight = values(weight);
+    basislab_kernels::descend(&mut weight, &values(change), keep as f32, lr as f32);
+    Tensor::from_data(TensorData::new(weight, shape), &device)
+}
+
+fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("callers ask `available` first")
+}
