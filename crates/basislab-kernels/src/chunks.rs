@@ -2,7 +2,7 @@ use crate::gemm::{Mat, matmul};
 use rayon::prelude::*;
 
 /// Rows that are worked on together: enough for the matrix products, few enough for the second-level cache.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 
 /// Rows of a weight's gradient that one task computes.
 const GRADIENT_ROWS: usize = 128;
