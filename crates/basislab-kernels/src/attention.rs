@@ -1,6 +1,6 @@
 use crate::buffer::Buffer;
-use crate::chunks::{WeightGradient, sequences, weight_gradients};
-use crate::gemm::{Mat, matmul};
+use crate::chunks::{WeightGradient, sequences, transposed, weight_gradients};
+use crate::gemm::{Mat, matmul, transpose};
 use crate::norm;
 use crate::simd::{dispatch, dot, exp, max, sum};
 use pulp::{Simd, WithSimd};
@@ -96,6 +96,7 @@ impl Attention<'_> {
         };
         gradient(&saved.mixed, dx, w_o);
         let chunk = sequences(pos) * pos;
+        let weights_t = [self.weights.q, self.weights.k, self.weights.v, self.weights.o].map(|w| transposed(w, d));
         let [mut dq, mut dk, mut dv] = [(); 3].map(|()| Buffer::new(rows * d));
         let mut gains = Buffer::new(rows.div_ceil(chunk) * d);
         gains.fill(0.0);
@@ -111,7 +112,21 @@ impl Attention<'_> {
             .zip(dv.par_chunks_mut(chunk * d))
             .zip(gains.par_chunks_mut(d))
             .for_each(|((((((((((x, dx), inverse), q), k), v), pattern), dq), dk), dv), d_gain)| {
-                dispatch(Backward { op: self, x, dx, inverse, q, k, v, pattern, dq, dk, dv, d_gain });
+                dispatch(Backward {
+                    op: self,
+                    weights_t: &weights_t,
+                    x,
+                    dx,
+                    inverse,
+                    q,
+                    k,
+                    v,
+                    pattern,
+                    dq,
+                    dk,
+                    dv,
+                    d_gain,
+                });
             });
         weight_gradients(
             [(&dq, w_q), (&dk, w_k), (&dv, w_v)]
@@ -164,14 +179,15 @@ impl WithSimd for Forward<'_> {
         for (w, to) in [(op.weights.q, &mut *q), (op.weights.k, &mut *k), (op.weights.v, &mut *v)] {
             matmul(Mat::dense(normed, d), Mat::dense(w, d), to, d, false, 1.0);
         }
+        let mut turned = Buffer::new(d_head * pos);
         for (number, pattern) in pattern.chunks_exact_mut(pos * pos).enumerate() {
             let at = number / op.heads * pos * d + number % op.heads * d_head;
             let head = |x: &'_ [f32], first: usize, end: usize| at + first * d..(at + end * d).min(x.len());
+            let keys_t = transpose(Mat::new(&k[head(k, 0, pos)], pos, d_head, d), &mut turned);
             for (first, end) in op.blocks() {
                 let queries = Mat::new(&q[head(q, first, end)], end - first, d_head, d);
-                let keys = Mat::new(&k[head(k, 0, end)], end, d_head, d);
                 let block = &mut pattern[first * pos..end * pos];
-                matmul(queries, keys.transposed(), block, pos, false, scale);
+                matmul(queries, keys_t.columns(0, end), block, pos, false, scale);
                 for (i, row) in block.chunks_exact_mut(pos).enumerate() {
                     let (seen, hidden) = row[..end].split_at_mut(first + i + 1);
                     let most = max(seen);
@@ -197,6 +213,8 @@ impl WithSimd for Forward<'_> {
 
 struct Backward<'a> {
     op: &'a Attention<'a>,
+    /// `W_Qᵀ`, `W_Kᵀ`, `W_Vᵀ`, `W_Oᵀ`
+    weights_t: &'a [Buffer; 4],
     x: &'a [f32],
     dx: &'a mut [f32],
     inverse: &'a [f32],
@@ -215,23 +233,25 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, x, dx, inverse, q, k, v, pattern, dq, dk, dv, d_gain } = self;
+        let Self { op, weights_t, x, dx, inverse, q, k, v, pattern, dq, dk, dv, d_gain } = self;
+        let [w_q_t, w_k_t, w_v_t, w_o_t] = weights_t;
         let d = d_gain.len();
         let (pos, d_head, scale) = (op.pos, d / op.heads, op.scale(d));
         let mut d_mixed = Buffer::new(dx.len());
-        matmul(Mat::dense(dx, d), Mat::dense(op.weights.o, d).transposed(), &mut d_mixed, d, false, 1.0);
+        matmul(Mat::dense(dx, d), Mat::dense(w_o_t, d), &mut d_mixed, d, false, 1.0);
         let mut d_scores = Buffer::new(QUERIES * pos);
+        let mut turned = Buffer::new(d_head * pos);
         for (number, pattern) in pattern.chunks_exact(pos * pos).enumerate() {
             let at = number / op.heads * pos * d + number % op.heads * d_head;
             let head = |x: &'_ [f32], first: usize, end: usize| at + first * d..(at + end * d).min(x.len());
+            let values_t = transpose(Mat::new(&v[head(v, 0, pos)], pos, d_head, d), &mut turned);
             // The last block sees every key: it writes dk and dv, the others add to them.
             for (first, end) in op.blocks().rev() {
                 let add = end < pos;
                 let queries = end - first;
                 let d_out = Mat::new(&d_mixed[head(&d_mixed, first, end)], queries, d_head, d);
-                let values = Mat::new(&v[head(v, 0, end)], end, d_head, d);
                 let block = &pattern[first * pos..end * pos];
-                matmul(d_out, values.transposed(), &mut d_scores, pos, false, 1.0);
+                matmul(d_out, values_t.columns(0, end), &mut d_scores, pos, false, 1.0);
                 for (ds, p) in d_scores.chunks_exact_mut(pos).zip(block.chunks_exact(pos)) {
                     let (ds, p) = (&mut ds[..end], &p[..end]);
                     let mean = dot::<S>(ds, p);
@@ -251,8 +271,8 @@ impl WithSimd for Backward<'_> {
             }
         }
         let mut d_normed = d_mixed;
-        for (add, dy, w) in [(false, dq, op.weights.q), (true, dk, op.weights.k), (true, dv, op.weights.v)] {
-            matmul(Mat::dense(dy, d), Mat::dense(w, d).transposed(), &mut d_normed, d, add, 1.0);
+        for (add, dy, w) in [(false, dq, w_q_t), (true, dk, w_k_t), (true, dv, w_v_t)] {
+            matmul(Mat::dense(dy, d), Mat::dense(w, d), &mut d_normed, d, add, 1.0);
         }
         norm::backward::<S>(&mut d_normed, x, op.gain, inverse, dx, d_gain);
     }

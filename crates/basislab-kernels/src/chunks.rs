@@ -1,4 +1,5 @@
-use crate::gemm::{Mat, matmul};
+use crate::buffer::Buffer;
+use crate::gemm::{Mat, matmul, transpose};
 use rayon::prelude::*;
 
 /// Rows that are worked on together: enough for the matrix products, few enough for the second-level cache.
@@ -10,6 +11,13 @@ const GRADIENT_ROWS: usize = 128;
 /// Sequences per chunk. Depends on the sequence length alone, never on threads.
 pub(crate) fn sequences(pos: usize) -> usize {
     ROWS.div_ceil(pos)
+}
+
+/// The transpose of a weight of `columns` columns, made once for all chunks.
+pub(crate) fn transposed(weight: &[f32], columns: usize) -> Buffer {
+    let mut to = Buffer::new(weight.len());
+    transpose(Mat::dense(weight, columns), &mut to);
+    to
 }
 
 /// One weight's gradient to be computed: `xᵀ dy` into `into`, over all rows of the batch.

@@ -40,6 +40,19 @@ impl<'a> Mat<'a> {
     }
 }
 
+/// A copy of the transpose of `a` in `into`, rows close together: the GEMM library multiplies by a matrix whose rows are
+/// contiguous up to four times as fast as by a transposed view.
+pub(crate) fn transpose<'a>(a: Mat<'_>, into: &'a mut [f32]) -> Mat<'a> {
+    assert_eq!(a.column_stride, 1, "a matrix with contiguous rows");
+    let into = &mut into[..a.rows * a.columns];
+    for (i, row) in a.data.chunks(a.row_stride).take(a.rows).enumerate() {
+        for (j, x) in row[..a.columns].iter().enumerate() {
+            into[j * a.rows + i] = *x;
+        }
+    }
+    Mat::dense(into, a.rows)
+}
+
 /// `out = scale a b`, or `out += scale a b` if `add`, on this thread. `out` has rows `stride` numbers apart.
 pub(crate) fn matmul(a: Mat<'_>, b: Mat<'_>, out: &mut [f32], stride: usize, add: bool, scale: f32) {
     let (m, n, k) = (a.rows, b.columns, a.columns);

@@ -1,5 +1,5 @@
 use crate::buffer::Buffer;
-use crate::chunks::{WeightGradient, sequences, weight_gradients};
+use crate::chunks::{WeightGradient, sequences, transposed, weight_gradients};
 use crate::gemm::{Mat, matmul};
 use crate::norm;
 use crate::simd::{dispatch, exp, max, sum};
@@ -74,6 +74,7 @@ impl Head<'_> {
         let d_logits = Mat::dense(&saved.d_logits, d_vocab);
         weight_gradients(vec![WeightGradient { x: Mat::dense(&saved.normed, d), dy: d_logits, into: w_u, scale }]);
         let chunk = sequences(self.pos) * self.pos;
+        let w_u_t = transposed(self.w_u, d_vocab);
         let mut gains = Buffer::new(rows.div_ceil(chunk) * d);
         gains.fill(0.0);
         x.par_chunks(chunk * d)
@@ -82,7 +83,7 @@ impl Head<'_> {
             .zip(saved.d_logits.par_chunks(chunk * d_vocab))
             .zip(gains.par_chunks_mut(d))
             .for_each(|((((x, dx), inverse), d_logits), d_gain)| {
-                dispatch(Backward { op: self, x, dx, inverse, d_logits, d_gain, scale });
+                dispatch(Backward { op: self, w_u_t: &w_u_t, x, dx, inverse, d_logits, d_gain, scale });
             });
         norm::total_gain(&gains, d, gain);
     }
@@ -130,6 +131,8 @@ impl WithSimd for Forward<'_> {
 
 struct Backward<'a> {
     op: &'a Head<'a>,
+    /// `W_Uᵀ [V, D]`
+    w_u_t: &'a [f32],
     x: &'a [f32],
     dx: &'a mut [f32],
     inverse: &'a [f32],
@@ -143,12 +146,11 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, x, dx, inverse, d_logits, d_gain, scale } = self;
+        let Self { op, w_u_t, x, dx, inverse, d_logits, d_gain, scale } = self;
         let d = d_gain.len();
         let d_vocab = op.w_u.len() / d;
         let mut d_normed = Buffer::new(dx.len());
-        let w_u = Mat::dense(op.w_u, d_vocab).transposed();
-        matmul(Mat::dense(d_logits, d_vocab), w_u, &mut d_normed, d, false, scale);
+        matmul(Mat::dense(d_logits, d_vocab), Mat::dense(w_u_t, d), &mut d_normed, d, false, scale);
         dx.fill(0.0);
         norm::backward::<S>(&mut d_normed, x, op.gain, inverse, dx, d_gain);
     }

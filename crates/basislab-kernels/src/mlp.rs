@@ -1,5 +1,5 @@
 use crate::buffer::Buffer;
-use crate::chunks::{WeightGradient, sequences, weight_gradients};
+use crate::chunks::{WeightGradient, sequences, transposed, weight_gradients};
 use crate::gemm::{Mat, matmul};
 use crate::norm;
 use crate::simd::{dispatch, erf_and_gauss, fma};
@@ -74,6 +74,7 @@ impl Mlp<'_> {
         }]);
         let chunk = sequences(self.pos) * self.pos;
         let mut d_hidden = Buffer::new(rows * d_mlp);
+        let (w_in_t, w_out_t) = (transposed(self.w_in, d_mlp), transposed(self.w_out, d));
         let mut gains = Buffer::new(rows.div_ceil(chunk) * d);
         gains.fill(0.0);
         x.par_chunks(chunk * d)
@@ -83,7 +84,17 @@ impl Mlp<'_> {
             .zip(d_hidden.par_chunks_mut(chunk * d_mlp))
             .zip(gains.par_chunks_mut(d))
             .for_each(|(((((x, dx), inverse), hidden), d_hidden), d_gain)| {
-                dispatch(Backward { op: self, x, dx, inverse, hidden, d_hidden, d_gain });
+                dispatch(Backward {
+                    op: self,
+                    w_in_t: &w_in_t,
+                    w_out_t: &w_out_t,
+                    x,
+                    dx,
+                    inverse,
+                    hidden,
+                    d_hidden,
+                    d_gain,
+                });
             });
         weight_gradients(vec![WeightGradient {
             x: Mat::dense(&saved.normed, d),
@@ -126,6 +137,10 @@ impl WithSimd for Forward<'_> {
 
 struct Backward<'a> {
     op: &'a Mlp<'a>,
+    /// `W_inᵀ [F, D]`
+    w_in_t: &'a [f32],
+    /// `W_outᵀ [D, F]`
+    w_out_t: &'a [f32],
     x: &'a [f32],
     dx: &'a mut [f32],
     inverse: &'a [f32],
@@ -139,17 +154,17 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, x, dx, inverse, hidden, d_hidden, d_gain } = self;
+        let Self { op, w_in_t, w_out_t, x, dx, inverse, hidden, d_hidden, d_gain } = self;
         let d = d_gain.len();
         let d_mlp = op.d_mlp(d);
-        matmul(Mat::dense(dx, d), Mat::dense(op.w_out, d).transposed(), d_hidden, d_mlp, false, 1.0);
+        matmul(Mat::dense(dx, d), Mat::dense(w_out_t, d_mlp), d_hidden, d_mlp, false, 1.0);
         const DENSITY_AT_0: f32 = 0.398_942_3; // 1 / sqrt(2 pi)
         for (d_hidden, &h) in d_hidden.iter_mut().zip(hidden) {
             let (erf, gauss) = erf_and_gauss::<S>(h * FRAC_1_SQRT_2);
             *d_hidden *= fma::<S>(h * DENSITY_AT_0, gauss, 0.5 * (1.0 + erf));
         }
         let mut d_normed = Buffer::new(dx.len());
-        matmul(Mat::dense(d_hidden, d_mlp), Mat::dense(op.w_in, d_mlp).transposed(), &mut d_normed, d, false, 1.0);
+        matmul(Mat::dense(d_hidden, d_mlp), Mat::dense(w_in_t, d), &mut d_normed, d, false, 1.0);
         norm::backward::<S>(&mut d_normed, x, op.gain, inverse, dx, d_gain);
     }
 }
