@@ -2,7 +2,7 @@ use crate::observe::{HeldOut, probe_rows};
 use basislab_config::{Arm, BasisSpec, Experiment, Sharing, TrainSpec};
 use basislab_data::Corpus;
 use basislab_model::Transformer;
-use basislab_optim::{Basis, Optimizer, bases, clip, global_norm, rotation, upload};
+use basislab_optim::{Basis, Optimizer, bases, clip, rotation, upload};
 use basislab_report::{Row, StepRow};
 use burn::tensor::{DType, Device, Tensor};
 use std::time::Instant;
@@ -134,12 +134,11 @@ pub fn prepare(
 /// the gradient's norm before clipping; `None`, and no update, when either is not finite.
 pub fn update(trainee: &mut Trainee, train: &TrainSpec, lr: f64, batch: &[Vec<u32>]) -> Option<(f64, f64)> {
     let (loss, grads) = gradients(&trainee.model, batch, train.micro_batches);
-    let norm = global_norm(&grads);
+    let (grads, norm) = clip(grads, train.clip_norm);
     if !loss.is_finite() || !norm.is_finite() {
         return None;
     }
-    let grads = if train.clip_norm > 0.0 { clip(grads, norm, train.clip_norm) } else { grads };
-    let weights = trainee.model.values().into_iter().map(Tensor::inner).collect();
+    let weights = trainee.model.take_values();
     trainee.model.set_values(trainee.optimizer.step(lr, weights, grads));
     Some((loss, norm))
 }

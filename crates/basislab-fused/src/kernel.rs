@@ -1,7 +1,7 @@
 //! The kernels between flex tensors.
 
 use crate::node::{Kernel, Plain};
-use basislab_kernels::{Attention, AttentionSaved, AttentionWeights, Head, HeadSaved, Mlp, MlpSaved};
+use basislab_kernels::{Attention, AttentionSaved, AttentionWeights, Head, HeadSaved, Mlp, MlpSaved, take};
 use burn::backend::{Flex, tensor::IntTensor};
 use burn::tensor::TensorData;
 
@@ -24,7 +24,7 @@ impl Kernel<6> for AttentionKernel {
 
     fn forward(&self, inputs: &[Plain; 6]) -> (Plain, AttentionSaved) {
         let x = &inputs[0];
-        let mut out = zeros(x);
+        let mut out = buffer(x);
         let saved = self.op(inputs).forward(slice(x), width(x), &mut out);
         (tensor(out, x), saved)
     }
@@ -32,7 +32,7 @@ impl Kernel<6> for AttentionKernel {
     fn backward(&self, inputs: &[Plain; 6], saved: &AttentionSaved, upstream: Plain) -> [Plain; 6] {
         let [x, gain, q, k, v, o] = inputs;
         let mut dx = owned(upstream);
-        let [mut d_gain, mut d_q, mut d_k, mut d_v, mut d_o] = [gain, q, k, v, o].map(zeros);
+        let [mut d_gain, mut d_q, mut d_k, mut d_v, mut d_o] = [gain, q, k, v, o].map(buffer);
         let grads = [&mut *d_gain, &mut d_q, &mut d_k, &mut d_v, &mut d_o];
         self.op(inputs).backward(slice(x), width(x), saved, &mut dx, grads);
         [tensor(dx, x), tensor(d_gain, gain), tensor(d_q, q), tensor(d_k, k), tensor(d_v, v), tensor(d_o, o)]
@@ -56,7 +56,7 @@ impl Kernel<4> for MlpKernel {
 
     fn forward(&self, inputs: &[Plain; 4]) -> (Plain, MlpSaved) {
         let x = &inputs[0];
-        let mut out = zeros(x);
+        let mut out = buffer(x);
         let saved = self.op(inputs).forward(slice(x), width(x), &mut out);
         (tensor(out, x), saved)
     }
@@ -64,7 +64,7 @@ impl Kernel<4> for MlpKernel {
     fn backward(&self, inputs: &[Plain; 4], saved: &MlpSaved, upstream: Plain) -> [Plain; 4] {
         let [x, gain, w_in, w_out] = inputs;
         let mut dx = owned(upstream);
-        let [mut d_gain, mut d_in, mut d_out] = [gain, w_in, w_out].map(zeros);
+        let [mut d_gain, mut d_in, mut d_out] = [gain, w_in, w_out].map(buffer);
         self.op(inputs).backward(slice(x), width(x), saved, &mut dx, [&mut d_gain, &mut d_in, &mut d_out]);
         [tensor(dx, x), tensor(d_gain, gain), tensor(d_in, w_in), tensor(d_out, w_out)]
     }
@@ -95,7 +95,7 @@ impl Kernel<3> for HeadKernel {
 
     fn backward(&self, inputs: &[Plain; 3], saved: &HeadSaved, upstream: Plain) -> [Plain; 3] {
         let [x, gain, w_u] = inputs;
-        let [mut dx, mut d_gain, mut d_u] = [x, gain, w_u].map(zeros);
+        let [mut dx, mut d_gain, mut d_u] = [x, gain, w_u].map(buffer);
         let upstream = slice(&upstream)[0];
         self.op(inputs).backward(slice(x), width(x), saved, upstream, &mut dx, [&mut d_gain, &mut d_u]);
         [tensor(dx, x), tensor(d_gain, gain), tensor(d_u, w_u)]
@@ -111,8 +111,9 @@ fn width(x: &Plain) -> usize {
     *x.layout().shape().last().expect("a tensor has an axis")
 }
 
-fn zeros(like: &Plain) -> Vec<f32> {
-    vec![0.0; slice(like).len()]
+/// As many numbers as `like` has, of unspecified value: kernels write all of them.
+fn buffer(like: &Plain) -> Vec<f32> {
+    take(slice(like).len())
 }
 
 fn owned(x: Plain) -> Vec<f32> {

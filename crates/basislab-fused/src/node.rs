@@ -2,6 +2,7 @@
 
 use crate::kernel::{AttentionKernel, HeadKernel, MlpKernel};
 use crate::{AttentionInputs, Fused, HeadInputs, MlpInputs};
+use basislab_kernels::recycle;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -41,6 +42,7 @@ fn tracked<const N: usize, K: Kernel<N>, C: CheckpointStrategy>(
             let upstream = contiguous(grads.consume::<Flex>(&ops.node));
             let (inputs, saved) = ops.state;
             let all = self.0.backward(&inputs, &saved, upstream);
+            inputs.into_iter().for_each(retire);
             for (parent, grad) in ops.parents.into_iter().zip(all) {
                 if let Some(parent) = parent {
                     grads.register::<Flex>(parent.id, grad);
@@ -54,6 +56,15 @@ fn tracked<const N: usize, K: Kernel<N>, C: CheckpointStrategy>(
     match Gradient(kernel).prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(node) => node.finish((plain, Arc::new(saved)), out),
         OpsKind::UnTracked(node) => node.finish(out),
+    }
+}
+
+/// Keeps the memory of a tensor that nobody else holds (the stream between two branches) for the next step.
+fn retire(x: Plain) {
+    if x.is_unique()
+        && let Ok(values) = x.into_data().try_into_vec()
+    {
+        recycle(values);
     }
 }
 

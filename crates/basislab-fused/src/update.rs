@@ -1,6 +1,6 @@
 //! Optimizer updates in place: a tensor that nobody else holds is changed where it lies.
 
-use basislab_kernels::Adam;
+use basislab_kernels::{Adam, recycle};
 use burn::tensor::{Tensor, TensorData};
 
 /// Moves Adam's moments on (`None`: zeros) and returns the update, to be scaled by the learning rate, and the moments.
@@ -20,8 +20,27 @@ pub fn adam_change(adam: Adam, grad: Tensor<2>, moments: [Option<Tensor<2>>; 2])
 pub fn descend(weight: Tensor<2>, change: Tensor<2>, keep: f64, lr: f64) -> Tensor<2> {
     let (shape, device) = (weight.dims(), weight.device());
     let mut weight = values(weight);
-    basislab_kernels::descend(&mut weight, &values(change), keep as f32, lr as f32);
+    let change = values(change);
+    basislab_kernels::descend(&mut weight, &change, keep as f32, lr as f32);
+    // A gradient's memory, kept for the next step's gradient.
+    recycle(change);
     Tensor::from_data(TensorData::new(weight, shape), &device)
+}
+
+/// `x factor`
+pub fn scale(x: Tensor<2>, factor: f64) -> Tensor<2> {
+    let (shape, device) = (x.dims(), x.device());
+    let mut x = values(x);
+    basislab_kernels::scale(&mut x, factor as f32);
+    Tensor::from_data(TensorData::new(x, shape), &device)
+}
+
+/// The tensor, and the sum of its squares.
+pub fn sum_of_squares(x: Tensor<2>) -> (Tensor<2>, f64) {
+    let (shape, device) = (x.dims(), x.device());
+    let x = values(x);
+    let sum = basislab_kernels::sum_of_squares(&x);
+    (Tensor::from_data(TensorData::new(x, shape), &device), sum)
 }
 
 fn values(tensor: Tensor<2>) -> Vec<f32> {

@@ -45,9 +45,17 @@ impl<'a> Mat<'a> {
 pub(crate) fn transpose<'a>(a: Mat<'_>, into: &'a mut [f32]) -> Mat<'a> {
     assert_eq!(a.column_stride, 1, "a matrix with contiguous rows");
     let into = &mut into[..a.rows * a.columns];
-    for (i, row) in a.data.chunks(a.row_stride).take(a.rows).enumerate() {
-        for (j, x) in row[..a.columns].iter().enumerate() {
-            into[j * a.rows + i] = *x;
+    // Blocks of a cache line in both directions.
+    const BLOCK: usize = 16;
+    for first_row in (0..a.rows).step_by(BLOCK) {
+        for first_column in (0..a.columns).step_by(BLOCK) {
+            for i in first_row..(first_row + BLOCK).min(a.rows) {
+                let columns = first_column..(first_column + BLOCK).min(a.columns);
+                let row = &a.data[i * a.row_stride..][columns.clone()];
+                for (j, x) in columns.zip(row) {
+                    into[j * a.rows + i] = *x;
+                }
+            }
         }
     }
     Mat::dense(into, a.rows)

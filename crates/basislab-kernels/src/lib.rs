@@ -21,4 +21,4 @@ pub use attention::{Attention, AttentionSaved, AttentionWeights};
 pub use buffer::{Buffer, recycle, take};
 pub use head::{Head, HeadSaved};
 pub use mlp::{Mlp, MlpSaved};
-pub use update::{Adam, descend};
+pub use update::{Adam, descend, scale, sum_of_squares};

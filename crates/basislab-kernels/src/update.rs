@@ -1,6 +1,6 @@
 //! Optimizer updates as one pass over memory.
 
-use crate::simd::{dispatch, fma};
+use crate::simd::{dispatch, dot, fma};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -55,6 +55,28 @@ impl WithSimd for AdamChange<'_> {
             *v = fma::<S>(*v, beta_2, *g * *g * new_2);
             *g = *m * scale_1 / fma::<S>(v.sqrt(), scale_2, epsilon);
         }
+    }
+}
+
+/// `x = x factor`
+pub fn scale(x: &mut [f32], factor: f32) {
+    x.par_chunks_mut(CHUNK).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
+}
+
+/// `sum x^2`: each run of 16,384 numbers in f32 over 16 partial sums, the runs in f64.
+pub fn sum_of_squares(x: &[f32]) -> f64 {
+    let runs: Vec<f32> = x.par_chunks(CHUNK).map(|x| dispatch(SumOfSquares(x))).collect();
+    runs.into_iter().map(f64::from).sum()
+}
+
+struct SumOfSquares<'a>(&'a [f32]);
+
+impl WithSimd for SumOfSquares<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        dot::<S>(self.0, self.0)
     }
 }
 

@@ -1,5 +1,6 @@
 use crate::fused;
-use crate::model::{Biases, Block, Gelu, Norm, Transformer};
+use crate::model::{Biases, Block, Gelu, Transformer};
+use crate::norm::Norm;
 use crate::weight::Weight;
 use basislab_config::{ModelSpec, NormKind, Positions};
 use basislab_stats::{Purpose, gaussian, stream};

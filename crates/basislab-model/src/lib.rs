@@ -7,8 +7,10 @@
 mod fused;
 mod init;
 mod model;
+mod norm;
 mod weight;
 
 pub use init::init;
-pub use model::{Norm, Point, Site, Transformer, cross_entropy};
+pub use model::{Point, Site, Transformer, cross_entropy};
+pub use norm::Norm;
 pub use weight::{Axis, Facing, Role, Weight};

@@ -1,8 +1,9 @@
 // B batch, T positions, N = B T tokens, D d_model, H heads, K d_head, F d_mlp, V d_vocab
 
 use crate::fused;
+use crate::norm::{Norm, written};
 use crate::weight::{Axis, Facing, Role, Weight};
-use basislab_config::{Activation, Attention, ModelSpec, NormKind, Positions};
+use basislab_config::{Activation, Attention, ModelSpec, Positions};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
 use std::fmt;
 
@@ -83,15 +84,6 @@ pub(crate) struct Biases {
     pub(crate) o: Weight,
     pub(crate) inner: Weight,
     pub(crate) outer: Weight,
-}
-
-/// What happens to the stream before it is read.
-#[derive(Debug, Clone)]
-pub struct Norm {
-    pub(crate) kind: NormKind,
-    pub(crate) epsilon: f64,
-    pub(crate) gain: Option<Weight>,
-    pub(crate) bias: Option<Weight>,
 }
 
 impl Transformer {
@@ -208,6 +200,17 @@ impl Transformer {
         all
     }
 
+    /// The parameters' values outside autodiff, taken out of the model so that an update can change them where they lie.
+    /// The model is of no use until [`Transformer::set_values`] puts values back.
+    pub fn take_values(&mut self) -> Vec<Tensor<2>> {
+        let mut all = Vec::new();
+        self.for_each(&mut |_, _, weight| {
+            let nothing = Tensor::zeros([1, 1], (&weight.value.device(), weight.value.dtype()));
+            all.push(std::mem::replace(&mut weight.value, nothing).inner());
+        });
+        all
+    }
+
     /// Puts `values` in place of the parameters, in the order of [`Transformer::for_each`], ready for a gradient.
     pub fn set_values(&mut self, values: Vec<Tensor<2>>) {
         let mut values = values.into_iter();
@@ -270,41 +273,6 @@ impl Block {
     }
 }
 
-impl Norm {
-    /// # Shapes
-    /// `[N, D]` -> `[N, D]`
-    pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
-        let x = match self.kind {
-            NormKind::None => return x,
-            NormKind::Layernorm => x.clone() - x.mean_dim(1),
-            NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => x,
-        };
-        let scale = x.clone().square().mean_dim(1).add_scalar(self.epsilon).sqrt(); // [N, 1]
-        let mut x = x / scale;
-        if let Some(gain) = &self.gain {
-            x = x * gain.in_stream(); // [1, 1] or [1, D]
-        }
-        written(x, self.bias.as_ref())
-    }
-
-    /// The gain in the stream, `[1, 1]` or `[1, D]`; where there is none, 1 on the device of `like`.
-    #[cfg(feature = "fused")]
-    pub(crate) fn gain_or_one(&self, like: &Tensor<2>) -> Tensor<2> {
-        self.gain.as_ref().map_or_else(|| Tensor::ones([1, 1], (&like.device(), like.dtype())), Weight::in_stream)
-    }
-
-    fn for_each(&mut self, name: &str, visit: &mut dyn FnMut(&str, Facing, &mut Weight)) {
-        let vector = Some(Axis { index: 1, role: Role::Vector });
-        if let Some(gain) = &mut self.gain {
-            let facing = if self.kind == NormKind::RmsScalar { None } else { vector };
-            visit(&format!("{name}.gain"), facing, gain);
-        }
-        if let Some(bias) = &mut self.bias {
-            visit(&format!("{name}.bias"), vector, bias);
-        }
-    }
-}
-
 /// How this backend computes the exact GELU. burn's own function is the faster one, but on backends without a fused
 /// backward (burn-ndarray 0.22.1 among them) its gradient is that of the tanh approximation: 9e-4 off in the
 /// parity test's embedding.
@@ -357,14 +325,6 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
 fn plus(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
     match bias {
         Some(bias) => x + bias.value.clone(),
-        None => x,
-    }
-}
-
-/// Adds a bias that is written to the stream.
-fn written(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
-    match bias {
-        Some(bias) => x + bias.in_stream(),
         None => x,
     }
 }

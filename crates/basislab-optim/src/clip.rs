@@ -1,20 +1,33 @@
+use crate::fused;
 use burn::tensor::Tensor;
 
-/// Global L2 norm over all tensors. Rows are summed on the device, then everything on the host in f64 in a fixed order,
-/// so that no thread count changes a bit.
-pub fn global_norm(tensors: &[Tensor<2>]) -> f64 {
-    let squares = |tensor: &Tensor<2>| -> f64 {
-        let rows = tensor.clone().square().sum_dim(1).into_data().convert::<f64>();
-        rows.try_into_vec::<f64>().expect("just converted to f64").iter().sum()
-    };
-    tensors.iter().map(squares).sum::<f64>().sqrt()
+/// PyTorch's `clip_grad_norm_`: scales all gradients by `max_norm / (norm + 1e-6)` where that is below 1, and returns the
+/// global L2 norm from before. A norm that is not finite scales nothing; `max_norm` 0 never does.
+pub fn clip(grads: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tensor<2>>, f64) {
+    let (grads, norm) = with_norm(grads);
+    let factor = max_norm / (norm + 1e-6);
+    if max_norm == 0.0 || !norm.is_finite() || factor >= 1.0 {
+        return (grads, norm);
+    }
+    let scaled = grads
+        .into_iter()
+        .map(|grad| if fused::available(&grad) { fused::scale(grad, factor) } else { grad.mul_scalar(factor) });
+    (scaled.collect(), norm)
 }
 
-/// PyTorch's `clip_grad_norm_`: scales all gradients by `max_norm / (norm + 1e-6)` where that is below 1.
-pub fn clip(grads: Vec<Tensor<2>>, norm: f64, max_norm: f64) -> Vec<Tensor<2>> {
-    let factor = max_norm / (norm + 1e-6);
-    if factor >= 1.0 {
-        return grads;
-    }
-    grads.into_iter().map(|grad| grad.mul_scalar(factor)).collect()
+/// Global L2 norm over all tensors. Rows (on flex: runs of a fixed length) are summed on the device, then everything on
+/// the host in f64 in a fixed order, so that no thread count changes a bit.
+fn with_norm(grads: Vec<Tensor<2>>) -> (Vec<Tensor<2>>, f64) {
+    let mut sum = 0.0;
+    let grads = grads.into_iter().map(|grad| {
+        if fused::available(&grad) {
+            let (grad, squares) = fused::sum_of_squares(grad);
+            sum += squares;
+            return grad;
+        }
+        let rows = grad.clone().square().sum_dim(1).into_data().convert::<f64>();
+        sum += rows.try_into_vec::<f64>().expect("just converted to f64").iter().sum::<f64>();
+        grad
+    });
+    (grads.collect(), sum.sqrt())
 }

@@ -1,7 +1,7 @@
 //! Updates in one pass over memory, where they are available; elsewhere burn's operations do the same.
 
 #[cfg(feature = "fused")]
-pub(crate) use basislab_fused::descend;
+pub(crate) use basislab_fused::{descend, scale, sum_of_squares};
 
 use crate::rule::State;
 use burn::tensor::Tensor;
@@ -43,6 +43,16 @@ pub(crate) fn available(_: &Tensor<2>) -> bool {
 
 #[cfg(not(feature = "fused"))]
 pub(crate) fn adam(_: f64, _: f64, _: f64, _: Tensor<2>, _: &mut State, _: u64) -> Tensor<2> {
+    unreachable!("not available")
+}
+
+#[cfg(not(feature = "fused"))]
+pub(crate) fn scale(_: Tensor<2>, _: f64) -> Tensor<2> {
+    unreachable!("not available")
+}
+
+#[cfg(not(feature = "fused"))]
+pub(crate) fn sum_of_squares(_: Tensor<2>) -> (Tensor<2>, f64) {
     unreachable!("not available")
 }
 

@@ -11,5 +11,5 @@ mod optimizer;
 mod rule;
 
 pub use basis::{Basis, bases, rotation, upload};
-pub use clip::{clip, global_norm};
+pub use clip::clip;
 pub use optimizer::Optimizer;

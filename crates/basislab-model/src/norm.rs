@@ -1,0 +1,55 @@
+use crate::weight::{Axis, Facing, Role, Weight};
+use basislab_config::NormKind;
+use burn::tensor::Tensor;
+
+/// What happens to the stream before it is read.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    pub(crate) kind: NormKind,
+    pub(crate) epsilon: f64,
+    pub(crate) gain: Option<Weight>,
+    pub(crate) bias: Option<Weight>,
+}
+
+impl Norm {
+    /// # Shapes
+    /// `[N, D]` -> `[N, D]`
+    pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = match self.kind {
+            NormKind::None => return x,
+            NormKind::Layernorm => x.clone() - x.mean_dim(1),
+            NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => x,
+        };
+        let scale = x.clone().square().mean_dim(1).add_scalar(self.epsilon).sqrt(); // [N, 1]
+        let mut x = x / scale;
+        if let Some(gain) = &self.gain {
+            x = x * gain.in_stream(); // [1, 1] or [1, D]
+        }
+        written(x, self.bias.as_ref())
+    }
+
+    /// The gain in the stream, `[1, 1]` or `[1, D]`; where there is none, 1 on the device of `like`.
+    #[cfg(feature = "fused")]
+    pub(crate) fn gain_or_one(&self, like: &Tensor<2>) -> Tensor<2> {
+        self.gain.as_ref().map_or_else(|| Tensor::ones([1, 1], (&like.device(), like.dtype())), Weight::in_stream)
+    }
+
+    pub(crate) fn for_each(&mut self, name: &str, visit: &mut dyn FnMut(&str, Facing, &mut Weight)) {
+        let vector = Some(Axis { index: 1, role: Role::Vector });
+        if let Some(gain) = &mut self.gain {
+            let facing = if self.kind == NormKind::RmsScalar { None } else { vector };
+            visit(&format!("{name}.gain"), facing, gain);
+        }
+        if let Some(bias) = &mut self.bias {
+            visit(&format!("{name}.bias"), vector, bias);
+        }
+    }
+}
+
+/// Adds a bias that is written to the stream.
+pub(crate) fn written(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
+    match bias {
+        Some(bias) => x + bias.in_stream(),
+        None => x,
+    }
+}
