@@ -45,15 +45,21 @@ impl<'a> Mat<'a> {
 pub(crate) fn transpose<'a>(a: Mat<'_>, into: &'a mut [f32]) -> Mat<'a> {
     assert_eq!(a.column_stride, 1, "a matrix with contiguous rows");
     let into = &mut into[..a.rows * a.columns];
-    // Blocks of a cache line in both directions.
+    // Blocks of a cache line in both directions, staged so that lines are read and written whole.
     const BLOCK: usize = 16;
-    for first_row in (0..a.rows).step_by(BLOCK) {
-        for first_column in (0..a.columns).step_by(BLOCK) {
-            for i in first_row..(first_row + BLOCK).min(a.rows) {
-                let columns = first_column..(first_column + BLOCK).min(a.columns);
-                let row = &a.data[i * a.row_stride..][columns.clone()];
-                for (j, x) in columns.zip(row) {
-                    into[j * a.rows + i] = *x;
+    let mut block = [[0.0; BLOCK]; BLOCK];
+    for i in (0..a.rows).step_by(BLOCK) {
+        let rows = BLOCK.min(a.rows - i);
+        for j in (0..a.columns).step_by(BLOCK) {
+            let columns = BLOCK.min(a.columns - j);
+            for (r, staged) in block.iter_mut().enumerate().take(rows) {
+                let at = (i + r) * a.row_stride + j;
+                staged[..columns].copy_from_slice(&a.data[at..at + columns]);
+            }
+            for c in 0..columns {
+                let at = (j + c) * a.rows + i;
+                for (to, staged) in into[at..at + rows].iter_mut().zip(&block) {
+                    *to = staged[c];
                 }
             }
         }
