@@ -2,7 +2,7 @@
 
 use basislab_config::{Arm, Experiment};
 use basislab_data::Corpus;
-use basislab_model::{Site, Transformer, cross_entropy};
+use basislab_model::{Site, Transformer};
 use basislab_optim::rotation;
 use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row};
 use basislab_stats::{METRICS, Metric, MetricFn, Residuals, Rotation, dimensions, random_basis};
@@ -48,19 +48,18 @@ pub fn observe(
     {
         let inputs: Vec<&[u32]> = chunk.iter().map(|s| &s[..s.len() - 1]).collect();
         let targets: Vec<&[u32]> = chunk.iter().map(|s| &s[1..]).collect();
+        let (inputs, targets) = (model.tokens(&inputs), model.tokens(&targets));
         let mut see = |site: Site, stream: &Tensor<2>| {
-            if measure {
-                let [_, d_model] = stream.dims();
-                let values = stream.clone().into_data().convert::<f64>();
-                let values = values.try_into_vec::<f64>().expect("just converted to f64");
-                match seen.iter_mut().find(|(known, ..)| *known == site) {
-                    Some((_, _, all)) => all.extend(values),
-                    None => seen.push((site, d_model, values)),
-                }
+            let [_, d_model] = stream.dims();
+            let values = stream.clone().into_data().convert::<f64>();
+            let values = values.try_into_vec::<f64>().expect("just converted to f64");
+            match seen.iter_mut().find(|(known, ..)| *known == site) {
+                Some((_, _, all)) => all.extend(values),
+                None => seen.push((site, d_model, values)),
             }
         };
-        let logits = model.forward(model.tokens(&inputs), &mut see);
-        let mean = cross_entropy(logits, model.tokens(&targets)).into_scalar::<f64>();
+        let mean = if measure { model.loss_seen(inputs, targets, &mut see) } else { model.loss(inputs, targets) };
+        let mean = mean.into_scalar::<f64>();
         loss += mean * chunk.len() as f64 / sequences.len() as f64;
     }
     let residuals =

@@ -92,7 +92,9 @@ impl Transformer {
     /// # Shapes
     /// `tokens [B, T]`, `T <= n_ctx` -> `[B T, V]`; `see` gets `[B T, D]`
     pub fn forward(&self, tokens: Tensor<2, Int>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
-        self.head(self.stream(tokens, see), see)
+        let last = self.norm.apply(self.stream(tokens, see));
+        see(Site::Final, &last);
+        self.logits(last)
     }
 
     /// Mean loss of `targets`, in nats per token: what training minimises.
@@ -100,10 +102,25 @@ impl Transformer {
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
-        let mut unseen = |_: Site, _: &Tensor<2>| {};
-        let resid = self.stream(tokens, &mut unseen);
+        self.loss_of(self.stream(tokens, &mut |_, _| {}), targets)
+    }
+
+    /// [`Transformer::loss`], while `see` meets every residual site in order.
+    pub fn loss_seen(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        see: &mut dyn FnMut(Site, &Tensor<2>),
+    ) -> Tensor<1> {
+        let resid = self.stream(tokens, see);
+        see(Site::Final, &self.norm.apply(resid.clone()));
+        self.loss_of(resid, targets)
+    }
+
+    /// Mean loss from the stream after the last block.
+    fn loss_of(&self, resid: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
         fused::head_loss(self, &resid, &targets)
-            .unwrap_or_else(|| cross_entropy(self.head(resid, &mut unseen), targets))
+            .unwrap_or_else(|| cross_entropy(self.logits(self.norm.apply(resid)), targets))
     }
 
     /// The residual stream after the last block. `[B, T]` -> `[B T, D]`
@@ -130,10 +147,8 @@ impl Transformer {
         resid
     }
 
-    /// Logits from the stream. `[N, D]` -> `[N, V]`
-    fn head(&self, resid: Tensor<2>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
-        let last = self.norm.apply(resid);
-        see(Site::Final, &last);
+    /// What the head reads -> logits. `[N, D]` -> `[N, V]`
+    fn logits(&self, last: Tensor<2>) -> Tensor<2> {
         match &self.w_u {
             Some(w_u) => w_u.read(last),
             None => self.w_e.read_transposed(last),

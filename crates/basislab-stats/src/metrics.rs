@@ -76,7 +76,13 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: Some(|d, _| 3.0 * (d as f64 - 1.0) / (d as f64 + 1.0)),
         ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
-        of: MetricFn::Matrix(|x| mean_of(x, kurtosis)),
+        of: MetricFn::Matrix(|x| {
+            mean_of(
+                x,
+                #[inline(always)]
+                |row| kurtosis(row),
+            )
+        }),
     },
     Metric {
         name: "token_kurtosis_median",
@@ -92,7 +98,13 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
-        of: MetricFn::Matrix(|x| Some(median_size(&per_token(x, kurtosis)?))),
+        of: MetricFn::Matrix(|x| {
+            Some(median_size(&per_token(
+                x,
+                #[inline(always)]
+                |row| kurtosis(row),
+            )?))
+        }),
     },
     Metric {
         name: "token_kurtosis_uncentred",
@@ -108,7 +120,13 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: Some(|d, _| 3.0 * d as f64 / (d as f64 + 2.0)),
         ceiling: Some(|d| d as f64),
-        of: MetricFn::Matrix(|x| mean_of(x, kurtosis_about_zero)),
+        of: MetricFn::Matrix(|x| {
+            mean_of(
+                x,
+                #[inline(always)]
+                |row| kurtosis_about_zero(row),
+            )
+        }),
     },
     Metric {
         name: "dim_rms_kurtosis",
@@ -242,7 +260,13 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x, |row| excess_ddof_1(row, 0.0))),
+        of: MetricFn::Matrix(|x| {
+            mean_of(
+                x,
+                #[inline(always)]
+                |row| excess_ddof_1(row, 0.0),
+            )
+        }),
     },
     Metric {
         name: "lesswrong_excess_kurtosis",
@@ -258,7 +282,13 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x, |row| excess_ddof_1(row, mean(row)))),
+        of: MetricFn::Matrix(|x| {
+            mean_of(
+                x,
+                #[inline(always)]
+                |row| excess_ddof_1(row, mean(row)),
+            )
+        }),
     },
     Metric {
         name: "max_dim_energy_share",
@@ -290,6 +320,12 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: false,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x, rms)),
+        of: MetricFn::Matrix(|x| {
+            mean_of(
+                x,
+                #[inline(always)]
+                |row| rms(row),
+            )
+        }),
     },
 ];

@@ -75,7 +75,10 @@ impl Residuals {
     /// If fewer than two are chosen, or one does not exist.
     pub fn subset(&self, tokens: &[usize]) -> Self {
         assert!(tokens.len() >= 2, "at least two tokens are needed");
-        let row = |&token: &usize| &self.values[token * self.d_model..(token + 1) * self.d_model];
-        Self { values: tokens.iter().flat_map(row).copied().collect(), d_model: self.d_model }
+        let mut values = Vec::with_capacity(tokens.len() * self.d_model);
+        for &token in tokens {
+            values.extend_from_slice(&self.values[token * self.d_model..(token + 1) * self.d_model]);
+        }
+        Self { values, d_model: self.d_model }
     }
 }

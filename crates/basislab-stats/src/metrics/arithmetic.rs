@@ -1,12 +1,16 @@
-//! What the entries of the table compute. Every sum has one fixed order, so that a result has one bit pattern.
+//! What the entries of the table compute. Every sum has one fixed order and no fused multiply-add, so that a result has one
+//! bit pattern, however wide the vectors are that a loop was compiled for.
 
 use crate::residuals::Residuals;
+use pulp::{Arch, Simd, WithSimd};
 
+#[inline(always)]
 pub(super) fn mean(x: &[f64]) -> f64 {
     sum(x, |v| v) / x.len() as f64
 }
 
 /// Biased `m4 / m2^2`; `None` without variance.
+#[inline(always)]
 pub(super) fn kurtosis(x: &[f64]) -> Option<f64> {
     if is_constant(x) {
         return None;
@@ -16,11 +20,13 @@ pub(super) fn kurtosis(x: &[f64]) -> Option<f64> {
     ratio(sum(x, |v| fourth(v - centre)) * x.len() as f64, m2 * m2)
 }
 
+#[inline(always)]
 pub(super) fn kurtosis_about_zero(x: &[f64]) -> Option<f64> {
     let s2 = sum(x, |v| v * v);
     ratio(sum(x, fourth) * x.len() as f64, s2 * s2)
 }
 
+#[inline(always)]
 pub(super) fn excess_ddof_1(x: &[f64], about: f64) -> Option<f64> {
     if is_constant(x) {
         return None;
@@ -33,6 +39,7 @@ pub(super) fn excess_ddof_1(x: &[f64], about: f64) -> Option<f64> {
 }
 
 /// Root mean square; `None` where the squares overflow.
+#[inline(always)]
 pub(super) fn rms(x: &[f64]) -> Option<f64> {
     let rms = (sum(x, |v| v * v) / x.len() as f64).sqrt();
     rms.is_finite().then_some(rms)
@@ -89,8 +96,27 @@ pub(super) fn dettmers(stack: &[Residuals]) -> Option<f64> {
     Some((0..first.d_model()).filter(is_outlier).count() as f64)
 }
 
+/// `of` each token. Closures marked `inline(always)` are compiled for the widest vectors of the machine.
 pub(super) fn per_token(x: &Residuals, of: impl Fn(&[f64]) -> Option<f64>) -> Option<Vec<f64>> {
-    x.rows().map(of).collect()
+    Arch::new().dispatch(PerToken { x, of })
+}
+
+struct PerToken<'a, F> {
+    x: &'a Residuals,
+    of: F,
+}
+
+impl<F: Fn(&[f64]) -> Option<f64>> WithSimd for PerToken<'_, F> {
+    type Output = Option<Vec<f64>>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Option<Vec<f64>> {
+        let mut values = Vec::with_capacity(self.x.n_tokens());
+        for row in self.x.rows() {
+            values.push((self.of)(row)?);
+        }
+        Some(values)
+    }
 }
 
 pub(super) fn mean_of(x: &Residuals, of: impl Fn(&[f64]) -> Option<f64>) -> Option<f64> {
@@ -122,6 +148,7 @@ fn columns(x: &Residuals, fold: impl Fn(f64, f64) -> f64) -> Vec<f64> {
 }
 
 // Eight running sums: a single one would wait for its own last addition.
+#[inline(always)]
 fn sum(x: &[f64], of: impl Fn(f64) -> f64) -> f64 {
     let (chunks, rest) = x.as_chunks::<8>();
     let mut lanes = [0.0; 8];
@@ -134,16 +161,19 @@ fn sum(x: &[f64], of: impl Fn(f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + tail
 }
 
+#[inline(always)]
 fn fourth(v: f64) -> f64 {
     (v * v) * (v * v)
 }
 
 // Equal values need not average to themselves (twelve times 0.1), and the dust would pass for a variance.
+#[inline(always)]
 fn is_constant(x: &[f64]) -> bool {
     x.iter().all(|value| *value == x[0])
 }
 
 /// `a / b` where that is a number, and `b` has not lost digits to underflow.
+#[inline(always)]
 fn ratio(a: f64, b: f64) -> Option<f64> {
     let quotient = a / b;
     (b.is_normal() && quotient.is_finite()).then_some(quotient)
