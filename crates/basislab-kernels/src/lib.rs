@@ -17,6 +17,10 @@ mod norm;
 mod simd;
 mod update;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests;
+
 pub use attention::{Attention, AttentionSaved, AttentionWeights};
 pub use buffer::{Buffer, recycle, take};
 pub use head::{Head, HeadSaved};

@@ -27,7 +27,8 @@ pub struct Mlp<'a> {
 pub struct MlpSaved {
     inverse: Buffer,
     normed: Buffer,
-    hidden: Buffer,
+    /// The GELU's derivative at each hidden value.
+    slope: Buffer,
     active: Buffer,
 }
 
@@ -43,7 +44,7 @@ impl Mlp<'_> {
         let mut saved = MlpSaved {
             inverse: Buffer::new(rows),
             normed: Buffer::new(rows * d),
-            hidden: Buffer::new(rows * d_mlp),
+            slope: Buffer::new(rows * d_mlp),
             active: Buffer::new(rows * d_mlp),
         };
         let chunk = sequences(self.pos) * self.pos;
@@ -51,10 +52,10 @@ impl Mlp<'_> {
             .zip(out.par_chunks_mut(chunk * d))
             .zip(saved.inverse.par_chunks_mut(chunk))
             .zip(saved.normed.par_chunks_mut(chunk * d))
-            .zip(saved.hidden.par_chunks_mut(chunk * d_mlp))
+            .zip(saved.slope.par_chunks_mut(chunk * d_mlp))
             .zip(saved.active.par_chunks_mut(chunk * d_mlp))
-            .for_each(|(((((x, out), inverse), normed), hidden), active)| {
-                dispatch(Forward { op: self, d, x, out, inverse, normed, hidden, active });
+            .for_each(|(((((x, out), inverse), normed), slope), active)| {
+                dispatch(Forward { op: self, d, x, out, inverse, normed, slope, active });
             });
         saved
     }
@@ -80,10 +81,10 @@ impl Mlp<'_> {
         x.par_chunks(chunk * d)
             .zip(dx.par_chunks_mut(chunk * d))
             .zip(saved.inverse.par_chunks(chunk))
-            .zip(saved.hidden.par_chunks(chunk * d_mlp))
+            .zip(saved.slope.par_chunks(chunk * d_mlp))
             .zip(d_hidden.par_chunks_mut(chunk * d_mlp))
             .zip(gains.par_chunks_mut(d))
-            .for_each(|(((((x, dx), inverse), hidden), d_hidden), d_gain)| {
+            .for_each(|(((((x, dx), inverse), slope), d_hidden), d_gain)| {
                 dispatch(Backward {
                     op: self,
                     w_in_t: &w_in_t,
@@ -91,7 +92,7 @@ impl Mlp<'_> {
                     x,
                     dx,
                     inverse,
-                    hidden,
+                    slope,
                     d_hidden,
                     d_gain,
                 });
@@ -113,7 +114,7 @@ struct Forward<'a> {
     out: &'a mut [f32],
     inverse: &'a mut [f32],
     normed: &'a mut [f32],
-    hidden: &'a mut [f32],
+    slope: &'a mut [f32],
     active: &'a mut [f32],
 }
 
@@ -122,13 +123,17 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, d, x, out, inverse, normed, hidden, active } = self;
+        let Self { op, d, x, out, inverse, normed, slope, active } = self;
         let d_mlp = op.d_mlp(d);
         norm::forward::<S>(x, op.gain, op.epsilon, normed, inverse);
-        matmul(Mat::dense(normed, d), Mat::dense(op.w_in, d_mlp), hidden, d_mlp, false, 1.0);
-        for (active, &h) in active.iter_mut().zip(&*hidden) {
-            let (erf, _) = erf_and_gauss::<S>(h * FRAC_1_SQRT_2);
-            *active = 0.5 * h * (1.0 + erf);
+        matmul(Mat::dense(normed, d), Mat::dense(op.w_in, d_mlp), slope, d_mlp, false, 1.0);
+        const DENSITY_AT_0: f32 = 0.398_942_3; // 1 / sqrt(2 pi)
+        for (active, slope) in active.iter_mut().zip(&mut *slope) {
+            let h = *slope;
+            let (erf, gauss) = erf_and_gauss::<S>(h * FRAC_1_SQRT_2);
+            let share = fma::<S>(0.5, erf, 0.5);
+            *active = h * share;
+            *slope = fma::<S>(h * DENSITY_AT_0, gauss, share);
         }
         out.copy_from_slice(x);
         matmul(Mat::dense(active, d_mlp), Mat::dense(op.w_out, d), out, d, true, 1.0);
@@ -144,7 +149,7 @@ struct Backward<'a> {
     x: &'a [f32],
     dx: &'a mut [f32],
     inverse: &'a [f32],
-    hidden: &'a [f32],
+    slope: &'a [f32],
     d_hidden: &'a mut [f32],
     d_gain: &'a mut [f32],
 }
@@ -154,14 +159,12 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, w_in_t, w_out_t, x, dx, inverse, hidden, d_hidden, d_gain } = self;
+        let Self { op, w_in_t, w_out_t, x, dx, inverse, slope, d_hidden, d_gain } = self;
         let d = d_gain.len();
         let d_mlp = op.d_mlp(d);
         matmul(Mat::dense(dx, d), Mat::dense(w_out_t, d_mlp), d_hidden, d_mlp, false, 1.0);
-        const DENSITY_AT_0: f32 = 0.398_942_3; // 1 / sqrt(2 pi)
-        for (d_hidden, &h) in d_hidden.iter_mut().zip(hidden) {
-            let (erf, gauss) = erf_and_gauss::<S>(h * FRAC_1_SQRT_2);
-            *d_hidden *= fma::<S>(h * DENSITY_AT_0, gauss, 0.5 * (1.0 + erf));
+        for (d_hidden, slope) in d_hidden.iter_mut().zip(slope) {
+            *d_hidden *= slope;
         }
         let mut d_normed = Buffer::new(dx.len());
         matmul(Mat::dense(d_hidden, d_mlp), Mat::dense(w_in_t, d), &mut d_normed, d, false, 1.0);

@@ -166,6 +166,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_emulated_cpu_is_taken_for_what_it_is() {
+        // `.ci/run` says which instruction set it emulates; elsewhere there is nothing to compare with.
+        let level = format!("{:?}", Arch::new());
+        if let Ok(expected) = std::env::var("BASISLAB_EXPECTED_SIMD") {
+            assert!(level.starts_with(&expected), "{level} was chosen, not {expected}");
+        }
+    }
+
+    #[test]
     fn nan_stays_nan() {
         let mut values = Vec::new();
         dispatch(Functions(&[f32::NAN], &mut values));

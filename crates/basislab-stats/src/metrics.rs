@@ -1,5 +1,10 @@
 //! The table of metrics. To add one, add an entry to [`METRICS`].
 
+#![allow(
+    clippy::redundant_closure,
+    reason = "a closure can be inlined into the vectorised loop, a function's name is called"
+)]
+
 mod arithmetic;
 
 use crate::residuals::Residuals;
