@@ -1,15 +1,17 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch==2.15.0", "numpy", "setuptools", "safetensors"]
+# dependencies = ["torch==2.15.0", "numpy", "setuptools", "safetensors", "matplotlib"]
 # ///
 """Whole training steps, basislab beside PyTorch: same weights, same tokens, same machine, in alternating rounds.
 
-    python scripts/bench_pytorch.py [--rounds 3] [--threads 2] [--sizes d64 d128] [--out results/benchmarks/cpu.csv]
+    python scripts/bench_pytorch.py [--rounds 5] [--cores 2] [--sizes d64 d128] [--out results/benchmarks/cpu.csv]
 
-A step is batch, forward, loss, backward, clipping, Adam, in fp32 (and PyTorch's bf16 autocast). Contestants, each in a process of
-its own: basislab; PyTorch eager; torch.compile; eager with MKL told that the CPU is Intel's, so that it uses the full vector
+A step is batch, forward, loss, backward, clipping, Adam, in fp32 (and PyTorch's bf16 autocast); no probes on either side. d64 is
+the default experiment's model, run as the laboratory runs it: one process of one thread per core, all at once, their speeds
+added. The larger ones are one process on all cores. Contestants, each in processes of its own: basislab; PyTorch eager; torch.compile; eager with MKL told that the CPU is Intel's, so that it uses the full vector
 width (a preloaded function; wants a C compiler; on a CPU of Intel's it changes nothing). The first 3 steps are not counted.
-Losses must agree to 1e-5 of their size over 20 steps, or the script fails. Writes one row per size and contestant.
+Losses must agree to 1e-5 of their size over 20 steps, or the script fails. Writes one row per size and contestant, and a figure
+beside the CSV. `ratio` is basislab's speed over the contestant's, the median over rounds of the ratio within a round.
 """
 import argparse
 import csv
@@ -27,7 +29,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LR, CLIP, EPS, SKIP = 1e-3, 1.0, 1e-5, 3
 # d_model, layers, heads, positions, batch, steps
-SIZES = {"d64": (64, 2, 4, 64, 16, 120), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
+SIZES = {"d64": (64, 2, 4, 64, 16, 200), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
+ONE_PROCESS_PER_CORE = {"d64"}
 CONTESTANTS = ["basislab", "basislab-rotated", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
 
 
@@ -73,7 +76,9 @@ def train(size, file, threads, compiled, bf16):
     print(json.dumps(dict(losses=losses, seconds=seconds, peak_kib=peak)))
 
 
-def run(contestant, size, folder, threads):
+def run(contestant, size, folder, cores):
+    """One round of one contestant: tokens per second of all its processes together, and what the first one printed."""
+    workers, threads = (cores, 1) if size in ONE_PROCESS_PER_CORE else (1, cores)
     d, layers, heads, pos, batch, steps = map(str, SIZES[size])
     env = dict(os.environ, OMP_NUM_THREADS=str(threads))
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "ATEN_CPU_CAPABILITY"):
@@ -85,8 +90,13 @@ def run(contestant, size, folder, threads):
         command = [sys.executable, __file__, "--child", contestant, size, folder / f"{size}.safetensors", str(threads)]
         if contestant == "torch-full-width":
             env["LD_PRELOAD"] = str(folder / "shim.so")
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    running = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(workers)]
+    printed = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        sys.exit(f"{contestant} at {size} failed")
+    seen = [json.loads(text.splitlines()[-1]) for text in printed]
+    step = SIZES[size][3] * SIZES[size][4]
+    return sum(step / statistics.median(one["seconds"][SKIP:]) for one in seen), seen[0]
 
 
 def cpu_name():
@@ -111,32 +121,54 @@ def main(arguments):
             seen = {contestant: [] for contestant in CONTESTANTS}
             for _ in range(arguments.rounds):
                 for contestant in CONTESTANTS:
-                    seen[contestant].append(run(contestant, size, folder, arguments.threads))
+                    seen[contestant].append(run(contestant, size, folder, arguments.cores))
             d, layers, heads, pos, batch, steps = SIZES[size]
-            ours = seen["basislab"][0]["losses"][:20]
+            ours = seen["basislab"][0][1]["losses"][:20]
             for contestant, all in seen.items():
-                speeds = [batch * pos / statistics.median(one["seconds"][SKIP:]) for one in all]
-                difference = max(abs(a - b) / a for a, b in zip(ours, all[0]["losses"][:20]))
+                speeds = [speed for speed, _ in all]
+                ratio = statistics.median(mine / speed for (mine, _), speed in zip(seen["basislab"], speeds))
+                difference = max(abs(a - b) / a for a, b in zip(ours, all[0][1]["losses"][:20]))
                 if difference > 1e-5 and contestant in ("torch", "torch-compile", "torch-full-width"):
                     sys.exit(f"{size} {contestant}: losses differ by {difference:.1e}")
                 rows.append(dict(
-                    date=time.strftime("%Y-%m-%d"), cpu=cpu_name(), threads=arguments.threads, size=size, d_model=d, n_layers=layers,
+                    date=time.strftime("%Y-%m-%d"), cpu=cpu_name(), cores=arguments.cores, size=size, d_model=d, n_layers=layers,
                     n_ctx=pos, batch_size=batch, contestant=contestant, precision="bf16 autocast" if "bf16" in contestant else "fp32",
                     rounds=len(all), tokens_per_second=round(statistics.median(speeds)), slowest=round(min(speeds)),
-                    fastest=round(max(speeds)), ratio=0.0, peak_mib=round(max(one["peak_kib"] for one in all) / 1024),
+                    fastest=round(max(speeds)), ratio=round(ratio, 2), peak_mib=round(max(one["peak_kib"] for _, one in all) / 1024),
                     loss_difference=f"{difference:.1e}"))
                 print(rows[-1], file=sys.stderr, flush=True)
-            mine = next(row for row in rows if row["size"] == size and row["contestant"] == "basislab")["tokens_per_second"]
-            for row in rows:
-                if row["size"] == size:
-                    row["ratio"] = round(mine / row["tokens_per_second"], 2)
     out = pathlib.Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    draw(rows, out.with_suffix(".svg"))
     print(out)
+
+
+def draw(rows, path):
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "basislab"
+    shown = ["basislab", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    figure, axes = plt.subplots(figsize=(8, 3.6))
+    for i, contestant in enumerate(shown):
+        of = {row["size"]: row for row in rows if row["contestant"] == contestant}
+        eager = {row["size"]: row["tokens_per_second"] for row in rows if row["contestant"] == "torch"}
+        heights = [of[size]["tokens_per_second"] / eager[size] for size in sizes]
+        axes.bar([x + 0.16 * (i - 2) for x in range(len(sizes))], heights, 0.15, label=contestant, color=f"C{i}")
+    axes.axhline(1, color="black", linewidth=0.6)
+    axes.set_xticks(range(len(sizes)), [f"{row['size']}, {row['n_layers']} layers" for size in sizes for row in rows[:: len(CONTESTANTS)] if row["size"] == size])
+    axes.set_ylabel("tokens/s, PyTorch eager = 1")
+    axes.set_title(f"Whole training steps on {rows[0]['cores']} cores of {rows[0]['cpu']}", fontsize=10)
+    axes.legend(fontsize=8, ncols=3)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":
@@ -145,8 +177,8 @@ if __name__ == "__main__":
         train(size, file, int(threads), contestant == "torch-compile", contestant == "torch-bf16")
     else:
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--rounds", type=int, default=3)
-        parser.add_argument("--threads", type=int, default=2)
+        parser.add_argument("--rounds", type=int, default=5)
+        parser.add_argument("--cores", type=int, default=2)
         parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
         parser.add_argument("--out", default=str(ROOT / "results/benchmarks/cpu.csv"))
         main(parser.parse_args())

@@ -5,9 +5,6 @@ use rayon::prelude::*;
 /// Rows that are worked on together: enough for the matrix products, few enough for the second-level cache.
 const ROWS: usize = 512;
 
-/// Rows of a weight's gradient that one task computes.
-const GRADIENT_ROWS: usize = 128;
-
 /// Sequences per chunk. Depends on the sequence length alone, never on threads.
 pub(crate) fn sequences(pos: usize) -> usize {
     ROWS.div_ceil(pos)
@@ -36,9 +33,10 @@ pub(crate) struct WeightGradient<'a> {
 pub(crate) fn weight_gradients(all: Vec<WeightGradient<'_>>) {
     let mut tasks = Vec::new();
     for WeightGradient { x, dy, into, scale } in all {
-        let panels = into.chunks_mut(GRADIENT_ROWS * dy.columns);
-        tasks.extend(panels.enumerate().map(|(i, panel)| {
-            let first = i * GRADIENT_ROWS;
+        // Several tasks per weight, so that two threads share a small one; measured at widths 64 to 512.
+        let rows = if x.columns < 256 { 48 } else { 128 };
+        tasks.extend(into.chunks_mut(rows * dy.columns).enumerate().map(|(i, panel)| {
+            let first = i * rows;
             (x.columns(first, panel.len() / dy.columns).transposed(), dy, panel, scale)
         }));
     }
