@@ -18,6 +18,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OPTIM, MODEL, EXP = "crates/basislab-optim/src/", "crates/basislab-model/src/", "crates/basislab-experiment/src/"
+KERNELS = "crates/basislab-kernels/src/"
 
 # name, file, what is there, what is put there, the tests that are run
 BUGS = [
@@ -41,6 +42,15 @@ BUGS = [
     ("own basis measured with the transposed map", EXP + "observe.rs", "rotation(q, seed, 0, spec.d_model))", "rotation(q, seed, 0, spec.d_model).transpose())", "golden"),
     ("soft-max-1 is soft-max", MODEL + "model.rs", "activation::quiet_softmax(scores, 3)", "activation::softmax(scores, 3)", "parity"),
     ("rotary frequencies fall half as fast", MODEL + "model.rs", "base.powf(-2.0 *", "base.powf(-1.0 *", "parity"),
+    ("the fused mask lets a query see one key ahead", KERNELS + "attention.rs", "split_at_mut(first + i + 1)", "split_at_mut((first + i + 2).min(end))", "fused"),
+    ("the fused softmax's gradient forgets its mean", KERNELS + "attention.rs", "p * (*ds - mean) * scale", "p * (*ds - 0.0 * mean) * scale", "fused"),
+    ("a block of queries overwrites what others gave the keys", KERNELS + "attention.rs", "let add = end < pos;", "let add = false;", "fused"),
+    ("the fused GELU's slope lacks its density", KERNELS + "mlp.rs", "fma::<S>(h * DENSITY_AT_0, gauss, share)", "fma::<S>(0.0 * h * DENSITY_AT_0, gauss, share)", "fused"),
+    ("the fused norm's gradient forgets the norm itself", KERNELS + "norm.rs", "fma::<S>(-along, *x, *dy)", "fma::<S>(-0.0 * along, *x, *dy)", "fused"),
+    ("a gain's gradient of the first chunk only", KERNELS + "norm.rs", "per_chunk.chunks_exact(d).map(", "per_chunk.chunks_exact(d).take(1).map(", "fused"),
+    ("the fused loss's gradient is a sum over rows", KERNELS + "head.rs", "upstream / rows as f32", "upstream * (rows as f32 / rows as f32)", "fused"),
+    ("fused Adam counts the new square whole", KERNELS + "update.rs", "*g * *g * new_2", "*g * *g * (new_2 / new_2)", "parity"),
+    ("the fused descent forgets decoupled decay", KERNELS + "update.rs", "self.keep * *w", "(self.keep / self.keep) * *w", "parity"),
 ]
 
 

@@ -4,6 +4,7 @@ use crate::support::{F32, F64, flex, relative, small, values};
 use basislab_data::Corpus;
 use basislab_experiment::prepare;
 use basislab_model::{Transformer, init};
+use basislab_stats::{Purpose, below, stream};
 use burn::tensor::Tensor;
 
 /// Odd batches, sequences that are no multiple of a vector or a block of queries, one head, one layer, d 48, and
@@ -35,26 +36,68 @@ fn seen(model: &Transformer, batch: &[Vec<u32>]) -> Seen {
     (loss.into_scalar::<f64>(), grads, sites)
 }
 
+fn assert_agree(sequences: usize, changes: &[(&str, &str)]) {
+    let mut all = vec![("model.init_std", "0.1")];
+    all.extend(changes);
+    let experiment = small(&all);
+    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+    let batch = corpus.batch(0, 1, sequences, experiment.model.n_ctx + 1);
+    let model = init(&experiment.model, corpus.d_vocab(), 3, &flex().autodiff(), F32);
+    assert!(model.is_fused() && !model.reference().is_fused(), "{changes:?}");
+    let (fused, reference) = (seen(&model, &batch), seen(&model.reference(), &batch));
+    let at = format!("{sequences} sequences, {changes:?}");
+    assert!((fused.0 / reference.0 - 1.0).abs() < 1e-6, "{at}: losses {} and {}", fused.0, reference.0);
+    for (site, (a, b)) in fused.2.iter().zip(&reference.2).enumerate() {
+        let error = relative(a, b);
+        assert!(error < 1e-6, "{at}: site {site} is off by {error:e}");
+    }
+    for ((path, ..), (a, b)) in model.residual_axes().iter().zip(fused.1.iter().zip(&reference.1)) {
+        let error = relative(a, b);
+        // A single gain's gradient is a sum that may nearly cancel: f32 has no five digits of it, fused or not.
+        assert!(
+            error < 1e-5 || a.len() == 1 && is_closer(&model, &batch, path),
+            "{at}: the gradient of {path} is off by {error:e}"
+        );
+    }
+}
+
+/// Whether the fused gradient of a parameter is nearer than the reference's to what f64 gives on the same weights.
+fn is_closer(model: &Transformer, batch: &[Vec<u32>], path: &str) -> bool {
+    let index = model.residual_axes().iter().position(|(known, ..)| known == path).unwrap();
+    let mut exact = model.reference();
+    exact.set_values(model.values().into_iter().map(|value| value.inner().cast(F64)).collect());
+    let of = |model: &Transformer| seen(model, batch).1.swap_remove(index);
+    let exact = of(&exact);
+    relative(&of(model), &exact) < relative(&of(&model.reference()), &exact)
+}
+
 #[test]
-fn fused_and_reference_agree_on_every_shape() {
+fn fused_and_reference_agree_on_chosen_shapes() {
     for (sequences, changes) in shapes() {
-        let mut all = vec![("model.init_std", "0.1")];
-        all.extend(&changes);
-        let experiment = small(&all);
-        let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
-        let batch = corpus.batch(0, 1, sequences, experiment.model.n_ctx + 1);
-        let model = init(&experiment.model, corpus.d_vocab(), 3, &flex().autodiff(), F32);
-        assert!(model.is_fused() && !model.reference().is_fused(), "{changes:?}");
-        let (fused, reference) = (seen(&model, &batch), seen(&model.reference(), &batch));
-        assert!((fused.0 / reference.0 - 1.0).abs() < 1e-6, "{changes:?}: losses {} and {}", fused.0, reference.0);
-        for (site, (a, b)) in fused.2.iter().zip(&reference.2).enumerate() {
-            let error = relative(a, b);
-            assert!(error < 1e-6, "{changes:?}: site {site} is off by {error:e}");
-        }
-        for ((path, ..), (a, b)) in model.residual_axes().iter().zip(fused.1.iter().zip(&reference.1)) {
-            let error = relative(a, b);
-            assert!(error < 1e-5, "{changes:?}: the gradient of {path} is off by {error:e}");
-        }
+        assert_agree(sequences, &changes);
+    }
+}
+
+#[test]
+fn fused_and_reference_agree_on_random_shapes() {
+    let mut rng = stream(20_261_125, Purpose::Simulation, 0);
+    for _ in 0..16 {
+        let mut draw = |low: u64, high: u64| low + below(&mut rng, high - low + 1);
+        let heads = draw(1, 5);
+        let numbers = [
+            ("model.n_heads", heads),
+            ("model.d_model", heads * draw(4, 30)),
+            ("model.d_mlp", draw(1, 300)),
+            ("model.n_layers", draw(1, 3)),
+            ("model.n_ctx", draw(2, 150)),
+            ("corpus.d_vocab", draw(16, 300)),
+        ];
+        let norm = ["rms", "rms-scalar", "rms-gain"][draw(0, 2) as usize];
+        let sequences = draw(1, 9) as usize;
+        let numbers = numbers.map(|(key, number)| (key, number.to_string()));
+        let mut changes: Vec<(&str, &str)> = numbers.iter().map(|(key, number)| (*key, number.as_str())).collect();
+        changes.push(("model.norm", norm));
+        assert_agree(sequences, &changes);
     }
 }
 

@@ -7,6 +7,7 @@ use basislab_optim::rotation;
 use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row};
 use basislab_stats::{METRICS, Metric, MetricFn, Residuals, Rotation, dimensions, random_basis};
 use burn::tensor::Tensor;
+use std::borrow::Cow;
 
 /// What every arm of a seed is looked at with: held-out sequences and the language's floor on them.
 pub(crate) struct HeldOut {
@@ -107,12 +108,15 @@ pub(crate) fn probe_rows(
     for (site, stream) in &seen.residuals {
         let Some(stream) = stream else { continue };
         let name = site.to_string();
+        let turned = own.as_ref().map(|q| stream.rotated(q));
+        // `all` comes first: what a metric computes of each token serves the subsets too.
         for tokens in ["all", "first", "rest"] {
             let Some(x) = subset(stream, spec.n_ctx, tokens) else { continue };
+            let turned = turned.as_ref().and_then(|turned| subset(turned, spec.n_ctx, tokens));
             let at = |basis: &str| at(&name, site.layer(), tokens, x.n_tokens(), basis);
             measure(&mut rows, &x, &at("standard"), |_| true);
-            if let Some(q) = &own {
-                measure(&mut rows, &x.rotated(q), &at("optimizer"), |metric| metric.basis_dependent);
+            if let Some(turned) = &turned {
+                measure(&mut rows, turned, &at("optimizer"), |metric| metric.basis_dependent);
             }
             if tokens != verdict.tokens || !full {
                 continue;
@@ -126,10 +130,9 @@ pub(crate) fn probe_rows(
                     measure(&mut rows, &turned, &at(&format!("random:{k}")), |metric| metric.name == verdict.metric);
                 }
             }
-            let bases = std::iter::once(("standard", None)).chain(own.as_ref().map(|q| ("optimizer", Some(q))));
-            for (basis, q) in bases {
-                let moments = dimensions(&q.map_or_else(|| x.clone(), |q| x.rotated(q)));
-                rows.extend(moments.into_iter().map(|m| {
+            let bases = std::iter::once(("standard", &x)).chain(turned.iter().map(|turned| ("optimizer", turned)));
+            for (basis, x) in bases {
+                rows.extend(dimensions(x).into_iter().map(|m| {
                     Row::Dimension(DimensionRow {
                         arm: arm.name.clone(),
                         seed,
@@ -153,7 +156,7 @@ pub(crate) fn probe_rows(
             }
         }
     }
-    stack_rows(&mut rows, &seen, spec.n_ctx, &at);
+    stack_rows(&mut rows, &seen, &at);
     rows
 }
 
@@ -169,13 +172,10 @@ fn measure(rows: &mut Vec<Row>, x: &Residuals, at: &ResidualRow, wanted: impl Fn
 }
 
 /// Metrics that look at several layers at once: over the stream after each block, all tokens.
-fn stack_rows(rows: &mut Vec<Row>, seen: &Observation, n_ctx: usize, at: &RowAt<'_>) {
+fn stack_rows(rows: &mut Vec<Row>, seen: &Observation, at: &RowAt<'_>) {
     use basislab_model::Point::ResidPost;
     let posts = seen.residuals.iter().filter(|(site, _)| matches!(site, Site::Block(_, ResidPost)));
-    let Some(stack) = posts.map(|(_, x)| x.as_ref().and_then(|x| subset(x, n_ctx, "all"))).collect::<Option<Vec<_>>>()
-    else {
-        return;
-    };
+    let Some(stack) = posts.map(|(_, x)| x.clone()).collect::<Option<Vec<_>>>() else { return };
     let tokens = stack.first().map_or(0, Residuals::n_tokens);
     for metric in METRICS {
         if let MetricFn::Stack(of) = metric.of {
@@ -186,12 +186,11 @@ fn stack_rows(rows: &mut Vec<Row>, seen: &Observation, n_ctx: usize, at: &RowAt<
 }
 
 /// `all` tokens, the `first` of each sequence, or the `rest`; `None` when too few are left to measure.
-fn subset(x: &Residuals, n_ctx: usize, tokens: &str) -> Option<Residuals> {
-    let wanted = |token: &usize| match tokens {
-        "first" => token.is_multiple_of(n_ctx),
-        "rest" => !token.is_multiple_of(n_ctx),
-        _ => true,
-    };
-    let picked: Vec<usize> = (0..x.n_tokens()).filter(wanted).collect();
-    (picked.len() >= 2).then(|| x.subset(&picked))
+fn subset<'a>(x: &'a Residuals, n_ctx: usize, tokens: &str) -> Option<Cow<'a, Residuals>> {
+    if tokens == "all" {
+        return Some(Cow::Borrowed(x));
+    }
+    let picked: Vec<usize> =
+        (0..x.n_tokens()).filter(|token| token.is_multiple_of(n_ctx) == (tokens == "first")).collect();
+    (picked.len() >= 2).then(|| Cow::Owned(x.subset(&picked)))
 }

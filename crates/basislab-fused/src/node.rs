@@ -25,7 +25,10 @@ pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
 
 /// Outside autodiff.
 pub(crate) fn untracked<const N: usize, K: Kernel<N>>(kernel: &K, inputs: [Plain; N]) -> Plain {
-    kernel.forward(&inputs.map(contiguous)).0
+    let inputs = inputs.map(contiguous);
+    let (out, _) = kernel.forward(&inputs);
+    inputs.into_iter().for_each(retire);
+    out
 }
 
 /// A node of the graph whose parents are the inputs.
@@ -59,7 +62,7 @@ fn tracked<const N: usize, K: Kernel<N>, C: CheckpointStrategy>(
     }
 }
 
-/// Keeps the memory of a tensor that nobody else holds (the stream between two branches) for the next step.
+/// Keeps the memory of a tensor that nobody else holds (the stream between two branches).
 fn retire(x: Plain) {
     if x.is_unique()
         && let Ok(values) = x.into_data().try_into_vec()

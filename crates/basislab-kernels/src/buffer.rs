@@ -2,19 +2,34 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
-/// Buffers that are free, by length. A training step takes the same lengths every time, so the system is asked for
-/// fresh pages (and has to clear them) in the first step only.
-static FREE: Mutex<BTreeMap<usize, Vec<Vec<f32>>>> = Mutex::new(BTreeMap::new());
+/// Buffers by length. A training step takes the same lengths every time, so the system is asked for fresh pages (and has
+/// to clear them) in the first step only.
+static SHELVES: Mutex<BTreeMap<usize, Shelf>> = Mutex::new(BTreeMap::new());
+
+#[derive(Debug, Default)]
+struct Shelf {
+    free: Vec<Vec<f32>>,
+    /// Taken and not yet back.
+    out: usize,
+}
 
 /// A buffer of `n` numbers of unspecified (but initialised) value.
 pub fn take(n: usize) -> Vec<f32> {
-    let recycled = FREE.lock().expect("no panic while held").get_mut(&n).and_then(Vec::pop);
+    let mut shelves = SHELVES.lock().expect("no panic while held");
+    let shelf = shelves.entry(n).or_default();
+    shelf.out += 1;
+    let recycled = shelf.free.pop();
+    drop(shelves);
     recycled.unwrap_or_else(|| vec![0.0; n])
 }
 
-/// Hands a buffer back for reuse.
+/// Hands a buffer back for reuse. As many are kept as were taken: buffers that came from elsewhere would pile up.
 pub fn recycle(buffer: Vec<f32>) {
-    FREE.lock().expect("no panic while held").entry(buffer.len()).or_default().push(buffer);
+    let mut shelves = SHELVES.lock().expect("no panic while held");
+    if let Some(shelf) = shelves.get_mut(&buffer.len()).filter(|shelf| shelf.out > 0) {
+        shelf.out -= 1;
+        shelf.free.push(buffer);
+    }
 }
 
 /// A recycled buffer that goes back when it is dropped.
@@ -44,5 +59,28 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_and_no_more_are_kept_than_were_taken() {
+        const N: usize = 1_234_567; // a length that no other test takes
+        let free = || SHELVES.lock().expect("no panic while held").get(&N).map_or(0, |shelf| shelf.free.len());
+        recycle(vec![0.0; N]);
+        assert_eq!(free(), 0, "nobody took it");
+        let mut taken = [take(N), take(N)];
+        taken[0][7] = 1.0;
+        let address = taken[1].as_ptr();
+        taken.into_iter().for_each(recycle);
+        for _ in 0..10 {
+            recycle(vec![0.0; N]);
+        }
+        assert_eq!(free(), 2);
+        let again = take(N);
+        assert_eq!(again.as_ptr(), address);
     }
 }

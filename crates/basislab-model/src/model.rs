@@ -102,7 +102,7 @@ impl Transformer {
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
-        self.loss_of(self.stream(tokens, &mut |_, _| {}), targets)
+        self.head_loss(self.stream(tokens, &mut |_, _| {}), targets)
     }
 
     /// [`Transformer::loss`], while `see` meets every residual site in order.
@@ -114,37 +114,46 @@ impl Transformer {
     ) -> Tensor<1> {
         let resid = self.stream(tokens, see);
         see(Site::Final, &self.norm.apply(resid.clone()));
-        self.loss_of(resid, targets)
-    }
-
-    /// Mean loss from the stream after the last block.
-    fn loss_of(&self, resid: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
-        fused::head_loss(self, &resid, &targets)
-            .unwrap_or_else(|| cross_entropy(self.logits(self.norm.apply(resid)), targets))
+        self.head_loss(resid, targets)
     }
 
     /// The residual stream after the last block. `[B, T]` -> `[B T, D]`
     fn stream(&self, tokens: Tensor<2, Int>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
         let [batch, pos] = tokens.dims();
         assert!(pos <= self.spec.n_ctx, "{pos} positions in a model of {}", self.spec.n_ctx);
-        let mask = causal_mask(pos, &self.device);
         let mut resid = self.w_e.write_rows(tokens.reshape([batch * pos])); // [N, D]
         if let Some(w_pos) = &self.w_pos {
             let positions = Tensor::<1, Int>::arange(0..pos as i64, &self.device).repeat_dim(0, batch);
             resid = resid + w_pos.write_rows(positions);
         }
         see(Site::Embed, &resid);
-        for (layer, block) in self.blocks.iter().enumerate() {
-            resid = fused::attention(self, block, &resid, pos).unwrap_or_else(|| {
-                resid.clone() + block.attention(&self.spec, block.norm_1.apply(resid), [batch, pos], &mask)
-            });
+        for layer in 0..self.blocks.len() {
+            resid = self.attention(layer, resid, pos);
             see(Site::Block(layer, Point::ResidMid), &resid);
-            resid = fused::mlp(self, block, &resid, pos).unwrap_or_else(|| {
-                resid.clone() + block.mlp(self.spec.activation, self.gelu, block.norm_2.apply(resid))
-            });
+            resid = self.mlp(layer, resid, pos);
             see(Site::Block(layer, Point::ResidPost), &resid);
         }
         resid
+    }
+
+    /// The stream with what the attention of block `layer` writes, over sequences of `pos` rows. `[N, D]` -> `[N, D]`
+    pub fn attention(&self, layer: usize, resid: Tensor<2>, pos: usize) -> Tensor<2> {
+        let block = &self.blocks[layer];
+        fused::attention(self, block, &resid, pos)
+            .unwrap_or_else(|| resid.clone() + block.attention(&self.spec, block.norm_1.apply(resid), pos))
+    }
+
+    /// The stream with what the MLP of block `layer` writes. `[N, D]` -> `[N, D]`
+    pub fn mlp(&self, layer: usize, resid: Tensor<2>, pos: usize) -> Tensor<2> {
+        let block = &self.blocks[layer];
+        fused::mlp(self, block, &resid, pos)
+            .unwrap_or_else(|| resid.clone() + block.mlp(self.spec.activation, self.gelu, block.norm_2.apply(resid)))
+    }
+
+    /// Mean loss of `targets [B, T]` from the stream after the last block, `[B T, D]` -> `[1]`
+    pub fn head_loss(&self, resid: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
+        fused::head_loss(self, &resid, &targets)
+            .unwrap_or_else(|| cross_entropy(self.logits(self.norm.apply(resid)), targets))
     }
 
     /// What the head reads -> logits. `[N, D]` -> `[N, V]`
@@ -256,8 +265,9 @@ impl Transformer {
 
 impl Block {
     /// Normalised stream `[N, D]` -> what attention writes, `[N, D]`.
-    fn attention(&self, spec: &ModelSpec, x: Tensor<2>, [batch, pos]: [usize; 2], mask: &Tensor<4, Bool>) -> Tensor<2> {
+    fn attention(&self, spec: &ModelSpec, x: Tensor<2>, pos: usize) -> Tensor<2> {
         let (heads, d_head) = (spec.n_heads, spec.d_model / spec.n_heads);
+        let batch = x.dims()[0] / pos;
         let split = |x: Tensor<2>| x.reshape([batch, pos, heads, d_head]).swap_dims(1, 2); // [B, H, T, K]
         let biases = self.biases.as_ref();
         let mut q = split(plus(self.w_q.read(x.clone()), biases.map(|b| &b.q)));
@@ -267,7 +277,8 @@ impl Block {
             (q, k) = (rope(q, base), rope(k, base));
         }
         let scores = q.matmul(k.transpose()).mul_scalar((d_head as f64).powf(-0.5)); // [B, H, T, T]
-        let scores = scores.mask_fill(mask.clone().expand([batch, heads, pos, pos]), f32::NEG_INFINITY);
+        let hidden = causal_mask(pos, &scores.device()).expand([batch, heads, pos, pos]);
+        let scores = scores.mask_fill(hidden, f32::NEG_INFINITY);
         let pattern = match spec.attention {
             Attention::Softmax => activation::softmax(scores, 3),
             Attention::SoftmaxOne => activation::quiet_softmax(scores, 3),

@@ -1,17 +1,14 @@
 //! The table of metrics. To add one, add an entry to [`METRICS`].
 
-#![allow(
-    clippy::redundant_closure,
-    reason = "a closure can be inlined into the vectorised loop, a function's name is called"
-)]
-
 mod arithmetic;
+pub(crate) mod tokens;
 
 use crate::residuals::Residuals;
 use arithmetic::{
-    dettmers, dim_rms_kurtosis, excess_ddof_1, kurtosis, kurtosis_about_zero, massive, max_dim_energy_share,
-    max_over_median, mean, mean_of, median_size, outlier_dims_6x_rms, outlier_dims_abs6, per_token, rms,
+    all, dettmers, dim_rms_kurtosis, massive, max_dim_energy_share, mean_of, median_size, outlier_dims_6x_rms,
+    outlier_dims_abs6,
 };
+use tokens::pooled_kurtosis;
 
 /// One number about activations: its meaning, its null, and how to compute it.
 #[derive(Debug)]
@@ -81,13 +78,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: Some(|d, _| 3.0 * (d as f64 - 1.0) / (d as f64 + 1.0)),
         ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
-        of: MetricFn::Matrix(|x| {
-            mean_of(
-                x,
-                #[inline(always)]
-                |row| kurtosis(row),
-            )
-        }),
+        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.kurtosis)),
     },
     Metric {
         name: "token_kurtosis_median",
@@ -103,13 +94,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
-        of: MetricFn::Matrix(|x| {
-            Some(median_size(&per_token(
-                x,
-                #[inline(always)]
-                |row| kurtosis(row),
-            )?))
-        }),
+        of: MetricFn::Matrix(|x| Some(median_size(&all(x.tokens(), |token| token.kurtosis)?))),
     },
     Metric {
         name: "token_kurtosis_uncentred",
@@ -125,13 +110,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: Some(|d, _| 3.0 * d as f64 / (d as f64 + 2.0)),
         ceiling: Some(|d| d as f64),
-        of: MetricFn::Matrix(|x| {
-            mean_of(
-                x,
-                #[inline(always)]
-                |row| kurtosis_about_zero(row),
-            )
-        }),
+        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.kurtosis_about_zero)),
     },
     Metric {
         name: "dim_rms_kurtosis",
@@ -164,7 +143,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x, max_over_median)),
+        of: MetricFn::Matrix(|x| mean_of(x.peaks(), |peak| *peak)),
     },
     Metric {
         name: "outlier_dims_abs6",
@@ -248,7 +227,7 @@ pub static METRICS: &[Metric] = &[
             3.0 * (values - 1.0) / (values + 1.0)
         }),
         ceiling: None,
-        of: MetricFn::Matrix(|x| kurtosis(x.values())),
+        of: MetricFn::Matrix(|x| pooled_kurtosis(x.values())),
     },
     Metric {
         name: "osp_excess_kurtosis",
@@ -265,13 +244,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| {
-            mean_of(
-                x,
-                #[inline(always)]
-                |row| excess_ddof_1(row, 0.0),
-            )
-        }),
+        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.excess_about_zero)),
     },
     Metric {
         name: "lesswrong_excess_kurtosis",
@@ -287,13 +260,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| {
-            mean_of(
-                x,
-                #[inline(always)]
-                |row| excess_ddof_1(row, mean(row)),
-            )
-        }),
+        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.excess)),
     },
     Metric {
         name: "max_dim_energy_share",
@@ -325,12 +292,6 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: false,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| {
-            mean_of(
-                x,
-                #[inline(always)]
-                |row| rms(row),
-            )
-        }),
+        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.rms)),
     },
 ];

@@ -1,10 +1,22 @@
+use crate::metrics::tokens::{Dimensions, Token, dimensions, peaks, tokens};
 use crate::rotation::Rotation;
+use std::sync::OnceLock;
 
 /// Activations `[n_tokens, d_model]`, row-major, finite, at least 2 x 4: checked once, so that metrics cannot fail.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Residuals {
     values: Vec<f64>,
     d_model: usize,
+    /// Computed by the first metric that asks; a subset takes its tokens' share along.
+    tokens: OnceLock<Vec<Token>>,
+    peaks: OnceLock<Vec<Option<f64>>>,
+    dimensions: OnceLock<Dimensions>,
+}
+
+impl PartialEq for Residuals {
+    fn eq(&self, other: &Self) -> bool {
+        self.d_model == other.d_model && self.values == other.values
+    }
 }
 
 /// Why a matrix cannot be measured.
@@ -40,7 +52,7 @@ impl Residuals {
                 let (token, dimension) = (at / d_model, at % d_model);
                 Err(ResidualsError::NotFinite { token, dimension, value: values[at] })
             }
-            None => Ok(Self { values, d_model }),
+            None => Ok(Self::from_finite(values, d_model)),
         }
     }
 
@@ -66,7 +78,7 @@ impl Residuals {
 
     /// The same activations in another basis: every row `x` becomes `Q x`.
     pub fn rotated(&self, q: &Rotation) -> Self {
-        Self { values: q.apply_rows(&self.values), d_model: self.d_model }
+        Self::from_finite(q.apply_rows(&self.values), self.d_model)
     }
 
     /// The chosen tokens, in that order.
@@ -79,6 +91,33 @@ impl Residuals {
         for &token in tokens {
             values.extend_from_slice(&self.values[token * self.d_model..(token + 1) * self.d_model]);
         }
-        Self { values, d_model: self.d_model }
+        let subset = Self::from_finite(values, self.d_model);
+        if let Some(all) = self.tokens.get() {
+            let _ = subset.tokens.set(tokens.iter().map(|&token| all[token]).collect());
+        }
+        if let Some(all) = self.peaks.get() {
+            let _ = subset.peaks.set(tokens.iter().map(|&token| all[token]).collect());
+        }
+        subset
+    }
+
+    /// Statistics of every token.
+    pub(crate) fn tokens(&self) -> &[Token] {
+        self.tokens.get_or_init(|| tokens(&self.values, self.d_model))
+    }
+
+    /// Largest over median magnitude of every token.
+    pub(crate) fn peaks(&self) -> &[Option<f64>] {
+        self.peaks.get_or_init(|| peaks(&self.values, self.d_model))
+    }
+
+    /// Statistics of every dimension.
+    pub(crate) fn dimensions(&self) -> &Dimensions {
+        self.dimensions.get_or_init(|| dimensions(&self.values, self.d_model))
+    }
+
+    fn from_finite(values: Vec<f64>, d_model: usize) -> Self {
+        let (tokens, peaks, dimensions) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { values, d_model, tokens, peaks, dimensions }
     }
 }
