@@ -1,11 +1,13 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["pandas>=2.2"]
+# dependencies = ["pandas>=2.2", "safetensors"]
 # ///
 """Load the tables of a basislab experiment directory with their types.
 
     from load_run import load_run
     tables = load_run("results/adam-vs-sgd")      # {"summary": DataFrame, "verdicts": DataFrame, ...}
+
+    weights = load_weights("runs/adam-vs-sgd-1a2b3c4d", "adam", 0)      # {"w_e": array, "blocks.0.w_q": array, ...}
 
     python scripts/load_run.py results/adam-vs-sgd    # a short overview
 """
@@ -56,6 +58,19 @@ def read_table(file, fields):
         if order:
             table[field["name"]] = table[field["name"]].cat.set_categories(order)
     return table
+
+
+def load_weights(path, arm, seed, file="weights"):
+    """The tensors of a run's newest checkpoint by name, as NumPy arrays: matrices are [in, out], vectors [1, n].
+
+    `file="optimizer"` gives the moments, `NAME.first` and `NAME.second`, in the basis the optimizer works in.
+    """
+    from safetensors.numpy import load_file
+
+    checkpoints = sorted((Path(path) / "parts" / arm / str(seed) / "checkpoints").glob("[0-9]*"))
+    if not checkpoints:
+        raise FileNotFoundError(f"{path}: {arm} seed {seed} has no checkpoint")
+    return load_file(checkpoints[-1] / f"{file}.safetensors")
 
 
 def pandas_type(field):

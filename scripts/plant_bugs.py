@@ -18,7 +18,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OPTIM, MODEL, EXP = "crates/basislab-optim/src/", "crates/basislab-model/src/", "crates/basislab-experiment/src/"
-KERNELS = "crates/basislab-kernels/src/"
+KERNELS, REPORT, STORE = "crates/basislab-kernels/src/", "crates/basislab-report/src/", "crates/basislab-store/src/"
 
 # name, file, what is there, what is put there, the tests that are run
 BUGS = [
@@ -51,6 +51,12 @@ BUGS = [
     ("the fused loss's gradient is a sum over rows", KERNELS + "head.rs", "upstream / rows as f32", "upstream * (rows as f32 / rows as f32)", "fused"),
     ("fused Adam counts the new square whole", KERNELS + "update.rs", "*g * *g * new_2", "*g * *g * (new_2 / new_2)", "parity"),
     ("the fused descent forgets decoupled decay", KERNELS + "update.rs", "self.keep * *w", "(self.keep / self.keep) * *w", "parity"),
+    ("the moments are not restored", EXP + "state.rs", "self.optimizer.recall(state.step, memory.collect());", "let _: Vec<_> = memory.collect();", "training faults::kills"),
+    ("tables are not cut where a run goes on", REPORT + "files.rs", "file.set_len(extent.bytes).map_err(fail)?;", "", "faults::kills"),
+    ("a checkpoint's files are not hashed", STORE + "checkpoint.rs", "if found != extent {", "if false {", "faults::damage"),
+    ("two processes share a directory", STORE + "lock.rs", "Err(TryLockError::WouldBlock) => return Err(LockError::Busy(owner(&mut file))),", "Err(TryLockError::WouldBlock) => {}", "faults::one_of cli::two"),
+    ("a stop makes no checkpoint", EXP + "train.rs", "if stop || due || step == train.steps {", "if due || step == train.steps {", "training properties"),
+    ("the newest checkpoint is the one that was written last", STORE + "checkpoint.rs", "steps.sort_unstable_by(|a, b| b.cmp(a));", "steps.sort_unstable();", "faults::the_clock faults::damage"),
 ]
 
 
@@ -65,7 +71,7 @@ def main(arguments):
         tree = pathlib.Path(folder) / "tree"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, "HEAD"], cwd=ROOT, check=True)
         try:
-            env = dict(os.environ, CARGO_TARGET_DIR=os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target")))
+            env = dict(os.environ, BASISLAB_KILLS="40", BASISLAB_RIVALS="3", BASISLAB_FUZZ="500", CARGO_TARGET_DIR=os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target")))
             for name, file, old, new, tests in BUGS:
                 if arguments and name not in arguments:
                     continue

@@ -12,6 +12,7 @@ hence the null band, at the verdict's site alone), plus all metrics at the verdi
 dimensions.csv to the verdict's site at the last step. `basislab report` works on it.
 """
 import csv
+import hashlib
 import pathlib
 import shutil
 import sys
@@ -47,6 +48,9 @@ def main(source, target):
             writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
             writer.writeheader()
             writer.writerows(row for row in reader if keep(row))
+    tables = ("steps.csv", "evals.csv", "residual.csv", "dimensions.csv")
+    sums = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in tables]
+    (target / "SHA256SUMS").write_text("".join(sums))
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{target}: {total} bytes")
 

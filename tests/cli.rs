@@ -76,9 +76,10 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
     assert_eq!(stdout(&again), answer);
     assert_eq!(std::fs::read(out.join("residual.csv")).unwrap(), before);
     assert_eq!(std::fs::metadata(out.join("parts/adam/0/steps.csv")).unwrap().modified().unwrap(), stamp);
-    // An interrupted run starts afresh and ends at the same bytes.
+    // An interrupted run goes on where it was and ends at the same bytes.
     std::fs::remove_file(out.join("parts/sgd/1/done.json")).unwrap();
-    std::fs::write(out.join("parts/sgd/1/steps.csv"), "torn").unwrap();
+    let table = out.join("parts/sgd/1/steps.csv");
+    std::fs::write(&table, std::fs::read_to_string(&table).unwrap() + "sgd,1,5,40").unwrap();
     assert_eq!(basislab(dir.path(), &tiny(&["--out", "o", "--jobs", "1"])).status.code(), Some(0));
     assert_eq!(std::fs::read(out.join("residual.csv")).unwrap(), before);
     // The committed config reproduces the run, in a directory of its own.

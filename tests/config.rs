@@ -157,3 +157,36 @@ fn odd_files_are_read_or_refused_plainly() {
         + "\n[[arm]]\nname = \"ADAM\"\noptimizer = { kind = \"sgd\", lr = 1, momentum = 0, nesterov = false, weight_decay = 0, decoupled_weight_decay = 0 }\nbasis = { kind = \"standard\" }\n";
     assert!(load(&twice, "f.toml", &[]).unwrap_err().to_string().contains("distinct names"));
 }
+
+/// Every key of the effective configuration with a value of another type, one out of range, and in another place: each
+/// refused with file, line, column and key.
+#[test]
+fn every_line_of_the_file_refuses_wrong_values_and_places_with_its_own_position() {
+    let text = load(&text(), "f.toml", &[]).unwrap().experiment.to_toml();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut seen = 0;
+    for (number, line) in lines.iter().enumerate() {
+        let Some((key, value)) = line.split_once(" = ") else { continue };
+        let with = |replacement: &str| {
+            let mut changed = lines.clone();
+            changed[number] = replacement;
+            load(&changed.join("\n"), "f.toml", &[]).expect_err(replacement).to_string()
+        };
+        let number_like = value.parse::<f64>().is_ok();
+        let wrong =
+            ["[[1]]", "{ a = 1 }", if number_like { "-1" } else { "\"\"" }, if number_like { "nan" } else { "-1" }];
+        for wrong in wrong.into_iter().filter(|_| key != "kind" && key != "name") {
+            let error = with(&format!("{key} = {wrong}"));
+            let place = format!("f.toml:{}:", number + 1);
+            assert!(error.starts_with(&place) && error.contains(key), "{line} -> {wrong}: {error}");
+            assert!(error.contains("expected"), "{line} -> {wrong}: {error}");
+            seen += 1;
+        }
+        // At the top of the file it is unknown, or there twice.
+        let moved = [&[*line][..], &lines[..number], &lines[number + 1..]].concat();
+        let error = load(&moved.join("\n"), "f.toml", &[]).err().map(|error| error.to_string());
+        let top = !lines[..number].iter().any(|line| line.starts_with('['));
+        assert!(top || error.is_some_and(|error| error.starts_with("f.toml:")), "{line}");
+    }
+    assert!(seen > 200, "only {seen} mutations");
+}

@@ -3,7 +3,7 @@
 //! Bugs planted to see each law fail are recorded in tests/PLANTED.md.
 
 use crate::support::{F32, F64, backends, experiment, flex, small};
-use basislab_config::{Arm, BasisSpec, OptimizerSpec, RotatedAxes, RotationSpec, Sharing};
+use basislab_config::{Arm, BasisSpec, OptimizerSpec, RotatedAxes, RotationSpec, RunName, Sharing};
 use basislab_data::Corpus;
 use basislab_experiment::{certify, prepare, update};
 use burn::tensor::{DType, Device, Tensor};
@@ -86,7 +86,7 @@ fn laws_hold_in_f32_at_the_default_learning_rates() {
 fn train(optimizer: &OptimizerSpec, basis: BasisSpec, steps: u64, on: (&Device, DType)) -> Vec<Tensor<2>> {
     let experiment = small(&[("model.d_model", "16")]);
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
-    let arm = Arm { name: "a".into(), seeds: None, optimizer: optimizer.clone(), basis };
+    let arm = Arm { name: RunName::new("a").unwrap(), seeds: None, optimizer: optimizer.clone(), basis };
     let mut trainee = prepare(&experiment, &arm, 3, corpus.d_vocab(), on);
     for step in 1..=steps {
         let batch = corpus.batch(3, step, 4, experiment.model.n_ctx + 1);

@@ -4,12 +4,16 @@
 
 mod cli;
 mod config;
+#[cfg(target_os = "linux")]
+mod faults;
 mod fused;
+mod fuzz;
 mod golden;
 mod gradients;
 mod laws;
 mod model;
 mod parity;
+mod properties;
 mod support;
 mod tidy;
 mod training;

@@ -33,6 +33,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         ("stats", false),
         ("data", false),
         ("report", false),
+        ("store", false),
         ("model", true),
         ("kernels", false),
         ("optim", true),
@@ -42,7 +43,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
         assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
     }
-    for name in ["config", "stats", "data", "report", "kernels"] {
+    for name in ["config", "stats", "data", "report", "store", "kernels"] {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-p", &format!("basislab-{name}")])
             .current_dir(root())

@@ -3,24 +3,35 @@
 use crate::support::{F32, backends, flex, small, values};
 use basislab_config::Experiment;
 use basislab_data::Corpus;
-use basislab_experiment::{Event, Outcome, jobs, run, train};
+use basislab_experiment::{Control, Event, Job, Outcome, Setting, State, jobs, run, train};
 use basislab_report::Row;
 use burn::tensor::Device;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn open(experiment: &Experiment) -> Corpus {
     Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap()
 }
 
+/// No stop, and no checkpoint before the end.
+fn never() -> Control<'static> {
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+    Control { stop: &GO_ON, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX }
+}
+
 fn rows(experiment: &Experiment, arm: &str, seed: u64, device: &Device) -> (Vec<Row>, Outcome) {
     let mut all = Vec::new();
-    let mut sink = |rows: Vec<Row>| {
-        all.extend(rows);
+    let mut sink = |event| {
+        if let Event::Rows(rows) = event {
+            all.extend(rows);
+        }
         Ok(())
     };
-    let arm = experiment.arm(arm).unwrap();
-    let finished = train(experiment, arm, seed, &open(experiment), (device, F32), &mut sink).unwrap();
+    let job = Job { arm: experiment.arm(arm).unwrap(), seed };
+    let setting = Setting { experiment, corpus: &open(experiment), device, dtype: F32 };
+    let finished = train(setting, job, None, never(), &mut sink).unwrap();
     (all, finished.outcome)
 }
 
@@ -31,10 +42,11 @@ fn rows_do_not_depend_on_jobs_or_threads() {
     let with = |workers, threads| {
         let seen: Mutex<BTreeMap<(String, u64), Vec<String>>> = Mutex::default();
         let all = jobs(&experiment);
-        run(&experiment, &corpus, (&flex(), F32), &all, (workers, threads), &|job, event| {
+        let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), dtype: F32 };
+        run(setting, &all, (workers, threads), never(), &|_| Ok(None), &|job, event| {
             if let Event::Rows(rows) = event {
                 let text = rows.iter().map(|row| format!("{row:?}"));
-                seen.lock().unwrap().entry((job.arm.name.clone(), job.seed)).or_default().extend(text);
+                seen.lock().unwrap().entry((job.arm.name.to_string(), job.seed)).or_default().extend(text);
             }
             Ok(())
         })
@@ -111,7 +123,8 @@ fn a_diverged_run_is_a_result_without_numbers() {
         ("model.norm", "none"),
     ]);
     let (rows, outcome) = rows(&experiment, "sgd", 0, &flex());
-    let Outcome::Diverged(step) = outcome else { panic!("lr 1e6 must diverge: {outcome:?}") };
+    let Outcome::Diverged { step, tensor } = outcome else { panic!("lr 1e6 must diverge: {outcome:?}") };
+    assert!(tensor.starts_with("weight ") || tensor.starts_with("activation "), "{tensor}");
     let Some(Row::Step(last)) = rows.last() else { panic!("the last row is the failed step") };
     assert_eq!((last.step, last.status.as_str(), last.train_loss, last.grad_norm), (step, "diverged", None, None));
     for row in &rows {
@@ -130,6 +143,19 @@ fn a_diverged_run_is_a_result_without_numbers() {
 fn an_update_that_is_not_finite_is_not_made() {
     let experiment = small(&[]);
     let corpus = open(&experiment);
+    // Finite weights whose activations are not.
+    let mut trainee =
+        basislab_experiment::prepare(&experiment, &experiment.arms[0], 0, corpus.d_vocab(), (&flex(), F32));
+    let mut weights: Vec<_> = trainee.model.values().into_iter().map(|value| value.inner()).collect();
+    for (weight, (path, ..)) in weights.iter_mut().zip(trainee.model.residual_axes()) {
+        if path == "blocks.0.w_in" || path == "blocks.0.w_out" {
+            *weight = weight.clone().mul_scalar(1e30);
+        }
+    }
+    trainee.model.set_values(weights);
+    let batch = corpus.batch(0, 1, 4, experiment.model.n_ctx + 1);
+    let error = basislab_experiment::update(&mut trainee, &experiment.train, 1e-2, &batch).unwrap_err();
+    assert_eq!(error, "activation blocks.0.resid_post");
     for poisoned in [0, 3] {
         let mut trainee =
             basislab_experiment::prepare(&experiment, &experiment.arms[0], 0, corpus.d_vocab(), (&flex(), F32));
@@ -138,7 +164,8 @@ fn an_update_that_is_not_finite_is_not_made() {
         trainee.model.set_values(weights);
         let before: Vec<Vec<f64>> = trainee.model.values().iter().map(values).collect();
         let batch = corpus.batch(0, 1, 4, experiment.model.n_ctx + 1);
-        assert_eq!(basislab_experiment::update(&mut trainee, &experiment.train, 1e-2, &batch), None);
+        let error = basislab_experiment::update(&mut trainee, &experiment.train, 1e-2, &batch).unwrap_err();
+        assert_eq!(error, format!("weight {}", trainee.model.residual_axes()[poisoned].0));
         for (index, (after, before)) in trainee.model.values().iter().zip(&before).enumerate() {
             assert!(index == poisoned || values(after) == *before, "parameter {index} was updated");
         }
@@ -203,4 +230,64 @@ fn the_learning_rate_warms_up_and_ends_where_it_should() {
     assert!((train.lr_factor(9) - 0.1).abs() < 1e-15 && (train.lr_factor(6) - (1.0 - 0.9 * 0.4)).abs() < 1e-12);
     train.schedule = basislab_config::ScheduleKind::Constant;
     assert_eq!(train.lr_factor(9), 1.0);
+}
+
+#[test]
+fn a_run_goes_on_from_any_checkpoint_to_the_same_rows_and_weights() {
+    let experiment = small(&[("arm.adam.optimizer.kind", "adamw"), ("arm.sgd.optimizer.nesterov", "true")]);
+    let corpus = open(&experiment);
+    for (name, device) in backends() {
+        for arm in &experiment.arms {
+            let setting = Setting { experiment: &experiment, corpus: &corpus, device: &device, dtype: F32 };
+            let job = Job { arm, seed: experiment.seeds_of(arm)[0] };
+            // Rows after each checkpoint, and the states.
+            let go = |start: Option<&State>, stop_at: Option<u64>| {
+                let stop = AtomicBool::new(false);
+                let control = Control { stop: &stop, checkpoint_steps: 1, checkpoint_interval: Duration::MAX };
+                let (mut rows, mut states) = (Vec::new(), Vec::new());
+                let finished = train(setting, job, start, control, &mut |event| {
+                    match event {
+                        Event::Rows(new) => {
+                            let at = |row: &Row| matches!(row, Row::Step(row) if Some(row.step) == stop_at);
+                            stop.fetch_or(new.iter().any(at), Ordering::Relaxed);
+                            rows.extend(new);
+                        }
+                        Event::Checkpoint { state, .. } => states.push((state, rows.len())),
+                        Event::Finished(_) => unreachable!("`run` sends it"),
+                    }
+                    Ok(())
+                });
+                (finished.unwrap().outcome, rows, states)
+            };
+            let (outcome, rows, states) = go(None, None);
+            assert_eq!((outcome, states.len()), (Outcome::Complete, 6));
+            for (state, offset) in &states {
+                let (outcome, rest, later) = go(Some(state), None);
+                assert_eq!(outcome, Outcome::Complete);
+                assert_eq!(rest, rows[*offset..], "{name} {} from step {}", arm.name, state.step);
+                let last = later.last().map_or(state, |(state, _)| state);
+                assert_eq!(*last, states[5].0, "{name} {} from step {}", arm.name, state.step);
+            }
+            let (outcome, stopped, states_then) = go(None, Some(3));
+            assert_eq!((outcome, states_then.last().unwrap()), (Outcome::Stopped(3), &states[2]));
+            assert_eq!(stopped[..], rows[..states[2].1]);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused_by_name() {
+    let experiment = small(&[]);
+    let of = |arm: &str| {
+        let arm = experiment.arm(arm).unwrap();
+        basislab_experiment::prepare(&experiment, arm, 0, 32, (&flex(), F32))
+    };
+    let batch = open(&experiment).batch(0, 1, 4, 9);
+    let mut adam = of("adam");
+    basislab_experiment::update(&mut adam, &experiment.train, 1e-2, &batch).unwrap();
+    let error = of("sgd").restore(&adam.state(1)).unwrap_err().to_string();
+    assert!(error.contains("w_e.second is unknown"), "{error}");
+    let mut state = adam.state(1);
+    state.files.remove("optimizer.safetensors");
+    assert!(of("adam").restore(&state).is_err(), "Adam's moments must not vanish");
 }

@@ -1,5 +1,6 @@
 //! The lines of the figure and what is decided about them.
 
+use crate::name::RunName;
 use serde::{Deserialize, Serialize};
 
 /// One optimizer in one basis.
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Arm {
     /// Its name in files, tables and `--set arm.NAME...`.
-    pub name: String,
+    pub name: RunName,
     /// Seeds of this arm alone, where fewer than the experiment's suffice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeds: Option<Vec<u64>>,

@@ -1,5 +1,6 @@
 //! From text and overrides to a checked [`Experiment`].
 
+use crate::name::RunName;
 use crate::overrides::apply;
 use crate::schema::{Key, Kind, ROOT, Variant};
 use crate::spec::Experiment;
@@ -153,7 +154,7 @@ fn check_value(node: &Node, kind: &Kind, path: &str) -> Result<(), ConfigError> 
         (Kind::Text(most), _) => node
             .as_str()
             .is_some_and(|text| !text.trim().is_empty() && text.chars().count() <= *most && !text.contains('\0')),
-        (Kind::Name, _) => node.as_str().is_some_and(is_name),
+        (Kind::Name, _) => node.as_str().is_some_and(|text| RunName::new(text).is_some()),
         (Kind::Site, _) => node.as_str().is_some_and(is_site),
         (Kind::Choice(words), _) => match node.as_str() {
             Some(word) if words.contains(&word) => true,
@@ -234,14 +235,6 @@ fn check_seeds(node: &Node, items: &[Node], path: &str) -> Result<(), ConfigErro
         return Err(ConfigError::new(&node.origin, path, format!("found {} seeds, expected 1 to 4096", seen.len())));
     }
     Ok(())
-}
-
-fn is_name(text: &str) -> bool {
-    let mut chars = text.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
-        && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-        && text.len() <= 64
-        && !text.contains("..")
 }
 
 fn is_site(text: &str) -> bool {

@@ -6,6 +6,7 @@
 
 mod arms;
 mod check;
+mod name;
 mod overrides;
 mod schema;
 mod spec;
@@ -14,6 +15,7 @@ mod whole;
 
 pub use arms::{Arm, BasisSpec, Claim, ClaimKind, OptimizerSpec, Reading, RotatedAxes, RotationSpec, Sharing};
 pub use check::{ConfigError, Loaded, Origin, Override, load, one_of};
+pub use name::RunName;
 pub use schema::{Key, Kind, ROOT, Variant};
 pub use spec::{
     Activation, Attention, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,

@@ -37,7 +37,11 @@ impl Text {
     /// Reads the file, trains the tokenizer on the training split and encodes both splits, each of which must hold one
     /// window of `length` tokens.
     pub fn open(spec: &TextSpec, length: usize) -> Result<Self, CorpusError> {
-        let bytes = read(&spec.path)?;
+        Self::from_bytes(&read(&spec.path)?, spec, length)
+    }
+
+    /// [`Text::open`] of bytes that were read already; `spec.path` only names them.
+    pub fn from_bytes(bytes: &[u8], spec: &TextSpec, length: usize) -> Result<Self, CorpusError> {
         let share = (bytes.len() as f64 * (1.0 - spec.held_out)) as usize;
         let (bpe, train, held_out) = match spec.tokenizer {
             TokenizerKind::Bytes => {
@@ -45,7 +49,7 @@ impl Text {
                 (None, widen(train), widen(held_out))
             }
             TokenizerKind::Bpe => {
-                let (bpe, train, held_out) = tokenise(spec, &bytes, share)?;
+                let (bpe, train, held_out) = tokenise(spec, bytes, share)?;
                 (Some(bpe), train, held_out)
             }
         };
@@ -63,7 +67,7 @@ impl Text {
             Some(bpe) => (bpe.spelling, Some(bpe.json)),
             None => ((0..=u8::MAX).map(|byte| vec![byte]).collect(), None),
         };
-        let (size_bytes, sha256) = (bytes.len() as u64, sha256_hex(&bytes));
+        let (size_bytes, sha256) = (bytes.len() as u64, sha256_hex(bytes));
         Ok(Self { train, held_out, spelling, tokenizer_json, size_bytes, sha256 })
     }
 

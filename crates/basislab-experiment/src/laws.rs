@@ -5,8 +5,8 @@
 
 use crate::train::{Trainee, prepare, update};
 use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Experiment, LanguageSpec, OptimizerSpec, RotatedAxes, RotationSpec, ScheduleKind,
-    Sharing,
+    Arm, BasisSpec, CorpusSpec, Experiment, LanguageSpec, OptimizerSpec, RotatedAxes, RotationSpec, RunName,
+    ScheduleKind, Sharing,
 };
 use basislab_data::Corpus;
 use basislab_optim::{Basis, bases};
@@ -121,13 +121,18 @@ fn trained(
     basis: BasisSpec,
     on: (&Device, DType),
 ) -> Weights {
-    let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis };
+    let arm = Arm { name: RunName::new("law").expect("a name"), seeds: None, optimizer: optimizer.clone(), basis };
     go(small, corpus, &arm, prepare(small, &arm, 0, corpus.d_vocab(), on))
 }
 
 /// The weights before the first update.
 fn start(small: &Experiment, corpus: &Corpus, optimizer: &OptimizerSpec, on: (&Device, DType)) -> Weights {
-    let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis: BasisSpec::Standard {} };
+    let arm = Arm {
+        name: RunName::new("law").expect("a name"),
+        seeds: None,
+        optimizer: optimizer.clone(),
+        basis: BasisSpec::Standard {},
+    };
     let trainee = prepare(small, &arm, 0, corpus.d_vocab(), on);
     Some(trainee.model.values().into_iter().map(Tensor::inner).collect())
 }
@@ -155,7 +160,7 @@ fn twin(
         Twin::Reparametrised => BasisSpec::RotatedModel { rotation: rotation.clone(), sharing },
         Twin::RotatedStream => BasisSpec::Standard {},
     };
-    let arm = Arm { name: "law".to_owned(), seeds: None, optimizer: optimizer.clone(), basis };
+    let arm = Arm { name: RunName::new("law").expect("a name"), seeds: None, optimizer: optimizer.clone(), basis };
     let mut trainee = prepare(small, &arm, 0, corpus.d_vocab(), (device, dtype));
     let shapes: Vec<_> =
         trainee.model.residual_axes().iter().map(|(_, shape, a)| (*shape, a.map(|a| a.index))).collect();
@@ -175,7 +180,7 @@ fn go(small: &Experiment, corpus: &Corpus, arm: &Arm, mut trainee: Trainee) -> W
     for step in 1..=small.train.steps {
         let batch = corpus.batch(0, step, small.train.batch_size, small.model.n_ctx + 1);
         let lr = arm.optimizer.lr() * small.train.lr_factor(step - 1);
-        update(&mut trainee, &small.train, lr, &batch)?;
+        update(&mut trainee, &small.train, lr, &batch).ok()?;
     }
     Some(trainee.model.values().into_iter().map(Tensor::inner).collect())
 }

@@ -3,9 +3,11 @@
 mod laws;
 mod observe;
 mod run;
+mod state;
 mod train;
 
 pub use laws::{Expected, Law, certify, commutes, rotated_share};
 pub use observe::{Observation, observe};
 pub use run::{Event, Job, jobs, run};
-pub use train::{Finished, Outcome, Trainee, prepare, train, update};
+pub use state::State;
+pub use train::{Control, Finished, Outcome, Setting, Trainee, prepare, train, update};

@@ -8,10 +8,11 @@ use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row};
 use basislab_stats::{METRICS, Metric, MetricFn, Residuals, Rotation, dimensions, random_basis};
 use burn::tensor::Tensor;
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every arm of a seed is looked at with: held-out sequences and the language's floor on them.
 pub(crate) struct HeldOut {
-    sequences: Vec<Vec<u32>>,
+    pub(crate) sequences: Vec<Vec<u32>>,
     floor: Option<f64>,
 }
 
@@ -32,13 +33,14 @@ pub struct Observation {
     pub residuals: Vec<(Site, Option<Residuals>)>,
 }
 
-/// Runs the model over held-out sequences, `batch_size` at a time.
+/// Runs the model over held-out sequences, `batch_size` at a time; `None` once `stop` is set.
 pub fn observe(
     model: &Transformer,
     sequences: &[Vec<u32>],
     residual_sequences: usize,
     batch_size: usize,
-) -> Observation {
+    stop: &AtomicBool,
+) -> Option<Observation> {
     let model = model.without_autodiff();
     let mut seen: Vec<(Site, usize, Vec<f64>)> = Vec::new();
     let mut loss = 0.0;
@@ -47,6 +49,9 @@ pub fn observe(
     for (chunk, measure) in
         measured.chunks(batch_size).map(|c| (c, true)).chain(rest.chunks(batch_size).map(|c| (c, false)))
     {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let inputs: Vec<&[u32]> = chunk.iter().map(|s| &s[..s.len() - 1]).collect();
         let targets: Vec<&[u32]> = chunk.iter().map(|s| &s[1..]).collect();
         let (inputs, targets) = (model.tokens(&inputs), model.tokens(&targets));
@@ -65,11 +70,11 @@ pub fn observe(
     }
     let residuals =
         seen.into_iter().map(|(site, d_model, values)| (site, Residuals::new(values, d_model).ok())).collect();
-    Observation { loss, residuals }
+    Some(Observation { loss, residuals })
 }
 
 /// Everything a probe records: the loss; every metric at every site for all, first and remaining tokens, in the standard
-/// basis and the optimizer's own; at full probes also in random bases and per dimension.
+/// basis and the optimizer's own; at full probes also in random bases and per dimension. `None` once `stop` is set.
 pub(crate) fn probe_rows(
     experiment: &Experiment,
     arm: &Arm,
@@ -77,12 +82,13 @@ pub(crate) fn probe_rows(
     step: u64,
     model: &Transformer,
     held_out: &HeldOut,
-) -> Vec<Row> {
+    stop: &AtomicBool,
+) -> Option<Vec<Row>> {
     let Experiment { model: spec, train, probe, verdict, .. } = experiment;
-    let seen = observe(model, &held_out.sequences, probe.residual_sequences, train.batch_size);
+    let seen = observe(model, &held_out.sequences, probe.residual_sequences, train.batch_size, stop)?;
     let finite = seen.loss.is_finite();
     let mut rows = vec![Row::Eval(EvalRow {
-        arm: arm.name.clone(),
+        arm: arm.name.to_string(),
         seed,
         step,
         split: "held-out".to_owned(),
@@ -94,7 +100,7 @@ pub(crate) fn probe_rows(
     let random = if full { probe.random_bases } else { 0 };
     let random: Vec<Rotation> = (0..random).map(|k| random_basis(seed, k, spec.d_model)).collect();
     let at = |site: &str, layer: Option<usize>, tokens: &str, tokens_used: usize, basis: &str| ResidualRow {
-        arm: arm.name.clone(),
+        arm: arm.name.to_string(),
         seed,
         step,
         site: site.to_owned(),
@@ -106,6 +112,9 @@ pub(crate) fn probe_rows(
         value: None,
     };
     for (site, stream) in &seen.residuals {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let Some(stream) = stream else { continue };
         let name = site.to_string();
         let turned = own.as_ref().map(|q| stream.rotated(q));
@@ -134,7 +143,7 @@ pub(crate) fn probe_rows(
             for (basis, x) in bases {
                 rows.extend(dimensions(x).into_iter().map(|m| {
                     Row::Dimension(DimensionRow {
-                        arm: arm.name.clone(),
+                        arm: arm.name.to_string(),
                         seed,
                         step,
                         site: name.clone(),
@@ -157,7 +166,7 @@ pub(crate) fn probe_rows(
         }
     }
     stack_rows(&mut rows, &seen, &at);
-    rows
+    Some(rows)
 }
 
 /// Makes the key columns of a row from (site, layer, tokens, tokens used, basis).

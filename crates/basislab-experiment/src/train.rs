@@ -1,11 +1,15 @@
 use crate::observe::{HeldOut, probe_rows};
+use crate::run::{Event, Job};
+use crate::state::State;
 use basislab_config::{Arm, BasisSpec, Experiment, Sharing, TrainSpec};
 use basislab_data::Corpus;
 use basislab_model::Transformer;
 use basislab_optim::{Basis, Optimizer, bases, clip, rotation, upload};
 use basislab_report::{Row, StepRow};
 use burn::tensor::{DType, Device, Tensor};
-use std::time::Instant;
+use std::slice::Chunks;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// A model with its optimizer.
 #[derive(Debug, Clone)]
@@ -17,75 +21,128 @@ pub struct Trainee {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// All updates were made.
     Complete,
-    /// Loss or gradient was not finite at this update (1-based); it was not made.
-    Diverged(u64),
+    /// Something was not finite at this update (1-based); it was not made.
+    Diverged {
+        /// The update.
+        step: u64,
+        /// What was not finite first.
+        tensor: String,
+    },
+    /// It was told to stop after this update, and its last checkpoint is of then.
+    Stopped(u64),
 }
 
 /// How a run ended and what looking cost.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// Complete or diverged.
+    /// Complete, diverged or stopped.
     pub outcome: Outcome,
     /// Wall-clock seconds spent in probes.
     pub probe_seconds: f64,
 }
 
-/// Trains one arm with one seed. `sink` gets the rows of each update and of each probe as they are made.
+/// What all runs of an experiment share.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// The experiment.
+    pub experiment: &'a Experiment,
+    /// Its corpus, opened.
+    pub corpus: &'a Corpus,
+    /// Where to compute, without autodiff.
+    pub device: &'a Device,
+    /// Type of parameters and activations.
+    pub dtype: DType,
+}
+
+/// When to make checkpoints and when to stop. Decides no number.
+#[derive(Debug, Clone, Copy)]
+pub struct Control<'a> {
+    /// Once set, every run stops after its current update, with a checkpoint.
+    pub stop: &'a AtomicBool,
+    /// Updates between checkpoints at most.
+    pub checkpoint_steps: u64,
+    /// Time between checkpoints at most.
+    pub checkpoint_interval: Duration,
+}
+
+/// Trains one arm with one seed, from the beginning or from `start`. `sink` gets the rows of each update and of each
+/// probe as they are made, and checkpoints. The last state is always one, made before the last probe.
 ///
 /// # Errors
-/// Only what `sink` returns; a diverged run is an [`Outcome`].
+/// What `sink` returns, and a `start` of another run; a diverged run is an [`Outcome`].
 pub fn train(
-    experiment: &Experiment,
-    arm: &Arm,
-    seed: u64,
-    corpus: &Corpus,
-    (device, dtype): (&Device, DType),
-    sink: &mut dyn FnMut(Vec<Row>) -> anyhow::Result<()>,
+    Setting { experiment, corpus, device, dtype }: Setting<'_>,
+    Job { arm, seed }: Job<'_>,
+    start: Option<&State>,
+    control: Control<'_>,
+    sink: &mut dyn FnMut(Event) -> anyhow::Result<()>,
 ) -> anyhow::Result<Finished> {
     let Experiment { train, probe, model: spec, .. } = experiment;
     let mut trainee = prepare(experiment, arm, seed, corpus.d_vocab(), (device, dtype));
+    start.map_or(Ok(()), |state| trainee.restore(state))?;
     let held_out = HeldOut::new(experiment, corpus, seed);
     let probe_steps = probe.steps(train.steps);
-    let mut probe_seconds = 0.0;
-    let mut look = |step, model: &Transformer| {
-        let start = Instant::now();
-        let rows = probe_rows(experiment, arm, seed, step, model, &held_out);
-        probe_seconds += start.elapsed().as_secs_f64();
-        rows
-    };
-    let mut outcome = Outcome::Complete;
-    sink(look(0, &trainee.model))?;
-    for step in 1..=train.steps {
-        let batch = corpus.batch(seed, step, train.batch_size, spec.n_ctx + 1);
-        let lr = arm.optimizer.lr() * train.lr_factor(step - 1);
-        let tokens = step * (train.batch_size * spec.n_ctx) as u64;
-        let row = |loss, norm, status: &str| {
-            let (arm, status) = (arm.name.clone(), status.to_owned());
-            vec![Row::Step(StepRow { arm, seed, step, tokens, lr, train_loss: loss, grad_norm: norm, status })]
+    let mut step = start.map_or(0, |state| state.step);
+    let (mut probe_seconds, mut saved) = (0.0, (step, Instant::now()));
+    let outcome = loop {
+        let row = |step: u64, loss, norm, status: &str| {
+            let (arm, status, lr) =
+                (arm.name.to_string(), status.to_owned(), arm.optimizer.lr() * train.lr_factor(step.saturating_sub(1)));
+            let tokens = step * (train.batch_size * spec.n_ctx) as u64;
+            Event::Rows(vec![Row::Step(StepRow {
+                arm,
+                seed,
+                step,
+                tokens,
+                lr,
+                train_loss: loss,
+                grad_norm: norm,
+                status,
+            })])
         };
-        match update(&mut trainee, train, lr, &batch) {
-            Some((loss, norm)) => sink(row(Some(loss), Some(norm), "ok"))?,
-            None => {
-                sink(row(None, None, "diverged"))?;
-                outcome = Outcome::Diverged(step);
-                break;
-            }
-        }
         if probe_steps.binary_search(&step).is_ok() {
-            let rows = look(step, &trainee.model);
+            let begun = Instant::now();
+            let rows = probe_rows(experiment, arm, seed, step, &trainee.model, &held_out, control.stop);
+            probe_seconds += begun.elapsed().as_secs_f64();
+            let Some(rows) = rows else { break Outcome::Stopped(step) };
             let finite = matches!(rows.first(), Some(Row::Eval(row)) if row.loss.is_some());
-            sink(rows)?;
+            sink(Event::Rows(rows))?;
             if !finite {
                 // The update itself broke the weights; nothing after it could be a number.
-                sink(row(None, None, "diverged"))?;
-                outcome = Outcome::Diverged(step);
-                break;
+                sink(row(step, None, None, "diverged"))?;
+                let tensor = not_finite(&trainee.model, held_out.sequences.chunks(train.batch_size), &[]);
+                break Outcome::Diverged { step, tensor };
             }
         }
+        if step == train.steps {
+            break Outcome::Complete;
+        }
+        step += 1;
+        let batch = corpus.batch(seed, step, train.batch_size, spec.n_ctx + 1);
+        match update(&mut trainee, train, arm.optimizer.lr() * train.lr_factor(step - 1), &batch) {
+            Ok((loss, norm)) => sink(row(step, Some(loss), Some(norm), "ok"))?,
+            Err(tensor) => {
+                sink(row(step, None, None, "diverged"))?;
+                break Outcome::Diverged { step, tensor };
+            }
+        }
+        let stop = control.stop.load(Ordering::Relaxed) && step < train.steps;
+        let due = step - saved.0 >= control.checkpoint_steps || saved.1.elapsed() >= control.checkpoint_interval;
+        if stop || due || step == train.steps {
+            sink(Event::Checkpoint { state: trainee.state(step), probe_seconds })?;
+            saved = (step, Instant::now());
+        }
+        if stop {
+            break Outcome::Stopped(step);
+        }
+    };
+    if outcome == Outcome::Stopped(step) && saved.0 < step {
+        // Stopped within a probe: its rows were not written, and the run goes on with it.
+        sink(Event::Checkpoint { state: trainee.state(step), probe_seconds })?;
     }
     Ok(Finished { outcome, probe_seconds })
 }
@@ -131,16 +188,45 @@ pub fn prepare(
 }
 
 /// One update on `batch` (sequences of `n_ctx + 1` tokens) at learning rate `lr`: the mean loss in nats per token and
-/// the gradient's norm before clipping; `None`, and no update, when either is not finite.
-pub fn update(trainee: &mut Trainee, train: &TrainSpec, lr: f64, batch: &[Vec<u32>]) -> Option<(f64, f64)> {
+/// the gradient's norm before clipping.
+///
+/// # Errors
+/// The first thing that is not finite, by name; no update is made then.
+pub fn update(trainee: &mut Trainee, train: &TrainSpec, lr: f64, batch: &[Vec<u32>]) -> Result<(f64, f64), String> {
     let (loss, grads) = gradients(&trainee.model, batch, train.micro_batches);
     let (grads, norm) = clip(grads, train.clip_norm);
     if !loss.is_finite() || !norm.is_finite() {
-        return None;
+        let parts = batch.chunks(batch.len() / train.micro_batches);
+        return Err(not_finite(&trainee.model, parts, &grads));
     }
     let weights = trainee.model.take_values();
     trainee.model.set_values(trainee.optimizer.step(lr, weights, grads));
-    Some((loss, norm))
+    Ok((loss, norm))
+}
+
+/// The name of what is not finite, in the order in which trouble spreads: weights, activations, the loss, gradients.
+fn not_finite(model: &Transformer, parts: Chunks<'_, Vec<u32>>, grads: &[Tensor<2>]) -> String {
+    let broken = |tensor: &Tensor<2>| !tensor.clone().into_data().iter::<f64>().all(f64::is_finite);
+    let model = model.without_autodiff();
+    let paths: Vec<String> = model.residual_axes().into_iter().map(|(path, ..)| path).collect();
+    let first =
+        |tensors: &[Tensor<2>]| paths.iter().zip(tensors).find(|(_, tensor)| broken(tensor)).map(|(path, _)| path);
+    if let Some(path) = first(&model.values()) {
+        return format!("weight {path}");
+    }
+    for part in parts {
+        let inputs: Vec<&[u32]> = part.iter().map(|s| &s[..s.len() - 1]).collect();
+        let mut site = None;
+        let logits = model.forward(model.tokens(&inputs), &mut |at, stream| {
+            if site.is_none() && broken(stream) {
+                site = Some(format!("activation {at}"));
+            }
+        });
+        if let Some(found) = site.or_else(|| broken(&logits).then(|| "logits".to_owned())) {
+            return found;
+        }
+    }
+    first(grads).map_or_else(|| "loss or gradient norm".to_owned(), |path| format!("gradient of {path}"))
 }
 
 /// Mean loss over the batch and its gradient, parameter by parameter, from `parts` equal micro-batches.

@@ -41,6 +41,27 @@ impl Optimizer {
             .collect()
     }
 
+    /// How many of (momentum or first moment, second moment) the rule keeps for each parameter.
+    pub fn slots(&self) -> usize {
+        match self.rule {
+            OptimizerSpec::Sgd { momentum: 0.0, .. } => 0,
+            OptimizerSpec::Sgd { .. } => 1,
+            OptimizerSpec::Adam { .. } | OptimizerSpec::Adamw { .. } => 2,
+        }
+    }
+
+    /// What the rule remembers of each parameter, in the basis it works in: momentum or first moment, second moment.
+    pub fn memory(&self) -> Vec<[Option<Tensor<2>>; 2]> {
+        self.states.iter().map(|state| [state.first.clone(), state.second.clone()]).collect()
+    }
+
+    /// Goes on from what [`Optimizer::memory`] gave after `count` updates.
+    pub fn recall(&mut self, count: u64, memory: Vec<[Option<Tensor<2>>; 2]>) {
+        assert_eq!(memory.len(), self.states.len(), "one memory per parameter");
+        self.count = count;
+        self.states = memory.into_iter().map(|[first, second]| State { first, second }).collect();
+    }
+
     /// The basis of each parameter.
     pub fn bases(&self) -> &[Basis] {
         &self.bases

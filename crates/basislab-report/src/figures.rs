@@ -7,11 +7,11 @@ mod losses;
 mod scale;
 mod steps;
 
-use crate::files::FileError;
 use crate::read::Tables;
 use crate::rows::VerdictRow;
 use crate::select::{Cells, RunState, Runs};
 use basislab_config::{Arm, ClaimKind, Experiment};
+use basislab_store::FileError;
 use frame::{Key, Mark, Weight};
 use plotters::style::RGBColor;
 use std::fs;
@@ -191,7 +191,7 @@ fn shorten(label: &str) -> String {
 
 /// The bases in which an arm is drawn and what its curves are called; the optimizer's only where recorded.
 fn bases(arm: &Arm, cells: &[&Cells<'_>]) -> Vec<(&'static str, String)> {
-    let mut all = vec![("standard", arm.name.clone())];
+    let mut all = vec![("standard", arm.name.to_string())];
     if cells.iter().any(|cells| !cells.steps(&arm.name, "optimizer").is_empty()) {
         all.push(("optimizer", format!("{}, own basis", arm.name)));
     }

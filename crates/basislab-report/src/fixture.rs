@@ -4,7 +4,7 @@
 use crate::files::{Shard, part_dir};
 use crate::read::Tables;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
-use basislab_config::{Experiment, load};
+use basislab_config::{Experiment, RunName, load};
 use std::path::Path;
 
 /// The default experiment with seeds and rule pinned, so that tests do not follow its tuning.
@@ -77,11 +77,15 @@ pub(crate) fn tables(experiment: &Experiment, outcome: impl Fn(&str, u64) -> Out
 
 /// Writes one run's shard.
 pub(crate) fn write_part(dir: &Path, arm: &str, seed: u64, rows: Vec<Row>) {
-    let mut shard = Shard::create(&part_dir(dir, arm, seed)).unwrap();
+    let mut shard = Shard::create(&part_dir(dir, &name(arm), seed)).unwrap();
     for row in rows {
         shard.push(row).unwrap();
     }
-    shard.finish().unwrap();
+    let _ = shard.sync().unwrap();
+}
+
+pub(crate) fn name(text: &str) -> RunName {
+    RunName::new(text).unwrap()
 }
 
 /// Every row of one run, in the order in which it writes them.

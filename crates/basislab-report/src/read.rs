@@ -1,8 +1,8 @@
 //! Reading the files back, strictly: they may have been edited by hand.
 
-use crate::files::FileError;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
 use crate::schema::{Table, TableRow, header};
+use basislab_store::FileError;
 use std::fs;
 use std::path::Path;
 
@@ -64,14 +64,18 @@ pub fn read_tables(dir: &Path) -> Result<Tables, ReadError> {
 pub fn read_table<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
     let path = dir.join(R::TABLE.file);
     let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
-    parse(&path.display().to_string(), &bytes)
+    parse_table(&path.display().to_string(), &bytes)
 }
 
 fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
     if dir.join(R::TABLE.file).exists() { read_table(dir) } else { Ok(Vec::new()) }
 }
 
-fn parse<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, ReadError> {
+/// Rows of a table from its bytes; `file` is its name in errors.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, ReadError> {
     let table = R::TABLE;
     if bytes.starts_with("\u{feff}".as_bytes()) {
         let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {
     /// The arm.
+    #[serde(serialize_with = "text")]
     pub arm: String,
     /// The seed.
     pub seed: u64,
@@ -25,6 +26,7 @@ pub struct StepRow {
     #[serde(serialize_with = "maybe")]
     pub grad_norm: Option<f64>,
     /// `ok`, or `diverged` in the last row of a run that stopped on a number that is not finite.
+    #[serde(serialize_with = "text")]
     pub status: String,
 }
 
@@ -32,12 +34,14 @@ pub struct StepRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalRow {
     /// The arm.
+    #[serde(serialize_with = "text")]
     pub arm: String,
     /// The seed.
     pub seed: u64,
     /// Updates made.
     pub step: u64,
     /// `held-out`.
+    #[serde(serialize_with = "text")]
     pub split: String,
     /// Mean cross-entropy, in nats per token.
     #[serde(serialize_with = "maybe")]
@@ -51,22 +55,27 @@ pub struct EvalRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResidualRow {
     /// The arm.
+    #[serde(serialize_with = "text")]
     pub arm: String,
     /// The seed.
     pub seed: u64,
     /// Updates made.
     pub step: u64,
     /// The site, e.g. `blocks.1.resid_post`.
+    #[serde(serialize_with = "text")]
     pub site: String,
     /// The block, where the site has one.
     pub layer: Option<usize>,
     /// `all`, `first` of each sequence, or the `rest`.
+    #[serde(serialize_with = "text")]
     pub tokens: String,
     /// How many tokens were measured.
     pub tokens_used: u64,
     /// `standard`, `optimizer` or `random:<k>`.
+    #[serde(serialize_with = "text")]
     pub basis: String,
     /// The metric's name.
+    #[serde(serialize_with = "text")]
     pub metric: String,
     /// Its value; empty where it is undefined.
     #[serde(serialize_with = "maybe")]
@@ -77,12 +86,14 @@ pub struct ResidualRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DimensionRow {
     /// The arm.
+    #[serde(serialize_with = "text")]
     pub arm: String,
     /// The seed.
     pub seed: u64,
     /// Updates made.
     pub step: u64,
     /// The site.
+    #[serde(serialize_with = "text")]
     pub site: String,
     /// The block, where the site has one.
     pub layer: Option<usize>,
@@ -116,8 +127,10 @@ pub struct DimensionRow {
     #[serde(serialize_with = "number")]
     pub share_of_energy: f64,
     /// `standard` or `optimizer`.
+    #[serde(serialize_with = "text")]
     pub basis: String,
     /// `all`, `first` of each sequence, or the `rest`.
+    #[serde(serialize_with = "text")]
     pub tokens: String,
 }
 
@@ -125,10 +138,13 @@ pub struct DimensionRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SummaryRow {
     /// The arm.
+    #[serde(serialize_with = "text")]
     pub arm: String,
     /// A metric's name, `loss` or `loss_above_floor`.
+    #[serde(serialize_with = "text")]
     pub metric: String,
     /// The verdict's site; empty for losses.
+    #[serde(serialize_with = "text")]
     pub site: String,
     /// Complete runs that have a value.
     pub n_seeds: usize,
@@ -154,8 +170,10 @@ pub struct SummaryRow {
     #[serde(serialize_with = "maybe")]
     pub z: Option<f64>,
     /// `standard` or `optimizer`; empty for losses.
+    #[serde(serialize_with = "text")]
     pub basis: String,
     /// Which tokens; empty for losses.
+    #[serde(serialize_with = "text")]
     pub tokens: String,
     /// Updates made.
     pub step: u64,
@@ -167,12 +185,16 @@ pub struct SummaryRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerdictRow {
     /// The claim's name in the configuration.
+    #[serde(serialize_with = "text")]
     pub claim: String,
     /// What was compared, e.g. `adam / null(standard)`.
+    #[serde(serialize_with = "text")]
     pub comparison: String,
     /// The metric, or `loss`.
+    #[serde(serialize_with = "text")]
     pub metric: String,
     /// The site; empty for losses.
+    #[serde(serialize_with = "text")]
     pub site: String,
     /// Seeds that entered.
     pub n_seeds: usize,
@@ -189,10 +211,13 @@ pub struct VerdictRow {
     #[serde(serialize_with = "maybe")]
     pub p_exact: Option<f64>,
     /// The rule in words, with its numbers.
+    #[serde(serialize_with = "text")]
     pub rule: String,
     /// `supported`, `contradicted`, `inconclusive` or `exploratory`.
+    #[serde(serialize_with = "text")]
     pub verdict: String,
     /// The claim's kind in the configuration.
+    #[serde(serialize_with = "text")]
     pub kind: String,
     /// Smallest effect that counts, or margin of the equivalence.
     #[serde(serialize_with = "maybe")]
@@ -203,6 +228,7 @@ pub struct VerdictRow {
     /// Whether the claim belongs to the Holm family.
     pub primary: bool,
     /// What a reader must know besides: missing seeds, exact symmetry.
+    #[serde(serialize_with = "text")]
     pub note: String,
 }
 
@@ -210,6 +236,7 @@ pub struct VerdictRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TimingRow {
     /// The arm.
+    #[serde(serialize_with = "text")]
     pub arm: String,
     /// The seed.
     pub seed: u64,
@@ -226,6 +253,7 @@ pub struct TimingRow {
     #[serde(serialize_with = "number")]
     pub tokens_per_second: f64,
     /// When the run started: RFC 3339, UTC, with the fraction of the second, `2026-01-31T12:00:00.123456789Z`.
+    #[serde(serialize_with = "text")]
     pub started: String,
 }
 
@@ -249,6 +277,14 @@ fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> 
         return Err(serde::ser::Error::custom(format!("{value} in a column that holds finite numbers only")));
     }
     serializer.serialize_f64(*value)
+}
+
+/// A spreadsheet takes a cell that starts like this for a formula; the quote tells it not to (OWASP, CSV injection).
+fn text<S: Serializer>(value: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        return serializer.collect_str(&format_args!("'{value}"));
+    }
+    serializer.serialize_str(value)
 }
 
 #[expect(clippy::ref_option, reason = "the signature serde asks for")]

@@ -76,7 +76,7 @@ fn metric_row(
 fn row(experiment: &Experiment, arm: &Arm, name: &str, values: &[f64]) -> SummaryRow {
     let interval = t_interval(values, 0.95);
     SummaryRow {
-        arm: arm.name.clone(),
+        arm: arm.name.to_string(),
         metric: name.to_owned(),
         site: String::new(),
         n_seeds: values.len(),

@@ -22,7 +22,8 @@ Examples:
   basislab check adam-vs-sgd                     is each optimizer what it says it is?
 
 Exit codes: 0 done; 2 command line or config; 3 input data; 4 cannot write; 5 a run diverged or a law failed;
-6 the directory is in use; 7 the directory belongs to another config.";
+6 the directory is in use; 7 the directory belongs to another config, or a file is not what was written;
+8 more memory or disk is needed than there is; 75 stopped by a signal after a checkpoint: run the same command again.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -42,6 +43,25 @@ pub(crate) enum Command {
         /// Print the summary as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Say which runs of a directory are complete, running, interrupted or diverged
+    Status {
+        /// A directory that `run` wrote, or a folder of such directories
+        dir: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the first steps of a directory's runs again and compare every number with what it holds
+    Verify {
+        /// The directory that `run` wrote
+        dir: PathBuf,
+        /// Updates to make again
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        steps: u64,
+        /// Every seed of every arm, not only each arm's first
+        #[arg(long)]
+        all: bool,
     },
     /// The metrics: list them, explain one, or evaluate all on a matrix of your own
     #[command(subcommand)]
@@ -65,7 +85,7 @@ Examples:
   basislab run my-experiment.toml --out runs/mine
   basislab run results/adam-vs-sgd/config.toml             reproduce a committed result
 
-The same command again skips the runs that are already complete.
+The same command again goes on where it was stopped or killed, and skips the runs that are complete.
 `basislab config show adam-vs-sgd` prints every key that --set can change.";
 
 /// Which experiment, and what to change in it.
@@ -97,6 +117,18 @@ pub(crate) struct Run {
     /// Runs side by side; never changes a result on a CPU [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(crate) jobs: Option<u64>,
+    /// Seconds between a run's checkpoints at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) checkpoint_seconds: u64,
+    /// Updates between a run's checkpoints at most [default: no limit]
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) checkpoint_steps: Option<u64>,
+    /// Go on in a directory that another build or machine began; the manifest records it
+    #[arg(long)]
+    pub(crate) allow_version_change: bool,
+    /// Do without the lock, on a file system that has none
+    #[arg(long)]
+    pub(crate) no_lock: bool,
     /// No progress on stderr
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -1,14 +1,14 @@
-//! A run's directory: whose it is, what it holds, which runs are complete.
+//! A run's directory: whose it is, who writes there, which runs are complete.
 
 use crate::exit::{Code, Exit};
 use basislab_config::Experiment;
-use basislab_experiment::{Job, Outcome};
-use basislab_report::{FileError, part_dir, write_atomic};
+use basislab_experiment::Job;
+use basislab_report::{Done, part_dir};
+use basislab_store::{FileError, Lock, LockError, clean, is_link, sha256, write_atomic};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What decides the numbers of a directory: experiment, backend, dtype, corpus. Never jobs, output or verbosity.
 pub(crate) fn identity(experiment: &Experiment, backend: &str, dtype: &str, corpus_sha256: &str) -> Value {
@@ -17,73 +17,124 @@ pub(crate) fn identity(experiment: &Experiment, backend: &str, dtype: &str, corp
 
 /// First 8 hex digits over the identity.
 pub(crate) fn short_hash(identity: &Value) -> String {
-    hex(&Sha256::digest(identity.to_string()))[..8].to_owned()
+    sha256(identity.to_string().as_bytes())[..8].to_owned()
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Makes the directory, or checks that it is this experiment's.
-pub(crate) fn claim(dir: &Path, experiment: &Experiment, manifest: &Value) -> Result<(), Exit> {
+/// Makes the directory if need be and becomes its only writer; nothing of anybody else's is touched.
+pub(crate) fn enter(dir: &Path, no_lock: bool) -> Result<Option<Lock>, Exit> {
     let place = dir.display();
-    let old = dir.join("manifest.json");
-    let empty = match fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => {
-            return Err(Exit::new(Code::Identity, format!("{place}: cannot use as output directory: {error}")));
-        }
-    };
-    if empty {
-        fs::create_dir_all(dir).map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
-        // The manifest first: a directory that holds anything says whose it is.
-        write_atomic(&old, format!("{manifest:#}\n").as_bytes())?;
-        return Ok(write_atomic(&dir.join("config.toml"), experiment.to_toml().as_bytes())?);
+    let refuse = |what: String| Exit::new(Code::Identity, format!("{place}: {what}; choose another --out"));
+    if is_link(dir) {
+        let target = fs::read_link(dir).unwrap_or_default();
+        return Err(refuse(format!("is a symbolic link to {}, expected a directory of its own", target.display())));
     }
-    let known = fs::read_to_string(&old).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let foreign = match fs::read_dir(dir) {
+        // Another process may be just starting here.
+        Ok(entries) => entries.flatten().any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name != ".lock" && !name.starts_with(".basislab-")
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(refuse(format!("cannot use as output directory: {error}"))),
+    };
+    if foreign && !dir.join("manifest.json").exists() {
+        let what = "found files but no readable manifest.json, expected an empty directory or one of `basislab run`";
+        return Err(refuse(what.to_owned()));
+    }
+    fs::create_dir_all(dir).map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
+    if no_lock {
+        return Ok(None);
+    }
+    match Lock::take(dir) {
+        Ok(lock) => {
+            // A directory that may be complete is left as it is, to the last byte.
+            if !dir.join("SHA256SUMS").exists() {
+                lock.sign()?;
+            }
+            Ok(Some(lock))
+        }
+        Err(LockError::Busy(owner)) => Err(Exit::new(
+            Code::Busy,
+            format!("{place}: another basislab is running here ({owner}); wait for it, or choose another --out"),
+        )),
+        Err(LockError::Unsupported(error)) => Err(Exit::new(
+            Code::Busy,
+            format!(
+                "{place}: this file system cannot lock files ({error}); with --no-lock it is on you that nobody else writes here"
+            ),
+        )),
+        Err(LockError::File(error)) => Err(error.into()),
+    }
+}
+
+/// Writes who owns the directory, or checks that it is this experiment's. Returns the manifest that is there now.
+pub(crate) fn claim(
+    dir: &Path,
+    experiment: &Experiment,
+    identity: &Value,
+    manifest: impl FnOnce() -> Value,
+) -> Result<Value, Exit> {
+    let config = dir.join("config.toml");
+    let write_config = || write_atomic(&config, experiment.to_toml().as_bytes());
+    // A manifest without runs describes nothing yet: the build that makes the first one writes its own.
+    let known = read_manifest(dir)?.filter(|known| known["identity"] != *identity || dir.join("parts").exists());
     let Some(known) = known else {
+        // The manifest first: a directory that holds anything says whose it is.
+        let manifest = manifest();
+        write_manifest(dir, &manifest)?;
+        write_config()?;
+        return Ok(manifest);
+    };
+    if known["identity"] != *identity {
+        let differences = differences(dir, experiment, &known, identity);
         return Err(Exit::new(
             Code::Identity,
             format!(
-                "{place}: found files but no readable manifest.json, expected an empty directory or one of `basislab run`; choose another --out"
+                "{}: belongs to another configuration ({differences}); nothing was touched; choose another --out",
+                dir.display()
             ),
         ));
-    };
-    if known["identity"] == manifest["identity"] {
-        let config = dir.join("config.toml");
-        return if config.is_file() { Ok(()) } else { Ok(write_atomic(&config, experiment.to_toml().as_bytes())?) };
     }
-    let differences = differences(dir, experiment, &known, manifest);
-    Err(Exit::new(
-        Code::Identity,
-        format!("{place}: belongs to another configuration ({differences}); nothing was touched; choose another --out"),
-    ))
+    if !config.is_file() {
+        write_config()?;
+    }
+    Ok(known)
 }
 
-/// One writer per directory: the lock is the kernel's and ends with the process that holds it.
-pub(crate) fn lock(dir: &Path) -> Result<fs::File, Exit> {
-    let path = dir.join(".lock");
-    let cannot = |error: std::io::Error| Exit::write(format!("{}: cannot create: {error}", path.display()));
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => Err(Exit::new(
-            Code::Busy,
-            format!("{}: another basislab is running here; wait for it, or choose another --out", dir.display()),
-        )),
+/// The manifest of a directory; `None` where there is no file.
+pub(crate) fn read_manifest(dir: &Path) -> Result<Option<Value>, Exit> {
+    let path = dir.join("manifest.json");
+    let bytes = match basislab_store::read_capped(&path, 1 << 20) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Exit::data(error)),
+        Ok(bytes) => bytes,
+    };
+    let place = path.display();
+    let manifest: Value = serde_json::from_slice(&bytes).map_err(|error| {
+        Exit::new(Code::Identity, format!("{place}: no readable manifest.json: {error}; choose another --out"))
+    })?;
+    match manifest["format"].as_u64() {
+        Some(1) => Ok(Some(manifest)),
+        Some(newer) => Err(Exit::data(format!(
+            "{place}: found format {newer}, written by basislab {}, expected format 1; use that version",
+            manifest["basislab"]["version"]
+        ))),
+        None => {
+            Err(Exit::new(Code::Identity, format!("{place}: found no format, expected what `basislab run` writes")))
+        }
     }
+}
+
+pub(crate) fn write_manifest(dir: &Path, manifest: &Value) -> Result<(), FileError> {
+    write_atomic(&dir.join("manifest.json"), format!("{manifest:#}\n").as_bytes())
 }
 
 /// A report counts only under the rule that was fixed before the first step.
-pub(crate) fn check_config(dir: &Path, experiment: &Experiment) -> Result<(), Exit> {
-    let path = dir.join("manifest.json");
-    let text =
-        fs::read_to_string(&path).map_err(|error| Exit::data(format!("{}: cannot read: {error}", path.display())))?;
-    let manifest: Value =
-        serde_json::from_str(&text).map_err(|error| Exit::data(format!("{}: not JSON: {error}", path.display())))?;
+pub(crate) fn check_config(dir: &Path, experiment: &Experiment) -> Result<Value, Exit> {
+    let missing = || Exit::data(format!("{}: cannot read: no such file", dir.join("manifest.json").display()));
+    let manifest = read_manifest(dir)?.ok_or_else(missing)?;
     if manifest["identity"]["experiment"] == experiment.hash().as_str() {
-        return Ok(());
+        return Ok(manifest);
     }
     let place = dir.join("config.toml");
     Err(Exit::new(
@@ -95,11 +146,22 @@ pub(crate) fn check_config(dir: &Path, experiment: &Experiment) -> Result<(), Ex
     ))
 }
 
-fn differences(dir: &Path, experiment: &Experiment, known: &Value, manifest: &Value) -> String {
+/// The experiment and the manifest of a directory that `run` wrote.
+pub(crate) fn open(dir: &Path) -> Result<(Experiment, Value), Exit> {
+    let path = dir.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Exit::data(format!("{}: cannot read: {error}; expected a directory of `basislab run`", path.display()))
+    })?;
+    let experiment = basislab_config::load(&text, &path.display().to_string(), &[])?.experiment;
+    let manifest = check_config(dir, &experiment)?;
+    Ok((experiment, manifest))
+}
+
+fn differences(dir: &Path, experiment: &Experiment, known: &Value, identity: &Value) -> String {
     let mut all: Vec<String> = ["backend", "dtype", "corpus"]
         .into_iter()
-        .filter(|key| known["identity"][key] != manifest["identity"][key])
-        .map(|key| format!("{key}: {} there, {} here", known["identity"][key], manifest["identity"][key]))
+        .filter(|key| known["identity"][key] != identity[key])
+        .map(|key| format!("{key}: {} there, {} here", known["identity"][key], identity[key]))
         .collect();
     let there = fs::read_to_string(dir.join("config.toml")).unwrap_or_default();
     if let Ok(there) = basislab_config::load(&there, "config.toml", &[]) {
@@ -108,7 +170,7 @@ fn differences(dir: &Path, experiment: &Experiment, known: &Value, manifest: &Va
             loaded.map_or_else(|_| BTreeMap::new(), |l| l.origins.into_iter().map(|(k, v, _)| (k, v)).collect())
         };
         let (there, here) = (flat(&there.experiment.to_toml()), flat(&experiment.to_toml()));
-        let keys: std::collections::BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+        let keys: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
         let absent = "absent".to_owned();
         for key in keys {
             let (a, b) = (there.get(key).unwrap_or(&absent), here.get(key).unwrap_or(&absent));
@@ -125,27 +187,47 @@ fn differences(dir: &Path, experiment: &Experiment, known: &Value, manifest: &Va
     all.join("; ")
 }
 
-/// Whether a run has ended (complete or diverged), as written by [`mark_done`].
-pub(crate) fn is_done(dir: &Path, job: &Job<'_>) -> bool {
-    part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()
+/// Where a run's checkpoints are.
+pub(crate) fn checkpoints(dir: &Path, job: &Job<'_>) -> PathBuf {
+    part_dir(dir, &job.arm.name, job.seed).join("checkpoints")
 }
 
-/// The last thing a run writes: from here on it is not run again.
-pub(crate) fn mark_done(dir: &Path, job: &Job<'_>, outcome: Outcome) -> Result<(), FileError> {
-    let state = match outcome {
-        Outcome::Complete => json!({ "state": "complete" }),
-        Outcome::Diverged(step) => json!({ "state": "diverged", "step": step }),
+/// How many of these have not ended, as far as a look at their folders tells.
+pub(crate) fn pending(dir: &Path, jobs: &[Job<'_>]) -> usize {
+    jobs.iter().filter(|job| !part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()).count()
+}
+
+/// Removes what killed processes left half written, and refuses to write through links to elsewhere. Returns the jobs
+/// that have not ended.
+pub(crate) fn survey<'a>(dir: &Path, jobs: &[Job<'a>]) -> Result<Vec<Job<'a>>, Exit> {
+    let unlinked = |path: &Path| match is_link(path) {
+        true => Err(Exit::new(
+            Code::Identity,
+            format!("{}: is a symbolic link, expected a directory of the run's own; remove it", path.display()),
+        )),
+        false => Ok(()),
     };
-    write_atomic(&part_dir(dir, &job.arm.name, job.seed).join("done.json"), format!("{state}\n").as_bytes())
+    clean(dir)?;
+    for folder in [dir.join("parts"), dir.join("figures")] {
+        unlinked(&folder)?;
+        clean(&folder)?;
+    }
+    let mut todo = Vec::new();
+    for job in jobs {
+        let part = part_dir(dir, &job.arm.name, job.seed);
+        unlinked(&dir.join("parts").join(&job.arm.name))?;
+        unlinked(&part)?;
+        unlinked(&checkpoints(dir, job))?;
+        clean(&part)?;
+        clean(&checkpoints(dir, job))?;
+        if done(dir, job)?.is_none() {
+            todo.push(*job);
+        }
+    }
+    Ok(todo)
 }
 
-/// Removes what an interrupted run left, so that it starts afresh.
-pub(crate) fn clear(dir: &Path, job: &Job<'_>) -> Result<(), Exit> {
-    let part = part_dir(dir, &job.arm.name, job.seed);
-    match fs::remove_dir_all(&part) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Exit::write(format!("{}: cannot remove an interrupted run: {error}", part.display())))
-        }
-        _ => Ok(()),
-    }
+/// How a run has ended; `None` while it has not.
+pub(crate) fn done(dir: &Path, job: &Job<'_>) -> Result<Option<Done>, Exit> {
+    Done::read(&part_dir(dir, &job.arm.name, job.seed)).map_err(|error| Exit::new(Code::Identity, error))
 }

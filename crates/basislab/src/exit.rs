@@ -1,6 +1,7 @@
 //! How the program ends: one `error:` line and a documented exit code.
 
-use basislab_report::{FileError, ReportError};
+use basislab_report::{ReadError, ReportError};
+use basislab_store::{CheckpointError, FileError, TensorError};
 use std::fmt;
 
 /// What went wrong, as an exit code.
@@ -16,8 +17,12 @@ pub(crate) enum Code {
     Numbers = 5,
     /// Another process is writing there.
     Busy = 6,
-    /// The directory belongs to something else.
+    /// The directory belongs to something else, or its files are not what was written.
     Identity = 7,
+    /// More memory or disk is needed than there is.
+    TooLarge = 8,
+    /// A signal stopped it, after a checkpoint.
+    Stopped = 75,
 }
 
 /// An error on its way to the user.
@@ -41,8 +46,21 @@ impl Exit {
     }
 
     pub(crate) fn new(code: Code, message: impl fmt::Display) -> Self {
-        let shown = |c: char| if c.is_control() { '?' } else { c };
-        Self { code, message: message.to_string().replace('\n', "; ").chars().map(shown).collect() }
+        Self { code, message: shown(&message.to_string().replace('\n', "; ")) }
+    }
+}
+
+/// Text for a terminal: control characters and those that turn the direction of writing are shown, not obeyed.
+pub(crate) fn shown(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c }).collect()
+}
+
+/// [`shown`] of a line with its end.
+pub(crate) fn shown_line(line: &str) -> String {
+    match line.strip_suffix('\n') {
+        Some(line) => line.split('\t').map(shown).collect::<Vec<_>>().join("\t") + "\n",
+        None => shown(line),
     }
 }
 
@@ -52,28 +70,58 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Writing is all that is left to fail once input has been read.
+impl std::error::Error for Exit {}
+
+/// What a run returns: an error of ours, else one of the disk.
 impl From<anyhow::Error> for Exit {
     fn from(error: anyhow::Error) -> Self {
-        match error.downcast::<ReportError>() {
-            Ok(error) => error.into(),
-            Err(error) => Self::write(format!("{error:#}")),
-        }
+        let write = |error: anyhow::Error| Self::write(format!("{error:#}"));
+        let file = |error: anyhow::Error| error.downcast::<FileError>().map_or_else(write, Self::from);
+        let tensors = |error: TensorError| Self::new(Code::Identity, format!("a checkpoint of another model: {error}"));
+        let other = |error: anyhow::Error| error.downcast::<TensorError>().map_or_else(file, tensors);
+        let checkpoint = |error: anyhow::Error| error.downcast::<CheckpointError>().map_or_else(other, Self::from);
+        let report = |error: anyhow::Error| error.downcast::<ReportError>().map_or_else(checkpoint, Self::from);
+        error.downcast::<Self>().unwrap_or_else(report)
     }
 }
 
 impl From<FileError> for Exit {
     fn from(error: FileError) -> Self {
-        Self::write(error)
+        match error.doing {
+            "read" => Self::data(error),
+            "merge" | "go on with" => Self::new(Code::Identity, error),
+            _ => Self::write(error),
+        }
+    }
+}
+
+impl From<CheckpointError> for Exit {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::File(error) => error.into(),
+            CheckpointError::Damaged { ref path, .. } => {
+                let folder = path.parent().and_then(std::path::Path::parent).unwrap_or(path);
+                let next = format!("restore it, or delete {} to start this run afresh", folder.display());
+                Self::new(Code::Identity, format!("{error}; {next}"))
+            }
+            CheckpointError::Foreign { .. } => Self::new(Code::Identity, error),
+        }
     }
 }
 
 impl From<ReportError> for Exit {
     fn from(error: ReportError) -> Self {
         match error {
-            ReportError::Read(error) => Self::data(error),
-            ReportError::File(error) => Self::write(error),
+            ReportError::Read(error) => error.into(),
+            ReportError::File(error) => error.into(),
+            ReportError::Changed(error) => Self::new(Code::Identity, error),
         }
+    }
+}
+
+impl From<ReadError> for Exit {
+    fn from(error: ReadError) -> Self {
+        Self::data(error)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod backend;
+mod build;
 mod check;
 mod config;
 mod data;
@@ -10,7 +11,11 @@ mod exit;
 mod experiments;
 mod metrics;
 mod progress;
+mod resources;
 mod run;
+mod signals;
+mod status;
+mod verify;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -28,6 +33,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::List { json } => list(json),
         Command::Report { dir, json } => run::report(&dir, json),
+        Command::Status { dir, json } => status::status(&dir, json),
+        Command::Verify { dir, steps, all } => verify::verify(&dir, steps, all),
         Command::Metrics(args) => metrics::metrics(&args),
         Command::Check(args) => check::check(&args),
         Command::Data(args) => data::data(&args),
@@ -47,17 +54,21 @@ fn main() -> ExitCode {
 /// How a command ends when it could do its work.
 type Done = Result<Option<Code>, Exit>;
 
-/// Writes to stdout. A reader that has seen enough (`basislab list | head -1`) ends the output quietly.
+/// Writes text to stdout, without what a terminal would obey. A reader that has seen enough (`basislab list | head -1`) ends the output quietly.
 fn say(text: impl AsRef<str>) -> Result<(), Exit> {
+    print(&text.as_ref().split_inclusive('\n').map(exit::shown_line).collect::<String>())
+}
+
+fn print(text: &str) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_ref().as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
         _ => Ok(()),
     }
 }
 
 fn say_json(value: &serde_json::Value) -> Result<(), Exit> {
-    say(format!("{value:#}\n"))
+    print(&format!("{value:#}\n"))
 }
 
 fn list(json: bool) -> Done {

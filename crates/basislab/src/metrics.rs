@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::{Done, say, say_json};
 use basislab_config::one_of;
 use basislab_stats::{BasisExcess, METRICS, Metric, MetricFn, Residuals, basis_excess_all, metric};
+use basislab_store::{read_npy, read_safetensors};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -137,74 +138,10 @@ fn read(path: &Path, tensor: Option<&str>) -> Result<(Vec<f64>, [usize; 2]), Exi
         )));
     }
     let bytes = std::fs::read(path).map_err(|error| Exit::data(format!("{file}: cannot read: {error}")))?;
-    let (values, shape) = match path.extension().and_then(|extension| extension.to_str()) {
+    match path.extension().and_then(|extension| extension.to_str()) {
         Some("npy") => read_npy(&bytes),
         Some("safetensors") => read_safetensors(&bytes, tensor),
         other => Err(format!("found the ending {:?}, expected .npy or .safetensors", other.unwrap_or(""))),
     }
-    .map_err(|what| Exit::data(format!("{file}: {what}")))?;
-    if values.len() as u64 != shape[0] as u64 * shape[1] as u64 {
-        return Err(Exit::data(format!("{file}: found {} values for shape {shape:?}", values.len())));
-    }
-    Ok((values, shape))
-}
-
-type Matrix = Result<(Vec<f64>, [usize; 2]), String>;
-
-fn read_npy(bytes: &[u8]) -> Matrix {
-    let npy = npyz::NpyFile::new(bytes).map_err(|error| format!("not a .npy file: {error}"))?;
-    let shape = two_axes(npy.shape().iter().map(|&n| n as usize).collect())?;
-    let kind = npy.dtype().descr();
-    let fortran = npy.order() == npyz::Order::Fortran;
-    let broken = |error: std::io::Error| format!("damaged .npy file: {error}");
-    let values: Vec<f64> = match kind.trim_matches('\'') {
-        "<f8" | ">f8" => npy.into_vec::<f64>().map_err(broken)?,
-        "<f4" | ">f4" => npy.into_vec::<f32>().map_err(broken)?.into_iter().map(f64::from).collect(),
-        "<f2" | ">f2" => npy.into_vec::<half::f16>().map_err(broken)?.into_iter().map(f64::from).collect(),
-        other => return Err(format!("found dtype {other}, expected float16, float32 or float64")),
-    };
-    let [rows, columns] = shape;
-    if fortran && values.len() == rows * columns {
-        return Ok(((0..rows * columns).map(|i| values[(i % columns) * rows + i / columns]).collect(), shape));
-    }
-    Ok((values, shape))
-}
-
-fn read_safetensors(bytes: &[u8], name: Option<&str>) -> Matrix {
-    use safetensors::Dtype;
-    let file =
-        safetensors::SafeTensors::deserialize(bytes).map_err(|error| format!("not a .safetensors file: {error}"))?;
-    let mut names = file.names();
-    names.sort_unstable();
-    let name = match (name, &names[..]) {
-        (Some(name), _) => name,
-        (None, [only]) => only,
-        (None, _) => {
-            return Err(format!("found {} tensors, expected --tensor with one of {}", names.len(), names.join(", ")));
-        }
-    };
-    let view = file.tensor(name).map_err(|_| format!("no tensor {name:?}, expected {}", one_of(&names, Some(name))))?;
-    let shape = two_axes(view.shape().to_vec())?;
-    let data = view.data();
-    let values = match view.dtype() {
-        Dtype::F64 => data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
-        Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| f64::from(half::f16::from_le_bytes(*b))).collect(),
-        Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| f64::from(half::bf16::from_le_bytes(*b))).collect(),
-        other => return Err(format!("tensor {name:?}: found dtype {other:?}, expected F16, BF16, F32 or F64")),
-    };
-    Ok((values, shape))
-}
-
-fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
-    let shape = <[usize; 2]>::try_from(shape).map_err(|shape| {
-        format!(
-            "found {} axes {shape:?}, expected 2: [n_tokens, d_model]; reshape other axes into n_tokens",
-            shape.len()
-        )
-    })?;
-    match shape[0].checked_mul(shape[1]) {
-        Some(_) => Ok(shape),
-        None => Err(format!("found shape {shape:?}, more values than any file holds")),
-    }
+    .map_err(|what| Exit::data(format!("{file}: {what}")))
 }

@@ -1,5 +1,6 @@
 //! Progress on stderr: a bar with an ETA on a terminal, a line per finished run elsewhere, nothing with `--quiet`.
 
+use crate::exit::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 
@@ -43,11 +44,12 @@ impl Progress {
 
     /// A line that stays.
     pub(crate) fn line(&self, text: &str) {
+        let text = shown(text);
         if self.lines {
             // Progress is a courtesy: a closed stderr must not end a run.
             let _ = writeln!(std::io::stderr(), "{text}");
         } else {
-            self.bar.println(text);
+            self.bar.println(&text);
         }
     }
 

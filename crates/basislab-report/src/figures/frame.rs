@@ -1,7 +1,7 @@
 //! A plot area with axes, a title and a legend beside it (never over the data).
 
 use super::scale::{Scale, Spacing};
-use crate::files::{FileError, write_atomic};
+use basislab_store::{FileError, write_atomic};
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;

@@ -1,4 +1,4 @@
-use crate::fixture::{effect, experiment, rows, tables, write_part};
+use crate::fixture::{effect, experiment, name, rows, tables, write_part};
 use crate::schema::{Cell, TABLES, TableRow, header};
 use crate::*;
 use std::fs;
@@ -72,7 +72,7 @@ fn numbers_that_are_not_finite_never_reach_a_file() {
     step.lr = f64::NAN;
     let error = shard.push(Row::Step(step)).unwrap_err().to_string();
     assert!(error.contains("steps.csv") && error.contains("NaN"), "{error}");
-    shard.finish().unwrap();
+    let _ = shard.sync().unwrap();
     assert_eq!(
         fs::read_to_string(dir.path().join("steps.csv")).unwrap().lines().nth(1),
         Some("adam,0,1,1024,0.0001,,,ok")
@@ -86,7 +86,7 @@ fn a_crash_leaves_whole_lines_up_to_the_last_look() {
     let steps = tables(&experiment, effect).steps;
     let mut shard = Shard::create(dir.path()).unwrap();
     shard.push(Row::Step(steps[0].clone())).unwrap();
-    shard.commit_probe().unwrap();
+    shard.commit().unwrap();
     shard.push(Row::Step(steps[1].clone())).unwrap();
     drop(shard);
     assert_eq!(read_table::<StepRow>(dir.path()).unwrap(), steps[..1]);
@@ -101,10 +101,10 @@ fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
     for (arm, seed) in [("sgd", 1), ("adam", 1), ("sgd", 3), ("adam", 3), ("adam-identity", 0)] {
         write_part(dir.path(), arm, seed, rows(&experiment, arm, seed, effect(arm, seed)));
     }
-    fs::create_dir_all(part_dir(dir.path(), "adam-rotated", 3)).unwrap();
-    let cut = part_dir(dir.path(), "adam", 1).join("steps.csv");
+    fs::create_dir_all(part_dir(dir.path(), &name("adam-rotated"), 3)).unwrap();
+    let cut = part_dir(dir.path(), &name("adam"), 1).join("steps.csv");
     fs::write(&cut, fs::read_to_string(&cut).unwrap() + "adam,1,3,30").unwrap();
-    write_timing(&part_dir(dir.path(), "adam", 3), &timing()).unwrap();
+    write_timing(&part_dir(dir.path(), &name("adam"), 3), &timing()).unwrap();
     merge(dir.path(), &experiment).unwrap();
     let found = read_tables(dir.path()).unwrap();
     let order: Vec<(&str, u64, u64)> = found.steps.iter().map(|row| (row.arm.as_str(), row.seed, row.step)).collect();
@@ -119,22 +119,80 @@ fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
     assert_eq!(fs::read(dir.path().join("residual.csv")).unwrap(), before);
 }
 
-#[cfg(unix)]
 #[test]
-fn an_atomic_write_leaves_one_file_that_others_may_read() {
-    use std::os::unix::fs::PermissionsExt;
+fn a_shard_goes_on_where_it_was_and_cuts_off_the_rest() {
     let dir = tempfile::tempdir().unwrap();
-    let plain = dir.path().join("plain");
-    fs::write(&plain, "x").unwrap();
-    let path = dir.path().join("atomic");
-    write_atomic(&path, b"old").unwrap();
-    write_atomic(&path, b"new").unwrap();
-    assert_eq!(fs::read(&path).unwrap(), b"new");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(&path), mode(&plain));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-    let error = write_atomic(&dir.path().join("absent/file"), b"").unwrap_err().to_string();
-    assert!(error.contains("absent/file"), "{error}");
+    let experiment = experiment(1);
+    let steps = tables(&experiment, effect).steps;
+    let mut shard = Shard::create(dir.path()).unwrap();
+    shard.push(Row::Step(steps[0].clone())).unwrap();
+    let extents = shard.sync().unwrap();
+    shard.push(Row::Step(steps[1].clone())).unwrap();
+    shard.commit().unwrap();
+    drop(shard);
+    let path = dir.path().join("steps.csv");
+    let all = fs::read(&path).unwrap();
+    // Wherever a kill tore the later row.
+    for cut in extents["steps.csv"].bytes as usize..all.len() {
+        fs::write(&path, &all[..cut]).unwrap();
+        let mut shard = Shard::resume(dir.path(), &extents).unwrap().unwrap();
+        shard.push(Row::Step(steps[1].clone())).unwrap();
+        let _ = shard.sync().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), all, "cut at {cut}");
+    }
+    // What came before must be what it was.
+    for damaged in [all[..10].to_vec(), [b"x", &all[1..]].concat()] {
+        fs::write(&path, damaged).unwrap();
+        assert!(Shard::resume(dir.path(), &extents).unwrap().is_none());
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(Shard::resume(dir.path(), &extents).unwrap().is_none());
+}
+
+#[test]
+fn rows_never_go_to_a_file_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiment = experiment(1);
+    let mut shard = Shard::create(dir.path()).unwrap();
+    shard.push(Row::Step(tables(&experiment, effect).steps[0].clone())).unwrap();
+    fs::remove_file(dir.path().join("steps.csv")).unwrap();
+    let error = shard.commit().unwrap_err().to_string();
+    assert!(error.contains("steps.csv") && error.contains("bytes to write"), "{error}");
+}
+
+#[test]
+fn a_number_that_was_edited_is_not_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut experiment = experiment(1);
+    experiment.train.steps = 2;
+    write_part(dir.path(), "adam", 0, rows(&experiment, "adam", 0, effect("adam", 0)));
+    let part = part_dir(dir.path(), &name("adam"), 0);
+    let tables = fs::read_dir(&part).unwrap().map(|entry| entry.unwrap().path());
+    let extent = |path: &Path| {
+        let bytes = fs::read(path).unwrap();
+        basislab_store::Extent { bytes: bytes.len() as u64, sha256: basislab_store::sha256(&bytes) }
+    };
+    let tables = tables.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), extent(&path))).collect();
+    let done = Done { state: Ending::Complete, step: 2, tensor: None, tables };
+    done.write(&part).unwrap();
+    assert_eq!(Done::read(&part).unwrap(), Some(done));
+    finish(dir.path(), &experiment).unwrap();
+    // At the top: well-formed, but another number.
+    let top = dir.path().join("steps.csv");
+    let good = fs::read_to_string(&top).unwrap();
+    fs::write(&top, good.replacen("adam,0,1,", "adam,0,7,", 1)).unwrap();
+    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    assert!(error.contains("steps.csv: changed since it was written"), "{error}");
+    fs::write(&top, &good).unwrap();
+    // In the part of a run that has ended.
+    let cell = part.join("evals.csv");
+    let text = fs::read_to_string(&cell).unwrap();
+    fs::write(&cell, text.replacen("adam,0,", "adam,1,", 1)).unwrap();
+    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    assert!(error.contains("evals.csv: changed since its run ended"), "{error}");
+    fs::write(part.join("done.json"), "{\"state\": \"finished\"}").unwrap();
+    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    assert!(error.contains("done.json"), "{error}");
 }
 
 #[test]
@@ -181,5 +239,21 @@ fn timing() -> TimingRow {
         probe_seconds: 1.5,
         tokens_per_second: 51200.0,
         started: "2026-01-31T12:00:00.123456789Z".to_owned(),
+    }
+}
+
+#[test]
+fn no_text_cell_is_a_formula_and_numbers_stay_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiment = experiment(1);
+    let mut row = tables(&experiment, effect).steps[0].clone();
+    row.lr = -1.5;
+    for start in ['=', '+', '-', '@', '\t', '\r'] {
+        row.status = format!("{start}cmd|' /C calc'!A0");
+        write_table(dir.path(), std::slice::from_ref(&row)).unwrap();
+        let mut reader = csv::Reader::from_path(dir.path().join("steps.csv")).unwrap();
+        let record = reader.records().next().unwrap().unwrap();
+        assert_eq!(record[7], format!("'{}", row.status));
+        assert_eq!(&record[4], "-1.5");
     }
 }

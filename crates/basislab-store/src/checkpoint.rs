@@ -1,0 +1,271 @@
+//! A checkpoint is a directory `STEP/` that a rename commits: its files first, its manifest last, everything on the disk.
+
+use crate::file::{Extent, FileError, TEMPORARY, read_capped, sha256, sync_folder, write_new};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Checkpoints kept: one to fall back to.
+const KEPT: usize = 2;
+
+const MANIFEST: &str = "manifest.json";
+
+/// Far more than any manifest has.
+const MOST_MANIFEST: u64 = 1 << 20;
+
+/// Whose state it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// What decides the numbers of the experiment.
+    pub identity: Value,
+    /// The arm.
+    pub arm: String,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// State after `step` updates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Updates made.
+    pub step: u64,
+    /// Whole files, by name.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// How far the tables go that are written beside it, by file name.
+    pub tables: BTreeMap<String, Extent>,
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// It cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not what was written.
+    #[error("{}: damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Found and expected.
+        what: String,
+    },
+    /// It is whole, but somebody else's.
+    #[error("{}: belongs to {found}, expected {expected}", path.display())]
+    Foreign {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        expected: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    step: u64,
+    owner: Owner,
+    files: BTreeMap<String, Extent>,
+    tables: BTreeMap<String, Extent>,
+    /// SHA-256 of this manifest with this field empty.
+    sha256: String,
+}
+
+impl Manifest {
+    fn text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("strings and integers");
+        text.push(b'\n');
+        text
+    }
+
+    fn sealed(mut self) -> Self {
+        self.sha256 = String::new();
+        self.sha256 = sha256(&self.text());
+        self
+    }
+}
+
+/// Commits `checkpoint` under `root` and removes all but the newest two.
+///
+/// # Errors
+/// What could not be written; the older checkpoints are still there then.
+pub fn save(root: &Path, owner: &Owner, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    let fail = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |error| FileError::new(doing, &path, error)
+    };
+    fs::create_dir_all(root).map_err(fail("create", root))?;
+    root.parent().map_or(Ok(()), sync_folder)?;
+    let temporary = root.join(format!("{TEMPORARY}{}-{}", checkpoint.step, std::process::id()));
+    remove(&temporary)?;
+    fs::create_dir(&temporary).map_err(fail("create", &temporary))?;
+    let written = write_and_commit(root, owner, checkpoint, &temporary);
+    if written.is_err() {
+        // What is left is removed at the next start too; the error is the first one.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written?;
+    for step in steps(root)?.into_iter().skip(KEPT) {
+        retire(root, step)?;
+    }
+    Ok(())
+}
+
+fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, temporary: &Path) -> Result<(), FileError> {
+    let mut files = BTreeMap::new();
+    for (name, bytes) in &checkpoint.files {
+        write_new(&temporary.join(name), bytes)?;
+        files.insert(name.clone(), Extent { bytes: bytes.len() as u64, sha256: sha256(bytes) });
+    }
+    let (step, owner, tables) = (checkpoint.step, owner.clone(), checkpoint.tables.clone());
+    let manifest = Manifest { format: 1, step, owner, files, tables, sha256: String::new() }.sealed();
+    write_new(&temporary.join(MANIFEST), &manifest.text())?;
+    sync_folder(temporary)?;
+    let committed = folder(root, step);
+    if committed.exists() {
+        // A damaged one, or the same state from before a fall-back.
+        retire(root, step)?;
+    }
+    fs::rename(temporary, &committed).map_err(|error| FileError::new("commit", &committed, error))?;
+    sync_folder(root)
+}
+
+/// The newest checkpoint under `root` that is whole, `owner`'s, and `fits` what lies beside it (says what does not),
+/// judged by step and never by time; `None` without any checkpoint. Each newer one that had to be passed over goes to
+/// `passed_over`.
+///
+/// # Errors
+/// The newest one's error if none can be used; an owner that differs, and an error of `fits`, at once.
+pub fn newest(
+    root: &Path,
+    owner: &Owner,
+    fits: &mut dyn FnMut(&Checkpoint) -> Result<Option<String>, FileError>,
+    passed_over: &mut dyn FnMut(&CheckpointError),
+) -> Result<Option<Checkpoint>, CheckpointError> {
+    let mut first = None;
+    for step in steps(root)? {
+        let path = folder(root, step);
+        let error = match open(&path, step, owner) {
+            Ok(checkpoint) => match fits(&checkpoint)? {
+                None => return Ok(Some(checkpoint)),
+                Some(what) => CheckpointError::Damaged { path: path.join(MANIFEST), what },
+            },
+            Err(error @ CheckpointError::Foreign { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        passed_over(&error);
+        first.get_or_insert(error);
+    }
+    first.map_or(Ok(None), Err)
+}
+
+/// The step of the newest committed checkpoint, unread.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn newest_step(root: &Path) -> Result<Option<u64>, FileError> {
+    Ok(steps(root)?.first().copied())
+}
+
+/// Reads one checkpoint and checks every byte before anybody parses it.
+fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointError> {
+    let at = path.join(MANIFEST);
+    let damaged = |path: &Path, what: String| CheckpointError::Damaged { path: path.to_owned(), what };
+    let text = read_capped(&at, MOST_MANIFEST).map_err(|error| damaged(&at, error.source.to_string()))?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| damaged(&at, error.to_string()))?;
+    let (format, found) = (manifest.format, manifest.sha256.clone());
+    let manifest = manifest.sealed();
+    if found != manifest.sha256 || text != manifest.text() {
+        return Err(damaged(&at, format!("found SHA-256 {found}, expected {}", manifest.sha256)));
+    }
+    if format != 1 || manifest.step != step {
+        return Err(damaged(
+            &at,
+            format!("found step {} in format {format}, expected {step} in format 1", manifest.step),
+        ));
+    }
+    if manifest.owner != *owner {
+        let say = |owner: &Owner| format!("{} seed {} of {}", owner.arm, owner.seed, owner.identity);
+        let (found, expected) = (say(&manifest.owner), say(owner));
+        return Err(CheckpointError::Foreign { path: path.to_owned(), found, expected });
+    }
+    let mut files = BTreeMap::new();
+    for (name, extent) in manifest.files {
+        if name.contains(['/', '\\']) || name == ".." {
+            return Err(damaged(&at, format!("found the file name {name:?}, expected a plain one")));
+        }
+        let at = path.join(&name);
+        let bytes = read_capped(&at, extent.bytes).map_err(|error| damaged(&at, error.source.to_string()))?;
+        let found = Extent { bytes: bytes.len() as u64, sha256: sha256(&bytes) };
+        if found != extent {
+            let what = |extent: &Extent| format!("{} bytes of SHA-256 {}", extent.bytes, extent.sha256);
+            return Err(damaged(&at, format!("found {}, expected {}", what(&found), what(&extent))));
+        }
+        files.insert(name, bytes);
+    }
+    Ok(Checkpoint { step, files, tables: manifest.tables })
+}
+
+/// Removes what a killed process left half written or half removed.
+///
+/// # Errors
+/// What could not be removed.
+pub fn clean(folder: &Path) -> Result<(), FileError> {
+    for name in names(folder)? {
+        if name.starts_with(TEMPORARY) {
+            remove(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Steps with a committed checkpoint, newest first.
+fn steps(root: &Path) -> Result<Vec<u64>, FileError> {
+    let mut steps: Vec<u64> = names(root)?
+        .iter()
+        .filter_map(|name| name.parse().ok().filter(|step| format!("{step:010}") == *name))
+        .collect();
+    steps.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(steps)
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, FileError> {
+    let fail = |error| FileError::new("read", folder, error);
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(fail(error)),
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry.map_err(fail)?.file_name().to_string_lossy().into_owned())).collect()
+        }
+    }
+}
+
+fn folder(root: &Path, step: u64) -> PathBuf {
+    root.join(format!("{step:010}"))
+}
+
+/// Out of the way first, so that a kill in between leaves no half of it under its name.
+fn retire(root: &Path, step: u64) -> Result<(), FileError> {
+    let (old, away) = (folder(root, step), root.join(format!("{TEMPORARY}old-{step}-{}", std::process::id())));
+    remove(&away)?;
+    fs::rename(&old, &away).map_err(|error| FileError::new("remove", &old, error))?;
+    remove(&away)
+}
+
+fn remove(path: &Path) -> Result<(), FileError> {
+    let gone = match fs::symlink_metadata(path) {
+        Err(error) => Err(error),
+        Ok(info) if info.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    match gone {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, error)),
+        _ => Ok(()),
+    }
+}

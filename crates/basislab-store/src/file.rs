@@ -1,0 +1,147 @@
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A file that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot {doing}: {source}", path.display())]
+pub struct FileError {
+    /// `read`, `write`, ...
+    pub doing: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// `doing` something to `path` failed.
+    pub fn new(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self { doing, path: path.to_owned(), source: source.into() }
+    }
+}
+
+/// How long a file is, and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extent {
+    /// Bytes from the start.
+    pub bytes: u64,
+    /// Their SHA-256, lower-case hex.
+    pub sha256: String,
+}
+
+/// SHA-256 of what was written so far.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher {
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Hasher {
+    /// More bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    /// Length and hash up to here.
+    pub fn extent(&self) -> Extent {
+        Extent { bytes: self.bytes, sha256: hex(&self.hash.clone().finalize()) }
+    }
+}
+
+/// SHA-256 in lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Replaces a file in one go: a reader sees the old bytes or the new ones. The bytes are on the disk when this returns.
+///
+/// # Errors
+/// The file that could not be written.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_atomic_with(path, |file| file.write_all(bytes).map_err(|error| FileError::new("write", path, error)))
+}
+
+/// [`write_atomic`] of what `write` writes.
+///
+/// # Errors
+/// The file that could not be written, and what `write` returns; the old file is still there then.
+pub fn write_atomic_with<E: From<FileError>>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let fail = |error| FileError::new("write", path, error);
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder).map_err(fail)?;
+    let mut buffered = BufWriter::new(file.as_file());
+    write(&mut buffered)?;
+    buffered.flush().map_err(fail)?;
+    drop(buffered);
+    file.as_file().sync_all().map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(sync_folder(folder)?)
+}
+
+/// How the names of files begin that a killed process may leave behind.
+pub(crate) const TEMPORARY: &str = ".basislab-";
+
+/// Waits until the folder's list of names is on the disk.
+///
+/// # Errors
+/// The folder that could not be synced.
+pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
+    // Windows cannot open a folder as a file, and needs no sync of it.
+    if cfg!(unix) {
+        let sync = || File::open(folder)?.sync_all();
+        sync().map_err(|error| FileError::new("sync", folder, error))?;
+    }
+    Ok(())
+}
+
+/// Creates a file that did not exist, with these bytes on the disk.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let write = || {
+        let mut file = File::create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|error| FileError::new("write", path, error))
+}
+
+/// A file of at most `most` bytes; anything that is not a plain file is refused before it is opened.
+///
+/// # Errors
+/// What cannot be read, is no file, or is longer.
+pub fn read_capped(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+    let fail = |error: io::Error| FileError::new("read", path, error);
+    let other = |message: String| fail(io::Error::other(message));
+    if !fs::metadata(path).map_err(fail)?.is_file() {
+        return Err(other("found something that is not a file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(most.saturating_add(1)).read_to_end(&mut bytes)).map_err(fail)?;
+    if bytes.len() as u64 > most {
+        return Err(other(format!("found more than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Whether the path itself is a symbolic link.
+pub fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|info| info.file_type().is_symlink())
+}

@@ -1,0 +1,19 @@
+//! Files that survive: a kill, a full disk or a torn write leaves the old state or the new one, never a mixture.
+//!
+//! Knows bytes, names and checksums; neither burn nor experiments.
+
+mod checkpoint;
+mod file;
+mod lock;
+mod matrix;
+mod tensors;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests;
+
+pub use checkpoint::{Checkpoint, CheckpointError, Owner, clean, newest, newest_step, save};
+pub use file::{Extent, FileError, Hasher, is_link, read_capped, sha256, sync_folder, write_atomic, write_atomic_with};
+pub use lock::{Lock, LockError};
+pub use matrix::{Matrix, read_npy, read_safetensors};
+pub use tensors::{Dtype, NamedTensor, TensorError, decode, encode};

@@ -1,0 +1,65 @@
+//! Signals: the first one asks for a checkpoint, a second interrupt stops at once.
+
+use crate::exit::{Code, Exit};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Set by a signal; read by every run between two updates.
+pub(crate) struct Signals {
+    stop: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// From here on INT, TERM, HUP and USR1 (what Slurm sends before its time limit) only set a flag; a second INT ends
+    /// the process with 130.
+    pub(crate) fn listen() -> Result<Self, Exit> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::flag::{register, register_conditional_shutdown};
+        let stop = Arc::new(AtomicBool::new(false));
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let cannot = |error| Exit::write(format!("cannot listen to signals: {error}"));
+        let ignored = ignored();
+        if !ignored(SIGINT) {
+            // In this order: the first interrupt finds the flag unset, and sets it.
+            register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted)).map_err(cannot)?;
+            register(SIGINT, interrupted).map_err(cannot)?;
+        }
+        #[cfg(unix)]
+        let all = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGUSR1];
+        #[cfg(not(unix))]
+        let all = [SIGINT, SIGTERM];
+        for signal in all.into_iter().filter(|signal| !ignored(*signal)) {
+            register(signal, Arc::clone(&stop)).map_err(cannot)?;
+        }
+        Ok(Self { stop })
+    }
+
+    /// The flag.
+    pub(crate) fn stop(&self) -> &AtomicBool {
+        &self.stop
+    }
+
+    /// How the program ends when `left` runs have not ended, with the command that goes on.
+    pub(crate) fn goodbye(&self, left: usize) -> Exit {
+        let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+        let command = command.join(" ");
+        Exit::new(Code::Stopped, format!("stopped by a signal with {left} runs to go; go on with: {command}"))
+    }
+}
+
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// Which signals this process was started to ignore: `nohup` must stay in force.
+fn ignored() -> impl Fn(i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    move |signal| mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}

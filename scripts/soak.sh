@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The fault tests with larger counts: 2,000 kills, 1,000 rounds of rivals, 100,000 fuzzed inputs per target. Takes an hour.
+# Needs strace and the right to mount (root).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export BASISLAB_KILLS=${BASISLAB_KILLS:-2000} BASISLAB_RIVALS=${BASISLAB_RIVALS:-1000} BASISLAB_FUZZ=${BASISLAB_FUZZ:-100000}
+export PROPTEST_CASES=${PROPTEST_CASES:-10000}
+time cargo test --release --locked -p basislab --test it -- --include-ignored --nocapture faults fuzz properties

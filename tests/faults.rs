@@ -1,0 +1,670 @@
+//! Kills, signals, full disks, damage and rivals: the same command carries on to the same bits, or says why not.
+//!
+//! What needs strace or a file system of its own is ignored by a plain `cargo test`; `.ci/run` runs it. The counts can be
+//! raised: `BASISLAB_KILLS=2000` (see `scripts/soak.sh`).
+
+#![allow(clippy::print_stdout, reason = "counts for the record, shown with --nocapture")]
+
+use crate::support::{small, values};
+use basislab_config::RunName;
+use basislab_experiment::jobs;
+use basislab_report::part_dir;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Adam, SGD and rotated Adam, one seed each, a checkpoint every 3 of 24 updates.
+struct Lab {
+    dir: TempDir,
+    config: PathBuf,
+}
+
+fn count(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self::with(&[("train.steps", "24"), ("probe.every", "8")])
+    }
+
+    fn with(changes: &[(&str, &str)]) -> Self {
+        let mut all = vec![("seeds", "[0]")];
+        all.extend(changes);
+        let dir = TempDir::new().unwrap();
+        let config = dir.path().join("lab.toml");
+        fs::write(&config, small(&all).to_toml()).unwrap();
+        Self { dir, config }
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, out: &Path, extra: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_basislab"));
+        command.args(self.arguments(out, extra)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn arguments(&self, out: &Path, extra: &[&str]) -> Vec<String> {
+        let mut all = vec!["run".to_owned(), self.config.display().to_string(), "--out".to_owned()];
+        all.push(out.display().to_string());
+        all.extend(["--checkpoint-steps", "3"].iter().chain(extra).map(|text| (*text).to_owned()));
+        all
+    }
+
+    fn run(&self, out: &Path, extra: &[&str]) -> Output {
+        self.command(out, extra).output().unwrap()
+    }
+
+    fn start(&self, out: &Path, extra: &[&str]) -> Child {
+        self.command(out, extra).spawn().unwrap()
+    }
+
+    /// Runs to the end and expects what an undisturbed run leaves, and nothing more.
+    fn finish_and_compare(&self, out: &Path, undisturbed: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
+        let last = self.run(out, &[]);
+        assert_eq!(last.status.code(), Some(0), "{what}: {}", text(&last));
+        compare(&tree(out), undisturbed, what);
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout))
+}
+
+/// No panic, no backtrace, one error line at most.
+fn assert_tidy(output: &Output, what: &str) {
+    let text = text(output);
+    assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{what}: {text}");
+    assert!(text.lines().filter(|line| line.starts_with("error:")).count() <= 1, "{what}: {text}");
+}
+
+/// Every file that does not hold wall-clock time. Of checkpoints, the files of the newest one.
+fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let mut entries: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        if folder.ends_with("checkpoints") {
+            entries = entries.split_off(entries.len().saturating_sub(1));
+        }
+        for path in entries {
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("timing.csv") && !path.ends_with(".lock") {
+                all.insert(path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+fn compare(found: &BTreeMap<PathBuf, Vec<u8>>, expected: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
+    let names = |tree: &BTreeMap<PathBuf, Vec<u8>>| tree.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected), "{what}: other files");
+    for (path, bytes) in found {
+        assert!(*bytes == expected[path], "{what}: {} differs", path.display());
+    }
+}
+
+/// The default laboratory of these tests and what it leaves when nothing happens.
+fn undisturbed() -> &'static (Lab, BTreeMap<PathBuf, Vec<u8>>) {
+    static LAB: OnceLock<(Lab, BTreeMap<PathBuf, Vec<u8>>)> = OnceLock::new();
+    LAB.get_or_init(|| {
+        let lab = Lab::new();
+        let out = lab.out("undisturbed");
+        let output = lab.run(&out, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let tree = tree(&out);
+        (lab, tree)
+    })
+}
+
+/// splitmix64
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+}
+
+#[test]
+fn kills_at_any_time_are_invisible() {
+    let (lab, undisturbed) = undisturbed();
+    let begun = Instant::now();
+    assert_eq!(lab.run(&lab.out("timed"), &["--jobs", "1"]).status.code(), Some(0));
+    let whole = begun.elapsed();
+    let mut random = Random(1);
+    let (mut kills, mut round) = (0, 0);
+    while kills < count("BASISLAB_KILLS", 200) {
+        round += 1;
+        let out = lab.out(&format!("kill-{round}"));
+        // Up to five kills in one directory, with any number of jobs.
+        for _ in 0..=random.below(5) {
+            let mut child = lab.start(&out, &["--jobs", ["1", "2", "3"][random.below(3)]]);
+            std::thread::sleep(whole.mul_f64(random.below(1000) as f64 / 1000.0));
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            kills += usize::from(output.status.signal() == Some(9));
+            assert_tidy(&output, "kill");
+        }
+        lab.finish_and_compare(&out, undisturbed, &format!("round {round}"));
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+#[test]
+fn signals_end_with_75_and_the_command_that_goes_on() {
+    let (lab, undisturbed) = undisturbed();
+    let mut stopped = 0;
+    for (number, signal) in ["INT", "TERM", "USR1", "HUP"].into_iter().cycle().take(12).enumerate() {
+        let out = lab.out(&format!("signal-{number}"));
+        let child = lab.start(&out, &[]);
+        while !out.join("parts/adam/0/steps.csv").exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(7 * number as u64));
+        let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_tidy(&output, signal);
+        // A signal that comes after the last update finds nothing to stop.
+        if output.status.code() != Some(0) {
+            assert!(sent.success());
+            assert_eq!(output.status.code(), Some(75), "{signal}: {}", text(&output));
+            assert!(
+                text(&output).contains("go on with: ") && text(&output).contains("--checkpoint-steps 3"),
+                "{}",
+                text(&output)
+            );
+        }
+        stopped += usize::from(output.status.code() == Some(75));
+        lab.finish_and_compare(&out, undisturbed, signal);
+    }
+    assert!(stopped >= 3, "only {stopped} of 12 signals came in time");
+}
+
+#[test]
+fn a_second_interrupt_stops_at_once() {
+    // One update of this takes long enough for two signals.
+    let lab = Lab::with(&[("train.batch_size", "4096"), ("model.n_ctx", "64"), ("train.steps", "400")]);
+    let out = lab.out("twice");
+    let child = lab.start(&out, &["--jobs", "1"]);
+    while !out.join("parts/adam/0/steps.csv").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Past the first probe.
+    std::thread::sleep(Duration::from_millis(500));
+    for _ in 0..2 {
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert_tidy(&output, "twice");
+}
+
+#[test]
+fn a_finished_directory_is_not_touched() {
+    let (lab, _) = undisturbed();
+    let out = lab.out("finished");
+    assert_eq!(lab.run(&out, &[]).status.code(), Some(0));
+    let stamps = |out: &Path| -> BTreeMap<PathBuf, std::time::SystemTime> {
+        let mut all = BTreeMap::new();
+        let mut folders = vec![out.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+                all.insert(path.clone(), fs::metadata(&path).unwrap().modified().unwrap());
+                if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        all
+    };
+    let before = stamps(&out);
+    let again = lab.run(&out, &[]);
+    assert_eq!(again.status.code(), Some(0));
+    assert!(text(&again).contains("already complete"), "{}", text(&again));
+    assert_eq!(stamps(&out), before);
+}
+
+#[test]
+fn one_of_many_processes_wins() {
+    let (lab, undisturbed) = undisturbed();
+    let rounds = count("BASISLAB_RIVALS", 100);
+    for round in 0..rounds {
+        for rivals in [2, 16] {
+            let out = lab.out(&format!("rivals-{round}-{rivals}"));
+            let children: Vec<Child> = (0..rivals).map(|_| lab.start(&out, &[])).collect();
+            let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+            let with = |code| outputs.iter().filter(|output| output.status.code() == Some(code)).count();
+            // Who comes after the winner has finished finds a complete directory.
+            let trained = outputs.iter().filter(|output| text(output).contains(" runs -> ")).count();
+            assert_eq!((trained, with(0) + with(6)), (1, rivals), "{}", outputs.iter().map(text).collect::<String>());
+            for output in outputs.iter().filter(|output| output.status.code() == Some(6)) {
+                assert_tidy(output, "rival");
+                assert!(
+                    text(output).contains(" on ") && text(output).contains(", since "),
+                    "the owner is named: {}",
+                    text(output)
+                );
+            }
+            compare(&tree(&out), undisturbed, "rivals");
+            fs::remove_dir_all(&out).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_lock_of_a_dead_process_is_free() {
+    let (lab, undisturbed) = undisturbed();
+    let out = lab.out("dead");
+    let mut child = lab.start(&out, &[]);
+    while !out.join("parts/adam/0/steps.csv").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lab.finish_and_compare(&out, undisturbed, "dead owner");
+}
+
+#[test]
+fn damage_falls_back_and_says_so() {
+    let (lab, undisturbed) = undisturbed();
+    let out = lab.out("damaged");
+    assert_eq!(lab.run(&out, &["--jobs", "1"]).status.code(), Some(0));
+    let part = part_dir(&out, &RunName::new("adam").unwrap(), 0);
+    let steps = |part: &Path| -> Vec<PathBuf> {
+        let mut all: Vec<PathBuf> =
+            fs::read_dir(part.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        all.sort();
+        all
+    };
+    let [older, newer] = &steps(&part)[..] else { panic!("two checkpoints are kept") };
+    // As if the run had been killed before its end.
+    fs::remove_file(part.join("done.json")).unwrap();
+    fs::copy(older.join("optimizer.safetensors"), newer.join("optimizer.safetensors")).unwrap();
+    let output = lab.run(&out, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.contains("optimizer.safetensors: damaged") && said.contains("goes on after step 21"), "{said}");
+    compare(&tree(&out), undisturbed, "fall-back");
+
+    // All checkpoints damaged: nothing is guessed.
+    fs::remove_file(part.join("done.json")).unwrap();
+    for checkpoint in steps(&part) {
+        fs::write(checkpoint.join("weights.safetensors"), "zeros").unwrap();
+    }
+    let output = lab.run(&out, &[]);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output));
+    assert!(
+        text(&output).contains("weights.safetensors: damaged") && text(&output).contains("delete"),
+        "{}",
+        text(&output)
+    );
+    fs::remove_dir_all(part.join("checkpoints")).unwrap();
+    lab.finish_and_compare(&out, undisturbed, "afresh");
+
+    // A torn table behind a good checkpoint.
+    fs::remove_file(part.join("done.json")).unwrap();
+    let table = part.join("residual.csv");
+    let bytes = fs::read(&table).unwrap();
+    fs::write(&table, &bytes[..bytes.len() / 3]).unwrap();
+    let output = lab.run(&out, &[]);
+    assert_eq!(output.status.code(), Some(7), "weights are not thrown away: {}", text(&output));
+    assert!(text(&output).contains("tables are not what they were"), "{}", text(&output));
+    fs::remove_dir_all(&part).unwrap();
+    lab.finish_and_compare(&out, undisturbed, "torn table");
+}
+
+#[test]
+fn the_clock_does_not_choose_the_checkpoint() {
+    let (lab, undisturbed) = undisturbed();
+    let out = lab.out("clock");
+    assert_eq!(lab.run(&out, &[]).status.code(), Some(0));
+    let part = part_dir(&out, &RunName::new("sgd").unwrap(), 0);
+    fs::remove_file(part.join("done.json")).unwrap();
+    let newest = part.join("checkpoints/0000000024");
+    let touched =
+        Command::new("touch").args(["-d", "1970-01-02"]).arg(&newest).arg(newest.join("manifest.json")).status();
+    assert!(touched.unwrap().success());
+    let output = lab.run(&out, &[]);
+    assert!(text(&output).contains("goes on after step 24"), "{}", text(&output));
+    compare(&tree(&out), undisturbed, "clock");
+}
+
+#[test]
+fn links_are_not_written_through() {
+    let (lab, _) = undisturbed();
+    let victim = lab.out("victim");
+    fs::create_dir(&victim).unwrap();
+    std::os::unix::fs::symlink(&victim, lab.out("link")).unwrap();
+    fs::create_dir(lab.out("inside")).unwrap();
+    std::os::unix::fs::symlink(&victim, lab.out("inside").join("parts")).unwrap();
+    fs::write(lab.out("thesis"), "do not touch").unwrap();
+    fs::create_dir(lab.out("locked")).unwrap();
+    std::os::unix::fs::symlink(lab.out("thesis"), lab.out("locked").join(".lock")).unwrap();
+    assert_eq!(lab.run(&lab.out("locked"), &[]).status.code(), Some(4));
+    assert_eq!(fs::read(lab.out("thesis")).unwrap(), b"do not touch");
+    for name in ["link", "inside"] {
+        let output = lab.run(&lab.out(name), &[]);
+        assert_eq!(output.status.code(), Some(7), "{name}: {}", text(&output));
+    }
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+}
+
+#[test]
+fn another_build_does_not_go_on_unasked() {
+    let (lab, _) = undisturbed();
+    let out = lab.out("build");
+    assert_eq!(lab.run(&out, &[]).status.code(), Some(0));
+    fs::remove_file(part_dir(&out, &RunName::new("adam").unwrap(), 0).join("done.json")).unwrap();
+    let manifest = out.join("manifest.json");
+    let text_then = fs::read_to_string(&manifest).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text_then).unwrap();
+    json["rustc"] = "rustc 1.0.0".into();
+    fs::write(&manifest, json.to_string()).unwrap();
+    let output = lab.run(&out, &[]);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output));
+    assert!(
+        text(&output).contains("rustc 1.0.0") && text(&output).contains("--allow-version-change"),
+        "{}",
+        text(&output)
+    );
+    let output = lab.run(&out, &["--allow-version-change"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("2 different builds"), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    assert_eq!(json["continued_by"].as_array().unwrap().len(), 1);
+    json_newer(&lab.dir.path().join("newer"), json);
+}
+
+/// A directory of a later format is not guessed at.
+fn json_newer(out: &Path, mut json: serde_json::Value) {
+    fs::create_dir(out).unwrap();
+    json["format"] = 2.into();
+    json["basislab"]["version"] = "9.9.9".into();
+    fs::write(out.join("manifest.json"), json.to_string()).unwrap();
+    fs::write(
+        out.join("config.toml"),
+        small(&[("seeds", "[0]"), ("train.steps", "24"), ("probe.every", "8")]).to_toml(),
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_basislab")).arg("report").arg(out).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("written by basislab \"9.9.9\""), "{}", text(&output));
+}
+
+#[test]
+fn status_and_verify_say_what_is_there() {
+    let (lab, _) = undisturbed();
+    let out = lab.out("status");
+    let child = lab.start(&out, &["--jobs", "1"]);
+    while !out.join("parts/adam-rotated/0/checkpoints/0000000003").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(75));
+    let program = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_basislab")).args(args).output().unwrap();
+    let place = out.display().to_string();
+    let said = text(&program(&["status", &place]));
+    for part in [
+        "adam                 seed 0    complete",
+        "interrupted, checkpoint of step",
+        "not started",
+        "Go on:  basislab run",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&program(&["status", &place, "--json"]).stdout).unwrap();
+    assert_eq!(json["runs"][0]["state"], "complete");
+    assert_eq!(lab.run(&out, &[]).status.code(), Some(0));
+    let parent = lab.dir.path().display().to_string();
+    assert!(text(&program(&["status", &parent])).contains("5 complete of 5 runs"));
+
+    let verified = program(&["verify", &place, "--steps", "5"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
+    assert!(text(&verified).contains("adam-rotated seed 0: the same bits in "), "{}", text(&verified));
+    // Another number in a place that nobody would notice.
+    let table = part_dir(&out, &RunName::new("sgd").unwrap(), 0).join("steps.csv");
+    let rows = fs::read_to_string(&table).unwrap();
+    let line = rows.lines().nth(2).unwrap();
+    let edited = rows.replace(line, &line.replacen(",2,", ",2,9", 1));
+    fs::write(&table, edited).unwrap();
+    let verified = program(&["verify", &place, "--steps", "5"]);
+    assert_eq!(verified.status.code(), Some(7), "{}", text(&verified));
+    assert!(text(&verified).contains("steps.csv: sgd seed 0"), "{}", text(&verified));
+    let report = program(&["report", &place]);
+    assert_eq!(report.status.code(), Some(7), "{}", text(&report));
+    assert!(text(&report).contains("changed since its run ended"), "{}", text(&report));
+}
+
+#[test]
+fn weights_can_be_read_by_the_documented_names() {
+    let (lab, _) = undisturbed();
+    let experiment = small(&[("seeds", "[0]"), ("train.steps", "24"), ("probe.every", "8")]);
+    let job = jobs(&experiment)[0];
+    let mut trainee =
+        basislab_experiment::prepare(&experiment, job.arm, 0, 32, (&crate::support::flex(), crate::support::F32));
+    let checkpoint =
+        part_dir(&lab.out("undisturbed"), &RunName::new("adam").unwrap(), 0).join("checkpoints/0000000024");
+    let read = |name: &str| fs::read(checkpoint.join(name)).unwrap();
+    let bytes = read("weights.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let files = ["weights.safetensors", "optimizer.safetensors"].map(|name| (name.to_owned(), read(name)));
+    trainee.restore(&basislab_experiment::State { step: 24, files: files.into() }).unwrap();
+    for ((path, shape, _), value) in trainee.model.residual_axes().iter().zip(trainee.model.values()) {
+        let view = file.tensor(path).unwrap();
+        assert_eq!((view.dtype(), view.shape()), (safetensors::Dtype::F32, &shape[..]), "{path}");
+        let numbers: Vec<f64> =
+            view.data().as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
+        assert_eq!(numbers, values(&value), "{path}");
+    }
+}
+
+/// The largest resident size that a process reaches, and what it wrote.
+fn peak_of(mut child: Child) -> (f64, Output) {
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0.0;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        peak = kib.map_or(peak, |kib| 1024.0 * kib);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (peak, child.wait_with_output().unwrap())
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_the_estimate_is_within_two() {
+    let dir = TempDir::new().unwrap();
+    let models: [&[&str]; 5] = [
+        &["model.d_model=64"],
+        &["model.d_model=128", "model.d_mlp=512", "model.n_ctx=128"],
+        &["model.d_model=160", "model.n_layers=4", "model.n_heads=5"],
+        &["corpus.d_vocab=8192", "train.batch_size=32"],
+        &["model.n_ctx=512", "model.n_layers=1"],
+    ];
+    for (number, model) in models.into_iter().enumerate() {
+        let command = |limit: &str| {
+            let mut command = Command::new("sh");
+            let program = env!("CARGO_BIN_EXE_basislab");
+            let start = format!("{limit}exec {program} run adam-vs-sgd --seeds 0..1 --jobs 2 --out o{number} \"$@\"");
+            command.args(["-c", &start, "sh", "--set", "train.steps=4", "--set", "train.warmup_steps=1"]);
+            command.args(model.iter().flat_map(|set| ["--set", set])).current_dir(dir.path());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+        };
+        let refused = command("ulimit -v 200000; ").output().unwrap();
+        assert_eq!(refused.status.code(), Some(8), "{model:?}: {}", text(&refused));
+        assert!(!dir.path().join(format!("o{number}")).exists(), "nothing is begun");
+        let said = text(&refused);
+        let estimate =
+            said.split("needs about ").nth(1).unwrap().split(" MB").next().unwrap().parse::<f64>().unwrap() * 1e6;
+        let (peak, output) = peak_of(command("").spawn().unwrap());
+        assert_eq!(output.status.code(), Some(0), "{model:?}: {}", text(&output));
+        assert!(estimate < 2.0 * peak && peak < 2.0 * estimate, "{model:?}: estimate {estimate:e}, peak {peak:e}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_basislab"))
+        .args(["run", "adam-vs-sgd", "--set", "model.d_model=65536", "--out", "huge"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(8), "{}", text(&output));
+    assert!(text(&output).contains("GB of memory") && !dir.path().join("huge").exists(), "{}", text(&output));
+}
+
+/// `strace` with `rule` over the system calls of a run that starts from what `begin` puts into its directory, until the rule
+/// no longer strikes. Returns how often it struck. strace counts calls per thread: those of the run's own thread and
+/// of the main thread are struck at the same number, whichever comes first.
+fn strike_everywhere(
+    lab: &Lab,
+    calls: &str,
+    rule: &str,
+    begin: &dyn Fn(&Path),
+    undisturbed: &BTreeMap<PathBuf, Vec<u8>>,
+) -> usize {
+    for strike in 1.. {
+        let out = lab.out(&format!("strike-{}", rule.split('=').next().unwrap()));
+        let _ = fs::remove_dir_all(&out);
+        begin(&out);
+        let program = env!("CARGO_BIN_EXE_basislab");
+        let inject = format!("inject={calls}:{rule}:when={strike}");
+        let mut command = Command::new("strace");
+        let log = lab.out("strace.log");
+        command.args(["-f", "-qq", "-o"]).arg(&log).args(["-e", &format!("trace={calls}"), "-e", &inject, program]);
+        let output = command.args(lab.arguments(&out, &["--jobs", "1"])).output().expect("strace is installed");
+        let what = format!("{calls} {rule} number {strike}");
+        assert_tidy(&output, &what);
+        if rule.starts_with("error") {
+            assert!(matches!(output.status.code(), Some(0 | 4)), "{what}: {}", text(&output));
+        }
+        lab.finish_and_compare(&out, undisturbed, &what);
+        // A write to a progress line may fail and the run go on.
+        let struck = output.status.code() != Some(0) || fs::read_to_string(&log).unwrap().contains("INJECTED");
+        if !struck {
+            return strike - 1;
+        }
+    }
+    unreachable!()
+}
+
+/// The main thread's part: all runs are done, and their tables are joined, reported on and sealed.
+fn strike_the_end(lab: &Lab, rule: &str, undisturbed: &BTreeMap<PathBuf, Vec<u8>>) -> usize {
+    let unsealed = |out: &Path| {
+        let copied = Command::new("cp").arg("-r").arg(lab.out("undisturbed")).arg(out).status().unwrap();
+        assert!(copied.success());
+        fs::remove_file(out.join("SHA256SUMS")).unwrap();
+        fs::write(out.join("evals.csv"), "stale").unwrap();
+    };
+    let calls = ["write", "fsync", "rename,renameat,renameat2"];
+    calls.into_iter().map(|calls| strike_everywhere(lab, calls, rule, &unsealed, undisturbed)).sum()
+}
+
+/// One run of each kind of optimizer, short: every system call of its life is struck in turn.
+fn short() -> (Lab, BTreeMap<PathBuf, Vec<u8>>) {
+    let lab = Lab::with(&[("train.steps", "6")]);
+    let out = lab.out("undisturbed");
+    let output = lab.run(&out, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let tree = tree(&out);
+    (lab, tree)
+}
+
+#[test]
+#[ignore = "needs strace; .ci/run runs it"]
+fn a_kill_at_every_write_of_a_run_is_invisible() {
+    let (lab, undisturbed) = short();
+    let mut strikes = 0;
+    for calls in ["write", "fsync", "rename,renameat,renameat2", "mkdir,mkdirat", "unlink,unlinkat,rmdir", "ftruncate"]
+    {
+        strikes += strike_everywhere(&lab, calls, "signal=KILL", &|_| {}, &undisturbed);
+    }
+    strikes += strike_the_end(&lab, "signal=KILL", &undisturbed);
+    assert!(strikes > 100, "only {strikes} strikes");
+    println!("{strikes} kills");
+}
+
+#[test]
+#[ignore = "needs strace; .ci/run runs it"]
+fn an_error_at_every_write_of_a_run_ends_with_4() {
+    let (lab, undisturbed) = short();
+    let mut strikes = 0;
+    for (calls, error) in
+        [("write", "ENOSPC"), ("fsync", "EIO"), ("rename,renameat,renameat2", "ENOSPC"), ("mkdir,mkdirat", "EDQUOT")]
+    {
+        strikes += strike_everywhere(&lab, calls, &format!("error={error}"), &|_| {}, &undisturbed);
+    }
+    strikes += strike_the_end(&lab, "error=ENOSPC", &undisturbed);
+    assert!(strikes > 100, "only {strikes} strikes");
+    println!("{strikes} errors");
+}
+
+#[test]
+#[ignore = "needs strace; .ci/run runs it"]
+fn a_file_system_without_locks_is_refused_with_a_hint() {
+    let (lab, undisturbed) = undisturbed();
+    let out = lab.out("nolock");
+    let strace = |extra: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"]);
+        command
+            .arg(env!("CARGO_BIN_EXE_basislab"))
+            .args(lab.arguments(&out, extra))
+            .output()
+            .expect("strace is installed")
+    };
+    let output = strace(&[]);
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output));
+    assert!(text(&output).contains("--no-lock"), "{}", text(&output));
+    let output = strace(&["--no-lock"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    compare(&tree(&out), undisturbed, "no lock");
+}
+
+#[test]
+#[ignore = "needs to mount a file system; .ci/run runs it"]
+fn a_full_disk_loses_nothing() {
+    let (lab, undisturbed) = undisturbed();
+    let mount = lab.out("disk");
+    fs::create_dir(&mount).unwrap();
+    let mut full = 0;
+    for round in 0..50 {
+        let ok = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "none"]).arg(&mount).status().unwrap();
+        assert!(ok.success(), "mounting needs root");
+        let out = mount.join("o");
+        let child = lab.start(&out, &[]);
+        while !out.join("manifest.json").exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // All the space but a little, taken while the run is under way.
+        let left = 12_000 * round;
+        let free = rustix::fs::statvfs(&mount).unwrap();
+        let fill = (free.f_bavail * free.f_frsize).saturating_sub(left);
+        let _ = fs::write(mount.join("fill"), vec![0u8; fill as usize]);
+        let output = child.wait_with_output().unwrap();
+        assert_tidy(&output, "full disk");
+        assert!(matches!(output.status.code(), Some(0 | 4)), "{left} bytes left: {}", text(&output));
+        if output.status.code() == Some(4) {
+            full += 1;
+            assert!(text(&output).contains("cannot"), "{}", text(&output));
+        }
+        fs::remove_file(mount.join("fill")).unwrap();
+        lab.finish_and_compare(&out, undisturbed, &format!("{left} bytes left"));
+        assert!(Command::new("umount").arg(&mount).status().unwrap().success());
+    }
+    assert!(full > 10, "only {full} of 50 runs met a full disk");
+    println!("{full} of 50 runs met a full disk");
+}

@@ -1,0 +1,128 @@
+//! Mutations of good inputs through every fuzz target: no panic, no hang. `BASISLAB_FUZZ` sets the count per target.
+
+#[path = "fuzz/targets.rs"]
+mod targets;
+
+use crate::support::small;
+use basislab_stats::{Purpose, below, stream, uniform};
+use basislab_store::{Checkpoint, Extent, Owner, save, sha256};
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+use std::time::{Duration, Instant};
+
+fn count() -> usize {
+    std::env::var("BASISLAB_FUZZ").map_or(10_000, |text| text.parse().unwrap())
+}
+
+/// What hostile input tends to hold.
+const WORDS: [&[u8]; 16] = [
+    b"\0",
+    b"\xff\xff\xff\xff\xff\xff\xff\x7f",
+    b"\n",
+    b"\"",
+    b",",
+    b"[",
+    b"{",
+    b"nan",
+    b"-1",
+    b"1e999",
+    b"18446744073709551616",
+    b"../../x",
+    b"\xef\xbb\xbf",
+    b"\r\n",
+    b"'''",
+    b"=cmd",
+];
+
+/// Feeds `target` with the inputs and mutations of them.
+fn replay(target: fn(&[u8]), inputs: &[Vec<u8>]) {
+    let mut rng = stream(1, Purpose::Simulation, 7);
+    for round in 0..count() + inputs.len() {
+        let mut data = inputs[round % inputs.len()].clone();
+        let edits = if round < inputs.len() { 0 } else { 1 + below(&mut rng, 4) };
+        for _ in 0..edits {
+            let at = below(&mut rng, data.len() as u64 + 1) as usize;
+            let to = at + below(&mut rng, (data.len() - at).min(64) as u64 + 1) as usize;
+            match below(&mut rng, 6) {
+                0 if at < data.len() => data[at] ^= 1 << below(&mut rng, 8),
+                1 => data.truncate(at),
+                2 => drop(data.drain(at..to)),
+                3 => {
+                    let again = data[at..to].to_vec();
+                    data.splice(at..at, again);
+                }
+                4 if at < data.len() => data[at] = below(&mut rng, 256) as u8,
+                _ => {
+                    let word = WORDS[below(&mut rng, WORDS.len() as u64) as usize];
+                    data.splice(at..at, word.iter().copied());
+                }
+            }
+        }
+        if uniform(&mut rng) < 0.001 {
+            // Deep nesting.
+            data = [b"[".repeat(5000), data].concat();
+        }
+        let begun = Instant::now();
+        let fine = catch_unwind(|| target(&data)).is_ok();
+        assert!(fine, "panicked on {:?}", String::from_utf8_lossy(&data));
+        assert!(begun.elapsed() < Duration::from_secs(5), "hangs on {:?}", String::from_utf8_lossy(&data));
+    }
+}
+
+#[test]
+fn configs() {
+    let built_in = std::fs::read(crate::support::root().join("configs/adam-vs-sgd.toml")).unwrap();
+    replay(targets::config, &[built_in, small(&[]).to_toml().into_bytes()]);
+}
+
+#[test]
+fn ends_of_runs() {
+    let good =
+        br#"{"state":"diverged","step":7,"tensor":"weight w_e","tables":{"steps.csv":{"bytes":9,"sha256":"ab"}}}"#;
+    replay(targets::done, &[good.to_vec()]);
+}
+
+#[test]
+fn tables() {
+    let golden = crate::support::root().join("tests/golden");
+    let head = |name: &str| {
+        let bytes = std::fs::read(golden.join(name)).unwrap();
+        bytes.split_inclusive(|byte| *byte == b'\n').take(6).flatten().copied().collect::<Vec<u8>>()
+    };
+    let files = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv"];
+    replay(targets::csv, &files.map(head));
+}
+
+#[test]
+fn checkpoints() {
+    let root = tempfile::tempdir().unwrap();
+    let owner = Owner { identity: serde_json::json!({ "experiment": "e" }), arm: "adam".into(), seed: 3 };
+    let tables = BTreeMap::from([("steps.csv".to_owned(), Extent { bytes: 4, sha256: sha256(b"rows") })]);
+    let files = BTreeMap::from([("weights.safetensors".to_owned(), b"weights".to_vec())]);
+    save(root.path(), &owner, &Checkpoint { step: 3, files, tables }).unwrap();
+    replay(targets::checkpoint_dir, &[std::fs::read(root.path().join("0000000003/manifest.json")).unwrap()]);
+}
+
+#[test]
+fn corpora() {
+    let text = "the cat sat on a mat; d\u{e9}j\u{e0} vu \u{1f600}\u{2028} ".repeat(20);
+    replay(
+        targets::corpus,
+        &[[b"\x01".to_vec(), text.clone().into_bytes()].concat(), [b"\x10".to_vec(), text.into_bytes()].concat()],
+    );
+}
+
+#[test]
+fn matrices() {
+    let mut header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4), }".to_owned();
+    header += &" ".repeat(117 - header.len());
+    header.push('\n');
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.as_bytes());
+    npy.extend([0u8; 32]);
+    replay(targets::npy, &[npy]);
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 4], &[0; 32]).unwrap();
+    let file = safetensors::serialize([("x", view)], None).unwrap();
+    replay(targets::safetensors, &[file]);
+}

@@ -1,0 +1,69 @@
+//! What hostile bytes meet: none of these may panic, hang or allocate without bound.
+//!
+//! `cargo test` replays mutations of good inputs (`tests/fuzz.rs`); `cargo +nightly fuzz run --fuzz-dir tests/fuzz config`
+//! explores.
+
+use basislab_config::{TextSpec, TokenizerKind, load};
+use basislab_data::Text;
+use basislab_report::{
+    DimensionRow, Done, EvalRow, ResidualRow, StepRow, SummaryRow, TimingRow, VerdictRow, parse_table,
+};
+use basislab_store::{Owner, newest, read_npy, read_safetensors};
+
+pub(crate) fn config(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(loaded) = load(text, "f.toml", &[])
+    {
+        let again = load(&loaded.experiment.to_toml(), "again.toml", &[]).expect("what was loaded loads again");
+        assert_eq!(again.experiment, loaded.experiment);
+    }
+}
+
+pub(crate) fn done(data: &[u8]) {
+    let _ = Done::parse(data);
+}
+
+pub(crate) fn csv(data: &[u8]) {
+    let _ = parse_table::<StepRow>("steps.csv", data);
+    let _ = parse_table::<EvalRow>("evals.csv", data);
+    let _ = parse_table::<ResidualRow>("residual.csv", data);
+    let _ = parse_table::<DimensionRow>("dimensions.csv", data);
+    let _ = parse_table::<TimingRow>("timing.csv", data);
+    let _ = parse_table::<SummaryRow>("summary.csv", data);
+    let _ = parse_table::<VerdictRow>("verdicts.csv", data);
+}
+
+/// The bytes as a checkpoint's manifest, beside files of a good one.
+pub(crate) fn checkpoint_dir(data: &[u8]) {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let folder = root.path().join("0000000003");
+    std::fs::create_dir(&folder).expect("writable");
+    std::fs::write(folder.join("manifest.json"), data).expect("writable");
+    std::fs::write(folder.join("weights.safetensors"), data).expect("writable");
+    let owner = Owner { identity: serde_json::json!({ "experiment": "e" }), arm: "adam".to_owned(), seed: 3 };
+    let _ = newest(root.path(), &owner, &mut |_| Ok(None), &mut |_| {});
+}
+
+pub(crate) fn corpus(data: &[u8]) {
+    // The first byte chooses the tokenizer; a tokenizer is trained for one input in sixteen.
+    let (first, text) = data.split_first().unwrap_or((&1, &[]));
+    let bpe = first.is_multiple_of(16);
+    let (tokenizer, d_vocab) = if bpe { (TokenizerKind::Bpe, 260) } else { (TokenizerKind::Bytes, 256) };
+    let spec = TextSpec { path: "f.txt".to_owned(), tokenizer, d_vocab, held_out: 0.1 };
+    if let Ok(text) = Text::from_bytes(text, &spec, 5) {
+        assert!(text.training_tokens() >= 5 && text.held_out_tokens() >= 5);
+    }
+}
+
+pub(crate) fn npy(data: &[u8]) {
+    if let Ok((values, shape)) = read_npy(data) {
+        assert_eq!(values.len(), shape[0] * shape[1]);
+    }
+}
+
+pub(crate) fn safetensors(data: &[u8]) {
+    if let Ok((values, shape)) = read_safetensors(data, None) {
+        assert_eq!(values.len(), shape[0] * shape[1]);
+    }
+    let _ = basislab_store::decode(data, &[("x".to_owned(), basislab_store::Dtype::F32, vec![2, 4])]);
+}
