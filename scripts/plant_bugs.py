@@ -54,8 +54,8 @@ BUGS = [
     ("the moments are not restored", EXP + "state.rs", "self.optimizer.recall(state.step, memory.collect());", "let _: Vec<_> = memory.collect();", "training faults::kills"),
     ("tables are not cut where a run goes on", REPORT + "files.rs", "file.set_len(extent.bytes).map_err(fail)?;", "", "faults::kills"),
     ("a checkpoint's files are not hashed", STORE + "checkpoint.rs", "if found != extent {", "if false {", "faults::damage"),
-    ("two processes share a directory", STORE + "lock.rs", "Err(TryLockError::WouldBlock) => return Err(LockError::Busy(owner(&mut file))),", "Err(TryLockError::WouldBlock) => {}", "faults::one_of cli::two"),
-    ("a stop makes no checkpoint", EXP + "train.rs", "if stop || due || step == train.steps {", "if due || step == train.steps {", "training properties"),
+    ("two processes share a directory", STORE + "lock.rs", "Err(TryLockError::WouldBlock) => return Err(LockError::Busy(owner(&mut file))),", "Err(TryLockError::WouldBlock) => break,", "faults::one_of cli::two"),
+    ("a stop makes no checkpoint", EXP + "train.rs", "saved.0 < step", "saved.0 > step", "training properties"),
     ("the newest checkpoint is the one that was written last", STORE + "checkpoint.rs", "steps.sort_unstable_by(|a, b| b.cmp(a));", "steps.sort_unstable();", "faults::the_clock faults::damage"),
 ]
 
@@ -90,6 +90,9 @@ def main(arguments):
                     red = "**unseen**" if done.returncode == 0 else "did not compile: " + done.stderr[-300:].replace("\n", " ")
                 print(f"| {name} | {red} |", flush=True)
         finally:
+            # Worktree and repository share a target folder, where cargo tells them apart by nothing but times.
+            for _, file, *_ in BUGS:
+                os.utime(ROOT / file)
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=False)
     return 1 if unseen else 0
 

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::{env, fs};
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // At run time: the script may have been compiled for another checkout that shares the target folder.
+    let root = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../..");
     println!("cargo::rerun-if-changed={}", root.join("configs").display());
     println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
     let mut files: Vec<_> = fs::read_dir(root.join("configs"))

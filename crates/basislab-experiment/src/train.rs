@@ -132,7 +132,7 @@ pub fn train(
         }
         let stop = control.stop.load(Ordering::Relaxed) && step < train.steps;
         let due = step - saved.0 >= control.checkpoint_steps || saved.1.elapsed() >= control.checkpoint_interval;
-        if stop || due || step == train.steps {
+        if due || step == train.steps {
             sink(Event::Checkpoint { state: trainee.state(step), probe_seconds })?;
             saved = (step, Instant::now());
         }
@@ -141,7 +141,7 @@ pub fn train(
         }
     };
     if outcome == Outcome::Stopped(step) && saved.0 < step {
-        // Stopped within a probe: its rows were not written, and the run goes on with it.
+        // Where it goes on: after its last update. If it was within a probe, no row of that was written.
         sink(Event::Checkpoint { state: trainee.state(step), probe_seconds })?;
     }
     Ok(Finished { outcome, probe_seconds })
