@@ -349,12 +349,13 @@ fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, ReportEr
     let path = part.join(table.file);
     // In this order: a run that ends in between is read as one that has not.
     let done = Done::read(part)?;
+    let recorded = done.as_ref().and_then(|done| done.tables.get(table.file));
     let mut bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && done.is_none() => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && recorded.is_none() => return Ok(Vec::new()),
         Err(error) => return Err(FileError::new("read", &path, error).into()),
     };
-    if let Some(expected) = done.as_ref().and_then(|done| done.tables.get(table.file)) {
+    if let Some(expected) = recorded {
         let found = Extent { bytes: bytes.len() as u64, sha256: sha256(&bytes) };
         if found != *expected {
             let (found, expected) = (found.sha256, &expected.sha256);

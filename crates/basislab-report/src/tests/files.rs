@@ -104,6 +104,7 @@ fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
     fs::create_dir_all(part_dir(dir.path(), &name("adam-rotated"), 3)).unwrap();
     let cut = part_dir(dir.path(), &name("adam"), 1).join("steps.csv");
     fs::write(&cut, fs::read_to_string(&cut).unwrap() + "adam,1,3,30").unwrap();
+    fs::remove_file(cut.with_file_name("done.json")).unwrap();
     write_timing(&part_dir(dir.path(), &name("adam"), 3), &timing()).unwrap();
     merge(dir.path(), &experiment).unwrap();
     let found = read_tables(dir.path()).unwrap();
@@ -167,6 +168,7 @@ fn a_number_that_was_edited_is_not_reported() {
     experiment.train.steps = 2;
     write_part(dir.path(), "adam", 0, rows(&experiment, "adam", 0, effect("adam", 0)));
     let part = part_dir(dir.path(), &name("adam"), 0);
+    fs::remove_file(part.join("done.json")).unwrap();
     let tables = fs::read_dir(&part).unwrap().map(|entry| entry.unwrap().path());
     let extent = |path: &Path| {
         let bytes = fs::read(path).unwrap();
@@ -190,6 +192,10 @@ fn a_number_that_was_edited_is_not_reported() {
     fs::write(&cell, text.replacen("adam,0,", "adam,1,", 1)).unwrap();
     let error = report(dir.path(), &experiment).unwrap_err().to_string();
     assert!(error.contains("evals.csv: changed since its run ended"), "{error}");
+    // A table of an ended run that is gone is no table without rows.
+    fs::remove_file(&cell).unwrap();
+    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    assert!(error.contains("evals.csv: cannot read"), "{error}");
     fs::write(part.join("done.json"), "{\"state\": \"finished\"}").unwrap();
     let error = report(dir.path(), &experiment).unwrap_err().to_string();
     assert!(error.contains("done.json"), "{error}");
