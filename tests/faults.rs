@@ -5,138 +5,25 @@
 
 #![allow(clippy::print_stdout, reason = "counts for the record, shown with --nocapture")]
 
+mod lab;
+mod strikes;
+
 use crate::support::{small, values};
 use basislab_config::RunName;
 use basislab_experiment::jobs;
 use basislab_report::part_dir;
+use basislab_stats::{Purpose, below, stream};
+use lab::{Lab, assert_tidy, compare, text, tree, undisturbed};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Adam, SGD and rotated Adam, one seed each, a checkpoint every 3 of 24 updates.
-struct Lab {
-    dir: TempDir,
-    config: PathBuf,
-}
-
 fn count(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
-}
-
-impl Lab {
-    fn new() -> Self {
-        Self::with(&[("train.steps", "24"), ("probe.every", "8")])
-    }
-
-    fn with(changes: &[(&str, &str)]) -> Self {
-        let mut all = vec![("seeds", "[0]")];
-        all.extend(changes);
-        let dir = TempDir::new().unwrap();
-        let config = dir.path().join("lab.toml");
-        fs::write(&config, small(&all).to_toml()).unwrap();
-        Self { dir, config }
-    }
-
-    fn out(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, out: &Path, extra: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_basislab"));
-        command.args(self.arguments(out, extra)).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn arguments(&self, out: &Path, extra: &[&str]) -> Vec<String> {
-        let mut all = vec!["run".to_owned(), self.config.display().to_string(), "--out".to_owned()];
-        all.push(out.display().to_string());
-        all.extend(["--checkpoint-steps", "3"].iter().chain(extra).map(|text| (*text).to_owned()));
-        all
-    }
-
-    fn run(&self, out: &Path, extra: &[&str]) -> Output {
-        self.command(out, extra).output().unwrap()
-    }
-
-    fn start(&self, out: &Path, extra: &[&str]) -> Child {
-        self.command(out, extra).spawn().unwrap()
-    }
-
-    /// Runs to the end and expects what an undisturbed run leaves, and nothing more.
-    fn finish_and_compare(&self, out: &Path, undisturbed: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
-        let last = self.run(out, &[]);
-        assert_eq!(last.status.code(), Some(0), "{what}: {}", text(&last));
-        compare(&tree(out), undisturbed, what);
-    }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout))
-}
-
-/// No panic, no backtrace, one error line at most.
-fn assert_tidy(output: &Output, what: &str) {
-    let text = text(output);
-    assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{what}: {text}");
-    assert!(text.lines().filter(|line| line.starts_with("error:")).count() <= 1, "{what}: {text}");
-}
-
-/// Every file that does not hold wall-clock time. Of checkpoints, the files of the newest one.
-fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let mut entries: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        entries.sort();
-        if folder.ends_with("checkpoints") {
-            entries = entries.split_off(entries.len().saturating_sub(1));
-        }
-        for path in entries {
-            if path.is_dir() {
-                folders.push(path);
-            } else if !path.ends_with("timing.csv") && !path.ends_with(".lock") {
-                all.insert(path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    all
-}
-
-fn compare(found: &BTreeMap<PathBuf, Vec<u8>>, expected: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
-    let names = |tree: &BTreeMap<PathBuf, Vec<u8>>| tree.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(found), names(expected), "{what}: other files");
-    for (path, bytes) in found {
-        assert!(*bytes == expected[path], "{what}: {} differs", path.display());
-    }
-}
-
-/// The default laboratory of these tests and what it leaves when nothing happens.
-fn undisturbed() -> &'static (Lab, BTreeMap<PathBuf, Vec<u8>>) {
-    static LAB: OnceLock<(Lab, BTreeMap<PathBuf, Vec<u8>>)> = OnceLock::new();
-    LAB.get_or_init(|| {
-        let lab = Lab::new();
-        let out = lab.out("undisturbed");
-        let output = lab.run(&out, &[]);
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        let tree = tree(&out);
-        (lab, tree)
-    })
-}
-
-/// splitmix64
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
 }
 
 #[test]
@@ -145,15 +32,16 @@ fn kills_at_any_time_are_invisible() {
     let begun = Instant::now();
     assert_eq!(lab.run(&lab.out("timed"), &["--jobs", "1"]).status.code(), Some(0));
     let whole = begun.elapsed();
-    let mut random = Random(1);
+    let mut rng = stream(1, Purpose::Simulation, 11);
+    let mut draw = |n: u64| below(&mut rng, n) as usize;
     let (mut kills, mut round) = (0, 0);
     while kills < count("BASISLAB_KILLS", 200) {
         round += 1;
         let out = lab.out(&format!("kill-{round}"));
         // Up to five kills in one directory, with any number of jobs.
-        for _ in 0..=random.below(5) {
-            let mut child = lab.start(&out, &["--jobs", ["1", "2", "3"][random.below(3)]]);
-            std::thread::sleep(whole.mul_f64(random.below(1000) as f64 / 1000.0));
+        for _ in 0..=draw(5) {
+            let mut child = lab.start(&out, &["--jobs", ["1", "2", "3"][draw(3)]]);
+            std::thread::sleep(whole.mul_f64(draw(1000) as f64 / 1000.0));
             child.kill().unwrap();
             let output = child.wait_with_output().unwrap();
             kills += usize::from(output.status.signal() == Some(9));
@@ -524,147 +412,4 @@ fn what_does_not_fit_is_refused_and_the_estimate_is_within_two() {
         .unwrap();
     assert_eq!(output.status.code(), Some(8), "{}", text(&output));
     assert!(text(&output).contains("GB of memory") && !dir.path().join("huge").exists(), "{}", text(&output));
-}
-
-/// `strace` with `rule` over the system calls of a run that starts from what `begin` puts into its directory, until the rule
-/// no longer strikes. Returns how often it struck. strace counts calls per thread: those of the run's own thread and
-/// of the main thread are struck at the same number, whichever comes first.
-fn strike_everywhere(
-    lab: &Lab,
-    calls: &str,
-    rule: &str,
-    begin: &dyn Fn(&Path),
-    undisturbed: &BTreeMap<PathBuf, Vec<u8>>,
-) -> usize {
-    for strike in 1.. {
-        let out = lab.out(&format!("strike-{}", rule.split('=').next().unwrap()));
-        let _ = fs::remove_dir_all(&out);
-        begin(&out);
-        let program = env!("CARGO_BIN_EXE_basislab");
-        let inject = format!("inject={calls}:{rule}:when={strike}");
-        let mut command = Command::new("strace");
-        let log = lab.out("strace.log");
-        command.args(["-f", "-qq", "-o"]).arg(&log).args(["-e", &format!("trace={calls}"), "-e", &inject, program]);
-        let output = command.args(lab.arguments(&out, &["--jobs", "1"])).output().expect("strace is installed");
-        let what = format!("{calls} {rule} number {strike}");
-        assert_tidy(&output, &what);
-        if rule.starts_with("error") {
-            assert!(matches!(output.status.code(), Some(0 | 4)), "{what}: {}", text(&output));
-        }
-        lab.finish_and_compare(&out, undisturbed, &what);
-        // A write to a progress line may fail and the run go on.
-        let struck = output.status.code() != Some(0) || fs::read_to_string(&log).unwrap().contains("INJECTED");
-        if !struck {
-            return strike - 1;
-        }
-    }
-    unreachable!()
-}
-
-/// The main thread's part: all runs are done, and their tables are joined, reported on and sealed.
-fn strike_the_end(lab: &Lab, rule: &str, undisturbed: &BTreeMap<PathBuf, Vec<u8>>) -> usize {
-    let unsealed = |out: &Path| {
-        let copied = Command::new("cp").arg("-r").arg(lab.out("undisturbed")).arg(out).status().unwrap();
-        assert!(copied.success());
-        fs::remove_file(out.join("SHA256SUMS")).unwrap();
-        fs::write(out.join("evals.csv"), "stale").unwrap();
-    };
-    let calls = ["write", "fsync", "rename,renameat,renameat2"];
-    calls.into_iter().map(|calls| strike_everywhere(lab, calls, rule, &unsealed, undisturbed)).sum()
-}
-
-/// One run of each kind of optimizer, short: every system call of its life is struck in turn.
-fn short() -> (Lab, BTreeMap<PathBuf, Vec<u8>>) {
-    let lab = Lab::with(&[("train.steps", "6")]);
-    let out = lab.out("undisturbed");
-    let output = lab.run(&out, &[]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    let tree = tree(&out);
-    (lab, tree)
-}
-
-#[test]
-#[ignore = "needs strace; .ci/run runs it"]
-fn a_kill_at_every_write_of_a_run_is_invisible() {
-    let (lab, undisturbed) = short();
-    let mut strikes = 0;
-    for calls in ["write", "fsync", "rename,renameat,renameat2", "mkdir,mkdirat", "unlink,unlinkat,rmdir", "ftruncate"]
-    {
-        strikes += strike_everywhere(&lab, calls, "signal=KILL", &|_| {}, &undisturbed);
-    }
-    strikes += strike_the_end(&lab, "signal=KILL", &undisturbed);
-    assert!(strikes > 100, "only {strikes} strikes");
-    println!("{strikes} kills");
-}
-
-#[test]
-#[ignore = "needs strace; .ci/run runs it"]
-fn an_error_at_every_write_of_a_run_ends_with_4() {
-    let (lab, undisturbed) = short();
-    let mut strikes = 0;
-    for (calls, error) in
-        [("write", "ENOSPC"), ("fsync", "EIO"), ("rename,renameat,renameat2", "ENOSPC"), ("mkdir,mkdirat", "EDQUOT")]
-    {
-        strikes += strike_everywhere(&lab, calls, &format!("error={error}"), &|_| {}, &undisturbed);
-    }
-    strikes += strike_the_end(&lab, "error=ENOSPC", &undisturbed);
-    assert!(strikes > 100, "only {strikes} strikes");
-    println!("{strikes} errors");
-}
-
-#[test]
-#[ignore = "needs strace; .ci/run runs it"]
-fn a_file_system_without_locks_is_refused_with_a_hint() {
-    let (lab, undisturbed) = undisturbed();
-    let out = lab.out("nolock");
-    let strace = |extra: &[&str]| {
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"]);
-        command
-            .arg(env!("CARGO_BIN_EXE_basislab"))
-            .args(lab.arguments(&out, extra))
-            .output()
-            .expect("strace is installed")
-    };
-    let output = strace(&[]);
-    assert_eq!(output.status.code(), Some(6), "{}", text(&output));
-    assert!(text(&output).contains("--no-lock"), "{}", text(&output));
-    let output = strace(&["--no-lock"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    compare(&tree(&out), undisturbed, "no lock");
-}
-
-#[test]
-#[ignore = "needs to mount a file system; .ci/run runs it"]
-fn a_full_disk_loses_nothing() {
-    let (lab, undisturbed) = undisturbed();
-    let mount = lab.out("disk");
-    fs::create_dir(&mount).unwrap();
-    let mut full = 0;
-    for round in 0..50 {
-        let ok = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "none"]).arg(&mount).status().unwrap();
-        assert!(ok.success(), "mounting needs root");
-        let out = mount.join("o");
-        let child = lab.start(&out, &[]);
-        while !out.join("manifest.json").exists() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // All the space but a little, taken while the run is under way.
-        let left = 12_000 * round;
-        let free = rustix::fs::statvfs(&mount).unwrap();
-        let fill = (free.f_bavail * free.f_frsize).saturating_sub(left);
-        let _ = fs::write(mount.join("fill"), vec![0u8; fill as usize]);
-        let output = child.wait_with_output().unwrap();
-        assert_tidy(&output, "full disk");
-        assert!(matches!(output.status.code(), Some(0 | 4)), "{left} bytes left: {}", text(&output));
-        if output.status.code() == Some(4) {
-            full += 1;
-            assert!(text(&output).contains("cannot"), "{}", text(&output));
-        }
-        fs::remove_file(mount.join("fill")).unwrap();
-        lab.finish_and_compare(&out, undisturbed, &format!("{left} bytes left"));
-        assert!(Command::new("umount").arg(&mount).status().unwrap().success());
-    }
-    assert!(full > 10, "only {full} of 50 runs met a full disk");
-    println!("{full} of 50 runs met a full disk");
 }

@@ -6,7 +6,7 @@
 use basislab_config::{TextSpec, TokenizerKind, load};
 use basislab_data::Text;
 use basislab_report::{
-    DimensionRow, Done, EvalRow, ResidualRow, StepRow, SummaryRow, TimingRow, VerdictRow, parse_table,
+    DimensionRow, EvalRow, ResidualRow, RunEnd, StepRow, SummaryRow, TimingRow, VerdictRow, parse_table,
 };
 use basislab_store::{Owner, newest, read_npy, read_safetensors};
 
@@ -20,7 +20,7 @@ pub(crate) fn config(data: &[u8]) {
 }
 
 pub(crate) fn done(data: &[u8]) {
-    let _ = Done::parse(data);
+    let _ = RunEnd::parse(data);
 }
 
 pub(crate) fn csv(data: &[u8]) {

@@ -64,6 +64,15 @@ pub enum OptimizerSpec {
 }
 
 impl OptimizerSpec {
+    /// How many of (momentum or first moment, second moment) the rule keeps for each parameter.
+    pub fn slots(&self) -> usize {
+        match self {
+            Self::Sgd { momentum: 0.0, .. } => 0,
+            Self::Sgd { .. } => 1,
+            Self::Adam { .. } | Self::Adamw { .. } => 2,
+        }
+    }
+
     /// Peak learning rate.
     pub fn lr(&self) -> f64 {
         match self {

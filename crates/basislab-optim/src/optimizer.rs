@@ -43,11 +43,7 @@ impl Optimizer {
 
     /// How many of (momentum or first moment, second moment) the rule keeps for each parameter.
     pub fn slots(&self) -> usize {
-        match self.rule {
-            OptimizerSpec::Sgd { momentum: 0.0, .. } => 0,
-            OptimizerSpec::Sgd { .. } => 1,
-            OptimizerSpec::Adam { .. } | OptimizerSpec::Adamw { .. } => 2,
-        }
+        self.rule.slots()
     }
 
     /// What the rule remembers of each parameter, in the basis it works in: momentum or first moment, second moment.

@@ -4,7 +4,9 @@ use crate::report::ReportError;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, TimingRow};
 use crate::schema::{Table, TableRow, header};
 use basislab_config::{Experiment, RunName};
-use basislab_store::{Extent, FileError, Hasher, read_capped, sha256, sync_folder, write_atomic, write_atomic_with};
+use basislab_store::{
+    Extent, FileError, Hasher, read_capped, remove, sha256, sync_folder, write_atomic, write_atomic_with,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -162,7 +164,7 @@ pub enum Ending {
 /// The last thing a run writes, `done.json`: from here on it is not run again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Done {
+pub struct RunEnd {
     /// How it ended.
     pub state: Ending,
     /// The last update, or the one that was not made.
@@ -173,11 +175,11 @@ pub struct Done {
     pub tables: BTreeMap<String, Extent>,
 }
 
-impl Done {
+impl RunEnd {
     /// Of the run in `part`; `None` while it has not ended.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not what [`Done::write`] writes.
+    /// A file that cannot be read, or is not what [`RunEnd::write`] writes.
     pub fn read(part: &Path) -> Result<Option<Self>, FileError> {
         let path = part.join("done.json");
         match read_capped(&path, 1 << 16) {
@@ -190,7 +192,7 @@ impl Done {
     /// From the bytes of `done.json`.
     ///
     /// # Errors
-    /// Anything but what [`Done::write`] writes.
+    /// Anything but what [`RunEnd::write`] writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, io::Error> {
         Ok(serde_json::from_slice(bytes)?)
     }
@@ -278,13 +280,7 @@ pub fn write_table<R: TableRow>(dir: &Path, rows: &[R]) -> Result<(), FileError>
 /// # Errors
 /// The file that could not be read or written, whose header is not this version's, or that was changed.
 pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), ReportError> {
-    let sums = dir.join(SUMS);
-    match fs::remove_file(&sums) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(FileError::new("remove", &sums, error).into());
-        }
-        _ => {}
-    }
+    remove(&dir.join(SUMS))?;
     for table in shard_tables().into_iter().chain([TimingRow::TABLE]) {
         let path = dir.join(table.file);
         write_atomic_with(&path, |file| {
@@ -348,7 +344,7 @@ pub(crate) fn changed_table(dir: &Path) -> Result<Option<PathBuf>, FileError> {
 fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, ReportError> {
     let path = part.join(table.file);
     // In this order: a run that ends in between is read as one that has not.
-    let done = Done::read(part)?;
+    let done = RunEnd::read(part)?;
     let recorded = done.as_ref().and_then(|done| done.tables.get(table.file));
     let mut bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -356,7 +352,7 @@ fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, ReportEr
         Err(error) => return Err(FileError::new("read", &path, error).into()),
     };
     if let Some(expected) = recorded {
-        let found = Extent { bytes: bytes.len() as u64, sha256: sha256(&bytes) };
+        let found = Extent::of(&bytes);
         if found != *expected {
             let (found, expected) = (found.sha256, &expected.sha256);
             return Err(ReportError::Changed(format!(

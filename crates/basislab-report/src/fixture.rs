@@ -1,7 +1,7 @@
 //! Synthetic tables in the shape of the default experiment, for tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use crate::files::{Done, Ending, Shard, part_dir};
+use crate::files::{Ending, RunEnd, Shard, part_dir};
 use crate::read::Tables;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
 use basislab_config::{Experiment, RunName, load};
@@ -82,7 +82,7 @@ pub(crate) fn write_part(dir: &Path, arm: &str, seed: u64, rows: Vec<Row>) {
         shard.push(row).unwrap();
     }
     let tables = shard.sync().unwrap();
-    Done { state: Ending::Complete, step: 1, tensor: None, tables }.write(&part_dir(dir, &name(arm), seed)).unwrap();
+    RunEnd { state: Ending::Complete, step: 1, tensor: None, tables }.write(&part_dir(dir, &name(arm), seed)).unwrap();
 }
 
 pub(crate) fn name(text: &str) -> RunName {

@@ -23,9 +23,9 @@ mod fixture;
 mod tests;
 
 pub use figures::draw_figures;
-pub use files::{Difference, Done, Ending, Shard, compare_run, merge, part_dir, write_table, write_timing};
+pub use files::{Difference, Ending, RunEnd, Shard, compare_run, merge, part_dir, write_table, write_timing};
 pub use read::{ReadError, Tables, parse_table, read_table, read_tables};
-pub use report::{ReportError, finish, first_picture, read_answer, read_unsealed, rebuild, report};
+pub use report::{ReportError, finish, read_answer, read_unsealed, rebuild, report, report_so_far};
 pub use rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, SummaryRow, TimingRow, VerdictRow};
 pub use schema::{Cell, Column, TABLES, Table, TableRow, schema};
 pub use summary::summarise;

@@ -1,7 +1,7 @@
 //! Everything that follows from the recorded rows.
 
 use crate::figures::draw_figures;
-use crate::files::{Done, SUMS, changed_table, merge, part_dir, seal, write_table};
+use crate::files::{RunEnd, SUMS, changed_table, merge, part_dir, seal, write_table};
 use crate::read::{ReadError, read_tables};
 use crate::schema::schema;
 use crate::summary::summarise;
@@ -42,12 +42,51 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportErro
     Ok(answer(experiment, &tables, &summary, &verdicts, dir))
 }
 
+/// [`rebuild`] from the parts that exist, complete or not: joins them first, and reports on the complete runs.
+///
+/// # Errors
+/// As [`rebuild`], and a part that could not be joined or was changed.
+pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+    merge(dir, experiment)?;
+    rebuild(dir, experiment)
+}
+
+/// [`report_so_far`] when all runs have ended: the directory is sealed.
+///
+/// # Errors
+/// As [`report_so_far`].
+pub fn finish(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+    let answer = report_so_far(dir, experiment)?;
+    seal(dir)?;
+    Ok(answer)
+}
+
+/// The report on a directory that others may have touched: sealed tables must be what was written, and parts that are
+/// there are joined again.
+///
+/// # Errors
+/// As [`report_so_far`], and tables that were changed.
+pub fn report(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+    check_seal(dir)?;
+    if !dir.join("parts").is_dir() {
+        return rebuild(dir, experiment);
+    }
+    for arm in &experiment.arms {
+        for &seed in experiment.seeds_of(arm) {
+            if RunEnd::read(&part_dir(dir, &arm.name, seed))?.is_none() {
+                return report_so_far(dir, experiment);
+            }
+        }
+    }
+    finish(dir, experiment)
+}
+
 /// The answer of a finished directory, whose tables must be what was written. Writes nothing.
 ///
 /// # Errors
 /// The table that is wrong or was changed.
 pub fn read_answer(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
-    check(dir)?;
+    check_seal(dir)?;
     read_unsealed(dir, experiment)
 }
 
@@ -61,34 +100,7 @@ pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, Repo
     Ok(answer(experiment, &tables, &summary, &verdicts, dir))
 }
 
-/// [`rebuild`] for a directory that others may have touched: tables must be what the runs wrote, and parts that are there
-/// are joined again.
-///
-/// # Errors
-/// As [`rebuild`], and tables or parts that were changed.
-pub fn report(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
-    check(dir)?;
-    if !dir.join("parts").is_dir() {
-        return rebuild(dir, experiment);
-    }
-    let mut runs =
-        experiment.arms.iter().flat_map(|arm| experiment.seeds_of(arm).iter().map(|seed| (&arm.name, *seed)));
-    let ended = |(arm, seed)| Ok::<bool, FileError>(Done::read(&part_dir(dir, arm, seed))?.is_some());
-    let all = runs.try_fold(true, |all, run| Ok::<bool, FileError>(all && ended(run)?))?;
-    if all { finish(dir, experiment) } else { first_picture(dir, experiment) }
-}
-
-/// Joins all parts, reports on them, and seals the directory.
-///
-/// # Errors
-/// As [`first_picture`].
-pub fn finish(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
-    let answer = first_picture(dir, experiment)?;
-    seal(dir)?;
-    Ok(answer)
-}
-
-fn check(dir: &Path) -> Result<(), ReportError> {
+fn check_seal(dir: &Path) -> Result<(), ReportError> {
     if let Some(path) = changed_table(dir)? {
         // Malformed is the better message of the two: it has a line and a column.
         read_tables(dir)?;
@@ -98,13 +110,4 @@ fn check(dir: &Path) -> Result<(), ReportError> {
         )));
     }
     Ok(())
-}
-
-/// The same while runs are under way: joins the parts that exist, complete or not, and reports on the complete ones.
-///
-/// # Errors
-/// As [`rebuild`], and a part that could not be joined.
-pub fn first_picture(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
-    merge(dir, experiment)?;
-    rebuild(dir, experiment)
 }

@@ -1,14 +1,14 @@
 //! The table of metrics. To add one, add an entry to [`METRICS`].
 
 mod arithmetic;
-pub(crate) mod tokens;
+pub(crate) mod shared;
 
 use crate::residuals::Residuals;
 use arithmetic::{
     all, dettmers, dim_rms_kurtosis, massive, max_dim_energy_share, mean_of, median_size, outlier_dims_6x_rms,
     outlier_dims_abs6,
 };
-use tokens::pooled_kurtosis;
+use shared::pooled_kurtosis;
 
 /// One number about activations: its meaning, its null, and how to compute it.
 #[derive(Debug)]

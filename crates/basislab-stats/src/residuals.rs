@@ -1,4 +1,4 @@
-use crate::metrics::tokens::{Dimensions, Token, dimensions, peaks, tokens};
+use crate::metrics::shared::{ColumnStats, Token, columns, peaks, tokens};
 use crate::rotation::Rotation;
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ pub struct Residuals {
     /// Computed by the first metric that asks; a subset takes its tokens' share along.
     tokens: OnceLock<Vec<Token>>,
     peaks: OnceLock<Vec<Option<f64>>>,
-    dimensions: OnceLock<Dimensions>,
+    columns: OnceLock<ColumnStats>,
 }
 
 impl PartialEq for Residuals {
@@ -112,12 +112,12 @@ impl Residuals {
     }
 
     /// Statistics of every dimension.
-    pub(crate) fn dimensions(&self) -> &Dimensions {
-        self.dimensions.get_or_init(|| dimensions(&self.values, self.d_model))
+    pub(crate) fn columns(&self) -> &ColumnStats {
+        self.columns.get_or_init(|| columns(&self.values, self.d_model))
     }
 
     fn from_finite(values: Vec<f64>, d_model: usize) -> Self {
-        let (tokens, peaks, dimensions) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { values, d_model, tokens, peaks, dimensions }
+        let (tokens, peaks, columns) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { values, d_model, tokens, peaks, columns }
     }
 }

@@ -1,11 +1,10 @@
 //! A checkpoint is a directory `STEP/` that a rename commits: its files first, its manifest last, everything on the disk.
 
-use crate::file::{Extent, FileError, TEMPORARY, read_capped, sha256, sync_folder, write_new};
+use crate::file::{Extent, FileError, TEMPORARY, names, read_capped, remove, sha256, sync_folder, write_new};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Checkpoints kept: one to fall back to.
@@ -121,7 +120,7 @@ fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, tempora
     let mut files = BTreeMap::new();
     for (name, bytes) in &checkpoint.files {
         write_new(&temporary.join(name), bytes)?;
-        files.insert(name.clone(), Extent { bytes: bytes.len() as u64, sha256: sha256(bytes) });
+        files.insert(name.clone(), Extent::of(bytes));
     }
     let (step, owner, tables) = (checkpoint.step, owner.clone(), checkpoint.tables.clone());
     let manifest = Manifest { format: 1, step, owner, files, tables, sha256: String::new() }.sealed();
@@ -202,7 +201,7 @@ fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointE
         }
         let at = path.join(&name);
         let bytes = read_capped(&at, extent.bytes).map_err(|error| damaged(&at, error.source.to_string()))?;
-        let found = Extent { bytes: bytes.len() as u64, sha256: sha256(&bytes) };
+        let found = Extent::of(&bytes);
         if found != extent {
             let what = |extent: &Extent| format!("{} bytes of SHA-256 {}", extent.bytes, extent.sha256);
             return Err(damaged(&at, format!("found {}, expected {}", what(&found), what(&extent))));
@@ -210,19 +209,6 @@ fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointE
         files.insert(name, bytes);
     }
     Ok(Checkpoint { step, files, tables: manifest.tables })
-}
-
-/// Removes what a killed process left half written or half removed.
-///
-/// # Errors
-/// What could not be removed.
-pub fn clean(folder: &Path) -> Result<(), FileError> {
-    for name in names(folder)? {
-        if name.starts_with(TEMPORARY) {
-            remove(&folder.join(name))?;
-        }
-    }
-    Ok(())
 }
 
 /// Steps with a committed checkpoint, newest first.
@@ -235,17 +221,6 @@ fn steps(root: &Path) -> Result<Vec<u64>, FileError> {
     Ok(steps)
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, FileError> {
-    let fail = |error| FileError::new("read", folder, error);
-    match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(fail(error)),
-        Ok(entries) => {
-            entries.map(|entry| Ok(entry.map_err(fail)?.file_name().to_string_lossy().into_owned())).collect()
-        }
-    }
-}
-
 fn folder(root: &Path, step: u64) -> PathBuf {
     root.join(format!("{step:010}"))
 }
@@ -256,16 +231,4 @@ fn retire(root: &Path, step: u64) -> Result<(), FileError> {
     remove(&away)?;
     fs::rename(&old, &away).map_err(|error| FileError::new("remove", &old, error))?;
     remove(&away)
-}
-
-fn remove(path: &Path) -> Result<(), FileError> {
-    let gone = match fs::symlink_metadata(path) {
-        Err(error) => Err(error),
-        Ok(info) if info.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-    };
-    match gone {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, error)),
-        _ => Ok(()),
-    }
 }

@@ -33,6 +33,13 @@ pub struct Extent {
     pub sha256: String,
 }
 
+impl Extent {
+    /// Of all of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, sha256: sha256(bytes) }
+    }
+}
+
 /// SHA-256 of what was written so far.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher {
@@ -111,6 +118,47 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
         sync().map_err(|error| FileError::new("sync", folder, error))?;
     }
     Ok(())
+}
+
+/// Removes what a killed process left half written or half removed.
+///
+/// # Errors
+/// What could not be removed.
+pub fn clean(folder: &Path) -> Result<(), FileError> {
+    for name in names(folder)? {
+        if name.starts_with(TEMPORARY) {
+            remove(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The names in a folder; none where there is no folder.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, FileError> {
+    let fail = |error| FileError::new("read", folder, error);
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(fail(error)),
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry.map_err(fail)?.file_name().to_string_lossy().into_owned())).collect()
+        }
+    }
+}
+
+/// Removes a file or a whole folder, if it is there.
+///
+/// # Errors
+/// What could not be removed.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    let gone = match fs::symlink_metadata(path) {
+        Err(error) => Err(error),
+        Ok(info) if info.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    match gone {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// Creates a file that did not exist, with these bytes on the disk.

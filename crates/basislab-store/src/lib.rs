@@ -12,8 +12,11 @@ mod tensors;
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
 
-pub use checkpoint::{Checkpoint, CheckpointError, Owner, clean, newest, newest_step, save};
-pub use file::{Extent, FileError, Hasher, is_link, read_capped, sha256, sync_folder, write_atomic, write_atomic_with};
+pub use checkpoint::{Checkpoint, CheckpointError, Owner, newest, newest_step, save};
+pub use file::{
+    Extent, FileError, Hasher, clean, is_link, read_capped, remove, sha256, sync_folder, write_atomic,
+    write_atomic_with,
+};
 pub use lock::{Lock, LockError};
 pub use matrix::{Matrix, read_npy, read_safetensors};
 pub use tensors::{Dtype, NamedTensor, TensorError, decode, encode};

@@ -2,7 +2,8 @@
 
 use crate::args::Check;
 use crate::exit::Code;
-use crate::{Done, experiments, say, say_json};
+use crate::terminal::{say, say_json};
+use crate::{Done, experiments};
 use basislab_config::{Experiment, OptimizerSpec};
 use basislab_experiment::{Expected, Law, certify, commutes, rotated_share};
 use burn::tensor::{DType, Device};

@@ -1,6 +1,7 @@
 use crate::args::{Data, Source};
 use crate::exit::Exit;
-use crate::{Done, experiments, say, say_json};
+use crate::terminal::{say, say_json};
+use crate::{Done, experiments};
 use basislab_config::Experiment;
 use basislab_data::{Corpus, Description, describe};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use crate::exit::{Code, Exit};
 use basislab_config::Experiment;
 use basislab_experiment::Job;
-use basislab_report::{Done, part_dir};
+use basislab_report::{RunEnd, part_dir};
 use basislab_store::{FileError, Lock, LockError, clean, is_link, sha256, write_atomic};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +130,7 @@ pub(crate) fn write_manifest(dir: &Path, manifest: &Value) -> Result<(), FileErr
 }
 
 /// A report counts only under the rule that was fixed before the first step.
-pub(crate) fn check_config(dir: &Path, experiment: &Experiment) -> Result<Value, Exit> {
+fn check_config(dir: &Path, experiment: &Experiment) -> Result<Value, Exit> {
     let missing = || Exit::data(format!("{}: cannot read: no such file", dir.join("manifest.json").display()));
     let manifest = read_manifest(dir)?.ok_or_else(missing)?;
     if manifest["identity"]["experiment"] == experiment.hash().as_str() {
@@ -228,6 +228,6 @@ pub(crate) fn survey<'a>(dir: &Path, jobs: &[Job<'a>]) -> Result<Vec<Job<'a>>, E
 }
 
 /// How a run has ended; `None` while it has not.
-pub(crate) fn done(dir: &Path, job: &Job<'_>) -> Result<Option<Done>, Exit> {
-    Done::read(&part_dir(dir, &job.arm.name, job.seed)).map_err(|error| Exit::new(Code::Identity, error))
+pub(crate) fn done(dir: &Path, job: &Job<'_>) -> Result<Option<RunEnd>, Exit> {
+    RunEnd::read(&part_dir(dir, &job.arm.name, job.seed)).map_err(|error| Exit::new(Code::Identity, error))
 }

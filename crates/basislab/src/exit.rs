@@ -1,5 +1,6 @@
 //! How the program ends: one `error:` line and a documented exit code.
 
+use crate::terminal::shown;
 use basislab_report::{ReadError, ReportError};
 use basislab_store::{CheckpointError, FileError, TensorError};
 use std::fmt;
@@ -50,20 +51,6 @@ impl Exit {
     }
 }
 
-/// Text for a terminal: control characters and those that turn the direction of writing are shown, not obeyed.
-pub(crate) fn shown(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    text.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c }).collect()
-}
-
-/// [`shown`] of a line with its end.
-pub(crate) fn shown_line(line: &str) -> String {
-    match line.strip_suffix('\n') {
-        Some(line) => line.split('\t').map(shown).collect::<Vec<_>>().join("\t") + "\n",
-        None => shown(line),
-    }
-}
-
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)
@@ -75,13 +62,22 @@ impl std::error::Error for Exit {}
 /// What a run returns: an error of ours, else one of the disk.
 impl From<anyhow::Error> for Exit {
     fn from(error: anyhow::Error) -> Self {
-        let write = |error: anyhow::Error| Self::write(format!("{error:#}"));
-        let file = |error: anyhow::Error| error.downcast::<FileError>().map_or_else(write, Self::from);
-        let tensors = |error: TensorError| Self::new(Code::Identity, format!("a checkpoint of another model: {error}"));
-        let other = |error: anyhow::Error| error.downcast::<TensorError>().map_or_else(file, tensors);
-        let checkpoint = |error: anyhow::Error| error.downcast::<CheckpointError>().map_or_else(other, Self::from);
-        let report = |error: anyhow::Error| error.downcast::<ReportError>().map_or_else(checkpoint, Self::from);
-        error.downcast::<Self>().unwrap_or_else(report)
+        macro_rules! known {
+            ($($kind:ty),*) => {{
+                $(let error = match error.downcast::<$kind>() {
+                    Ok(known) => return known.into(),
+                    Err(error) => error,
+                };)*
+                Self::write(format!("{error:#}"))
+            }};
+        }
+        known!(Self, ReportError, CheckpointError, TensorError, FileError)
+    }
+}
+
+impl From<TensorError> for Exit {
+    fn from(error: TensorError) -> Self {
+        Self::new(Code::Identity, format!("a checkpoint of another model: {error}"))
     }
 }
 

@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod config;
 mod data;
+mod desk;
 mod directory;
 mod exit;
 mod experiments;
@@ -15,6 +16,7 @@ mod resources;
 mod run;
 mod signals;
 mod status;
+mod terminal;
 mod verify;
 
 use args::{Cli, Command};
@@ -22,6 +24,7 @@ use clap::Parser;
 use exit::{Code, Exit};
 use std::io::Write;
 use std::process::ExitCode;
+use terminal::{say, say_json};
 
 /// Training frees and takes the same large buffers every step; this allocator hands them back without asking the system.
 #[global_allocator]
@@ -53,23 +56,6 @@ fn main() -> ExitCode {
 
 /// How a command ends when it could do its work.
 type Done = Result<Option<Code>, Exit>;
-
-/// Writes text to stdout, without what a terminal would obey. A reader that has seen enough (`basislab list | head -1`) ends the output quietly.
-fn say(text: impl AsRef<str>) -> Result<(), Exit> {
-    print(&text.as_ref().split_inclusive('\n').map(exit::shown_line).collect::<String>())
-}
-
-fn print(text: &str) -> Result<(), Exit> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
-        _ => Ok(()),
-    }
-}
-
-fn say_json(value: &serde_json::Value) -> Result<(), Exit> {
-    print(&format!("{value:#}\n"))
-}
 
 fn list(json: bool) -> Done {
     let mut lines = String::new();

@@ -1,8 +1,9 @@
 //! `basislab metrics`: the table of metrics, on paper and on a user's own matrix.
 
+use crate::Done;
 use crate::args::{Eval, Metrics};
 use crate::exit::Exit;
-use crate::{Done, say, say_json};
+use crate::terminal::{say, say_json};
 use basislab_config::one_of;
 use basislab_stats::{BasisExcess, METRICS, Metric, MetricFn, Residuals, basis_excess_all, metric};
 use basislab_store::{read_npy, read_safetensors};

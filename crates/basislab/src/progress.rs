@@ -1,6 +1,6 @@
 //! Progress on stderr: a bar with an ETA on a terminal, a line per finished run elsewhere, nothing with `--quiet`.
 
-use crate::exit::shown;
+use crate::terminal::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 

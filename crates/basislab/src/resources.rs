@@ -1,7 +1,7 @@
 //! Whether an experiment fits: an estimate before anything is allocated.
 
 use crate::exit::{Code, Exit};
-use basislab_config::{Experiment, ModelSpec, OptimizerSpec, Positions};
+use basislab_config::{Experiment, ModelSpec, Positions};
 use std::path::Path;
 
 /// Refuses what needs more memory or disk than there is. Sizes are computed in f64, which no configuration overflows.
@@ -78,12 +78,7 @@ fn parameters(model: &ModelSpec, d_vocab: usize) -> f64 {
 
 /// Numbers that an optimizer keeps per parameter, of the greediest arm.
 fn slots(experiment: &Experiment) -> usize {
-    let of = |optimizer: &OptimizerSpec| match optimizer {
-        OptimizerSpec::Sgd { momentum: 0.0, .. } => 0,
-        OptimizerSpec::Sgd { .. } => 1,
-        OptimizerSpec::Adam { .. } | OptimizerSpec::Adamw { .. } => 2,
-    };
-    experiment.arms.iter().map(|arm| of(&arm.optimizer)).max().unwrap_or(0)
+    experiment.arms.iter().map(|arm| arm.optimizer.slots()).max().unwrap_or(0)
 }
 
 /// Rows of all tables together.

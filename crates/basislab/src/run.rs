@@ -3,27 +3,23 @@
 use crate::args;
 use crate::build::{build, differences};
 use crate::check::{certificates, dtype_of_laws, to_json};
-use crate::directory::{self, checkpoints, identity, short_hash};
+use crate::desk::Desk;
+use crate::directory::{self, identity, short_hash};
 use crate::exit::{Code, Exit};
 use crate::experiments::{self, Named};
 use crate::progress::Progress;
 use crate::signals::Signals;
-use crate::{Done, resources, say, say_json};
-use basislab_config::Experiment;
+use crate::terminal::{say, say_json};
+use crate::{Done, resources};
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Event, Finished, Job, Outcome, Setting, State, jobs, run as run_jobs};
-use basislab_report::{
-    Ending, Row, Shard, TimingRow, finish, first_picture, merge, part_dir, read_table, write_timing,
-};
-use basislab_store::{Checkpoint, CheckpointError, FileError, Lock, LockError, Owner, newest, save, write_atomic};
+use basislab_experiment::{Control, Setting, jobs, run as run_jobs};
+use basislab_report::{finish, merge};
+use basislab_store::{Lock, LockError, write_atomic};
 use burn::tensor::DType;
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 pub(crate) fn run(args: &args::Run) -> Done {
     let signals = Signals::listen()?;
@@ -56,7 +52,7 @@ pub(crate) fn run(args: &args::Run) -> Done {
     }
     if todo.is_empty() && FINISHED.iter().all(|file| dir.join(file).exists()) {
         progress.finish();
-        return print(&basislab_report::read_answer(&dir, experiment)?, &known, args.json);
+        return say_answer(&basislab_report::read_answer(&dir, experiment)?, &known, args.json);
     }
     owner.as_ref().map_or(Ok(()), Lock::sign)?;
     if !todo.is_empty() && dir.join("parts").exists() {
@@ -91,7 +87,7 @@ pub(crate) fn run(args: &args::Run) -> Done {
         merge(&dir, experiment)?;
         return Err(signals.goodbye(left));
     }
-    print(&finish(&dir, experiment)?, &known, args.json)
+    say_answer(&finish(&dir, experiment)?, &known, args.json)
 }
 
 /// What a finished directory holds besides its parts.
@@ -106,10 +102,10 @@ pub(crate) fn report(dir: &Path, json: bool) -> Done {
         Err(LockError::File(error)) => return Err(error.into()),
         Ok(_) | Err(LockError::Unsupported(_)) => basislab_report::report(dir, &experiment)?,
     };
-    print(&answer, &manifest, json)
+    say_answer(&answer, &manifest, json)
 }
 
-fn print(answer: &basislab_report::Answer, manifest: &Value, json: bool) -> Done {
+fn say_answer(answer: &basislab_report::Answer, manifest: &Value, json: bool) -> Done {
     if json {
         say_json(&serde_json::to_value(answer).map_err(Exit::write)?)?
     } else {
@@ -149,172 +145,6 @@ fn same_build(dir: &Path, manifest: &mut Value, allowed: bool) -> Result<(), Exi
     all.push(here);
     manifest["continued_by"] = all.into();
     Ok(directory::write_manifest(dir, manifest)?)
-}
-
-/// Where the runs' events arrive.
-struct Desk<'a> {
-    dir: &'a Path,
-    identity: &'a Value,
-    experiment: &'a Experiment,
-    all: &'a [Job<'a>],
-    progress: &'a Progress,
-    /// Runs in progress, by arm and seed.
-    open: Mutex<OpenRuns>,
-    /// Held while the report is rebuilt.
-    drawn: Mutex<bool>,
-}
-
-type OpenRuns = BTreeMap<(String, u64), Arc<Mutex<Open>>>;
-
-/// A run in progress: its files, and what it cost before this process.
-struct Open {
-    shard: Shard,
-    begun: Instant,
-    before: Option<TimingRow>,
-    started: String,
-}
-
-impl Desk<'_> {
-    /// Opens a run's files, at its last checkpoint if there is one.
-    fn begin(&self, job: &Job<'_>) -> anyhow::Result<Option<State>> {
-        let part = part_dir(self.dir, &job.arm.name, job.seed);
-        let name = format!("{} seed {}", job.arm.name, job.seed);
-        let mut shard = None;
-        let mut fits = |checkpoint: &Checkpoint| {
-            shard = Shard::resume(&part, &checkpoint.tables)?;
-            Ok(shard.is_none().then(|| "the run's tables are not what they were when it was made".to_owned()))
-        };
-        let mut warn = |error: &CheckpointError| self.progress.line(&format!("  warning: {name}: {error}; not used"));
-        let found = newest(&checkpoints(self.dir, job), &self.owner(job), &mut fits, &mut warn)?;
-        let resumed = shard.zip(found);
-        let (shard, state, before) = match resumed {
-            Some((shard, Checkpoint { step, files, .. })) => {
-                self.progress.skip(step);
-                self.progress.line(&format!("  {name}: goes on after step {step}"));
-                let before = read_table::<TimingRow>(&part).ok().and_then(|rows| rows.into_iter().next());
-                (shard, Some(State { step, files }), before)
-            }
-            None => {
-                match fs::remove_dir_all(&part) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(FileError::new("remove an interrupted run in", &part, error).into());
-                    }
-                    _ => {}
-                }
-                (Shard::create(&part)?, None, None)
-            }
-        };
-        let started = before.as_ref().map_or_else(|| Timestamp::now().to_string(), |row| row.started.clone());
-        let open = Open { shard, begun: Instant::now(), before, started };
-        self.open.lock().expect("no panic while held").insert(key(job), Arc::new(Mutex::new(open)));
-        Ok(state)
-    }
-
-    fn take(&self, job: &Job<'_>, event: Event) -> anyhow::Result<()> {
-        let open = Arc::clone(&self.open.lock().expect("no panic while held")[&key(job)]);
-        let mut open = open.lock().expect("no panic while held");
-        match event {
-            Event::Rows(rows) => {
-                if let Some(Row::Step(row)) = rows.first() {
-                    self.progress.step();
-                    if let Some(loss) = row.train_loss.filter(|_| row.step % 10 == 0) {
-                        self.progress
-                            .message(format!("{} seed {} step {} loss {loss:.3}", job.arm.name, job.seed, row.step));
-                    }
-                }
-                // A probe's rows come together, led by its loss: lines reach the disk from probe to probe.
-                let probe = matches!(rows.first(), Some(Row::Eval(_)));
-                for row in rows {
-                    open.shard.push(row)?;
-                }
-                if probe {
-                    open.shard.commit()?;
-                }
-                Ok(())
-            }
-            Event::Checkpoint { state, probe_seconds } => {
-                let tables = open.shard.sync()?;
-                self.write_timing(job, &open, state.step, probe_seconds)?;
-                let State { step, files } = state;
-                save(&checkpoints(self.dir, job), &self.owner(job), &Checkpoint { step, files, tables })?;
-                Ok(())
-            }
-            Event::Finished(finished) => self.finished(job, &mut open, finished),
-        }
-    }
-
-    fn finished(&self, job: &Job<'_>, open: &mut Open, finished: Finished) -> anyhow::Result<()> {
-        let (name, seed, steps) = (&job.arm.name, job.seed, self.experiment.train.steps);
-        self.open.lock().expect("no panic while held").remove(&key(job));
-        let (state, step, tensor) = match finished.outcome {
-            Outcome::Complete => (Ending::Complete, steps, None),
-            Outcome::Diverged { step, tensor } => (Ending::Diverged, step, Some(tensor)),
-            Outcome::Stopped(step) => {
-                self.progress.line(&format!("  {name} seed {seed}: stopped after step {step}"));
-                return Ok(());
-            }
-        };
-        let made = if state == Ending::Complete { steps } else { step.saturating_sub(1) };
-        let seconds = self.write_timing(job, open, made, finished.probe_seconds)?;
-        let tables = open.shard.sync()?;
-        let done = basislab_report::Done { state, step, tensor: tensor.clone(), tables };
-        done.write(&part_dir(self.dir, name, seed))?;
-        match tensor {
-            None => self.progress.line(&format!("  {name} seed {seed}: {seconds:.1} s")),
-            Some(tensor) => {
-                self.progress.skip(steps - step);
-                self.progress.line(&format!("  {name} seed {seed}: diverged at step {step}: {tensor} is not finite"));
-            }
-        }
-        self.draw(seed)
-    }
-
-    /// Writes what the run has cost up to `step`, and returns the seconds.
-    fn write_timing(&self, job: &Job<'_>, open: &Open, step: u64, probe_seconds: f64) -> Result<f64, FileError> {
-        let before = open.before.as_ref().map_or((0.0, 0.0), |row| (row.seconds, row.probe_seconds));
-        let seconds = before.0 + open.begun.elapsed().as_secs_f64();
-        let probe_seconds = before.1 + probe_seconds;
-        let train_seconds = seconds - probe_seconds;
-        let tokens = step * (self.experiment.train.batch_size * self.experiment.model.n_ctx) as u64;
-        let timing = TimingRow {
-            arm: job.arm.name.to_string(),
-            seed: job.seed,
-            seconds,
-            train_seconds,
-            probe_seconds,
-            tokens_per_second: tokens as f64 / train_seconds,
-            started: open.started.clone(),
-        };
-        write_timing(&part_dir(self.dir, &job.arm.name, job.seed), &timing)?;
-        Ok(seconds)
-    }
-
-    /// A first picture as soon as the first run is through, then one whenever a seed is through in every arm.
-    fn draw(&self, seed: u64) -> anyhow::Result<()> {
-        let mut drawn = self.drawn.lock().expect("no panic while held");
-        let mut through = true;
-        for job in self.all.iter().filter(|job| job.seed == seed) {
-            through &= directory::done(self.dir, job)?.is_some();
-        }
-        if seed != self.experiment.seeds[0] && !through {
-            return Ok(());
-        }
-        first_picture(self.dir, self.experiment)?;
-        if !*drawn {
-            let figure = self.dir.join("figures/kurtosis_over_steps.svg");
-            self.progress.line(&format!("  first picture: {} (redrawn as runs finish)", figure.display()));
-            *drawn = true;
-        }
-        Ok(())
-    }
-
-    fn owner(&self, job: &Job<'_>) -> Owner {
-        Owner { identity: self.identity.clone(), arm: job.arm.name.to_string(), seed: job.seed }
-    }
-}
-
-fn key(job: &Job<'_>) -> (String, u64) {
-    (job.arm.name.to_string(), job.seed)
 }
 
 /// Everything about a directory that is not a measurement. Holds no wall-clock time: equal runs have equal manifests.

@@ -1,6 +1,7 @@
 //! Signals: the first one asks for a checkpoint, a second interrupt stops at once.
 
 use crate::exit::{Code, Exit};
+use crate::terminal::quoted;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -44,16 +45,6 @@ impl Signals {
         let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
         let command = command.join(" ");
         Exit::new(Code::Stopped, format!("stopped by a signal with {left} runs to go; go on with: {command}"))
-    }
-}
-
-/// A word as a shell reads it back.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 

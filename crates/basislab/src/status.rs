@@ -1,9 +1,9 @@
 //! `basislab status`: what is complete, running, interrupted or diverged.
 
+use crate::Done;
 use crate::directory::{self, checkpoints};
-use crate::exit::{Exit, shown};
-use crate::signals::quoted;
-use crate::{Done, say, say_json};
+use crate::exit::Exit;
+use crate::terminal::{quoted, say, say_json, shown};
 use basislab_experiment::{Job, jobs};
 use basislab_report::{Ending, part_dir};
 use basislab_store::{Lock, newest_step};

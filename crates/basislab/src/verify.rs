@@ -1,10 +1,11 @@
 //! `basislab verify`: the first steps again, compared with what a directory holds.
 
+use crate::Done;
 use crate::backend::Backend;
 use crate::build::{build, differences};
 use crate::directory;
 use crate::exit::{Code, Exit};
-use crate::{Done, say};
+use crate::terminal::say;
 use basislab_data::Corpus;
 use basislab_experiment::{Control, Event, Job, Setting, jobs, train};
 use basislab_report::{Row, Shard, compare_run};

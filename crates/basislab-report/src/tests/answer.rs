@@ -48,7 +48,7 @@ fn a_report_writes_everything_twice_the_same() {
             write_part(dir.path(), &arm.name, seed, rows(&experiment, &arm.name, seed, outcome));
         }
     }
-    let first = first_picture(dir.path(), &experiment).unwrap();
+    let first = report_so_far(dir.path(), &experiment).unwrap();
     assert_eq!(first.runs_complete, 9);
     let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
     let before: Vec<String> = first.files.iter().map(|file| read(file)).collect();

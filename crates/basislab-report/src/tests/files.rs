@@ -170,14 +170,11 @@ fn a_number_that_was_edited_is_not_reported() {
     let part = part_dir(dir.path(), &name("adam"), 0);
     fs::remove_file(part.join("done.json")).unwrap();
     let tables = fs::read_dir(&part).unwrap().map(|entry| entry.unwrap().path());
-    let extent = |path: &Path| {
-        let bytes = fs::read(path).unwrap();
-        basislab_store::Extent { bytes: bytes.len() as u64, sha256: basislab_store::sha256(&bytes) }
-    };
+    let extent = |path: &Path| basislab_store::Extent::of(&fs::read(path).unwrap());
     let tables = tables.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), extent(&path))).collect();
-    let done = Done { state: Ending::Complete, step: 2, tensor: None, tables };
+    let done = RunEnd { state: Ending::Complete, step: 2, tensor: None, tables };
     done.write(&part).unwrap();
-    assert_eq!(Done::read(&part).unwrap(), Some(done));
+    assert_eq!(RunEnd::read(&part).unwrap(), Some(done));
     finish(dir.path(), &experiment).unwrap();
     // At the top: well-formed, but another number.
     let top = dir.path().join("steps.csv");

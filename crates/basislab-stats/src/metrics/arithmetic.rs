@@ -20,23 +20,23 @@ pub(super) fn kurtosis(x: &[f64]) -> Option<f64> {
 }
 
 pub(super) fn dim_rms_kurtosis(x: &Residuals) -> Option<f64> {
-    let energy = &x.dimensions().energy;
+    let energy = &x.columns().energy;
     ratio(sum(energy, |s| s * s) / energy.len() as f64, mean(energy) * mean(energy))
 }
 
 pub(super) fn outlier_dims_6x_rms(x: &Residuals) -> Option<f64> {
-    let rms: Vec<f64> = x.dimensions().energy.iter().map(|energy| energy.sqrt()).collect();
+    let rms: Vec<f64> = x.columns().energy.iter().map(|energy| energy.sqrt()).collect();
     let middle = median_size(&rms);
     middle.is_normal().then(|| rms.iter().filter(|r| **r > 6.0 * middle).count() as f64)
 }
 
 pub(super) fn outlier_dims_abs6(x: &Residuals) -> Option<f64> {
-    Some(x.dimensions().largest.iter().filter(|largest| **largest > 6.0).count() as f64)
+    Some(x.columns().largest.iter().filter(|largest| **largest > 6.0).count() as f64)
 }
 
 pub(super) fn massive(x: &Residuals) -> Option<f64> {
     // Most matrices have none, and the median of a whole matrix is the dearest step of all metrics.
-    if x.dimensions().largest.iter().all(|largest| *largest <= 100.0) {
+    if x.columns().largest.iter().all(|largest| *largest <= 100.0) {
         return Some(0.0);
     }
     let middle = median_size(x.values());
@@ -45,7 +45,7 @@ pub(super) fn massive(x: &Residuals) -> Option<f64> {
 }
 
 pub(super) fn max_dim_energy_share(x: &Residuals) -> Option<f64> {
-    let energy = &x.dimensions().energy;
+    let energy = &x.columns().energy;
     ratio(energy.iter().copied().fold(0.0, f64::max), sum(energy, |s| s))
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn peaks(values: &[f64], d_model: usize) -> Vec<Option<f64>> {
 
 /// Statistics over the tokens of every dimension.
 #[derive(Debug, Clone)]
-pub(crate) struct Dimensions {
+pub(crate) struct ColumnStats {
     /// Sum of squares.
     pub(crate) energy: Vec<f64>,
     /// Largest magnitude.
@@ -87,7 +87,7 @@ pub(crate) struct Dimensions {
 }
 
 /// Every column of `values`.
-pub(crate) fn dimensions(values: &[f64], d_model: usize) -> Dimensions {
+pub(crate) fn columns(values: &[f64], d_model: usize) -> ColumnStats {
     Arch::new().dispatch(Columns { values, d_model })
 }
 
@@ -97,10 +97,10 @@ struct Columns<'a> {
 }
 
 impl WithSimd for Columns<'_> {
-    type Output = Dimensions;
+    type Output = ColumnStats;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Dimensions {
+    fn with_simd<S: Simd>(self, _: S) -> ColumnStats {
         let (mut energy, mut largest) = (vec![0.0; self.d_model], vec![0.0f64; self.d_model]);
         for row in self.values.chunks_exact(self.d_model) {
             for ((energy, largest), value) in energy.iter_mut().zip(&mut largest).zip(row) {
@@ -108,7 +108,7 @@ impl WithSimd for Columns<'_> {
                 *largest = if value.abs() > *largest { value.abs() } else { *largest };
             }
         }
-        Dimensions { energy, largest }
+        ColumnStats { energy, largest }
     }
 }
 

@@ -1,0 +1,47 @@
+//! Text on its way to a terminal.
+
+use crate::exit::Exit;
+use std::io::Write;
+
+/// Writes text to stdout, without what a terminal would obey. A reader that has seen enough (`basislab list | head -1`)
+/// ends the output quietly.
+pub(crate) fn say(text: impl AsRef<str>) -> Result<(), Exit> {
+    write(&text.as_ref().split_inclusive('\n').map(shown_line).collect::<String>())
+}
+
+/// Writes JSON to stdout.
+pub(crate) fn say_json(value: &serde_json::Value) -> Result<(), Exit> {
+    write(&format!("{value:#}\n"))
+}
+
+fn write(text: &str) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Text for a terminal: control characters and those that turn the direction of writing are shown, not obeyed.
+pub(crate) fn shown(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c }).collect()
+}
+
+/// [`shown`] of a line with its end.
+fn shown_line(line: &str) -> String {
+    match line.strip_suffix('\n') {
+        Some(line) => line.split('\t').map(shown).collect::<Vec<_>>().join("\t") + "\n",
+        None => shown(line),
+    }
+}
+
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
