@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-fn basislab(dir: &Path, args: &[&str]) -> Output {
+pub(crate) fn basislab(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_basislab"))
         .args(args)
         .current_dir(dir)
@@ -15,16 +15,16 @@ fn basislab(dir: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Runs and expects this exit code and one `error:` line that holds all of `parts`.
-fn refuses(dir: &Path, args: &[&str], code: i32, parts: &[&str]) {
+pub(crate) fn refuses(dir: &Path, args: &[&str], code: i32, parts: &[&str]) {
     let output = basislab(dir, args);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
@@ -38,7 +38,7 @@ fn refuses(dir: &Path, args: &[&str], code: i32, parts: &[&str]) {
 /// A run of seconds: two seeds of everything.
 const TINY: &[&str] = &["run", "adam-vs-sgd", "--smoke", "--seeds", "0..2", "--quiet"];
 
-fn tiny(extra: &[&'static str]) -> Vec<&'static str> {
+pub(crate) fn tiny(extra: &[&'static str]) -> Vec<&'static str> {
     [TINY, extra].concat()
 }
 

@@ -333,6 +333,12 @@ fn status_and_verify_say_what_is_there() {
     let verified = program(&["verify", &place, "--steps", "5"]);
     assert_eq!(verified.status.code(), Some(7), "{}", text(&verified));
     assert!(text(&verified).contains("steps.csv: sgd seed 0"), "{}", text(&verified));
+    // A row that is gone.
+    fs::write(&table, rows.replace(&format!("{line}\n"), "")).unwrap();
+    assert_eq!(program(&["verify", &place, "--steps", "5"]).status.code(), Some(7));
+    let last = rows.lines().nth(24).unwrap();
+    fs::write(&table, rows.replace(&format!("{last}\n"), "")).unwrap();
+    assert_eq!(program(&["verify", &place, "--steps", "24"]).status.code(), Some(7), "the last row is missed too");
     let report = program(&["report", &place]);
     assert_eq!(report.status.code(), Some(7), "{}", text(&report));
     assert!(text(&report).contains("changed since its run ended"), "{}", text(&report));
@@ -343,8 +349,7 @@ fn weights_can_be_read_by_the_documented_names() {
     let (lab, _) = undisturbed();
     let experiment = small(&[("seeds", "[0]"), ("train.steps", "24"), ("probe.every", "8")]);
     let job = jobs(&experiment)[0];
-    let mut trainee =
-        basislab_experiment::prepare(&experiment, job.arm, 0, 32, (&crate::support::flex(), crate::support::F32));
+    let mut trainee = basislab_experiment::prepare(&experiment, job.arm, 0, 32, &crate::support::flex());
     let checkpoint =
         part_dir(&lab.out("undisturbed"), &RunName::new("adam").unwrap(), 0).join("checkpoints/0000000024");
     let read = |name: &str| fs::read(checkpoint.join(name)).unwrap();

@@ -1,6 +1,7 @@
 //! Fused operations against their reference in burn's operations: the same function, the same gradient.
 
-use crate::support::{F32, F64, flex, relative, small, values};
+use crate::support::{flex, relative, small, typed, values};
+use basislab_config::Dtype;
 use basislab_data::Corpus;
 use basislab_experiment::prepare;
 use basislab_model::{Transformer, init};
@@ -42,7 +43,7 @@ fn assert_agree(sequences: usize, changes: &[(&str, &str)]) {
     let experiment = small(&all);
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
     let batch = corpus.batch(0, 1, sequences, experiment.model.n_ctx + 1);
-    let model = init(&experiment.model, corpus.d_vocab(), 3, &flex().autodiff(), F32);
+    let model = init(&experiment.model, corpus.d_vocab(), 3, &flex().autodiff());
     assert!(model.is_fused() && !model.reference().is_fused(), "{changes:?}");
     let (fused, reference) = (seen(&model, &batch), seen(&model.reference(), &batch));
     let at = format!("{sequences} sequences, {changes:?}");
@@ -65,7 +66,7 @@ fn assert_agree(sequences: usize, changes: &[(&str, &str)]) {
 fn is_closer(model: &Transformer, batch: &[Vec<u32>], path: &str) -> bool {
     let index = model.residual_axes().iter().position(|(known, ..)| known == path).unwrap();
     let mut exact = model.reference();
-    exact.set_values(model.values().into_iter().map(|value| value.inner().cast(F64)).collect());
+    exact.set_values(model.values().into_iter().map(|value| value.inner().cast(burn::tensor::DType::F64)).collect());
     let of = |model: &Transformer| seen(model, batch).1.swap_remove(index);
     let exact = of(&exact);
     relative(&of(model), &exact) < relative(&of(&model.reference()), &exact)
@@ -111,9 +112,9 @@ fn what_is_not_covered_runs_the_reference() {
         ("model.positions.kind", "rope"),
         ("model.biases", "true"),
     ] {
-        assert!(!init(&small(&[changes]).model, 32, 0, &flex().autodiff(), F32).is_fused(), "{changes:?}");
+        assert!(!init(&small(&[changes]).model, 32, 0, &flex().autodiff()).is_fused(), "{changes:?}");
     }
-    assert!(!init(&small(&[]).model, 32, 0, &flex().autodiff(), F64).is_fused());
+    assert!(!init(&typed(small(&[]), Dtype::F64).model, 32, 0, &flex().autodiff()).is_fused());
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn gradients_are_the_same_bits_on_any_thread_count() {
     let batch = corpus.batch(0, 1, 33, 41);
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| seen(&init(&experiment.model, 32, 0, &flex().autodiff(), F32), &batch))
+        pool.install(|| seen(&init(&experiment.model, 32, 0, &flex().autodiff()), &batch))
     };
     let alone = with(1);
     for threads in [2, 3, 4] {
@@ -135,7 +136,7 @@ fn gradients_are_the_same_bits_on_any_thread_count() {
 #[test]
 fn a_rotated_model_is_fused_and_agrees_too() {
     let experiment = small(&[("arm.adam.basis.kind", "rotated-model"), ("model.init_std", "0.1")]);
-    let trainee = prepare(&experiment, experiment.arm("adam").unwrap(), 0, 32, (&flex(), F32));
+    let trainee = prepare(&experiment, experiment.arm("adam").unwrap(), 0, 32, &flex());
     assert!(trainee.model.is_fused());
     let batch = Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, 5, 9);
     let (fused, reference) = (seen(&trainee.model, &batch), seen(&trainee.model.reference(), &batch));
@@ -147,7 +148,7 @@ fn a_rotated_model_is_fused_and_agrees_too() {
 #[test]
 fn a_weight_that_is_not_finite_reaches_the_loss() {
     let experiment = small(&[]);
-    let mut model = init(&experiment.model, 32, 0, &flex().autodiff(), F32);
+    let mut model = init(&experiment.model, 32, 0, &flex().autodiff());
     let mut weights: Vec<Tensor<2>> = model.values().into_iter().map(Tensor::inner).collect();
     let batch = Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, 2, 9);
     weights[2] = weights[2].clone().mul_scalar(f64::NAN);

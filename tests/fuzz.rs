@@ -100,7 +100,9 @@ fn checkpoints() {
     let tables = BTreeMap::from([("steps.csv".to_owned(), Extent { bytes: 4, sha256: sha256(b"rows") })]);
     let files = BTreeMap::from([("weights.safetensors".to_owned(), b"weights".to_vec())]);
     save(root.path(), &owner, &Checkpoint { step: 3, files, tables }).unwrap();
-    replay(targets::checkpoint_dir, &[std::fs::read(root.path().join("0000000003/manifest.json")).unwrap()]);
+    let manifest = std::fs::read(root.path().join("0000000003/manifest.json")).unwrap();
+    assert_eq!(targets::resealed(&manifest), manifest, "a good manifest keeps its seal");
+    replay(targets::checkpoint_dir, &[manifest]);
 }
 
 #[test]

@@ -15,7 +15,10 @@ fn a_smoke_run_writes_what_it_always_wrote() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let golden = root().join("tests/golden");
     for (name, tolerance) in [("steps.csv", 1e-4), ("evals.csv", 1e-4), ("summary.csv", 1e-3), ("verdicts.csv", 1e-3)] {
-        compare(&std::fs::read_to_string(dir.path().join("o").join(name)).unwrap(), &golden.join(name), tolerance);
+        let text = std::fs::read_to_string(dir.path().join("o").join(name)).unwrap();
+        // Where a summary was made is not the same everywhere.
+        let text = text.lines().map(|line| line.split(",flex: ").next().unwrap().split(",\"flex: ").next().unwrap());
+        compare(&(text.collect::<Vec<_>>().join("\n") + "\n"), &golden.join(name), tolerance);
     }
     // The large tables: header, number of rows, and one row in 97.
     for name in ["residual.csv", "dimensions.csv"] {

@@ -1,10 +1,11 @@
 //! Gradients against finite differences in f64, for every parameter tensor of several architectures.
 
-use crate::support::{F64, flex, small, values};
+use crate::support::{flex, small, typed, values};
+use basislab_config::Dtype;
 use basislab_data::Corpus;
 use basislab_model::{Transformer, cross_entropy};
 use basislab_stats::{Purpose, gaussian, stream};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 fn loss(model: &Transformer, batch: &[Vec<u32>]) -> Tensor<1> {
     let inputs: Vec<&[u32]> = batch.iter().map(|s| &s[..s.len() - 1]).collect();
@@ -13,11 +14,11 @@ fn loss(model: &Transformer, batch: &[Vec<u32>]) -> Tensor<1> {
 }
 
 fn check(changes: &[(&str, &str)]) {
-    let experiment = small(changes);
+    let experiment = typed(small(changes), Dtype::F64);
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
     let batch = corpus.batch(0, 1, 3, experiment.model.n_ctx + 1);
     let device = flex().autodiff();
-    let mut model = basislab_model::init(&experiment.model, corpus.d_vocab(), 1, &device, F64);
+    let mut model = basislab_model::init(&experiment.model, corpus.d_vocab(), 1, &device);
     // Larger weights than a fresh model's, and no parameter at a special value: gradients of ordinary size everywhere.
     let mut rng = stream(2, Purpose::Simulation, 0);
     let start: Vec<Tensor<2>> = model
@@ -25,7 +26,7 @@ fn check(changes: &[(&str, &str)]) {
         .into_iter()
         .map(|value| {
             let noise: Vec<f64> = (0..value.dims()[0] * value.dims()[1]).map(|_| 0.3 * gaussian(&mut rng)).collect();
-            value.clone().inner() + Tensor::<2>::from_data(TensorData::new(noise, value.dims()), (&flex(), F64))
+            value.clone().inner() + Tensor::<2>::from_data(TensorData::new(noise, value.dims()), (&flex(), DType::F64))
         })
         .collect();
     model.set_values(start.clone());
@@ -37,7 +38,7 @@ fn check(changes: &[(&str, &str)]) {
         let direction: Vec<f64> = direction.into_iter().map(|x| x / size).collect();
         let at = |h: f64| {
             let mut moved = start.clone();
-            let step = Tensor::<2>::from_data(TensorData::new(direction.clone(), shape), (&flex(), F64));
+            let step = Tensor::<2>::from_data(TensorData::new(direction.clone(), shape), (&flex(), DType::F64));
             moved[index] = moved[index].clone() + step.mul_scalar(h);
             let mut model = model.clone();
             model.set_values(moved);

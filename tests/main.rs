@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod backends;
 mod cli;
 mod config;
+mod devices;
 #[cfg(target_os = "linux")]
 mod faults;
 mod fused;

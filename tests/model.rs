@@ -1,13 +1,13 @@
 //! Facts about the model that need no reference.
 
-use crate::support::{F32, F64, backends, flex, relative, small, values};
-use basislab_config::BasisSpec;
+use crate::support::{backends, everywhere, flex, relative, small, typed, values};
+use basislab_config::{BasisSpec, Dtype};
 use basislab_data::Corpus;
 use basislab_experiment::{prepare, update};
 use basislab_model::{Role, Transformer, cross_entropy, init};
 use basislab_optim::{Basis, upload};
 use basislab_stats::{Purpose, Rotation, stream};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 fn logits(model: &Transformer, batch: &[Vec<u32>]) -> Vec<f64> {
     let inputs: Vec<&[u32]> = batch.iter().map(|s| &s[..s.len() - 1]).collect();
@@ -23,7 +23,7 @@ fn batch(count: usize) -> Vec<Vec<u32>> {
 fn a_later_token_changes_no_bit_of_an_earlier_logit() {
     for changes in [vec![], vec![("model.positions.kind", "rope"), ("model.attention", "softmax-1")]] {
         for (name, device) in backends() {
-            let model = init(&small(&changes).model, 32, 0, &device, F32);
+            let model = init(&small(&changes).model, 32, 0, &device);
             let one = batch(1);
             let mut other = one.clone();
             other[0][5] = (other[0][5] + 1) % 32;
@@ -37,7 +37,7 @@ fn a_later_token_changes_no_bit_of_an_earlier_logit() {
 
 #[test]
 fn a_zero_head_starts_at_log_vocabulary() {
-    let mut model = init(&small(&[]).model, 32, 0, &flex(), F64);
+    let mut model = init(&typed(small(&[]), Dtype::F64).model, 32, 0, &flex());
     model.for_each(&mut |path, _, weight| {
         if path == "w_u" {
             weight.value = weight.value.zeros_like();
@@ -52,8 +52,8 @@ fn a_zero_head_starts_at_log_vocabulary() {
 #[test]
 fn a_batch_gives_the_mean_of_its_items_and_micro_batches_change_nothing() {
     let one = |micro: &str| {
-        let experiment = small(&[("train.batch_size", "8"), ("train.micro_batches", micro)]);
-        let mut trainee = prepare(&experiment, &experiment.arms[0], 0, 32, (&flex(), F64));
+        let experiment = typed(small(&[("train.batch_size", "8"), ("train.micro_batches", micro)]), Dtype::F64);
+        let mut trainee = prepare(&experiment, &experiment.arms[0], 0, 32, &flex());
         let seen = update(&mut trainee, &experiment.train, 1e-3, &batch(8)).unwrap();
         (seen, trainee.model.values().iter().flat_map(values).collect::<Vec<f64>>())
     };
@@ -68,7 +68,7 @@ fn a_batch_gives_the_mean_of_its_items_and_micro_batches_change_nothing() {
 #[test]
 fn one_batch_is_overfitted() {
     let experiment = small(&[]);
-    let mut trainee = prepare(&experiment, &experiment.arms[0], 0, 32, (&flex(), F32));
+    let mut trainee = prepare(&experiment, &experiment.arms[0], 0, 32, &flex());
     // Distinct first tokens, or the first prediction could not be certain.
     let batch: Vec<Vec<u32>> = batch(4)
         .into_iter()
@@ -95,9 +95,9 @@ fn every_parameter_with_a_residual_axis_is_listed_and_rotating_them_all_changes_
         // Weights large enough for every one of them to matter.
         let mut all = vec![("model.init_std", "0.3")];
         all.extend(&changes);
-        let experiment = small(&all);
-        let mut model = init(&experiment.model, 32, 0, &flex(), F64);
-        let q = upload(&Rotation::haar(16, &mut stream(0, Purpose::Rotation, 0)), &flex(), F64);
+        let experiment = typed(small(&all), Dtype::F64);
+        let mut model = init(&experiment.model, 32, 0, &flex());
+        let q = upload(&Rotation::haar(16, &mut stream(0, Purpose::Rotation, 0)), &flex(), DType::F64);
         model.for_each(&mut |_, _, weight| weight.value = weight.value.clone().add_scalar(0.1)); // biases are not 0
         let before = logits(&model, &batch(2));
         let mut seen = Vec::new();
@@ -130,7 +130,7 @@ fn every_parameter_with_a_residual_axis_is_listed_and_rotating_them_all_changes_
 
 #[test]
 fn roles_are_as_the_glossary_says() {
-    let model = init(&small(&[("model.biases", "true")]).model, 32, 0, &flex(), F32);
+    let model = init(&small(&[("model.biases", "true")]).model, 32, 0, &flex());
     let of = |name: &str| model.residual_axes().into_iter().find(|(path, ..)| path == name).unwrap().2;
     for name in ["w_e", "w_pos", "blocks.0.w_o", "blocks.1.w_out"] {
         assert_eq!(of(name).map(|a| (a.index, a.role)), Some((1, Role::Write)), "{name}");
@@ -140,13 +140,13 @@ fn roles_are_as_the_glossary_says() {
     }
     assert_eq!(of("blocks.0.b_o").map(|a| a.role), Some(Role::Vector));
     assert_eq!(of("blocks.0.b_q"), None);
-    let tied = init(&small(&[("model.tied_head", "true")]).model, 32, 0, &flex(), F32);
+    let tied = init(&small(&[("model.tied_head", "true")]).model, 32, 0, &flex());
     assert_eq!(tied.residual_axes()[0].2.map(|a| (a.index, a.role)), Some((1, Role::Both)));
 }
 
 #[test]
 fn sites_come_in_order() {
-    let model = init(&small(&[]).model, 32, 0, &flex(), F32);
+    let model = init(&small(&[]).model, 32, 0, &flex());
     let mut sites = Vec::new();
     let batch = batch(1);
     let _ = model.forward(model.tokens(&[&batch[0][..8]]), &mut |site, x| {
@@ -161,23 +161,23 @@ fn sites_come_in_order() {
 fn initial_weights_are_the_same_on_every_backend_and_for_every_arm() {
     let experiment = small(&[]);
     let of = |arm: usize, device: &Device| {
-        let trainee = prepare(&experiment, &experiment.arms[arm], 7, 32, (device, F32));
+        let trainee = prepare(&experiment, &experiment.arms[arm], 7, 32, device);
         trainee.model.values().iter().flat_map(values).collect::<Vec<f64>>()
     };
     let first = of(0, &flex());
     assert!(matches!(experiment.arms[1].basis, BasisSpec::RotatedOptimizer { .. }));
-    for (name, device) in backends() {
+    for (name, device) in everywhere() {
         for arm in 0..experiment.arms.len() {
             assert_eq!(of(arm, &device), first, "{name} {}", experiment.arms[arm].name);
         }
     }
-    let other = prepare(&experiment, &experiment.arms[0], 8, 32, (&flex(), F32));
+    let other = prepare(&experiment, &experiment.arms[0], 8, 32, &flex());
     assert_ne!(other.model.values().iter().flat_map(values).collect::<Vec<f64>>(), first);
 }
 
 #[test]
 fn initial_weights_have_the_stated_spread() {
-    let model = init(&small(&[("model.d_model", "64"), ("model.d_mlp", "64")]).model, 512, 0, &flex(), F32);
+    let model = init(&small(&[("model.d_model", "64"), ("model.d_mlp", "64")]).model, 512, 0, &flex());
     for ((path, ..), value) in model.residual_axes().iter().zip(model.values()) {
         let x = values(&value);
         let rms = (x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64).sqrt();
@@ -195,10 +195,10 @@ fn initial_weights_have_the_stated_spread() {
 
 #[test]
 fn f32_and_f64_models_live_in_one_process() {
-    let experiment = small(&[]);
-    for dtype in [F64, F32, F64] {
-        let trainee = prepare(&experiment, &experiment.arms[1], 0, 32, (&flex(), dtype));
+    for dtype in [Dtype::F64, Dtype::F32, Dtype::F64] {
+        let experiment = typed(small(&[]), dtype);
+        let trainee = prepare(&experiment, &experiment.arms[1], 0, 32, &flex());
         let dtypes: Vec<_> = trainee.model.values().iter().map(Tensor::dtype).collect();
-        assert!(dtypes.iter().all(|found| *found == dtype), "{dtypes:?}");
+        assert!(dtypes.iter().all(|found| *found == basislab_model::dtype(dtype)), "{dtypes:?}");
     }
 }

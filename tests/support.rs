@@ -1,7 +1,7 @@
 //! What several tests need.
 
-use basislab_config::{Experiment, Override, load};
-use burn::tensor::{DType, Device, Tensor};
+use basislab_config::{Dtype, Experiment, Override, load};
+use burn::tensor::{Device, Tensor};
 use std::path::{Path, PathBuf};
 
 /// The default experiment with changes.
@@ -42,7 +42,35 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Backends on which laws are checked, by name.
+/// Every backend of this build that this machine has, by name: the CPU ones, and wgpu where there is an adapter, if only
+/// a software one. CI says which must be there, in `BASISLAB_EXPECTED_BACKENDS`.
+pub(crate) fn everywhere() -> Vec<(&'static str, Device)> {
+    let all: Vec<_> = backends().into_iter().chain(wgpu().map(|device| ("wgpu", device))).collect();
+    let expected = std::env::var("BASISLAB_EXPECTED_BACKENDS").unwrap_or_default();
+    for name in expected.split(',').filter(|name| !name.is_empty()) {
+        assert!(all.iter().any(|(found, _)| *found == name), "{name} is expected here, and not found");
+    }
+    all
+}
+
+/// The first adapter, opened once.
+fn wgpu() -> Option<Device> {
+    #[cfg(feature = "wgpu")]
+    {
+        static WGPU: std::sync::LazyLock<Option<Device>> =
+            std::sync::LazyLock::new(|| Device::wgpu_options().init().ok());
+        WGPU.clone()
+    }
+    #[cfg(not(feature = "wgpu"))]
+    None
+}
+
+/// Whether a backend computes in f64 as a CPU does.
+pub(crate) fn is_cpu(name: &str) -> bool {
+    name != "wgpu"
+}
+
+/// The CPU backends, by name.
 pub(crate) fn backends() -> Vec<(&'static str, Device)> {
     vec![
         #[cfg(feature = "flex")]
@@ -72,5 +100,8 @@ pub(crate) fn relative(a: &[f64], b: &[f64]) -> f64 {
     (difference / size.max(1e-300)).sqrt()
 }
 
-pub(crate) const F64: DType = DType::F64;
-pub(crate) const F32: DType = DType::F32;
+/// The experiment with parameters and products of that type.
+pub(crate) fn typed(mut experiment: Experiment, dtype: Dtype) -> Experiment {
+    (experiment.model.param_dtype, experiment.model.compute_dtype) = (dtype, dtype);
+    experiment
+}

@@ -1,9 +1,9 @@
 //! The training loop: pairing, determinism, divergence, probes.
 
-use crate::support::{F32, backends, flex, small, values};
+use crate::support::{backends, flex, small, values};
 use basislab_config::Experiment;
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Event, Job, Outcome, Setting, State, jobs, run, train};
+use basislab_experiment::{Control, Event, Job, Outcome, Setting, Sharing, State, jobs, run, train};
 use basislab_report::Row;
 use burn::tensor::Device;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ fn rows(experiment: &Experiment, arm: &str, seed: u64, device: &Device) -> (Vec<
         Ok(())
     };
     let job = Job { arm: experiment.arm(arm).unwrap(), seed };
-    let setting = Setting { experiment, corpus: &open(experiment), device, dtype: F32 };
+    let setting = Setting { experiment, corpus: &open(experiment), device, ahead: 1 };
     let finished = train(setting, job, None, never(), &mut sink).unwrap();
     (all, finished.outcome)
 }
@@ -42,8 +42,9 @@ fn rows_do_not_depend_on_jobs_or_threads() {
     let with = |workers, threads| {
         let seen: Mutex<BTreeMap<(String, u64), Vec<String>>> = Mutex::default();
         let all = jobs(&experiment);
-        let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), dtype: F32 };
-        run(setting, &all, (workers, threads), never(), &|_| Ok(None), &|job, event| {
+        let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead: 1 };
+        let sharing = Sharing { workers, threads, stack: 1 };
+        run(setting, &all, sharing, never(), &|_| Ok(None), &|job, event| {
             if let Event::Rows(rows) = event {
                 let text = rows.iter().map(|row| format!("{row:?}"));
                 seen.lock().unwrap().entry((job.arm.name.to_string(), job.seed)).or_default().extend(text);
@@ -75,7 +76,7 @@ fn a_parameter_of_eight_million_elements_trains_to_the_same_bits_on_any_thread_c
     let losses = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut trainee = basislab_experiment::prepare(&experiment, arm, 0, corpus.d_vocab(), (&flex(), F32));
+            let mut trainee = basislab_experiment::prepare(&experiment, arm, 0, corpus.d_vocab(), &flex());
             let mut seen = Vec::new();
             for step in 1..=2 {
                 let batch = corpus.batch(0, step, 2, 9);
@@ -144,8 +145,7 @@ fn an_update_that_is_not_finite_is_not_made() {
     let experiment = small(&[]);
     let corpus = open(&experiment);
     // Finite weights whose activations are not.
-    let mut trainee =
-        basislab_experiment::prepare(&experiment, &experiment.arms[0], 0, corpus.d_vocab(), (&flex(), F32));
+    let mut trainee = basislab_experiment::prepare(&experiment, &experiment.arms[0], 0, corpus.d_vocab(), &flex());
     let mut weights: Vec<_> = trainee.model.values().into_iter().map(|value| value.inner()).collect();
     for (weight, (path, ..)) in weights.iter_mut().zip(trainee.model.residual_axes()) {
         if path == "blocks.0.w_in" || path == "blocks.0.w_out" {
@@ -157,8 +157,7 @@ fn an_update_that_is_not_finite_is_not_made() {
     let error = basislab_experiment::update(&mut trainee, &experiment.train, 1e-2, &batch).unwrap_err();
     assert_eq!(error, "activation blocks.0.resid_post");
     for poisoned in [0, 3] {
-        let mut trainee =
-            basislab_experiment::prepare(&experiment, &experiment.arms[0], 0, corpus.d_vocab(), (&flex(), F32));
+        let mut trainee = basislab_experiment::prepare(&experiment, &experiment.arms[0], 0, corpus.d_vocab(), &flex());
         let mut weights: Vec<_> = trainee.model.values().into_iter().map(|value| value.inner()).collect();
         weights[poisoned] = weights[poisoned].clone().mul_scalar(f64::INFINITY);
         trainee.model.set_values(weights);
@@ -238,7 +237,7 @@ fn a_run_goes_on_from_any_checkpoint_to_the_same_rows_and_weights() {
     let corpus = open(&experiment);
     for (name, device) in backends() {
         for arm in &experiment.arms {
-            let setting = Setting { experiment: &experiment, corpus: &corpus, device: &device, dtype: F32 };
+            let setting = Setting { experiment: &experiment, corpus: &corpus, device: &device, ahead: 1 };
             let job = Job { arm, seed: experiment.seeds_of(arm)[0] };
             // Rows after each checkpoint, and the states.
             let go = |start: Option<&State>, stop_at: Option<u64>| {
@@ -280,7 +279,7 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     let experiment = small(&[]);
     let of = |arm: &str| {
         let arm = experiment.arm(arm).unwrap();
-        basislab_experiment::prepare(&experiment, arm, 0, 32, (&flex(), F32))
+        basislab_experiment::prepare(&experiment, arm, 0, 32, &flex())
     };
     let batch = open(&experiment).batch(0, 1, 4, 9);
     let mut adam = of("adam");

@@ -36,8 +36,13 @@ impl Lab {
     }
 
     fn command(&self, out: &Path, extra: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_basislab"));
-        command.args(self.arguments(out, extra)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A shell that put the tests in its background has them ignore INT, and the program would respect that.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_basislab")])
+            .args(self.arguments(out, extra))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 

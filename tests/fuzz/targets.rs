@@ -38,10 +38,22 @@ pub(crate) fn checkpoint_dir(data: &[u8]) {
     let root = tempfile::tempdir().expect("a temporary folder");
     let folder = root.path().join("0000000003");
     std::fs::create_dir(&folder).expect("writable");
-    std::fs::write(folder.join("manifest.json"), data).expect("writable");
+    std::fs::write(folder.join("manifest.json"), resealed(data)).expect("writable");
     std::fs::write(folder.join("weights.safetensors"), data).expect("writable");
     let owner = Owner { identity: serde_json::json!({ "experiment": "e" }), arm: "adam".to_owned(), seed: 3 };
     let _ = newest(root.path(), &owner, &mut |_| Ok(None), &mut |_| {});
+}
+
+/// A mutated manifest with the hash of its mutation, so that what lies behind the seal is reached; other bytes as they are.
+pub(crate) fn resealed(data: &[u8]) -> Vec<u8> {
+    let Ok(mut manifest) = serde_json::from_slice::<serde_json::Value>(data) else { return data.to_vec() };
+    if !manifest.is_object() {
+        return data.to_vec();
+    }
+    manifest["sha256"] = "".into();
+    let sum = basislab_store::sha256(format!("{manifest:#}\n").as_bytes());
+    manifest["sha256"] = sum.into();
+    format!("{manifest:#}\n").into_bytes()
 }
 
 pub(crate) fn corpus(data: &[u8]) {

@@ -18,6 +18,6 @@ pub use check::{ConfigError, Loaded, Origin, Override, load, one_of};
 pub use name::RunName;
 pub use schema::{Key, Kind, ROOT, Variant};
 pub use spec::{
-    Activation, Attention, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,
+    Activation, Attention, CorpusSpec, Dtype, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,
     ScheduleKind, TextSpec, TokenizerKind, TrainSpec, VerdictSpec,
 };

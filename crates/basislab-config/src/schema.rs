@@ -79,6 +79,8 @@ pub static ROOT: &[Key] = &[
     key("claim", Kind::Tables(CLAIM), "one thing to be decided"),
 ];
 
+const DTYPE: Kind = Kind::Choice(&["f64", "f32", "bf16", "f16"]);
+
 static MODEL: &[Key] = &[
     key("n_ctx", Kind::Integer(2, SIZE), "positions per sequence"),
     key("n_layers", Kind::Integer(1, 1024), "blocks"),
@@ -97,6 +99,8 @@ static MODEL: &[Key] = &[
     key("tied_head", Kind::Bool, "whether the head is the transposed embedding"),
     key("biases", Kind::Bool, "whether linear maps carry biases"),
     key("init_std", Kind::Positive(10.0), "standard deviation of the Gaussian initial weights"),
+    key("param_dtype", DTYPE, "type of parameters, residual stream, norms and losses"),
+    key("compute_dtype", DTYPE, "type in which matrices are multiplied: param_dtype or a narrower one"),
 ];
 
 static POSITIONS: &[Variant] = &[

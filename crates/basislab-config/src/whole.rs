@@ -28,6 +28,13 @@ pub(crate) fn check_whole(experiment: &Experiment, root: &Node) -> Result<(), Co
     if matches!(model.positions, Positions::Rope { .. }) && d_head % 2 != 0 {
         return fail("model.positions", format!("found rope with heads of width {d_head}, expected an even width"));
     }
+    let (param, compute) = (model.param_dtype, model.compute_dtype);
+    if compute != param && compute.bytes() >= param.bytes() {
+        return fail(
+            "model.compute_dtype",
+            format!("found {}, expected model.param_dtype = {} or a narrower type", compute.name(), param.name()),
+        );
+    }
     if train.batch_size % train.micro_batches != 0 {
         return fail(
             "train.micro_batches",

@@ -5,9 +5,11 @@ mod observe;
 mod run;
 mod state;
 mod train;
+mod update;
 
 pub use laws::{Expected, Law, certify, commutes, rotated_share};
 pub use observe::{Observation, observe};
-pub use run::{Event, Job, jobs, run};
+pub use run::{Event, Job, Sharing, jobs, run};
 pub use state::State;
-pub use train::{Control, Finished, Outcome, Setting, Trainee, prepare, train, update};
+pub use train::{Control, Finished, Outcome, Setting, train, train_together};
+pub use update::{Trainee, prepare, update};

@@ -2,7 +2,7 @@
 
 use basislab_config::{Arm, Experiment};
 use basislab_data::Corpus;
-use basislab_model::{Site, Transformer};
+use basislab_model::{Site, Transformer, wide};
 use basislab_optim::rotation;
 use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row};
 use basislab_stats::{METRICS, Metric, MetricFn, Residuals, Rotation, dimensions, random_basis};
@@ -42,13 +42,14 @@ pub fn observe(
     stop: &AtomicBool,
 ) -> Option<Observation> {
     let model = model.without_autodiff();
-    let mut seen: Vec<(Site, usize, Vec<f64>)> = Vec::new();
-    let mut loss = 0.0;
+    let mut sites: Vec<Site> = Vec::new();
+    // All losses, then all streams, chunk by chunk and site by site.
+    let (mut losses, mut streams) = (Vec::new(), Vec::new());
     // Chunks never straddle the last measured sequence, so that a chunk is measured wholly or not at all.
     let (measured, rest) = sequences.split_at(residual_sequences);
-    for (chunk, measure) in
-        measured.chunks(batch_size).map(|c| (c, true)).chain(rest.chunks(batch_size).map(|c| (c, false)))
-    {
+    let chunks: Vec<(&[Vec<u32>], bool)> =
+        measured.chunks(batch_size).map(|c| (c, true)).chain(rest.chunks(batch_size).map(|c| (c, false))).collect();
+    for &(chunk, measure) in &chunks {
         if stop.load(Ordering::Relaxed) {
             return None;
         }
@@ -56,20 +57,28 @@ pub fn observe(
         let targets: Vec<&[u32]> = chunk.iter().map(|s| &s[1..]).collect();
         let (inputs, targets) = (model.tokens(&inputs), model.tokens(&targets));
         let mut see = |site: Site, stream: &Tensor<2>| {
-            let [_, d_model] = stream.dims();
-            let values = stream.clone().into_data().convert::<f64>();
-            let values = values.try_into_vec::<f64>().expect("just converted to f64");
-            match seen.iter_mut().find(|(known, ..)| *known == site) {
-                Some((_, _, all)) => all.extend(values),
-                None => seen.push((site, d_model, values)),
+            if !sites.contains(&site) {
+                sites.push(site);
             }
+            streams.push(wide(stream.clone()).flatten::<1>(0, 1));
         };
-        let mean = if measure { model.loss_seen(inputs, targets, &mut see) } else { model.loss(inputs, targets) };
-        let mean = mean.into_scalar::<f64>();
-        loss += mean * chunk.len() as f64 / sequences.len() as f64;
+        losses.push(if measure { model.loss_seen(inputs, targets, &mut see) } else { model.loss(inputs, targets) });
     }
-    let residuals =
-        seen.into_iter().map(|(site, d_model, values)| (site, Residuals::new(values, d_model).ok())).collect();
+    // One transfer: a device is waited for once.
+    let values = Tensor::cat([losses, streams].concat(), 0).into_data().convert::<f64>();
+    let mut values = values.try_into_vec::<f64>().expect("just converted to f64").into_iter();
+    let means = values.by_ref().take(chunks.len());
+    let loss = chunks.iter().zip(means).map(|((chunk, _), mean)| mean * chunk.len() as f64 / sequences.len() as f64);
+    let loss = loss.sum();
+    let d_model = model.d_model();
+    let mut all: Vec<(Site, Vec<f64>)> = sites.iter().map(|site| (*site, Vec::new())).collect();
+    for (chunk, _) in chunks.iter().filter(|(_, measure)| *measure) {
+        let rows = chunk.iter().map(|sequence| sequence.len() - 1).sum::<usize>();
+        for (_, stream) in &mut all {
+            stream.extend(values.by_ref().take(rows * d_model));
+        }
+    }
+    let residuals = all.into_iter().map(|(site, values)| (site, Residuals::new(values, d_model).ok())).collect();
     Some(Observation { loss, residuals })
 }
 

@@ -1,9 +1,10 @@
 //! Many runs side by side: arms x seeds over worker threads.
 
 use crate::state::State;
-use crate::train::{Control, Finished, Setting, train};
-use basislab_config::{Arm, Experiment};
+use crate::train::{Control, Finished, Setting, train_together};
+use basislab_config::{Arm, BasisSpec, Experiment};
 use basislab_report::Row;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -46,17 +47,31 @@ pub enum Event {
     Finished(Finished),
 }
 
-/// Runs `todo` on `workers` threads of `threads` rayon threads each. Results do not depend on either.
+/// How runs share the machine. Decides no number, but for `stack` where rounding is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    /// Threads, each with a run (or stack of runs) of its own.
+    pub workers: usize,
+    /// rayon threads of each.
+    pub threads: usize,
+    /// Seeds of an arm that are trained as one batched model at most.
+    pub stack: usize,
+}
+
+/// Runs `todo` as `sharing` says. Results do not depend on workers and threads.
 ///
 /// `begin` is called when a job's turn has come, and says where it goes on from. Then `on_event` is called, one call at a
 /// time per job. Both are called from the workers; their first error stops everything.
 ///
 /// # Errors
 /// The first error of `begin` or `on_event`.
+///
+/// # Panics
+/// With the first panic of a worker, once all have stopped: a device that fails panics.
 pub fn run(
     setting: Setting<'_>,
     todo: &[Job<'_>],
-    (workers, threads): (usize, usize),
+    Sharing { workers, threads, stack }: Sharing,
     control: Control<'_>,
     begin: &(dyn Fn(&Job<'_>) -> anyhow::Result<Option<State>> + Sync),
     on_event: &(dyn Fn(&Job<'_>, Event) -> anyhow::Result<()> + Sync),
@@ -65,33 +80,66 @@ pub fn run(
     let failed = AtomicBool::new(false);
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let stopped = || failed.load(Ordering::Relaxed) || control.stop.load(Ordering::Relaxed);
-    let one = |job: &Job<'_>| -> anyhow::Result<()> {
-        let start = begin(job)?;
-        let mut sink = |event| {
-            anyhow::ensure!(!failed.load(Ordering::Relaxed), "stopped");
-            on_event(job, event)
-        };
-        let finished = train(setting, *job, start.as_ref(), control, &mut sink)?;
-        on_event(job, Event::Finished(finished))
+    let together = |jobs: &[Job<'_>]| -> anyhow::Result<()> {
+        let starts = jobs.iter().map(begin).collect::<anyhow::Result<Vec<_>>>()?;
+        let at = |i: usize| starts[i].as_ref().map(|state| state.step);
+        // Only seeds after the same update are trained as one.
+        let mut left: Vec<usize> = (0..jobs.len()).collect();
+        while let Some(&first) = left.first().filter(|_| !stopped()) {
+            let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|&i| at(i) == at(first));
+            left = later;
+            let seeds: Vec<_> = now.iter().map(|&i| (jobs[i].seed, starts[i].as_ref())).collect();
+            let mut sink = |lane: usize, event| {
+                anyhow::ensure!(!failed.load(Ordering::Relaxed), "stopped");
+                on_event(&jobs[now[lane]], event)
+            };
+            let all = train_together(setting, jobs[first].arm, &seeds, control, &mut sink)?;
+            for (&i, finished) in now.iter().zip(all) {
+                on_event(&jobs[i], Event::Finished(finished))?;
+            }
+        }
+        Ok(())
     };
+    let stacks = stacks(todo, stack);
     let work = || {
         // The CPU backends use the rayon pool they find themselves in: one small pool per worker keeps runs apart.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-        while let Some(job) = todo.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !stopped()) {
-            pool.install(|| one(job))?;
+        while let Some(jobs) = stacks.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !stopped()) {
+            pool.install(|| together(jobs))?;
         }
         anyhow::Ok(())
     };
+    let panic = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..workers.min(todo.len()) {
+        for _ in 0..workers.min(stacks.len()) {
             scope.spawn(|| {
-                if let Err(error) = work() {
-                    // First the error, then the flag that makes others give up: theirs comes later.
-                    failure.lock().expect("no panic while held").get_or_insert(error);
-                    failed.store(true, Ordering::Relaxed);
+                // First the reason, then the flag that makes others give up: theirs comes later.
+                match catch_unwind(AssertUnwindSafe(work)) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => _ = failure.lock().expect("no panic while held").get_or_insert(error),
+                    Err(reason) => _ = panic.lock().expect("no panic while held").get_or_insert(reason),
                 }
+                failed.store(true, Ordering::Relaxed);
             });
         }
     });
+    if let Some(reason) = panic.into_inner().expect("no panic while held") {
+        resume_unwind(reason);
+    }
     failure.into_inner().expect("no panic while held").map_or(Ok(()), Err)
+}
+
+/// `todo` in stacks of at most `stack` seeds of one arm, in the order of their first jobs. A rotated model is not stacked.
+fn stacks<'a>(todo: &[Job<'a>], stack: usize) -> Vec<Vec<Job<'a>>> {
+    let mut all: Vec<Vec<Job<'a>>> = Vec::new();
+    for job in todo {
+        let rotated_model = matches!(job.arm.basis, BasisSpec::RotatedModel { .. });
+        let fits =
+            |other: &&mut Vec<Job<'a>>| other[0].arm.name == job.arm.name && other.len() < stack && !rotated_model;
+        match all.iter_mut().find(fits) {
+            Some(stack) => stack.push(*job),
+            None => all.push(vec![*job]),
+        }
+    }
+    all
 }

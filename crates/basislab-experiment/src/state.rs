@@ -1,6 +1,7 @@
 //! A run in the middle as files, and back. Batches, rotations and held-out tokens follow from the seed and the step.
 
-use crate::train::Trainee;
+use crate::update::Trainee;
+use basislab_model::wide;
 use basislab_store::{Dtype, NamedTensor, TensorError, decode, encode};
 use burn::tensor::{DType, Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -44,24 +45,15 @@ impl Trainee {
         let (mut weights, mut moments) = (Vec::new(), Vec::new());
         let slots = if state.step == 0 { 0 } else { self.optimizer.slots() };
         for ((path, shape, _), value) in self.model.residual_axes().into_iter().zip(self.model.values()) {
-            let dtype = stored(value.dtype());
-            moments.extend(SLOTS[..slots].iter().map(|slot| (format!("{path}.{slot}"), dtype, shape.to_vec())));
-            weights.push((path, dtype, shape.to_vec()));
+            let dtype = value.dtype();
+            let of_moments = stored(wide(value).dtype());
+            moments.extend(SLOTS[..slots].iter().map(|slot| (format!("{path}.{slot}"), of_moments, shape.to_vec())));
+            weights.push((path, stored(dtype), shape.to_vec()));
         }
         let file = |name: &str| state.files.get(name).map_or(&[][..], Vec::as_slice);
         let tensor = |tensor: NamedTensor| {
-            let [rows, columns] = tensor.shape[..] else { unreachable!("shapes were checked") };
-            let shape = [rows, columns];
-            let (data, dtype) = match tensor.dtype {
-                Dtype::F64 => {
-                    let numbers = tensor.bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
-                    (TensorData::new(numbers.collect::<Vec<_>>(), shape), DType::F64)
-                }
-                _ => {
-                    let numbers = tensor.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                    (TensorData::new(numbers.collect::<Vec<_>>(), shape), DType::F32)
-                }
-            };
+            let dtype = BOTH_NAMES.iter().find(|(_, stored)| *stored == tensor.dtype).expect("types were checked").0;
+            let data = TensorData::from_bytes_vec(tensor.bytes, tensor.shape, dtype);
             Tensor::<2>::from_data(data, (&device, dtype))
         };
         let weights = decode(file(WEIGHTS), &weights)?;
@@ -75,18 +67,17 @@ impl Trainee {
 
 fn named(name: String, tensor: Tensor<2>) -> NamedTensor {
     let (dtype, shape) = (stored(tensor.dtype()), tensor.dims().to_vec());
-    let data = tensor.into_data();
-    let bytes = match dtype {
-        Dtype::F64 => data.iter::<f64>().flat_map(f64::to_le_bytes).collect(),
-        _ => data.iter::<f32>().flat_map(f32::to_le_bytes).collect(),
-    };
-    NamedTensor { name, dtype, shape, bytes }
+    NamedTensor { name, dtype, shape, bytes: tensor.into_data().as_bytes().to_vec() }
 }
 
+// The files are little-endian, and so are the bytes that burn hands out here.
+const _: () = assert!(cfg!(target_endian = "little"));
+
+/// burn's names of the types that numbers are stored in, and those of the files.
+const BOTH_NAMES: [(DType, Dtype); 4] =
+    [(DType::F64, Dtype::F64), (DType::F32, Dtype::F32), (DType::BF16, Dtype::BF16), (DType::F16, Dtype::F16)];
+
 fn stored(dtype: DType) -> Dtype {
-    match dtype {
-        DType::F64 => Dtype::F64,
-        DType::F32 => Dtype::F32,
-        other => unreachable!("parameters are f32 or f64, not {other:?}"),
-    }
+    let found = BOTH_NAMES.iter().find(|(burn, _)| *burn == dtype);
+    found.unwrap_or_else(|| unreachable!("parameters and moments are floats, not {dtype:?}")).1
 }

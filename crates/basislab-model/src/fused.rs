@@ -2,13 +2,14 @@
 
 use crate::model::{Block, Transformer};
 use basislab_config::ModelSpec;
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 /// Whether the fused operations cover this architecture on this device.
 #[cfg(feature = "fused")]
-pub(crate) fn covers(spec: &ModelSpec, device: &Device, dtype: DType) -> bool {
+pub(crate) fn covers(spec: &ModelSpec, device: &Device) -> bool {
     use basislab_config::{Activation, Attention, NormKind, Positions};
-    basislab_fused::available(device, dtype)
+    basislab_fused::available(device, crate::product::dtype(spec.param_dtype))
+        && spec.compute_dtype == spec.param_dtype
         && !spec.biases
         && spec.activation == Activation::Gelu
         && spec.attention == Attention::Softmax
@@ -44,7 +45,7 @@ pub(crate) fn head_loss(model: &Transformer, resid: &Tensor<2>, targets: &Tensor
 }
 
 #[cfg(not(feature = "fused"))]
-pub(crate) fn covers(_: &ModelSpec, _: &Device, _: DType) -> bool {
+pub(crate) fn covers(_: &ModelSpec, _: &Device) -> bool {
     false
 }
 

@@ -1,24 +1,30 @@
 use crate::fused;
 use crate::model::{Biases, Block, Gelu, Transformer};
 use crate::norm::Norm;
+use crate::product::dtype;
 use crate::weight::Weight;
 use basislab_config::{ModelSpec, NormKind, Positions};
 use basislab_stats::{Purpose, gaussian, stream};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// A fresh model. Matrices are Gaussian with `init_std`, writes of the blocks divided by `sqrt(2 n_layers)`; gains are
 /// 1, biases 0. Every matrix draws from a host stream of its own, so the weights are the same on every backend.
 ///
 /// `device` should carry autodiff if the model is to be trained.
-pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device, dtype: DType) -> Transformer {
+pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device) -> Transformer {
     let ModelSpec { n_ctx, d_model, d_mlp, init_std, .. } = *spec;
+    let (param, compute) = (dtype(spec.param_dtype), dtype(spec.compute_dtype));
+    let weight = |values: Vec<f64>, shape: [usize; 2]| {
+        let value = Tensor::<2>::from_data(TensorData::new(values, shape), (device, param));
+        Weight::new(if device.is_autodiff() { value.require_grad() } else { value }, compute)
+    };
     let write_std = init_std / (2.0 * spec.n_layers as f64).sqrt();
     let mut streams = 0..;
     let mut matrix = |rows: usize, columns: usize, std: f64| {
         let mut rng = stream(seed, Purpose::Init, streams.next().expect("endless"));
-        weight((0..rows * columns).map(|_| std * gaussian(&mut rng)).collect(), [rows, columns], device, dtype)
+        weight((0..rows * columns).map(|_| std * gaussian(&mut rng)).collect(), [rows, columns])
     };
-    let constant = |n: usize, value: f64| weight(vec![value; n], [1, n], device, dtype);
+    let constant = |n: usize, value: f64| weight(vec![value; n], [1, n]);
     let norm = || Norm {
         kind: spec.norm,
         epsilon: spec.norm_epsilon,
@@ -55,17 +61,13 @@ pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device, dtype:
     Transformer {
         spec: spec.clone(),
         device: device.clone(),
-        fused: fused::covers(spec, device, dtype),
-        gelu: Gelu::of(device, dtype),
+        stack: 1,
+        fused: fused::covers(spec, device),
+        gelu: Gelu::of(device, param),
         w_e,
         w_pos,
         blocks,
         norm: norm(),
         w_u,
     }
-}
-
-fn weight(values: Vec<f64>, shape: [usize; 2], device: &Device, dtype: DType) -> Weight {
-    let value = Tensor::<2>::from_data(TensorData::new(values, shape), (device, dtype));
-    Weight::new(if device.is_autodiff() { value.require_grad() } else { value })
 }

@@ -8,9 +8,11 @@ mod fused;
 mod init;
 mod model;
 mod norm;
+mod product;
 mod weight;
 
 pub use init::init;
 pub use model::{Point, Site, Transformer, cross_entropy};
 pub use norm::Norm;
+pub use product::{dtype, wide};
 pub use weight::{Axis, Facing, Role, Weight};

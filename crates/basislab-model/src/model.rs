@@ -2,6 +2,7 @@
 
 use crate::fused;
 use crate::norm::{Norm, written};
+use crate::product::{dtype, product, wide};
 use crate::weight::{Axis, Facing, Role, Weight};
 use basislab_config::{Activation, Attention, ModelSpec, Positions};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
@@ -53,6 +54,8 @@ impl fmt::Display for Site {
 pub struct Transformer {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Device,
+    /// Seeds that are trained as one model: 1, unless it was made by [`Transformer::stacked`].
+    pub(crate) stack: usize,
     /// Whether branches and head run as fused operations.
     pub(crate) fused: bool,
     pub(crate) gelu: Gelu,
@@ -97,10 +100,11 @@ impl Transformer {
         self.logits(last)
     }
 
-    /// Mean loss of `targets`, in nats per token: what training minimises.
+    /// Mean loss of `targets`, in nats per token: what training minimises. In a stack of seeds each one's, in which case
+    /// the sequences of the first seed come first.
     ///
     /// # Shapes
-    /// `tokens`, `targets [B, T]` -> `[1]`
+    /// `tokens`, `targets [B, T]` -> `[1]`, or `[S]` from `[S B, T]`
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
         self.head_loss(self.stream(tokens, &mut |_, _| {}), targets)
     }
@@ -153,7 +157,7 @@ impl Transformer {
     /// Mean loss of `targets [B, T]` from the stream after the last block, `[B T, D]` -> `[1]`
     pub fn head_loss(&self, resid: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
         fused::head_loss(self, &resid, &targets)
-            .unwrap_or_else(|| cross_entropy(self.logits(self.norm.apply(resid)), targets))
+            .unwrap_or_else(|| cross_entropies(self.logits(self.norm.apply(resid)), targets, self.stack))
     }
 
     /// What the head reads -> logits. `[N, D]` -> `[N, V]`
@@ -162,6 +166,11 @@ impl Transformer {
             Some(w_u) => w_u.read(last),
             None => self.w_e.read_transposed(last),
         }
+    }
+
+    /// Width of the residual stream.
+    pub fn d_model(&self) -> usize {
+        self.spec.d_model
     }
 
     /// The same model computed from burn's own operations: what the fused operations must agree with.
@@ -244,6 +253,34 @@ impl Transformer {
         });
     }
 
+    /// Models of one architecture as one, with a batched product where each has its own. They stay apart: no seed's
+    /// numbers meet another's.
+    ///
+    /// # Panics
+    /// If there is none, or one is rotated.
+    pub fn stacked(models: &[Self]) -> Self {
+        let (first, stack) = (models.first().expect("at least one model"), models.len());
+        let mut all: Vec<_> = models.iter().map(|model| model.values().into_iter()).collect();
+        let mut model = Self { stack, fused: first.fused && stack == 1, ..first.clone() };
+        model.for_each(&mut |path, _, weight| {
+            assert!(weight.rotation.is_none(), "{path}: a rotated model is not stacked");
+            let values = all.iter_mut().map(|values| values.next().expect("one architecture").inner()).collect();
+            weight.value = Tensor::from_inner(Tensor::cat(values, 0)).require_grad();
+            weight.stack = stack;
+        });
+        model
+    }
+
+    /// The model of seed number `index` in the stack.
+    pub fn one_of(&self, index: usize) -> Self {
+        let mut model = Self { stack: 1, fused: fused::covers(&self.spec, &self.device), ..self.clone() };
+        model.for_each(&mut |_, _, weight| {
+            weight.value = Tensor::from_inner(rows_of(weight.value.clone().inner(), index, self.stack)).require_grad();
+            weight.stack = 1;
+        });
+        model
+    }
+
     /// The same model outside autodiff: cheaper to look through.
     pub fn without_autodiff(&self) -> Self {
         let mut model = self.clone();
@@ -276,14 +313,15 @@ impl Block {
         if let Positions::Rope { base } = spec.positions {
             (q, k) = (rope(q, base), rope(k, base));
         }
-        let scores = q.matmul(k.transpose()).mul_scalar((d_head as f64).powf(-0.5)); // [B, H, T, T]
+        let compute = dtype(spec.compute_dtype);
+        let scores = wide(product(q, k.transpose(), compute)).mul_scalar((d_head as f64).powf(-0.5)); // [B, H, T, T]
         let hidden = causal_mask(pos, &scores.device()).expand([batch, heads, pos, pos]);
         let scores = scores.mask_fill(hidden, f32::NEG_INFINITY);
         let pattern = match spec.attention {
             Attention::Softmax => activation::softmax(scores, 3),
             Attention::SoftmaxOne => activation::quiet_softmax(scores, 3),
         };
-        let mixed = pattern.matmul(v).swap_dims(1, 2).reshape([batch * pos, heads * d_head]);
+        let mixed = product(pattern.cast(v.dtype()), v, compute).swap_dims(1, 2).reshape([batch * pos, heads * d_head]);
         written(self.w_o.write(mixed), biases.map(|b| &b.o))
     }
 
@@ -293,7 +331,7 @@ impl Block {
         let hidden = match activation {
             Activation::Gelu => gelu.apply(hidden),
             Activation::Relu => activation::relu(hidden),
-            Activation::Solu => hidden.clone() * activation::softmax(hidden, 1),
+            Activation::Solu => hidden.clone() * activation::softmax(wide(hidden.clone()), 1).cast(hidden.dtype()),
         };
         written(self.w_out.write(hidden), self.biases.as_ref().map(|b| &b.outer))
     }
@@ -343,14 +381,29 @@ fn composed_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// # Shapes
 /// `logits [N, V]`, `targets [B, T]` with `B T = N` -> `[1]`
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
+    cross_entropies(logits, targets, 1)
+}
+
+/// [`cross_entropy`] of each of `stack` seeds, whose rows follow one another. `[S N, V]`, `[S B, T]` -> `[S]`
+fn cross_entropies(logits: Tensor<2>, targets: Tensor<2, Int>, stack: usize) -> Tensor<1> {
     let tokens = logits.dims()[0];
-    activation::log_softmax(logits, 1).gather(1, targets.reshape([tokens, 1])).mean().neg()
+    let likelihood = activation::log_softmax(wide(logits), 1).gather(1, targets.reshape([tokens, 1]));
+    match stack {
+        1 => likelihood.mean().neg(),
+        _ => likelihood.reshape([stack, tokens / stack]).mean_dim(1).flatten::<1>(0, 1).neg(),
+    }
+}
+
+/// The rows that seed number `index` has in a stack.
+fn rows_of(x: Tensor<2>, index: usize, stack: usize) -> Tensor<2> {
+    let rows = x.dims()[0] / stack;
+    x.narrow(0, index * rows, rows)
 }
 
 /// Adds a bias that never meets the stream.
 fn plus(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
     match bias {
-        Some(bias) => x + bias.value.clone(),
+        Some(bias) => bias.shift(x, bias.value.clone()),
         None => x,
     }
 }

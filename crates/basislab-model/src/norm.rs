@@ -1,3 +1,4 @@
+use crate::product::wide;
 use crate::weight::{Axis, Facing, Role, Weight};
 use basislab_config::NormKind;
 use burn::tensor::Tensor;
@@ -15,15 +16,16 @@ impl Norm {
     /// # Shapes
     /// `[N, D]` -> `[N, D]`
     pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        let own = x.dtype();
         let x = match self.kind {
             NormKind::None => return x,
-            NormKind::Layernorm => x.clone() - x.mean_dim(1),
-            NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => x,
+            NormKind::Layernorm => wide(x.clone()) - wide(x).mean_dim(1),
+            NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => wide(x),
         };
         let scale = x.clone().square().mean_dim(1).add_scalar(self.epsilon).sqrt(); // [N, 1]
-        let mut x = x / scale;
+        let mut x = (x / scale).cast(own);
         if let Some(gain) = &self.gain {
-            x = x * gain.in_stream(); // [1, 1] or [1, D]
+            x = gain.scale(x); // by [1, 1] or [1, D]
         }
         written(x, self.bias.as_ref())
     }
@@ -49,7 +51,7 @@ impl Norm {
 /// Adds a bias that is written to the stream.
 pub(crate) fn written(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
     match bias {
-        Some(bias) => x + bias.in_stream(),
+        Some(bias) => bias.shift(x, bias.in_stream()),
         None => x,
     }
 }

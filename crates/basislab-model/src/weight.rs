@@ -1,4 +1,5 @@
-use burn::tensor::Tensor;
+use crate::product::{apart, product, together};
+use burn::tensor::{DType, Int, Tensor};
 
 /// How a parameter faces the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +27,24 @@ pub struct Axis {
 pub type Facing = Option<Axis>;
 
 /// A parameter, `[rows, columns]` (vectors are `[1, n]`), and the rotation that stands between it and the stream in a
-/// rotated model.
+/// rotated model. In a stack of seeds the parameters of all seeds follow one another, `[S rows, columns]`, and so do the
+/// rows that they meet.
 #[derive(Debug, Clone)]
 pub struct Weight {
     /// What the optimizer updates.
     pub value: Tensor<2>,
     /// Orthogonal `Q`, `[d_model, d_model]`, in a rotated model: the parameter lives in the basis `Q`.
     pub rotation: Option<Tensor<2>>,
+    /// Type in which it is multiplied with the stream or a branch.
+    pub compute: DType,
+    /// Seeds that are trained as one model.
+    pub stack: usize,
 }
 
 impl Weight {
-    /// A parameter of a plain model.
-    pub fn new(value: Tensor<2>) -> Self {
-        Self { value, rotation: None }
+    /// A parameter of a plain model, multiplied in `compute`.
+    pub fn new(value: Tensor<2>, compute: DType) -> Self {
+        Self { value, rotation: None, compute, stack: 1 }
     }
 
     /// `x W`: from the stream into a branch. In a rotated model `x (Qᵀ W)`.
@@ -46,7 +52,7 @@ impl Weight {
     /// # Shapes
     /// `x [n, d_model]`, `W [d_model, out]` -> `[n, out]`
     pub fn read(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.out_of_stream())
+        self.multiply(x, self.out_of_stream(), false)
     }
 
     /// `x Wᵀ`: a read through a matrix stored as a write (the tied head). In a rotated model `(x Qᵀ) Wᵀ`.
@@ -58,7 +64,7 @@ impl Weight {
             Some(q) => x.matmul(q.clone().transpose()),
             None => x,
         };
-        x.matmul(self.value.clone().transpose())
+        self.multiply(x, self.value.clone(), true)
     }
 
     /// `h W`: from a branch into the stream. In a rotated model `h (W Q)`.
@@ -66,14 +72,15 @@ impl Weight {
     /// # Shapes
     /// `h [n, in]`, `W [in, d_model]` -> `[n, d_model]`
     pub fn write(&self, h: Tensor<2>) -> Tensor<2> {
-        h.matmul(self.in_stream())
+        self.multiply(h, self.in_stream(), false)
     }
 
     /// Rows of the matrix, written to the stream: an embedding.
     ///
     /// # Shapes
     /// `rows [n]`, `W [vocabulary, d_model]` -> `[n, d_model]`
-    pub fn write_rows(&self, rows: Tensor<1, burn::tensor::Int>) -> Tensor<2> {
+    pub fn write_rows(&self, rows: Tensor<1, Int>) -> Tensor<2> {
+        let rows = if self.stack == 1 { rows } else { self.of_own_seed(rows) };
         self.rotated(self.value.clone().select(0, rows))
     }
 
@@ -88,6 +95,39 @@ impl Weight {
     /// The parameter itself as a vector (or rows) of the stream: `W`, in a rotated model `W Q`.
     pub fn in_stream(&self) -> Tensor<2> {
         self.rotated(self.value.clone())
+    }
+
+    /// `x` scaled by the vector in the stream, `[n, d_model]` -> same.
+    pub(crate) fn scale(&self, x: Tensor<2>) -> Tensor<2> {
+        match self.stack {
+            1 => x * self.in_stream(),
+            stack => together(apart(x, stack) * apart(self.in_stream(), stack)),
+        }
+    }
+
+    /// The vector `v` of this parameter added to every row of `x`, `[n, m]` -> same.
+    pub(crate) fn shift(&self, x: Tensor<2>, v: Tensor<2>) -> Tensor<2> {
+        match self.stack {
+            1 => x + v,
+            stack => together(apart(x, stack) + apart(v, stack)),
+        }
+    }
+
+    /// `x w` (or `x wᵀ`), seed by seed.
+    fn multiply(&self, x: Tensor<2>, w: Tensor<2>, transposed: bool) -> Tensor<2> {
+        if self.stack == 1 {
+            return product(x, if transposed { w.transpose() } else { w }, self.compute);
+        }
+        let w = apart(w, self.stack);
+        together(product(apart(x, self.stack), if transposed { w.transpose() } else { w }, self.compute))
+    }
+
+    /// Row numbers within one seed's matrix -> within the stack's.
+    fn of_own_seed(&self, rows: Tensor<1, Int>) -> Tensor<1, Int> {
+        let (count, own) = (rows.dims()[0] / self.stack, self.value.dims()[0] / self.stack);
+        let first = Tensor::<1, Int>::arange(0..self.stack as i64, (&rows.device(), rows.dtype()));
+        let first = first.mul_scalar(own as i64).reshape([self.stack, 1]);
+        (rows.reshape([self.stack, count]) + first).flatten(0, 1)
     }
 
     fn rotated(&self, rows: Tensor<2>) -> Tensor<2> {

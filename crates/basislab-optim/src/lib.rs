@@ -8,8 +8,10 @@ mod basis;
 mod clip;
 mod fused;
 mod optimizer;
+mod precision;
 mod rule;
 
 pub use basis::{Basis, bases, rotation, upload};
-pub use clip::clip;
+pub use clip::{clip, clip_ahead};
 pub use optimizer::Optimizer;
+pub use precision::{Precision, precision};

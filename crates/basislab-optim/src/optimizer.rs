@@ -1,4 +1,4 @@
-use crate::basis::Basis;
+use crate::basis::{Basis, rows_of};
 use crate::rule::{State, coupled_decay, decoupled_decay, descend, update};
 use basislab_config::OptimizerSpec;
 use burn::tensor::Tensor;
@@ -19,7 +19,8 @@ impl Optimizer {
         Self { rule: rule.clone(), bases, states, count: 0 }
     }
 
-    /// One update at learning rate `lr`. Tensors are outside autodiff, in the order of the bases.
+    /// One update at learning rate `lr`. Tensors are outside autodiff, in the order of the bases. The rule works in the
+    /// type of the gradients; weights keep theirs.
     ///
     /// `w' = (1 - lr d) w - lr undo(update(apply(g + c w)))` with coupled decay `c` and decoupled decay `d`: the weights
     /// never make the round trip through the rotation, so a rotation by the identity or a signed permutation changes no
@@ -32,11 +33,12 @@ impl Optimizer {
         let parameters = weights.into_iter().zip(grads).zip(self.bases.iter().zip(&mut self.states));
         parameters
             .map(|((weight, mut grad), (basis, state))| {
+                let (own, weight) = (weight.dtype(), weight.cast(grad.dtype()));
                 if coupled != 0.0 {
                     grad = grad + weight.clone().mul_scalar(coupled);
                 }
                 let change = basis.undo(update(&self.rule, basis.apply(grad), state, self.count));
-                descend(weight, change, 1.0 - lr * decoupled, lr)
+                descend(weight, change, 1.0 - lr * decoupled, lr).cast(own)
             })
             .collect()
     }
@@ -56,6 +58,32 @@ impl Optimizer {
         assert_eq!(memory.len(), self.states.len(), "one memory per parameter");
         self.count = count;
         self.states = memory.into_iter().map(|[first, second]| State { first, second }).collect();
+    }
+
+    /// The optimizers of several seeds of one arm as one, parameter by parameter.
+    ///
+    /// # Panics
+    /// If there is none, or they have not made equally many updates.
+    pub fn stacked(optimizers: &[Self]) -> Self {
+        let first = optimizers.first().expect("at least one optimizer");
+        assert!(optimizers.iter().all(|other| other.count == first.count), "all seeds are at the same update");
+        let bases = (0..first.bases.len())
+            .map(|i| Basis::stacked(&optimizers.iter().map(|one| &one.bases[i]).collect::<Vec<_>>()));
+        let moment = |i: usize, of: fn(&State) -> &Option<Tensor<2>>| {
+            let all: Vec<_> = optimizers.iter().filter_map(|one| of(&one.states[i]).clone()).collect();
+            (!all.is_empty()).then(|| Tensor::cat(all, 0))
+        };
+        let states = (0..first.states.len())
+            .map(|i| State { first: moment(i, |state| &state.first), second: moment(i, |state| &state.second) });
+        Self { rule: first.rule.clone(), bases: bases.collect(), states: states.collect(), count: first.count }
+    }
+
+    /// The optimizer of seed number `index` in a stack of `stack`.
+    pub fn one_of(&self, index: usize, stack: usize) -> Self {
+        let own = |moment: &Option<Tensor<2>>| moment.clone().map(|moment| rows_of(moment, index, stack));
+        let states = self.states.iter().map(|state| State { first: own(&state.first), second: own(&state.second) });
+        let bases = self.bases.iter().map(|basis| basis.one_of(index));
+        Self { rule: self.rule.clone(), bases: bases.collect(), states: states.collect(), count: self.count }
     }
 
     /// The basis of each parameter.

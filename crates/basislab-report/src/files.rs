@@ -3,7 +3,7 @@
 use crate::report::ReportError;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, TimingRow};
 use crate::schema::{Table, TableRow, header};
-use basislab_config::{Experiment, RunName};
+use basislab_config::{Arm, Experiment, RunName};
 use basislab_store::{
     Extent, FileError, Hasher, read_capped, remove, sha256, sync_folder, write_atomic, write_atomic_with,
 };
@@ -230,10 +230,11 @@ pub fn compare_run(
         let wanted = |line: &&str| line.starts_with(&key) && step(line).is_some_and(|step| step <= last);
         text.lines().filter(wanted).map(str::to_owned).collect()
     };
+    let ended = !published && RunEnd::read(&part)?.is_some();
     let mut compared = 0;
     for table in shard_tables() {
         let path = part.join(table.file);
-        if !path.exists() {
+        if !ended && !path.exists() {
             continue;
         }
         let (recorded, again) = (of_run(&text(&path)?), of_run(&text(&again.join(table.file))?));
@@ -241,9 +242,12 @@ pub fn compare_run(
         let differs = if published {
             recorded.iter().find(|line| !again.contains(line)).map(|line| (line.clone(), "a line that the run writes"))
         } else {
-            let pairs = recorded.iter().enumerate();
-            let found = pairs.map(|(at, line)| (line, again.get(at))).find(|(line, again)| Some(*line) != *again);
-            found.map(|(line, again)| (line.clone(), again.map_or("nothing", String::as_str)))
+            // A run that has not ended may hold less, never anything else.
+            let longest = if ended { recorded.len().max(again.len()) } else { recorded.len() };
+            let lines =
+                |at| [&recorded, &again].map(|lines: &Vec<String>| lines.get(at).map_or("nothing", String::as_str));
+            let mut pairs = (0..longest).map(lines);
+            pairs.find(|[found, expected]| found != expected).map(|[found, expected]| (found.to_owned(), expected))
         };
         if let Some((found, expected)) = differs {
             return Ok(Err((path, found, expected.to_owned())));
@@ -274,24 +278,26 @@ pub fn write_table<R: TableRow>(dir: &Path, rows: &[R]) -> Result<(), FileError>
 }
 
 /// Joins the parts of all runs into the files at the top: arms and seeds in the configuration's order, lines in the
-/// order of their file. Runs without a part are left out; those of an ended run must be what it wrote. The directory's
-/// seal is broken first.
+/// order of their file. Runs without a part are left out; those of an ended run must be what it wrote, or nothing is
+/// touched. The directory's seal is broken first.
 ///
 /// # Errors
 /// The file that could not be read or written, whose header is not this version's, or that was changed.
 pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), ReportError> {
+    let tables = || shard_tables().into_iter().chain([TimingRow::TABLE]);
+    let runs = || experiment.arms.iter().flat_map(|arm| experiment.seeds_of(arm).iter().map(move |seed| (arm, *seed)));
+    let lines =
+        |table, (arm, seed): (&Arm, u64)| part_lines(&part_dir(dir, &arm.name, seed), table, experiment.train.steps);
+    for table in tables() {
+        runs().try_for_each(|run| lines(table, run).map(drop))?;
+    }
     remove(&dir.join(SUMS))?;
-    for table in shard_tables().into_iter().chain([TimingRow::TABLE]) {
+    for table in tables() {
         let path = dir.join(table.file);
         write_atomic_with(&path, |file| {
             let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|error| FileError::new("write", &path, error));
             write(format!("{}\n", header(table)).as_bytes())?;
-            for arm in &experiment.arms {
-                for &seed in experiment.seeds_of(arm) {
-                    write(&part_lines(&part_dir(dir, &arm.name, seed), table, experiment.train.steps)?)?;
-                }
-            }
-            Ok::<(), ReportError>(())
+            runs().try_for_each(|run| Ok::<(), ReportError>(write(&lines(table, run)?)?))
         })?;
     }
     Ok(())

@@ -179,6 +179,9 @@ pub struct SummaryRow {
     pub step: u64,
     /// Seeds the experiment plans for the arm; those that diverged or are missing count here alone.
     pub seeds_planned: usize,
+    /// The backends, devices and drivers that made the runs; ` + ` between several.
+    #[serde(serialize_with = "text")]
+    pub made_on: String,
 }
 
 /// One decided claim.
@@ -255,6 +258,15 @@ pub struct TimingRow {
     /// When the run started: RFC 3339, UTC, with the fraction of the second, `2026-01-31T12:00:00.123456789Z`.
     #[serde(serialize_with = "text")]
     pub started: String,
+    /// The backend that computed.
+    #[serde(serialize_with = "text")]
+    pub backend: String,
+    /// The device, as its driver names it.
+    #[serde(serialize_with = "text")]
+    pub device: String,
+    /// The driver and its version.
+    #[serde(serialize_with = "text")]
+    pub driver: String,
 }
 
 /// A row that a run writes while it goes.

@@ -254,6 +254,7 @@ static SUMMARY: Table = Table {
         WHICH_TOKENS,
         STEP,
         column("seeds_planned", Cell::Integer, "seeds of the arm in the configuration"),
+        column("made_on", Cell::Text, "backend: device, driver of the runs; ` + ` between several"),
     ],
 };
 
@@ -298,5 +299,8 @@ static TIMING: Table = Table {
         column("probe_seconds", Cell::Number, "looks alone"),
         column("tokens_per_second", Cell::Number, "tokens trained on per second of train_seconds"),
         column("started", Cell::Text, "UTC, ISO 8601"),
+        column("backend", Cell::Text, "the backend that computed"),
+        column("device", Cell::Text, "the device, as its driver names it"),
+        column("driver", Cell::Text, "the driver and its version"),
     ],
 };

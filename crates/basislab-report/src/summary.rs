@@ -17,6 +17,7 @@ pub fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<SummaryRow> {
     let cells: Vec<Cells<'_>> = names.iter().map(|name| Cells::of(tables, name, &site, tokens)).collect();
     let mut rows = Vec::new();
     for arm in &experiment.arms {
+        let first = rows.len();
         let seeds = runs.seeds_in(experiment, arm, RunState::Complete);
         let at_end = |seed| losses.at(&arm.name, seed, experiment.train.steps);
         let loss: Vec<f64> = seeds.iter().filter_map(|&seed| at_end(seed)?.loss).collect();
@@ -30,8 +31,22 @@ pub fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<SummaryRow> {
                 }
             }
         }
+        let made_on = made_on(tables, arm, &seeds);
+        rows[first..].iter_mut().for_each(|row| row.made_on.clone_from(&made_on));
     }
     rows
+}
+
+/// Where the runs of an arm were made, each place once, in the order of the file.
+fn made_on(tables: &Tables, arm: &Arm, seeds: &[u64]) -> String {
+    let mut places: Vec<String> = Vec::new();
+    for row in tables.timing.iter().filter(|row| arm.name == *row.arm && seeds.contains(&row.seed)) {
+        let place = format!("{}: {}, {}", row.backend, row.device, row.driver);
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places.join(" + ")
 }
 
 /// The verdict's metric first, then the others recorded at its site, in the order of the file.
@@ -91,5 +106,6 @@ fn row(experiment: &Experiment, arm: &Arm, name: &str, values: &[f64]) -> Summar
         tokens: String::new(),
         step: experiment.train.steps,
         seeds_planned: experiment.seeds_of(arm).len(),
+        made_on: String::new(),
     }
 }

@@ -50,7 +50,7 @@ fn step(c: &mut Criterion) {
         group.throughput(Throughput::Elements((experiment.train.batch_size * experiment.model.n_ctx) as u64));
         for name in ["adam", "adam-rotated", "sgd"] {
             let arm = experiment.arm(name).unwrap();
-            let mut trainee = prepare(&experiment, arm, 0, corpus.d_vocab(), (&Device::flex(), DType::F32));
+            let mut trainee = prepare(&experiment, arm, 0, corpus.d_vocab(), &Device::flex());
             let mut number = 0;
             group.bench_function(name, |b| {
                 b.iter(|| {
@@ -70,7 +70,7 @@ fn operations(c: &mut Criterion) {
         let experiment = experiment(shape);
         let pos = experiment.model.n_ctx;
         let corpus = Corpus::open(&experiment.corpus, pos).unwrap();
-        let fused = init(&experiment.model, corpus.d_vocab(), 0, &device, DType::F32);
+        let fused = init(&experiment.model, corpus.d_vocab(), 0, &device);
         let batch = corpus.batch(0, 1, experiment.train.batch_size, pos);
         let targets = fused.tokens(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let resid = normal([batch.len() * pos, experiment.model.d_model], &device).require_grad();
@@ -97,7 +97,7 @@ fn optimizer(c: &mut Criterion) {
     for name in ["adam", "adam-rotated", "sgd"] {
         let arm = experiment.arm(name).unwrap();
         assert_eq!(name == "adam-rotated", !matches!(arm.basis, BasisSpec::Standard {}), "the arms of adam-vs-sgd");
-        let trainee = prepare(&experiment, arm, 0, 256, (&Device::flex(), DType::F32));
+        let trainee = prepare(&experiment, arm, 0, 256, &Device::flex());
         let mut weights: Vec<Tensor<2>> = trainee.model.values().into_iter().map(Tensor::inner).collect();
         let grads: Vec<Tensor<2>> = weights.iter().map(|weight| normal(weight.dims(), &Device::flex())).collect();
         let mut optimizer: Optimizer = trainee.optimizer;

@@ -9,7 +9,7 @@
 use basislab_config::{Experiment, Override, load};
 use basislab_data::Corpus;
 use basislab_experiment::{prepare, update};
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::time::Instant;
 
@@ -45,7 +45,7 @@ fn main() {
 
 fn train(experiment: &Experiment, corpus: &Corpus, steps: usize, arm: &str) {
     let arm = experiment.arm(arm).unwrap();
-    let mut trainee = prepare(experiment, arm, 0, corpus.d_vocab(), (&Device::flex(), DType::F32));
+    let mut trainee = prepare(experiment, arm, 0, corpus.d_vocab(), &Device::flex());
     let (mut losses, mut seconds) = (Vec::new(), Vec::new());
     for step in 1..=steps {
         let start = Instant::now();
@@ -61,7 +61,7 @@ fn train(experiment: &Experiment, corpus: &Corpus, steps: usize, arm: &str) {
 }
 
 fn dump(experiment: &Experiment, corpus: &Corpus, steps: usize, file: &str) {
-    let model = basislab_model::init(&experiment.model, corpus.d_vocab(), 0, &Device::flex(), DType::F32);
+    let model = basislab_model::init(&experiment.model, corpus.d_vocab(), 0, &Device::flex());
     let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = model
         .residual_axes()

@@ -1,4 +1,5 @@
-use crate::backend::Backend;
+use crate::backend::{Backend, Place};
+use crate::exit::Exit;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -23,7 +24,7 @@ Examples:
 
 Exit codes: 0 done; 2 command line or config; 3 input data; 4 cannot write; 5 a run diverged or a law failed;
 6 the directory is in use; 7 the directory belongs to another config, or a file is not what was written;
-8 more memory or disk is needed than there is; 75 stopped by a signal after a checkpoint: run the same command again.";
+8 more memory or disk is needed than there is; 9 a device failed, after a checkpoint: run the same command again; 75 stopped by a signal after a checkpoint: run the same command again.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -68,6 +69,13 @@ pub(crate) enum Command {
     Metrics(Metrics),
     /// Certify the optimizers of an experiment: which rotations change what they do, and which must not
     Check(Check),
+    /// List what this build and this machine offer to compute on
+    #[command(after_help = BACKENDS_HELP)]
+    Backends {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at a corpus
     #[command(subcommand)]
     Data(Data),
@@ -75,6 +83,16 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(Config),
 }
+
+const BACKENDS_HELP: &str = "\
+`kind` tells hardware (discrete, integrated, virtual, gpu) from a CPU and from software that plays a GPU.
+`products` is what the device makes of a product of f32 matrices, measured now: f32, or tf32 where it rounds its inputs.
+Initial weights, batches and rotations are drawn on the host and are the same everywhere. flex and ndarray repeat their
+own bits; other backends do not promise it: compare distributions over seeds there, not curves.
+
+Examples:
+  basislab run adam-vs-sgd --backend wgpu --device 1
+  basislab run adam-vs-sgd --backend cpu                        CPU-only CI; the default";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -104,19 +122,41 @@ pub(crate) struct Which {
     pub(crate) smoke: bool,
 }
 
+/// Where to compute.
+#[derive(Debug, Args)]
+pub(crate) struct On {
+    /// Where to compute; `basislab backends` says what there is
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    pub(crate) backend: Backend,
+    /// Which of the backend's devices, by its number in `basislab backends`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) device: usize,
+}
+
+impl On {
+    /// The device, opened.
+    pub(crate) fn open(&self) -> Result<Place, Exit> {
+        self.backend.open(self.device)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) which: Which,
-    /// Where to compute
-    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
-    pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) place: On,
     /// Output directory [default: runs/EXPERIMENT-HASH]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
     /// Runs side by side; never changes a result on a CPU [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(crate) jobs: Option<u64>,
+    /// Train the seeds of each arm as one batched model (at most N of them), so that small models fill a GPU: the same
+    /// data and initial weights, equal up to rounding
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4096",
+          value_parser = clap::value_parser!(u64).range(2..=4096))]
+    pub(crate) stack_seeds: Option<u64>,
     /// Seconds between a run's checkpoints at most
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) checkpoint_seconds: u64,
@@ -187,9 +227,8 @@ pub(crate) struct Check {
     /// Change one key first, e.g. `arm.adam.optimizer.kind=adamw`. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where to compute
-    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
-    pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) place: On,
     /// Updates per law
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=50))]
     pub(crate) steps: u64,

@@ -1,14 +1,25 @@
-//! The one place that turns a backend's name into a device.
+//! The one place that turns a backend's name into a device, and that knows what this build and this machine offer.
 
-use crate::exit::Exit;
+use crate::exit::{Code, Exit};
+use crate::resources;
+use basislab_config::{Dtype, Experiment, ModelSpec};
+use basislab_data::Corpus;
+use basislab_experiment::Setting;
+use basislab_optim::{Precision, precision};
 use burn::tensor::Device;
 use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Backend {
     /// The fastest CPU backend of this build: flex, else ndarray
     Cpu,
+    /// A GPU if there is one (cuda, then wgpu), else `cpu`; never a software adapter
+    Auto,
     /// burn-flex: CPU, deterministic
     Flex,
     /// burn-ndarray: CPU, deterministic, slower; deprecated by burn
@@ -19,47 +30,369 @@ pub(crate) enum Backend {
     Cuda,
 }
 
+/// The backends that compute; `cpu` and `auto` mean one of them.
+pub(crate) const ALL: [Backend; 4] = [Backend::Flex, Backend::Ndarray, Backend::Wgpu, Backend::Cuda];
+
+/// A device that has been opened, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) device: Device,
+    pub(crate) facts: Facts,
+}
+
+/// What a device is, as far as its driver tells.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Facts {
+    pub(crate) backend: &'static str,
+    /// Number among the devices of its backend: `--device`.
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    /// `cpu`, `software`, `discrete`, `integrated`, `virtual` or `gpu`.
+    pub(crate) kind: &'static str,
+    pub(crate) driver: String,
+    /// Bytes it has in all; `None` where nothing tells.
+    pub(crate) memory: Option<u64>,
+    /// Types it computes in.
+    pub(crate) dtypes: Vec<Dtype>,
+}
+
 impl Backend {
-    /// `cpu` resolved to the backend it means in this build.
+    /// What `cpu` and `auto` mean in this build on this machine.
     pub(crate) fn resolve(self) -> Self {
         match self {
             Self::Cpu if cfg!(feature = "flex") => Self::Flex,
             Self::Cpu => Self::Ndarray,
+            Self::Auto => {
+                let hardware = |backend: &Self| backend.places(1).is_ok_and(|all| all.iter().any(Place::is_hardware));
+                [Self::Cuda, Self::Wgpu].into_iter().find(hardware).unwrap_or(Self::Cpu.resolve())
+            }
             other => other,
         }
     }
 
-    /// Its name in manifests.
+    /// Its name in manifests; `cpu` and `auto` are resolved first.
     pub(crate) fn name(self) -> &'static str {
-        match self.resolve() {
-            Self::Cpu | Self::Flex => "flex",
+        match self {
+            Self::Cpu => "cpu",
+            Self::Auto => "auto",
+            Self::Flex => "flex",
             Self::Ndarray => "ndarray",
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
         }
     }
 
-    /// The device, or one line that says how to get it.
-    pub(crate) fn device(self) -> Result<Device, Exit> {
+    /// Whether this build holds it.
+    pub(crate) fn is_built(self) -> bool {
+        match self.resolve() {
+            Self::Flex => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Cpu | Self::Auto => unreachable!("resolved"),
+        }
+    }
+
+    /// Device `index`, opened, or one line that says how to get it.
+    pub(crate) fn open(self, index: usize) -> Result<Place, Exit> {
+        let backend = self.resolve();
+        let mut all = backend.places(index.saturating_add(1))?;
+        let count = all.len();
+        if index >= count {
+            let name = backend.name();
+            return Err(Exit::usage(format!(
+                "--device {index}: found {count} device{} of {name}, expected a number below {count}; `basislab backends` lists them",
+                if count == 1 { "" } else { "s" }
+            )));
+        }
+        Ok(all.swap_remove(index))
+    }
+
+    /// The first `most` devices of this backend that the machine has, opened; at least one. The best come first.
+    #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), expect(unused_variables, reason = "a CPU is one device"))]
+    pub(crate) fn places(self, most: usize) -> Result<Vec<Place>, Exit> {
         match self.resolve() {
             #[cfg(feature = "flex")]
-            Self::Flex => Ok(Device::flex()),
+            Self::Flex => Ok(vec![on_cpu(Self::Flex, Device::flex())]),
             #[cfg(feature = "ndarray")]
             #[expect(deprecated, reason = "asked for by name; the day burn drops it, this line stops compiling")]
-            Self::Ndarray => Ok(Device::ndarray()),
+            Self::Ndarray => Ok(vec![on_cpu(Self::Ndarray, Device::ndarray())]),
             #[cfg(feature = "wgpu")]
-            // `Device::wgpu` panics on another thread when there is no adapter; `init` returns an error.
-            Self::Wgpu => Device::wgpu_options().init().map_err(|error| {
-                Exit::usage(format!(
-                    "--backend wgpu: no usable GPU adapter ({error}); try --backend cpu, or install a Vulkan driver"
-                ))
-            }),
+            Self::Wgpu => on_wgpu(most),
             #[cfg(feature = "cuda")]
-            Self::Cuda => Ok(Device::cuda(0)),
+            Self::Cuda => on_cuda(most),
             other => Err(Exit::usage(format!(
                 "--backend {0}: this build does not hold it; build with `cargo build --release --features {0}`, or use --backend cpu",
                 other.name()
             ))),
         }
+    }
+}
+
+impl Place {
+    /// Does `work` on the device. burn panics when a device fails (lost, out of memory): here that is one line.
+    pub(crate) fn work<T>(&self, work: impl FnOnce() -> Result<T, Exit>) -> Result<T, Exit> {
+        if self.facts.kind == "cpu" {
+            return work();
+        }
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let done = catch_unwind(AssertUnwindSafe(work));
+        std::panic::set_hook(hook);
+        done.unwrap_or_else(|reason| Err(self.failure(&*reason)))
+    }
+
+    fn failure(&self, reason: &(dyn Any + Send)) -> Exit {
+        let text =
+            reason.downcast_ref::<String>().map(String::as_str).or_else(|| reason.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("no reason given");
+        let Facts { backend, index, name, .. } = &self.facts;
+        let place = format!("--backend {backend} --device {index} ({name})");
+        let lower = text.to_lowercase().replace(['_', ' '], "");
+        if ["outofmemory", "outofdevicememory", "outofhostmemory", "buffertoobig"]
+            .iter()
+            .any(|word| lower.contains(word))
+        {
+            let advice = "use a smaller model, batch or context, or more train.micro_batches";
+            return Exit::new(Code::TooLarge, format!("{place}: out of memory ({text}); {advice}"));
+        }
+        let advice = "the last checkpoints are whole: run the same command again";
+        Exit::new(Code::Device, format!("{place}: the device failed ({text}); {advice}"))
+    }
+
+    /// The experiment on this device.
+    pub(crate) fn setting<'a>(&'a self, experiment: &'a Experiment, corpus: &'a Corpus) -> Setting<'a> {
+        Setting { experiment, corpus, device: &self.device, ahead: self.ahead() }
+    }
+
+    /// The type in which laws are checked: the most exact one where that is cheap.
+    pub(crate) fn dtype_of_laws(&self) -> Dtype {
+        if self.facts.kind == "cpu" { Dtype::F64 } else { Dtype::F32 }
+    }
+
+    /// What decides bits, for the manifest. `model` says what is multiplied.
+    pub(crate) fn describe(&self, model: &ModelSpec) -> Value {
+        let Precision { name, error } =
+            precision(&self.device, basislab_model::dtype(model.compute_dtype), model.d_model);
+        let Facts { backend, index, name: device, kind, driver, .. } = &self.facts;
+        json!({
+            "backend": backend, "index": index, "name": device, "kind": kind, "driver": driver,
+            "param_dtype": model.param_dtype, "compute_dtype": model.compute_dtype,
+            "products": { "precision": name, "relative_error": format!("{error:.0e}") },
+        })
+    }
+
+    /// Updates that may be under way before their losses are read.
+    fn ahead(&self) -> usize {
+        if self.facts.kind == "cpu" { 1 } else { 16 }
+    }
+
+    /// Whether it is a GPU, not a CPU that plays one.
+    pub(crate) fn is_hardware(&self) -> bool {
+        !matches!(self.facts.kind, "cpu" | "software")
+    }
+
+    /// Whether the device computes in the types that the model wants, or one line that says what it has.
+    pub(crate) fn require(&self, model: &ModelSpec) -> Result<(), Exit> {
+        let wanted = [model.param_dtype, model.compute_dtype];
+        let Some(missing) = wanted.iter().find(|dtype| !self.facts.dtypes.contains(dtype)) else { return Ok(()) };
+        let Facts { backend, name, .. } = &self.facts;
+        let has: Vec<&str> = self.facts.dtypes.iter().map(|dtype| dtype.name()).collect();
+        Err(Exit::usage(format!(
+            "--backend {backend}: found {} in model.param_dtype or model.compute_dtype, expected a type that {name} computes in: {}",
+            missing.name(),
+            has.join(", ")
+        )))
+    }
+}
+
+fn dtypes(device: &Device) -> Vec<Dtype> {
+    Dtype::ALL.into_iter().filter(|dtype| device.supports_dtype(basislab_model::dtype(*dtype))).collect()
+}
+
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+fn on_cpu(backend: Backend, device: Device) -> Place {
+    let facts = Facts {
+        backend: backend.name(),
+        index: 0,
+        name: crate::build::cpu().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+        kind: "cpu",
+        driver: format!("burn-{} {}", backend.name(), env!("BASISLAB_BURN")),
+        memory: resources::memory_of_system(),
+        dtypes: dtypes(&device),
+    };
+    Place { device, facts }
+}
+
+/// Adapters: discrete GPUs first, then integrated and virtual ones, then software.
+#[cfg(feature = "wgpu")]
+fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
+    use burn::tensor::DeviceKind;
+    let mut all = Vec::new();
+    let mut last = None;
+    let kinds: [(&str, fn(usize) -> DeviceKind); 4] = [
+        ("discrete", DeviceKind::DiscreteGpu),
+        ("integrated", DeviceKind::IntegratedGpu),
+        ("virtual", DeviceKind::VirtualGpu),
+        ("software", |_| DeviceKind::Cpu),
+    ];
+    for (kind, of) in kinds {
+        // There is one software adapter at most; the others are numbered.
+        for number in 0..if kind == "software" { 1 } else { most } {
+            if all.len() == most {
+                break;
+            }
+            // `Device::wgpu` panics on another thread when there is no adapter; `init_with_setup` returns an error.
+            match silently(|| Device::wgpu_options().device_kind(of(number)).init_with_setup()) {
+                Ok((device, setup)) => {
+                    let info = setup.adapter.get_info();
+                    let driver = [info.driver, info.driver_info, format!("{:?}", info.backend)];
+                    let facts = Facts {
+                        backend: Backend::Wgpu.name(),
+                        index: all.len(),
+                        name: info.name,
+                        kind,
+                        driver: driver.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "),
+                        memory: match kind {
+                            "discrete" => resources::memory_of_card(&info.device_pci_bus_id),
+                            _ => resources::memory_of_system(),
+                        },
+                        dtypes: dtypes(&device),
+                    };
+                    all.push(Place { device, facts });
+                }
+                Err(error) => {
+                    last = Some(error);
+                    break;
+                }
+            }
+        }
+    }
+    match last {
+        Some(error) if all.is_empty() => Err(Exit::usage(format!(
+            "--backend wgpu: no usable GPU adapter ({error}); install a GPU driver with Vulkan (Debian's mesa-vulkan-drivers has a software one), or use --backend cpu"
+        ))),
+        _ => Ok(all),
+    }
+}
+
+/// Does `work` while nothing can write to stderr: where there is no desktop, graphics libraries complain of that there.
+/// What really fails comes back as an error.
+#[cfg(feature = "wgpu")]
+fn silently<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(unix)]
+    {
+        use rustix::stdio::{dup2_stderr, stderr};
+        let kept = rustix::io::dup(stderr());
+        let nothing = std::fs::File::options().write(true).open("/dev/null");
+        if let (Ok(kept), Ok(nothing)) = (kept, nothing)
+            && dup2_stderr(nothing).is_ok()
+        {
+            let done = work();
+            // Nobody could be told if this failed.
+            let _ = dup2_stderr(kept);
+            return done;
+        }
+    }
+    work()
+}
+
+#[cfg(feature = "cuda")]
+fn on_cuda(most: usize) -> Result<Vec<Place>, Exit> {
+    use burn::tensor::DeviceType;
+    let place = |(index, device): (usize, Device)| {
+        // The driver's errors are panics there.
+        let name = std::panic::catch_unwind(|| device.identity().map(|identity| (identity.name, dtypes(&device))));
+        let (name, dtypes) = name.ok().flatten().ok_or_else(|| {
+            Exit::usage(format!("--backend cuda: device {index} does not open; try `nvidia-smi`, or use --backend cpu"))
+        })?;
+        let facts = Facts {
+            backend: Backend::Cuda.name(),
+            index,
+            name,
+            kind: "gpu",
+            driver: resources::nvidia("driver_version", &index.to_string()).unwrap_or_else(|| "CUDA".to_owned()),
+            memory: resources::memory_of_card(&index.to_string()),
+            dtypes,
+        };
+        Ok(Place { device, facts })
+    };
+    let all = Device::enumerate(DeviceType::Cuda).into_vec().into_iter().take(most).enumerate().map(place);
+    let all = all.collect::<Result<Vec<Place>, Exit>>()?;
+    match all.is_empty() {
+        true => Err(Exit::usage(
+            "--backend cuda: no NVIDIA GPU found (no libcuda, or no device); install NVIDIA's driver, or use --backend cpu",
+        )),
+        false => Ok(all),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests {
+    use super::*;
+
+    fn gpu(device: Device) -> Place {
+        let facts = Facts {
+            backend: "wgpu",
+            index: 0,
+            name: "a GPU".to_owned(),
+            kind: "discrete",
+            driver: "1.2".to_owned(),
+            memory: None,
+            dtypes: vec![Dtype::F32],
+        };
+        Place { device, facts }
+    }
+
+    #[test]
+    fn a_failure_of_a_device_is_one_line_and_a_code() {
+        let place = gpu(Device::flex());
+        let lost = place.work(|| -> Result<(), Exit> { panic!("the device was lost\nCaused by: nobody") }).unwrap_err();
+        assert_eq!(lost.code, Code::Device);
+        let text = lost.to_string();
+        assert!(
+            text.contains("the device was lost; Caused by") && text.contains("run the same command again"),
+            "{text}"
+        );
+        for why in ["Out of memory", "ERROR_OUT_OF_DEVICE_MEMORY", "BufferTooBig(9)"] {
+            let full = place.work(|| -> Result<(), Exit> { panic!("{why}") }).unwrap_err();
+            assert_eq!(full.code, Code::TooLarge, "{why}");
+            assert!(full.to_string().contains("micro_batches"), "{full}");
+        }
+        assert_eq!(place.work(|| Ok(3)).unwrap(), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "a mistake of ours")]
+    fn a_panic_on_a_cpu_stays_one() {
+        let place = Backend::Flex.open(0).unwrap();
+        let _ = place.work(|| -> Result<(), Exit> { panic!("a mistake of ours") });
+    }
+
+    #[test]
+    fn what_a_device_lacks_is_told() {
+        let place = gpu(Device::flex());
+        let text = include_str!("../../../configs/adam-vs-sgd.toml");
+        let mut model = basislab_config::load(text, "adam-vs-sgd", &[]).unwrap().experiment.model;
+        assert!(place.require(&model).is_ok());
+        model.compute_dtype = Dtype::Bf16;
+        let error = place.require(&model).unwrap_err();
+        assert_eq!(error.code, Code::Usage);
+        assert!(error.to_string().contains("found bf16") && error.to_string().ends_with(": f32"), "{error}");
+    }
+
+    /// A real device that goes away: what burn makes of it must end where failures end.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_device_that_is_lost_is_a_failure() {
+        use burn::tensor::Tensor;
+        let Ok((device, setup)) = Device::wgpu_options().init_with_setup() else { return };
+        let place = gpu(device);
+        let sum = || Ok(Tensor::<1>::ones([8], &place.device).sum().into_scalar::<f32>());
+        assert_eq!(place.work(sum).unwrap(), 8.0);
+        setup.device.destroy();
+        let error = place.work(sum).unwrap_err();
+        assert_eq!(error.code, Code::Device, "{error}");
     }
 }

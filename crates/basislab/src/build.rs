@@ -1,10 +1,12 @@
 //! Which build on which machine makes the numbers.
 
+use crate::backend::Place;
+use basislab_config::ModelSpec;
 use basislab_store::sha256;
 use serde_json::{Value, json};
 
 /// What can change the bits of a result besides the experiment.
-pub(crate) fn build() -> Value {
+pub(crate) fn build(place: &Place, model: &ModelSpec) -> Value {
     json!({
         "basislab": { "version": env!("CARGO_PKG_VERSION"), "commit": env!("BASISLAB_COMMIT"), "dirty": env!("BASISLAB_DIRTY") },
         "executable_sha256": executable(),
@@ -12,6 +14,7 @@ pub(crate) fn build() -> Value {
         "burn": env!("BASISLAB_BURN"),
         "cargo_lock_sha256": sha256(include_bytes!("../../../Cargo.lock")),
         "machine": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu(), "cpu_features": cpu_features() },
+        "device": place.describe(model),
     })
 }
 
@@ -31,7 +34,7 @@ fn executable() -> Option<String> {
 }
 
 /// The CPU's own name, where the system tells it.
-fn cpu() -> Option<String> {
+pub(crate) fn cpu() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())

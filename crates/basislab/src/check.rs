@@ -1,34 +1,33 @@
 //! `basislab check`: the equivariance certificate of every optimizer in an experiment.
 
 use crate::args::Check;
+use crate::backend::Place;
 use crate::exit::Code;
 use crate::terminal::{say, say_json};
 use crate::{Done, experiments};
 use basislab_config::{Experiment, OptimizerSpec};
 use basislab_experiment::{Expected, Law, certify, commutes, rotated_share};
-use burn::tensor::{DType, Device};
 use serde_json::{Value, json};
 
 pub(crate) fn check(args: &Check) -> Done {
     let experiment = experiments::find_plain(&args.experiment, &args.set)?.loaded.experiment;
-    let device = args.backend.device()?;
-    let dtype = dtype_of_laws(args.backend);
-    let certificates = certificates(&experiment, args.steps, (&device, dtype));
-    if args.json {
-        say_json(&to_json(&experiment, &certificates, (&device, dtype)))?;
-    } else {
-        say(to_text(&experiment, &certificates, args.steps, (&device, dtype)))?;
-    }
-    let broken = certificates.iter().flat_map(|(_, laws)| laws).any(|law| law.holds() == Some(false));
-    Ok(broken.then_some(Code::Numbers))
+    let place = args.place.open()?;
+    place.require(&experiment.model)?;
+    place.work(|| {
+        let certificates = certificates(&experiment, args.steps, &place);
+        if args.json {
+            say_json(&to_json(&experiment, &certificates, &place))?;
+        } else {
+            say(to_text(&experiment, &certificates, args.steps, &place))?;
+        }
+        let broken = certificates.iter().flat_map(|(_, laws)| laws).any(|law| law.holds() == Some(false));
+        Ok(broken.then_some(Code::Numbers))
+    })
 }
 
 /// Every distinct optimizer of the experiment with its laws.
-pub(crate) fn certificates(
-    experiment: &Experiment,
-    steps: u64,
-    on: (&Device, DType),
-) -> Vec<(OptimizerSpec, Vec<Law>)> {
+pub(crate) fn certificates(experiment: &Experiment, steps: u64, place: &Place) -> Vec<(OptimizerSpec, Vec<Law>)> {
+    let on = (&place.device, place.dtype_of_laws());
     let mut all: Vec<(OptimizerSpec, Vec<Law>)> = Vec::new();
     for arm in &experiment.arms {
         if !all.iter().any(|(optimizer, _)| *optimizer == arm.optimizer) {
@@ -38,19 +37,7 @@ pub(crate) fn certificates(
     all
 }
 
-/// f64 where the backend has it.
-pub(crate) fn dtype_of_laws(backend: crate::backend::Backend) -> DType {
-    match backend.name() {
-        "flex" | "ndarray" => DType::F64,
-        _ => DType::F32,
-    }
-}
-
-pub(crate) fn to_json(
-    experiment: &Experiment,
-    certificates: &[(OptimizerSpec, Vec<Law>)],
-    on: (&Device, DType),
-) -> Value {
+pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], place: &Place) -> Value {
     let law = |law: &Law| json!({ "law": law.name, "difference": law.difference, "expected": wanted(law), "holds": law.holds() });
     let optimizers: Vec<Value> = certificates
         .iter()
@@ -63,20 +50,15 @@ pub(crate) fn to_json(
         .arms
         .iter()
         .map(|arm| {
-            let (rotated, facing, all) = rotated_share(experiment, arm, on);
+            let (rotated, facing, all) = rotated_share(experiment, arm, &place.device);
             json!({ "arm": arm.name, "parameters": all, "facing_the_stream": facing, "rotated": rotated })
         })
         .collect();
-    json!({ "dtype": format!("{:?}", on.1).to_lowercase(), "optimizers": optimizers, "arms": arms })
+    json!({ "dtype": place.dtype_of_laws(), "optimizers": optimizers, "arms": arms })
 }
 
-fn to_text(
-    experiment: &Experiment,
-    certificates: &[(OptimizerSpec, Vec<Law>)],
-    steps: u64,
-    on: (&Device, DType),
-) -> String {
-    let dtype = format!("{:?}", on.1).to_lowercase();
+fn to_text(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], steps: u64, place: &Place) -> String {
+    let dtype = place.dtype_of_laws().name();
     let mut text = format!("Largest difference over all weights after {steps} updates of a small model, {dtype}.\n");
     for (optimizer, laws) in certificates {
         let what = if commutes(optimizer) { "commutes with every rotation" } else { "depends on the basis" };
@@ -93,7 +75,7 @@ fn to_text(
     }
     text += "\nParameters that each arm really rotates:\n";
     for arm in &experiment.arms {
-        let (rotated, facing, all) = rotated_share(experiment, arm, on);
+        let (rotated, facing, all) = rotated_share(experiment, arm, &place.device);
         text += &format!("  {:<20} {rotated:>9} of {facing} that face the residual stream ({all} in all)\n", arm.name);
     }
     text

@@ -1,5 +1,6 @@
 //! The desk: where the events of all runs arrive and become files.
 
+use crate::backend::Facts;
 use crate::directory::{self, checkpoints};
 use crate::progress::Progress;
 use basislab_config::Experiment;
@@ -19,6 +20,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) identity: &'a Value,
     pub(crate) experiment: &'a Experiment,
     pub(crate) all: &'a [Job<'a>],
+    pub(crate) facts: &'a Facts,
     pub(crate) progress: &'a Progress,
     /// Runs in progress, by arm and seed.
     pub(crate) open: Mutex<OpenRuns>,
@@ -142,6 +144,9 @@ impl Desk<'_> {
             probe_seconds,
             tokens_per_second: tokens as f64 / train_seconds,
             started: open.started.clone(),
+            backend: self.facts.backend.to_owned(),
+            device: self.facts.name.clone(),
+            driver: self.facts.driver.clone(),
         };
         write_timing(&part_dir(self.dir, &job.arm.name, job.seed), &timing)?;
         Ok(seconds)

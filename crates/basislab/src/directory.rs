@@ -10,9 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What decides the numbers of a directory: experiment, backend, dtype, corpus. Never jobs, output or verbosity.
-pub(crate) fn identity(experiment: &Experiment, backend: &str, dtype: &str, corpus_sha256: &str) -> Value {
-    json!({ "experiment": experiment.hash(), "backend": backend, "dtype": dtype, "corpus": corpus_sha256 })
+/// What decides the numbers of a directory: experiment, backend, corpus, and how many seeds are trained as one model.
+/// Never jobs, output or verbosity.
+pub(crate) fn identity(experiment: &Experiment, backend: &str, corpus_sha256: &str, stack: usize) -> Value {
+    let mut identity = json!({ "experiment": experiment.hash(), "backend": backend, "corpus": corpus_sha256 });
+    if stack > 1 {
+        identity["stacked_seeds"] = stack.into();
+    }
+    identity
 }
 
 /// First 8 hex digits over the identity.
@@ -111,7 +116,10 @@ pub(crate) fn read_manifest(dir: &Path) -> Result<Option<Value>, Exit> {
     };
     let place = path.display();
     let manifest: Value = serde_json::from_slice(&bytes).map_err(|error| {
-        Exit::new(Code::Identity, format!("{place}: no readable manifest.json: {error}; choose another --out"))
+        Exit::new(
+            Code::Identity,
+            format!("{place}: no readable manifest.json: {error}; restore it, or use another directory"),
+        )
     })?;
     match manifest["format"].as_u64() {
         Some(1) => Ok(Some(manifest)),
@@ -158,7 +166,7 @@ pub(crate) fn open(dir: &Path) -> Result<(Experiment, Value), Exit> {
 }
 
 fn differences(dir: &Path, experiment: &Experiment, known: &Value, identity: &Value) -> String {
-    let mut all: Vec<String> = ["backend", "dtype", "corpus"]
+    let mut all: Vec<String> = ["backend", "corpus", "stacked_seeds"]
         .into_iter()
         .filter(|key| known["identity"][key] != identity[key])
         .map(|key| format!("{key}: {} there, {} here", known["identity"][key], identity[key]))

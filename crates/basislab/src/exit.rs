@@ -22,6 +22,8 @@ pub(crate) enum Code {
     Identity = 7,
     /// More memory or disk is needed than there is.
     TooLarge = 8,
+    /// A device failed in the middle of a run; the last checkpoint is whole.
+    Device = 9,
     /// A signal stopped it, after a checkpoint.
     Stopped = 75,
 }

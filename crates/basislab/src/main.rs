@@ -2,6 +2,7 @@
 
 mod args;
 mod backend;
+mod backends;
 mod build;
 mod check;
 mod config;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Verify { dir, steps, all } => verify::verify(&dir, steps, all),
         Command::Metrics(args) => metrics::metrics(&args),
         Command::Check(args) => check::check(&args),
+        Command::Backends { json } => backends::backends(json),
         Command::Data(args) => data::data(&args),
         Command::Config(args) => config::config(&args),
     };

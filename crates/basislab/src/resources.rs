@@ -1,5 +1,6 @@
 //! Whether an experiment fits: an estimate before anything is allocated.
 
+use crate::backend::Facts;
 use crate::exit::{Code, Exit};
 use basislab_config::{Experiment, ModelSpec, Positions};
 use std::path::Path;
@@ -11,12 +12,17 @@ pub(crate) fn check(
     workers: usize,
     jobs: usize,
     dir: &Path,
+    device: &Facts,
 ) -> Result<(), Exit> {
     if jobs == 0 {
         return Ok(());
     }
     let need = memory(experiment, d_vocab, workers);
-    if let Some((have, what)) = memory_there().filter(|(have, _)| need > *have) {
+    let there = match device.kind {
+        "cpu" | "software" => memory_there(),
+        _ => device.memory.map(|bytes| (bytes as f64, "what the device has")),
+    };
+    if let Some((have, what)) = there.filter(|(have, _)| need > *have) {
         return Err(Exit::new(
             Code::TooLarge,
             format!(
@@ -57,12 +63,15 @@ pub(crate) fn memory(experiment: &Experiment, d_vocab: usize, workers: usize) ->
     let probes = probe_rows * d * (2.0 * layers + 2.0) * 2.0;
     // The program itself, and the tables that the report reads.
     let tables = 400.0 * table_rows(experiment);
-    60e6 + workers as f64 * (4.0 * (activations + weights) + 8.0 * probes) + tables
+    let number = model.param_dtype.at_least_f32().bytes() as f64;
+    60e6 + workers as f64 * (number * (activations + weights) + 8.0 * probes) + tables
 }
 
 /// Bytes that the tables and checkpoints of all runs take: within a factor of two.
 fn disk(experiment: &Experiment, d_vocab: usize, jobs: usize) -> f64 {
-    let state = 4.0 * parameters(&experiment.model, d_vocab) * (1.0 + slots(experiment) as f64);
+    let state = experiment.model.param_dtype.at_least_f32().bytes() as f64
+        * parameters(&experiment.model, d_vocab)
+        * (1.0 + slots(experiment) as f64);
     // Each row twice, once in its run's part and once in the merged table.
     let runs: usize = experiment.arms.iter().map(|arm| experiment.seeds_of(arm).len()).sum();
     jobs as f64 * (2.0 * state + 200.0 * table_rows(experiment) / runs.max(1) as f64)
@@ -92,6 +101,29 @@ fn table_rows(experiment: &Experiment) -> f64 {
     let dense = sites * (metrics * probe.random_bases as f64 + 2.0 * model.d_model as f64);
     let runs: usize = experiment.arms.iter().map(|arm| experiment.seeds_of(arm).len()).sum();
     runs as f64 * (train.steps as f64 + steps.len() as f64 * light + full * dense)
+}
+
+/// Bytes of memory that the machine has in all.
+pub(crate) fn memory_of_system() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+}
+
+/// Bytes of memory that a card has in all, by its PCI address (NVIDIA's also by number): wgpu does not tell.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn memory_of_card(card: &str) -> Option<u64> {
+    let amd = std::fs::read_to_string(format!("/sys/bus/pci/devices/{card}/mem_info_vram_total"));
+    let amd = amd.ok().and_then(|text| text.trim().parse().ok());
+    amd.or_else(|| nvidia("memory.total", card)?.parse::<u64>().ok().map(|mebibytes| mebibytes << 20))
+}
+
+/// What NVIDIA's own tool says of a card.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn nvidia(what: &str, card: &str) -> Option<String> {
+    let query = [&format!("--query-gpu={what}"), "--format=csv,noheader,nounits", "-i", card];
+    let output = std::process::Command::new("nvidia-smi").args(query).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Bytes of memory that this process may still take, and what says so.
@@ -134,7 +166,8 @@ fn disk_there(dir: &Path) -> Option<f64> {
     }
 }
 
-fn size(bytes: f64) -> String {
+/// A number of bytes for people.
+pub(crate) fn size(bytes: f64) -> String {
     let (scale, unit) = if bytes < 2e9 { (1e6, "MB") } else { (1e9, "GB") };
     format!("{:.1} {unit}", bytes / scale)
 }

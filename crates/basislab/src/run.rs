@@ -1,8 +1,9 @@
 //! `basislab run` and `basislab report`.
 
 use crate::args;
+use crate::backend::Place;
 use crate::build::{build, differences};
-use crate::check::{certificates, dtype_of_laws, to_json};
+use crate::check::{certificates, to_json};
 use crate::desk::Desk;
 use crate::directory::{self, identity, short_hash};
 use crate::exit::{Code, Exit};
@@ -12,10 +13,9 @@ use crate::signals::Signals;
 use crate::terminal::{say, say_json};
 use crate::{Done, resources};
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Setting, jobs, run as run_jobs};
+use basislab_experiment::{Control, Sharing, jobs, run as run_jobs};
 use basislab_report::{finish, merge};
 use basislab_store::{Lock, LockError, write_atomic};
-use burn::tensor::DType;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -24,31 +24,45 @@ use std::time::Duration;
 pub(crate) fn run(args: &args::Run) -> Done {
     let signals = Signals::listen()?;
     let named = experiments::find(&args.which)?;
+    let place = args.place.open()?;
+    place.require(&named.loaded.experiment.model)?;
+    place.work(|| run_on(&place, &named, args, &signals))
+}
+
+fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> Done {
     let experiment = &named.loaded.experiment;
-    let device = args.backend.device()?;
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
-    let identity = identity(experiment, args.backend.name(), "f32", corpus.sha256());
+    let stack = args.stack_seeds.map_or(1, |most| most as usize).min(experiment.seeds.len());
+    let identity = identity(experiment, place.facts.backend, corpus.sha256(), stack);
     let dir =
         args.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{}-{}", named.name, short_hash(&identity))));
     let all = jobs(experiment);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = args.jobs.map_or(cores, |jobs| jobs as usize).min(all.len()).max(1);
-    resources::check(experiment, corpus.d_vocab(), workers, directory::pending(&dir, &all), &dir)?;
+    // A GPU is shared by all runs; whether several at once are faster there is not known.
+    let usual = if place.facts.kind == "cpu" { cores } else { 1 };
+    let workers = args.jobs.map_or(usual, |jobs| jobs as usize).min(all.len()).max(1);
+    resources::check(
+        experiment,
+        corpus.d_vocab(),
+        workers * stack,
+        directory::pending(&dir, &all),
+        &dir,
+        &place.facts,
+    )?;
 
     let owner = directory::enter(&dir, args.no_lock)?;
-    let laws = (&device, dtype_of_laws(args.backend));
     let describe = || {
-        let certificates = to_json(experiment, &certificates(experiment, 20, laws), laws);
-        manifest(&named, args.backend.name(), &corpus, &identity, certificates)
+        let certificates = to_json(experiment, &certificates(experiment, 20, place), place);
+        manifest(named, place, &corpus, &identity, certificates)
     };
     let mut known = directory::claim(&dir, experiment, &identity, describe)?;
     let todo = directory::survey(&dir, &all)?;
     let progress = Progress::new(todo.len() as u64 * experiment.train.steps, args.quiet);
-    let (place, kept) = (dir.display(), all.len() - todo.len());
+    let (at, kept) = (dir.display(), all.len() - todo.len());
     match (todo.len(), kept) {
-        (0, _) => progress.line(&format!("{place} is already complete; nothing is run again")),
-        (_, 0) => progress.line(&format!("{} runs -> {place}", todo.len())),
-        _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {place}", all.len(), todo.len())),
+        (0, _) => progress.line(&format!("{at} is already complete; nothing is run again")),
+        (_, 0) => progress.line(&format!("{} runs -> {at}", todo.len())),
+        _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {at}", all.len(), todo.len())),
     }
     if todo.is_empty() && FINISHED.iter().all(|file| dir.join(file).exists()) {
         progress.finish();
@@ -56,7 +70,7 @@ pub(crate) fn run(args: &args::Run) -> Done {
     }
     owner.as_ref().map_or(Ok(()), Lock::sign)?;
     if !todo.is_empty() && dir.join("parts").exists() {
-        same_build(&dir, &mut known, args.allow_version_change)?;
+        same_build(&dir, &mut known, build(place, &experiment.model), args.allow_version_change)?;
     }
     if let Some(tokenizer) = corpus.tokenizer_json() {
         write_atomic(&dir.join("tokenizer.json"), tokenizer.as_bytes())?;
@@ -70,6 +84,7 @@ pub(crate) fn run(args: &args::Run) -> Done {
         identity: &identity,
         experiment,
         all: &all,
+        facts: &place.facts,
         progress: &progress,
         open: Mutex::default(),
         drawn: Mutex::default(),
@@ -79,8 +94,8 @@ pub(crate) fn run(args: &args::Run) -> Done {
         checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
         checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
     };
-    let setting = Setting { experiment, corpus: &corpus, device: &device, dtype: DType::F32 };
-    run_jobs(setting, &todo, (workers, threads), control, &|job| desk.begin(job), &|job, event| desk.take(job, event))?;
+    let (setting, sharing) = (place.setting(experiment, &corpus), Sharing { workers, threads, stack });
+    run_jobs(setting, &todo, sharing, control, &|job| desk.begin(job), &|job, event| desk.take(job, event))?;
     progress.finish();
     let left = directory::pending(&dir, &todo);
     if left > 0 {
@@ -124,8 +139,7 @@ fn broken_law(manifest: &Value) -> bool {
 }
 
 /// Numbers of one directory come from one build on one kind of machine, unless the user says otherwise.
-fn same_build(dir: &Path, manifest: &mut Value, allowed: bool) -> Result<(), Exit> {
-    let here = build();
+fn same_build(dir: &Path, manifest: &mut Value, here: Value, allowed: bool) -> Result<(), Exit> {
     let last = manifest["continued_by"].as_array().and_then(|all| all.last()).unwrap_or(manifest);
     let differences = differences(last, &here);
     if differences.is_empty() {
@@ -148,7 +162,7 @@ fn same_build(dir: &Path, manifest: &mut Value, allowed: bool) -> Result<(), Exi
 }
 
 /// Everything about a directory that is not a measurement. Holds no wall-clock time: equal runs have equal manifests.
-fn manifest(named: &Named, backend: &str, corpus: &Corpus, identity: &Value, certificates: Value) -> Value {
+fn manifest(named: &Named, place: &Place, corpus: &Corpus, identity: &Value, certificates: Value) -> Value {
     let experiment = &named.loaded.experiment;
     let origin =
         |(path, value, origin): &(String, String, basislab_config::Origin)| json!([path, value, origin.to_string()]);
@@ -160,14 +174,12 @@ fn manifest(named: &Named, backend: &str, corpus: &Corpus, identity: &Value, cer
         "verdict_rule_sha256": experiment.verdict_hash(),
     });
     let rest = json!({
-        "backend": backend,
-        "dtype": "f32",
         "seeds": experiment.seeds,
         "corpus_sha256": corpus.sha256(),
         "certificates": certificates,
         "origins": origins,
     });
-    for part in [build(), rest] {
+    for part in [build(place, &experiment.model), rest] {
         if let (Value::Object(all), Value::Object(part)) = (&mut manifest, part) {
             all.extend(part);
         }

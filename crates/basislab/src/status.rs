@@ -54,7 +54,8 @@ pub(crate) fn status(dir: &Path, json: bool) -> Done {
 
 /// One directory.
 struct Status {
-    backend: String,
+    /// The arguments that choose the device.
+    device: String,
     holder: Option<String>,
     runs: Vec<(String, u64, State)>,
 }
@@ -71,7 +72,11 @@ enum State {
 impl Status {
     fn of(dir: &Path) -> Result<Self, Exit> {
         let (experiment, manifest) = directory::open(dir)?;
-        let backend = manifest["backend"].as_str().unwrap_or("cpu").to_owned();
+        let backend = manifest["identity"]["backend"].as_str().unwrap_or("cpu");
+        let device = match manifest["device"]["index"].as_u64().unwrap_or(0) {
+            0 => format!("--backend {backend}"),
+            index => format!("--backend {backend} --device {index}"),
+        };
         let holder = Lock::holder(dir);
         let published = !dir.join("parts").is_dir() && dir.join("summary.csv").is_file();
         let run = |job: &Job<'_>| {
@@ -79,7 +84,7 @@ impl Status {
             Ok((job.arm.name.to_string(), job.seed, state))
         };
         let runs = jobs(&experiment).iter().map(run).collect::<Result<Vec<_>, Exit>>()?;
-        Ok(Self { backend, holder, runs })
+        Ok(Self { device, holder, runs })
     }
 
     fn counts(&self) -> String {
@@ -102,8 +107,8 @@ impl Status {
         }
         if self.holder.is_none() && self.runs.iter().any(|(.., state)| !state.has_ended()) {
             let (config, dir) = (dir.join("config.toml").display().to_string(), dir.display().to_string());
-            let (config, dir, backend) = (quoted(&config), quoted(&dir), &self.backend);
-            text += &format!("\nGo on:  basislab run {config} --backend {backend} --out {dir}\n");
+            let (config, dir, device) = (quoted(&config), quoted(&dir), &self.device);
+            text += &format!("\nGo on:  basislab run {config} {device} --out {dir}\n");
         }
         text
     }

@@ -9,7 +9,6 @@ use crate::terminal::say;
 use basislab_data::Corpus;
 use basislab_experiment::{Control, Event, Job, Setting, jobs, train};
 use basislab_report::{Row, Shard, compare_run};
-use burn::tensor::DType;
 use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,19 +18,25 @@ use std::time::Duration;
 pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> Done {
     let (experiment, manifest) = directory::open(dir)?;
     let place = dir.display();
-    let name = manifest["backend"].as_str().unwrap_or_default();
-    let backend = Backend::from_str(name, false).map_err(|_| {
-        Exit::data(format!("{place}: the manifest's backend is {name:?}, which this build does not know"))
+    let made_on = &manifest["device"];
+    let name_of = made_on["backend"].as_str().unwrap_or_default();
+    let backend = Backend::from_str(name_of, false).map_err(|_| {
+        Exit::data(format!("{place}: the manifest's backend is {name_of:?}, which this build does not know"))
     })?;
-    let device = backend.device()?;
+    let device = backend.open(made_on["index"].as_u64().unwrap_or(0) as usize)?;
+    if let Some(stack) = manifest["identity"]["stacked_seeds"].as_u64() {
+        return Err(Exit::data(format!(
+            "{place}: found {stack} seeds trained as one model, expected runs of their own, whose bits can be made again"
+        )));
+    }
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
     if manifest["identity"]["corpus"] != corpus.sha256() {
         let (found, expected) = (corpus.sha256(), &manifest["identity"]["corpus"]);
         let what = format!("{place}: the corpus has changed: found SHA-256 {found}, expected {expected}");
         return Err(Exit::new(Code::Identity, what));
     }
-    let setting = Setting { experiment: &experiment, corpus: &corpus, device: &device, dtype: DType::F32 };
-    let other = differences(&manifest, &build());
+    let setting = device.setting(&experiment, &corpus);
+    let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment.model)))?);
     let (mut arms, mut total) = (BTreeSet::new(), 0);
     for job in jobs(&experiment) {
         // Breadth-first: the first job of an arm is its first seed.
@@ -40,11 +45,12 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> Done {
         }
         let name = format!("{} seed {}", job.arm.name, job.seed);
         let again = tempfile::tempdir().map_err(|error| Exit::write(format!("temporary folder: {error}")))?;
-        let made = first_steps(setting, job, steps, again.path())?;
+        let made = device.work(|| first_steps(setting, job, steps, again.path()))?;
         let compared = compare_run(dir, (&job.arm.name, job.seed), again.path(), made)?;
         if let Err((at, found, expected)) = compared {
             let why = match &other[..] {
-                [] => "same build, same machine".to_owned(),
+                [] if device.facts.kind == "cpu" => "same build, same machine".to_owned(),
+                [] => format!("same build, same machine; {name_of} does not promise to repeat its bits"),
                 other => format!("another build or machine: {}", other.join("; ")),
             };
             let what = format!("{}: {name}: found {found}, expected {expected} ({why})", at.display());

@@ -7,13 +7,13 @@ use std::path::Path;
 #[test]
 fn headers_are_the_contract() {
     let golden = [
-        "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned",
+        "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned,made_on",
         "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",
         "arm,seed,step,site,layer,tokens,tokens_used,basis,metric,value",
         "arm,seed,step,site,layer,dim,mean,rms,variance,skewness,kurtosis,min,max,max_abs,share_of_energy,basis,tokens",
-        "arm,seed,seconds,train_seconds,probe_seconds,tokens_per_second,started",
+        "arm,seed,seconds,train_seconds,probe_seconds,tokens_per_second,started,backend,device,driver",
     ];
     let found: Vec<String> = TABLES.iter().map(|table| header(table)).collect();
     assert_eq!(found, golden);
@@ -189,6 +189,7 @@ fn a_number_that_was_edited_is_not_reported() {
     fs::write(&cell, text.replacen("adam,0,", "adam,1,", 1)).unwrap();
     let error = report(dir.path(), &experiment).unwrap_err().to_string();
     assert!(error.contains("evals.csv: changed since its run ended"), "{error}");
+    assert!(dir.path().join("SHA256SUMS").exists() && fs::read_to_string(&top).unwrap() == good, "nothing is touched");
     // A table of an ended run that is gone is no table without rows.
     fs::remove_file(&cell).unwrap();
     let error = report(dir.path(), &experiment).unwrap_err().to_string();
@@ -242,6 +243,9 @@ fn timing() -> TimingRow {
         probe_seconds: 1.5,
         tokens_per_second: 51200.0,
         started: "2026-01-31T12:00:00.123456789Z".to_owned(),
+        backend: "wgpu".to_owned(),
+        device: "a GPU, or \"so\"".to_owned(),
+        driver: "1.2".to_owned(),
     }
 }
 

@@ -1,0 +1,40 @@
+use basislab_config::Dtype;
+use burn::tensor::{DType, Tensor};
+
+/// burn's name of a type.
+pub fn dtype(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::F64 => DType::F64,
+        Dtype::F32 => DType::F32,
+        Dtype::Bf16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+    }
+}
+
+/// `a b`, multiplied in `compute` and returned in the type of `a`.
+pub(crate) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, compute: DType) -> Tensor<D> {
+    let own = a.dtype();
+    if own == compute {
+        return a.matmul(b);
+    }
+    a.cast(compute).matmul(b.cast(compute)).cast(own)
+}
+
+/// In at least `f32`: where sums and exponentials are taken.
+pub fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.cast(DType::F32),
+        _ => x,
+    }
+}
+
+/// The rows of `stack` seeds on an axis of their own, `[S n, m]` -> `[S, n, m]`.
+pub(crate) fn apart(x: Tensor<2>, stack: usize) -> Tensor<3> {
+    let [rows, columns] = x.dims();
+    x.reshape([stack, rows / stack, columns])
+}
+
+/// The way back, `[S, n, m]` -> `[S n, m]`.
+pub(crate) fn together(x: Tensor<3>) -> Tensor<2> {
+    x.flatten(0, 1)
+}

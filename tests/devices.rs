@@ -1,0 +1,127 @@
+//! Choosing a device from the command line.
+
+use crate::cli::{basislab, refuses, stderr, stdout, tiny};
+use crate::support::backends;
+use serde_json::Value;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn manifest(dir: &Path, out: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(dir.join(out).join("manifest.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn backends_are_listed_with_their_devices() {
+    let dir = TempDir::new().unwrap();
+    let output = basislab(dir.path(), &["backends", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+    let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(value["cpu"], "flex");
+    let all = value["backends"].as_array().unwrap();
+    assert_eq!(
+        all.iter().map(|one| one["backend"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["flex", "ndarray", "wgpu", "cuda"]
+    );
+    for one in all {
+        let (devices, missing) = (one["devices"].as_array().unwrap(), &one["missing"]);
+        assert_eq!(devices.is_empty(), missing.is_string(), "{one}");
+        for device in devices {
+            assert!(device["dtypes"].as_array().unwrap().contains(&"f32".into()), "{device}");
+            for key in ["name", "driver", "kind", "products"] {
+                assert!(device[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {device}");
+            }
+        }
+    }
+    let flex = &all[0]["devices"][0];
+    assert_eq!((&flex["kind"], &flex["products"]), (&"cpu".into(), &"f32".into()));
+    assert!(flex["memory"].as_u64().is_some_and(|bytes| bytes > 1 << 28), "{flex}");
+    let text = stdout(&basislab(dir.path(), &["backends"]));
+    assert!(text.contains("`--backend cpu`, the default, means flex here"), "{text}");
+}
+
+#[test]
+fn what_is_not_there_is_one_line() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    refuses(at, &tiny(&["--device", "1"]), 2, &["--device 1: found 1 device of flex", "`basislab backends`"]);
+    refuses(at, &["check", "--backend", "ndarray", "--device", "7"], 2, &["--device 7: found 1 device of ndarray"]);
+    let bf16 = ["--backend", "ndarray", "--set", "model.param_dtype=bf16", "--set", "model.compute_dtype=bf16"];
+    refuses(at, &tiny(&bf16), 2, &["--backend ndarray: found bf16", "expected a type that", "f32"]);
+    refuses(
+        at,
+        &tiny(&["--set", "model.compute_dtype=f64"]),
+        2,
+        &["model.compute_dtype: found f64, expected model.param_dtype = f32"],
+    );
+    #[cfg(not(feature = "cuda"))]
+    refuses(at, &tiny(&["--backend", "cuda"]), 2, &["cargo build --release --features cuda"]);
+    assert!(!at.join("runs").exists(), "nothing is begun");
+}
+
+#[test]
+fn tables_and_manifest_say_where_they_were_made() {
+    let dir = TempDir::new().unwrap();
+    // On wgpu CI looks at the smoke run of the main job, which takes minutes on a software GPU.
+    for (name, _) in backends() {
+        let args = ["run", "adam-vs-sgd", "--smoke", "--quiet", "--backend", name, "--out", name];
+        let small = [
+            "--set",
+            "model.n_layers=1",
+            "--set",
+            "train.batch_size=2",
+            "--set",
+            "probe.loss_sequences=2",
+            "--set",
+            "probe.residual_sequences=2",
+        ];
+        let output = basislab(dir.path(), &[&args[..], &small].concat());
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "{name}");
+        let found = manifest(dir.path(), name);
+        let device = &found["device"];
+        assert_eq!((&device["backend"], &device["index"]), (&name.into(), &0.into()), "{device}");
+        assert_eq!((&device["param_dtype"], &device["compute_dtype"]), (&"f32".into(), &"f32".into()), "{device}");
+        assert_eq!(device["products"]["precision"], "f32", "{device}");
+        let timing = std::fs::read_to_string(dir.path().join(name).join("timing.csv")).unwrap();
+        let (driver, model) = (device["driver"].as_str().unwrap(), device["name"].as_str().unwrap());
+        for line in timing.lines().skip(1) {
+            assert!(line.contains(&format!(",{name},")) && line.contains(model) && line.contains(driver), "{line}");
+        }
+        let summary = std::fs::read_to_string(dir.path().join(name).join("summary.csv")).unwrap();
+        assert!(summary.lines().nth(1).unwrap().contains(&format!("{name}: {model}, {driver}")), "{summary}");
+        // The same command again finds the same device and nothing to do; another backend is another directory.
+        let again = basislab(dir.path(), &[&args[..], &small].concat());
+        assert_eq!(again.status.code(), Some(0), "{name}: {}", stderr(&again));
+    }
+    let other = ["run", "adam-vs-sgd", "--smoke", "--quiet", "--backend", "ndarray", "--out", "flex"];
+    refuses(dir.path(), &other, 7, &["backend: \"flex\" there, \"ndarray\" here"]);
+}
+
+#[test]
+fn seeds_are_stacked_when_asked() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    let args = tiny(&["--out", "o", "--stack-seeds"]);
+    let output = basislab(at, &args);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(manifest(at, "o")["identity"]["stacked_seeds"], 2);
+    assert!(at.join("o/parts/adam-independent/1/done.json").exists());
+    let sums = std::fs::read(at.join("o/SHA256SUMS")).unwrap();
+    assert_eq!(basislab(at, &args).status.code(), Some(0));
+    assert_eq!(std::fs::read(at.join("o/SHA256SUMS")).unwrap(), sums);
+    refuses(at, &tiny(&["--out", "o"]), 7, &["stacked_seeds: 2 there, null here"]);
+    refuses(at, &["verify", "o"], 3, &["2 seeds trained as one model"]);
+    refuses(at, &tiny(&["--out", "p", "--stack-seeds=1"]), 2, &["--stack-seeds"]);
+    // The same data, the same weights: the answer is that of separate runs, up to rounding.
+    let loss = |out: &str| {
+        let text = std::fs::read_to_string(at.join(out).join("evals.csv")).unwrap();
+        let of = |line: &str| line.split(',').nth(4).unwrap().parse::<f64>().unwrap();
+        text.lines().skip(1).map(of).collect::<Vec<f64>>()
+    };
+    assert_eq!(basislab(at, &tiny(&["--out", "separate"])).status.code(), Some(0));
+    let (stacked, separate) = (loss("o"), loss("separate"));
+    assert_eq!(stacked.len(), separate.len());
+    assert!(stacked.iter().zip(&separate).all(|(a, b)| (a - b).abs() < 1e-4), "{stacked:?} {separate:?}");
+    assert_ne!(stacked, separate, "stacked seeds take another way through the arithmetic");
+}
