@@ -6,6 +6,7 @@
 
 mod arms;
 mod check;
+mod dtype;
 mod name;
 mod overrides;
 mod schema;
@@ -15,9 +16,10 @@ mod whole;
 
 pub use arms::{Arm, BasisSpec, Claim, ClaimKind, OptimizerSpec, Reading, RotatedAxes, RotationSpec, Sharing};
 pub use check::{ConfigError, Loaded, Origin, Override, load, one_of};
+pub use dtype::Dtype;
 pub use name::RunName;
 pub use schema::{Key, Kind, ROOT, Variant};
 pub use spec::{
-    Activation, Attention, CorpusSpec, Dtype, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,
+    Activation, Attention, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,
     ScheduleKind, TextSpec, TokenizerKind, TrainSpec, VerdictSpec,
 };

@@ -9,6 +9,7 @@ mod init;
 mod model;
 mod norm;
 mod product;
+mod stack;
 mod weight;
 
 pub use init::init;

@@ -27,14 +27,3 @@ pub fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
         _ => x,
     }
 }
-
-/// The rows of `stack` seeds on an axis of their own, `[S n, m]` -> `[S, n, m]`.
-pub(crate) fn apart(x: Tensor<2>, stack: usize) -> Tensor<3> {
-    let [rows, columns] = x.dims();
-    x.reshape([stack, rows / stack, columns])
-}
-
-/// The way back, `[S, n, m]` -> `[S n, m]`.
-pub(crate) fn together(x: Tensor<3>) -> Tensor<2> {
-    x.flatten(0, 1)
-}

@@ -1,4 +1,5 @@
-use crate::product::{apart, product, together};
+use crate::product::product;
+use crate::stack::{apart, together};
 use burn::tensor::{DType, Int, Tensor};
 
 /// How a parameter faces the residual stream.

@@ -1,0 +1,64 @@
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use super::*;
+
+fn gpu(device: Device) -> Place {
+    let facts = Facts {
+        backend: "wgpu",
+        index: 0,
+        name: "a GPU".to_owned(),
+        kind: "discrete",
+        driver: "1.2".to_owned(),
+        memory: None,
+        dtypes: vec![Dtype::F32],
+    };
+    Place { device, facts }
+}
+
+#[test]
+fn a_failure_of_a_device_is_one_line_and_a_code() {
+    let place = gpu(Device::flex());
+    let lost = place.work(|| -> Result<(), Exit> { panic!("the device was lost\nCaused by: nobody") }).unwrap_err();
+    assert_eq!(lost.code, Code::Device);
+    let text = lost.to_string();
+    assert!(text.contains("the device was lost; Caused by") && text.contains("run the same command again"), "{text}");
+    for why in ["Out of memory", "ERROR_OUT_OF_DEVICE_MEMORY", "BufferTooBig(9)"] {
+        let full = place.work(|| -> Result<(), Exit> { panic!("{why}") }).unwrap_err();
+        assert_eq!(full.code, Code::TooLarge, "{why}");
+        assert!(full.to_string().contains("micro_batches"), "{full}");
+    }
+    assert_eq!(place.work(|| Ok(3)).unwrap(), 3);
+}
+
+#[test]
+#[should_panic(expected = "a mistake of ours")]
+fn a_panic_on_a_cpu_stays_one() {
+    let place = Backend::Flex.open(0).unwrap();
+    let _ = place.work(|| -> Result<(), Exit> { panic!("a mistake of ours") });
+}
+
+#[test]
+fn what_a_device_lacks_is_told() {
+    let place = gpu(Device::flex());
+    let text = include_str!("../../../../configs/adam-vs-sgd.toml");
+    let mut model = basislab_config::load(text, "adam-vs-sgd", &[]).unwrap().experiment.model;
+    assert!(place.require(&model).is_ok());
+    model.compute_dtype = Dtype::Bf16;
+    let error = place.require(&model).unwrap_err();
+    assert_eq!(error.code, Code::Usage);
+    assert!(error.to_string().contains("found bf16") && error.to_string().ends_with(": f32"), "{error}");
+}
+
+/// A real device that goes away: what burn makes of it must end where failures end.
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_device_that_is_lost_is_a_failure() {
+    use burn::tensor::Tensor;
+    let Ok((device, setup)) = Device::wgpu_options().init_with_setup() else { return };
+    let place = gpu(device);
+    let sum = || Ok(Tensor::<1>::ones([8], &place.device).sum().into_scalar::<f32>());
+    assert_eq!(place.work(sum).unwrap(), 8.0);
+    setup.device.destroy();
+    let error = place.work(sum).unwrap_err();
+    assert_eq!(error.code, Code::Device, "{error}");
+}
