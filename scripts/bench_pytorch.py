@@ -5,6 +5,7 @@
 """Whole training steps, basislab beside PyTorch: same weights, same tokens, same machine, in alternating rounds.
 
     python scripts/bench_pytorch.py [--rounds 5] [--cores 2] [--sizes d64 d128] [--out results/benchmarks/cpu.csv]
+    python scripts/bench_pytorch.py --device cuda [--backends wgpu cuda] [--batch 64] [--out results/benchmarks/cuda.csv]
 
 A step is batch, forward, loss, backward, clipping, Adam, in fp32 (and PyTorch's bf16 autocast); no probes on either side. d64 is
 the default experiment's model, run as the laboratory runs it: one process of one thread per core, all at once, their speeds
@@ -12,6 +13,10 @@ added. The larger ones are one process on all cores. Contestants, each in proces
 width (a preloaded function; wants a C compiler; on a CPU of Intel's it changes nothing). The first 3 steps are not counted.
 Losses must agree to 1e-5 of their size over 20 steps, or the script fails. Writes one row per size and contestant, and a figure
 beside the CSV. `ratio` is basislab's speed over the contestant's, the median over rounds of the ratio within a round.
+
+With `--device cuda` one GPU: basislab on each of `--backends`, alone and (at d64) with 16 seeds as one model, beside PyTorch
+eager and compiled, each in fp32, TF32 and bf16 autocast; the host waits for the device once at the end, on both sides. Losses
+must agree to 1e-4 of their size between fp32 contestants. Memory is what the allocators took. No figure is drawn.
 """
 import argparse
 import csv
@@ -27,22 +32,24 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LR, CLIP, EPS, SKIP = 1e-3, 1.0, 1e-5, 3
+LR, CLIP, EPS, SKIP, GPU_SKIP = 1e-3, 1.0, 1e-5, 3, 33
 # d_model, layers, heads, positions, batch, steps
 SIZES = {"d64": (64, 2, 4, 64, 16, 200), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
+GPU_SIZES = {"d64": (64, 2, 4, 256, 64, 400), "d256": (256, 4, 4, 256, 64, 200), "d768": (768, 12, 12, 256, 64, 100)}
 ONE_PROCESS_PER_CORE = {"d64"}
 CONTESTANTS = ["basislab", "basislab-rotated", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
 
 
-def train(size, file, threads, compiled, bf16):
+def train(shape, file, threads, contestant, device):
     """The PyTorch side, written from the formulas; matrices are stored [in, out]."""
     import torch
     import torch.nn.functional as F
     from safetensors.torch import load_file
 
     torch.set_num_threads(threads)
-    d, layers, heads, pos, batch, steps = SIZES[size]
-    p = load_file(file)
+    torch.set_float32_matmul_precision("high" if "tf32" in contestant else "highest")
+    d, layers, heads, pos, batch, steps = shape
+    p = load_file(file, device=device)
     tokens = p.pop("tokens")
     p = {name: value.requires_grad_() for name, value in p.items()}
     norm = lambda name, x: F.rms_norm(x, (d,), eps=EPS) * p[f"{name}.gain"]
@@ -58,21 +65,28 @@ def train(size, file, threads, compiled, bf16):
             x = x + F.gelu(norm(f"blocks.{i}.norm_2", x) @ w("w_in")) @ w("w_out")
         return F.cross_entropy((norm("norm", x) @ p["w_u"]).flatten(0, 1), targets.flatten())
 
-    if compiled:
+    if "compile" in contestant:
         loss_of = torch.compile(loss_of)
     optimizer = torch.optim.Adam(p.values(), lr=LR, fused=True)
-    losses, seconds = [], []
-    for sequences in tokens:
+    losses, seconds, waits = [], [], device == "cpu"
+    for step, sequences in enumerate(tokens):
+        if not waits and step == GPU_SKIP:
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled="bf16" in contestant):
             loss = loss_of(sequences[:, :-1], sequences[:, 1:])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(p.values(), CLIP)
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(loss.item() if waits else loss.detach())
         seconds.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if not waits:
+        losses = torch.stack(losses).tolist()
+        seconds = [(time.perf_counter() - begun) / (len(losses) - GPU_SKIP)] * len(losses)
+        peak = torch.cuda.max_memory_reserved() // 1024
     print(json.dumps(dict(losses=losses, seconds=seconds, peak_kib=peak)))
 
 
@@ -87,7 +101,7 @@ def run(contestant, size, folder, cores):
         arm = "adam-rotated" if contestant == "basislab-rotated" else "adam"
         command = [ROOT / "target/release/examples/step", d, layers, heads, pos, batch, steps, str(threads), arm]
     else:
-        command = [sys.executable, __file__, "--child", contestant, size, folder / f"{size}.safetensors", str(threads)]
+        command = child(contestant, SIZES[size], folder / f"{size}.safetensors", threads, "cpu")
         if contestant == "torch-full-width":
             env["LD_PRELOAD"] = str(folder / "shim.so")
     running = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(workers)]
@@ -97,6 +111,62 @@ def run(contestant, size, folder, cores):
     seen = [json.loads(text.splitlines()[-1]) for text in printed]
     step = SIZES[size][3] * SIZES[size][4]
     return sum(step / statistics.median(one["seconds"][SKIP:]) for one in seen), seen[0]
+
+
+def child(contestant, shape, file, threads, device):
+    return [sys.executable, __file__, "--child", contestant, json.dumps(shape), file, str(threads), device]
+
+
+def on_gpu(arguments):
+    features = ",".join(["flex", *arguments.backends])
+    build = ["cargo", "build", "--release", "--locked", "-p", "basislab", "--no-default-features", "--features", features]
+    subprocess.run([*build, "--example", "step"], cwd=ROOT, check=True)
+    step = ROOT / "target/release/examples/step"
+    kinds = [f"{how}{precision}" for how in ("torch", "torch-compile") for precision in ("", "-tf32", "-bf16")]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in arguments.sizes or GPU_SIZES:
+            d, layers, heads, pos, batch, steps = GPU_SIZES[size]
+            shape = [d, layers, heads, pos, arguments.batch or batch, steps]
+            numbers = [*map(str, shape), str(os.cpu_count()), "adam"]
+            file = pathlib.Path(folder) / f"{size}.safetensors"
+            subprocess.run([step, *numbers, file], check=True)
+            ours = {f"basislab-{backend}": [step, *numbers, f"gpu:{backend}:1"] for backend in arguments.backends}
+            if size == "d64":
+                ours |= {f"basislab-{backend}-16-seeds": [step, *numbers, f"gpu:{backend}:16"] for backend in arguments.backends}
+            theirs = {kind: child(kind, shape, file, os.cpu_count(), arguments.device) for kind in kinds}
+            seen = {contestant: [] for contestant in [*ours, *theirs]}
+            for _ in range(arguments.rounds):
+                for contestant, command in [*ours.items(), *theirs.items()]:
+                    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                    one = json.loads(done.stdout.splitlines()[-1])
+                    seeds = 16 if contestant.endswith("16-seeds") else 1
+                    seen[contestant].append((seeds * shape[3] * shape[4] / one["seconds"][-1], one))
+            reference = seen["torch"][0][1]["losses"][:20]
+            for contestant, all in seen.items():
+                difference = max(abs(a - b) / a for a, b in zip(reference, all[0][1]["losses"][:20]))
+                exact = contestant in ("torch", "torch-compile")
+                if exact and difference > 1e-4:
+                    sys.exit(f"{size} {contestant}: losses differ by {difference:.1e}")
+                ratio = statistics.median(mine / speed for (speed, _), (mine, _) in zip(seen["torch-compile"], all))
+                peaks = [one["peak_kib"] for _, one in all if one["peak_kib"]]
+                rows.append(dict(
+                    date=time.strftime("%Y-%m-%d"), device=arguments.name, size=size, d_model=d, n_layers=layers, n_ctx=pos,
+                    batch_size=shape[4], contestant=contestant, rounds=len(all),
+                    tokens_per_second=round(statistics.median(speed for speed, _ in all)),
+                    over_torch_compile=round(ratio, 3), peak_mib=round(max(peaks) / 1024) if peaks else "",
+                    loss_difference=f"{difference:.1e}"))
+                print(rows[-1], file=sys.stderr, flush=True)
+    write(rows, pathlib.Path(arguments.out))
+
+
+def write(rows, out):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(out)
 
 
 def cpu_name():
@@ -138,13 +208,8 @@ def main(arguments):
                     loss_difference=f"{difference:.1e}"))
                 print(rows[-1], file=sys.stderr, flush=True)
     out = pathlib.Path(arguments.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
     draw(rows, out.with_suffix(".svg"))
-    print(out)
+    write(rows, out)
 
 
 def draw(rows, path):
@@ -173,12 +238,24 @@ def draw(rows, path):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        _, _, contestant, size, file, threads = sys.argv
-        train(size, file, int(threads), contestant == "torch-compile", contestant == "torch-bf16")
+        _, _, contestant, shape, file, threads, device = sys.argv
+        train(json.loads(shape), file, int(threads), contestant, device)
     else:
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--rounds", type=int, default=5)
         parser.add_argument("--cores", type=int, default=2)
-        parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-        parser.add_argument("--out", default=str(ROOT / "results/benchmarks/cpu.csv"))
-        main(parser.parse_args())
+        parser.add_argument("--sizes", nargs="+", choices=[*SIZES, "d768"])
+        parser.add_argument("--device", default="cpu", help="cpu, or a GPU as PyTorch names it: cuda")
+        parser.add_argument("--backends", nargs="+", default=["wgpu"], help="basislab's, on a GPU: wgpu, cuda")
+        parser.add_argument("--batch", type=int, help="sequences per step on a GPU: as many as fill it")
+        parser.add_argument("--out", help="default: results/benchmarks/DEVICE.csv")
+        arguments = parser.parse_args()
+        arguments.out = arguments.out or str(ROOT / f"results/benchmarks/{arguments.device}.csv")
+        if arguments.device == "cpu":
+            arguments.sizes = arguments.sizes or list(SIZES)
+            main(arguments)
+        else:
+            import torch
+
+            arguments.name = torch.cuda.get_device_name()
+            on_gpu(arguments)

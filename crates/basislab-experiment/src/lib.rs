@@ -3,6 +3,7 @@
 mod laws;
 mod observe;
 mod run;
+mod stack;
 mod state;
 mod train;
 mod update;

@@ -1,10 +1,9 @@
-use crate::observe::{HeldOut, probe_rows};
 use crate::run::{Event, Job};
+use crate::stack::Stack;
 use crate::state::State;
-use crate::update::{Ahead, Trainee, not_finite, prepare, update};
+use crate::update::Ahead;
 use basislab_config::{Arm, Experiment};
 use basislab_data::Corpus;
-use basislab_report::{Row, StepRow};
 use burn::tensor::Device;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -74,14 +73,6 @@ pub fn train(
     Ok(all.remove(0))
 }
 
-/// One seed of a stack.
-struct Lane {
-    seed: u64,
-    held_out: HeldOut,
-    /// Set once it has diverged; it makes no rows after that.
-    over: Option<Outcome>,
-}
-
 /// Trains seeds of one arm as one batched model, from the beginning or from states after the same update. `sink` gets the
 /// rows of each update and of each probe as they are made, and checkpoints, with the number of the seed in `seeds`. The
 /// last state is always one, made before the last probe.
@@ -92,91 +83,41 @@ struct Lane {
 /// # Panics
 /// If `seeds` is empty, or they start after different updates.
 pub fn train_together(
-    Setting { experiment, corpus, device, ahead }: Setting<'_>,
+    setting: Setting<'_>,
     arm: &Arm,
     seeds: &[(u64, Option<&State>)],
     control: Control<'_>,
     sink: &mut dyn FnMut(usize, Event) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<Finished>> {
-    let Experiment { train, probe, model: spec, .. } = experiment;
-    let lr = |step: u64| arm.optimizer.lr() * train.lr_factor(step.saturating_sub(1));
-    let batch = |seed, step| corpus.batch(seed, step, train.batch_size, spec.n_ctx + 1);
-    let row = |seed: u64, step: u64, seen: Option<(f64, f64)>| {
-        let tokens = step * (train.batch_size * spec.n_ctx) as u64;
-        let status = if seen.is_some() { "ok" } else { "diverged" };
-        let (arm, status, (train_loss, grad_norm)) = (arm.name.to_string(), status.to_owned(), seen.unzip());
-        Event::Rows(vec![Row::Step(StepRow { arm, seed, step, tokens, lr: lr(step), train_loss, grad_norm, status })])
-    };
-    let (mut lanes, mut trainees) = (Vec::new(), Vec::new());
-    for &(seed, start) in seeds {
-        let mut trainee = prepare(experiment, arm, seed, corpus.d_vocab(), device);
-        start.map_or(Ok(()), |state| trainee.restore(state))?;
-        trainees.push(trainee);
-        lanes.push(Lane { seed, held_out: HeldOut::new(experiment, corpus, seed), over: None });
-    }
-    let stack = lanes.len();
-    let mut trainee = if stack == 1 { trainees.remove(0) } else { Trainee::stacked(&trainees) };
-    drop(trainees);
-    let of_lane = |trainee: &Trainee, lane| if stack == 1 { trainee.clone() } else { trainee.one_of(lane, stack) };
-    let probe_steps = probe.steps(train.steps);
+    let (train, at_once) = (&setting.experiment.train, setting.ahead <= 1 && seeds.len() == 1);
+    let probe_steps = setting.experiment.probe.steps(train.steps);
     let is_probe = |step: u64| probe_steps.binary_search(&step).is_ok();
+    let mut stack = Stack::new(setting, arm, seeds, sink)?;
     let mut step = seeds[0].1.map_or(0, |state| state.step);
-    let (mut probe_seconds, mut saved, mut flight) = (0.0, (step, Instant::now()), Ahead::default());
-    let alive = |lanes: &[Lane]| (0..stack).filter(|&i| lanes[i].over.is_none()).collect::<Vec<usize>>();
+    let (mut saved, mut flight) = ((step, Instant::now()), Ahead::default());
     let outcome = loop {
-        if is_probe(step) {
-            let begun = Instant::now();
-            let look = |&i: &usize| {
-                let (seed, held_out) = (lanes[i].seed, &lanes[i].held_out);
-                probe_rows(experiment, arm, seed, step, &of_lane(&trainee, i).model, held_out, control.stop)
-            };
-            // All lanes or none: a probe that was cut short is done again.
-            let rows: Option<Vec<Vec<Row>>> = alive(&lanes).iter().map(look).collect();
-            probe_seconds += begun.elapsed().as_secs_f64() / stack as f64;
-            let Some(rows) = rows else { break Outcome::Stopped(step) };
-            for (i, rows) in alive(&lanes).into_iter().zip(rows) {
-                let finite = matches!(rows.first(), Some(Row::Eval(row)) if row.loss.is_some());
-                sink(i, Event::Rows(rows))?;
-                if !finite {
-                    // The update itself broke the weights; nothing after it could be a number.
-                    sink(i, row(lanes[i].seed, step, None))?;
-                    let tensor = not_finite(&of_lane(&trainee, i).model, train, &lanes[i].held_out.sequences, &[]);
-                    lanes[i].over = Some(Outcome::Diverged { step, tensor });
-                }
-            }
+        if is_probe(step) && !stack.probe(step, control.stop)? {
+            break Outcome::Stopped(step);
         }
-        if step == train.steps || alive(&lanes).is_empty() {
+        if step == train.steps || stack.is_over() {
             break Outcome::Complete;
         }
         step += 1;
-        let batches: Vec<Vec<Vec<u32>>> = lanes.iter().map(|lane| batch(lane.seed, step)).collect();
         let stop = || control.stop.load(Ordering::Relaxed) && step < train.steps;
         let due = step - saved.0 >= control.checkpoint_steps || saved.1.elapsed() >= control.checkpoint_interval;
         let save = due || step == train.steps;
-        let made = if stack == 1 && ahead <= 1 {
-            vec![vec![update(&mut trainee, train, lr(step), &batches[0]).ok()]]
+        let made = if at_once {
+            vec![vec![stack.update(step)]]
         } else {
-            let batches: Vec<&[Vec<u32>]> = batches.iter().map(Vec::as_slice).collect();
-            flight.update(&mut trainee, train, lr(step), &batches);
-            let look = save || stop() || is_probe(step) || flight.unread() >= ahead;
+            stack.update_ahead(step, &mut flight);
+            let look = save || stop() || is_probe(step) || flight.unread() >= setting.ahead;
             if look { flight.read() } else { Vec::new() }
         };
         for (step, seen) in (step + 1 - made.len() as u64..).zip(made) {
-            for i in alive(&lanes) {
-                let seed = lanes[i].seed;
-                sink(i, row(seed, step, seen[i]))?;
-                if seen[i].is_none() {
-                    // The weights are still those before this update: trying it again says what was not finite.
-                    let again = update(&mut of_lane(&trainee, i), train, lr(step), &batch(seed, step));
-                    let tensor = again.err().unwrap_or_else(|| "loss or gradient norm".to_owned());
-                    lanes[i].over = Some(Outcome::Diverged { step, tensor });
-                }
-            }
+            stack.record(step, &seen)?;
         }
         if save {
-            for i in alive(&lanes) {
-                sink(i, Event::Checkpoint { state: of_lane(&trainee, i).state(step), probe_seconds })?;
-            }
+            stack.save(step)?;
             saved = (step, Instant::now());
         }
         if stop() && flight.unread() == 0 {
@@ -185,10 +126,7 @@ pub fn train_together(
     };
     if outcome == Outcome::Stopped(step) && saved.0 < step {
         // Where it goes on: after its last update. If it was within a probe, no row of that was written.
-        for i in alive(&lanes) {
-            sink(i, Event::Checkpoint { state: of_lane(&trainee, i).state(step), probe_seconds })?;
-        }
+        stack.save(step)?;
     }
-    let finished = |lane: Lane| Finished { outcome: lane.over.unwrap_or_else(|| outcome.clone()), probe_seconds };
-    Ok(lanes.into_iter().map(finished).collect())
+    Ok(stack.finish(&outcome))
 }

@@ -1,17 +1,21 @@
 //! Whole training steps at a size of choice, for comparison with PyTorch: see `scripts/bench_pytorch.py`.
 //!
 //! `step D LAYERS HEADS POS BATCH STEPS THREADS ARM [DUMP]` prints one JSON line: losses, seconds per step, peak memory.
-//! With DUMP it writes the initial weights and all batches there (safetensors) and trains nothing.
+//! With DUMP it writes the initial weights and all batches there (safetensors) and trains nothing. `gpu:wgpu:1` (or
+//! `gpu:cuda:16`) in place of DUMP trains on that backend instead of flex, that many seeds as one model: seconds are then
+//! per step of all of them, losses of the first, memory what the device's allocator holds at the end.
 
 #![allow(missing_docs, reason = "an example has no public items")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for one script")]
 
 use basislab_config::{Experiment, Override, load};
 use basislab_data::Corpus;
-use basislab_experiment::{prepare, update};
+use basislab_experiment::{Control, Event, Setting, prepare, train_together, update};
+use basislab_report::Row;
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,12 +36,22 @@ fn main() {
         change("model.d_mlp", &mlp),
         change("model.n_ctx", &pos.to_string()),
         change("train.batch_size", &batch.to_string()),
+        change("train.steps", &steps.to_string()),
+        change("train.warmup_steps", "0"),
+        change("train.schedule", "constant"),
+        change("arm.adam.optimizer.lr", &LR.to_string()),
+        change("arm.adam-rotated.optimizer.lr", &LR.to_string()),
+        change("probe.log_until", "1"),
+        change("probe.every", "1000000"),
+        change("probe.loss_sequences", "2"),
+        change("probe.residual_sequences", "2"),
     ];
     let text = include_str!("../../../configs/adam-vs-sgd.toml");
     let experiment = load(text, "adam-vs-sgd", &changes).unwrap().experiment;
     let corpus = Corpus::open(&experiment.corpus, pos).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| match args.get(8) {
+        Some(on) if on.starts_with("gpu:") => ahead(experiment, &corpus, &args[7], on),
         Some(file) => dump(&experiment, &corpus, steps, file),
         None => train(&experiment, &corpus, steps, &args[7]),
     });
@@ -57,6 +71,43 @@ fn train(experiment: &Experiment, corpus: &Corpus, steps: usize, arm: &str) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    println!("{}", serde_json::json!({ "losses": losses, "seconds": seconds, "peak_kib": peak }));
+}
+
+/// Updates given to the device before the first is looked at.
+const AHEAD: usize = 16;
+
+fn ahead(experiment: Experiment, corpus: &Corpus, arm: &str, on: &str) {
+    let [_, backend, seeds] = on.split(':').collect::<Vec<_>>()[..] else { panic!("gpu:BACKEND:SEEDS") };
+    let device = match backend {
+        "flex" => Device::flex(),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Device::wgpu_options().init().unwrap(),
+        #[cfg(feature = "cuda")]
+        "cuda" => Device::cuda(0),
+        other => panic!("this build does not hold {other}"),
+    };
+    let stop = AtomicBool::new(false);
+    let control = Control { stop: &stop, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX };
+    let setting = Setting { experiment: &experiment, corpus, device: &device, ahead: AHEAD };
+    let seeds: Vec<_> = (0..seeds.parse().unwrap()).map(|seed| (seed, None)).collect();
+    let (mut losses, mut times) = (Vec::new(), Vec::new());
+    let mut sink = |seed: usize, event| {
+        if let (0, Event::Rows(rows)) = (seed, event)
+            && let Some(Row::Step(row)) = rows.first()
+        {
+            losses.push(row.train_loss.unwrap());
+            times.push(Instant::now());
+        }
+        Ok(())
+    };
+    train_together(setting, experiment.arm(arm).unwrap(), &seeds, control, &mut sink).unwrap();
+    // Rows come when the device was looked at: after update 1 (a probe), then 16 at a time. Kernels are compiled and
+    // tuned in the first of these.
+    let first = 1 + AHEAD;
+    let each = (times[times.len() - 1] - times[first]).as_secs_f64() / (times.len() - first - AHEAD) as f64;
+    let peak = device.memory_pool_usage().map(|usage| usage.bytes_reserved / 1024);
+    let seconds = vec![each; times.len()];
     println!("{}", serde_json::json!({ "losses": losses, "seconds": seconds, "peak_kib": peak }));
 }
 

@@ -1,0 +1,157 @@
+//! Seeds of one arm that are trained as one model; most often one.
+
+use crate::observe::{HeldOut, probe_rows};
+use crate::run::Event;
+use crate::state::State;
+use crate::train::{Finished, Outcome, Setting};
+use crate::update::{Ahead, Seen, Trainee, not_finite, prepare, update};
+use basislab_config::Arm;
+use basislab_report::{Row, StepRow};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// The seeds, their common trainee, and where their rows go.
+pub(crate) struct Stack<'a> {
+    setting: Setting<'a>,
+    arm: &'a Arm,
+    lanes: Vec<Lane>,
+    trainee: Trainee,
+    /// Of each seed.
+    probe_seconds: f64,
+    sink: &'a mut dyn FnMut(usize, Event) -> anyhow::Result<()>,
+}
+
+/// One seed.
+struct Lane {
+    seed: u64,
+    held_out: HeldOut,
+    /// Set once it has diverged; it makes no rows after that.
+    over: Option<Outcome>,
+}
+
+impl<'a> Stack<'a> {
+    pub(crate) fn new(
+        setting: Setting<'a>,
+        arm: &'a Arm,
+        seeds: &[(u64, Option<&State>)],
+        sink: &'a mut dyn FnMut(usize, Event) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let Setting { experiment, corpus, device, .. } = setting;
+        let (mut lanes, mut trainees) = (Vec::new(), Vec::new());
+        for &(seed, start) in seeds {
+            let mut trainee = prepare(experiment, arm, seed, corpus.d_vocab(), device);
+            start.map_or(Ok(()), |state| trainee.restore(state))?;
+            trainees.push(trainee);
+            lanes.push(Lane { seed, held_out: HeldOut::new(experiment, corpus, seed), over: None });
+        }
+        let trainee = if lanes.len() == 1 { trainees.remove(0) } else { Trainee::stacked(&trainees) };
+        Ok(Self { setting, arm, lanes, trainee, probe_seconds: 0.0, sink })
+    }
+
+    /// Looks at every seed that has not diverged; `false` once `stop` is set. All seeds or none: a look that was cut short
+    /// writes no row, and is done again.
+    pub(crate) fn probe(&mut self, step: u64, stop: &AtomicBool) -> anyhow::Result<bool> {
+        let (experiment, begun) = (self.setting.experiment, Instant::now());
+        let look = |&i: &usize| {
+            let Lane { seed, held_out, .. } = &self.lanes[i];
+            probe_rows(experiment, self.arm, *seed, step, &self.of_lane(i).model, held_out, stop)
+        };
+        let rows: Option<Vec<Vec<Row>>> = self.alive().iter().map(look).collect();
+        self.probe_seconds += begun.elapsed().as_secs_f64() / self.lanes.len() as f64;
+        let Some(rows) = rows else { return Ok(false) };
+        for (i, rows) in self.alive().into_iter().zip(rows) {
+            let finite = matches!(rows.first(), Some(Row::Eval(row)) if row.loss.is_some());
+            (self.sink)(i, Event::Rows(rows))?;
+            if !finite {
+                // The update itself broke the weights; nothing after it could be a number.
+                let row = self.row(i, step, None);
+                (self.sink)(i, row)?;
+                let (model, sequences) = (self.of_lane(i).model, &self.lanes[i].held_out.sequences);
+                let tensor = not_finite(&model, &experiment.train, sequences, &[]);
+                self.lanes[i].over = Some(Outcome::Diverged { step, tensor });
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes update `step` of the only seed and waits for it.
+    pub(crate) fn update(&mut self, step: u64) -> Seen {
+        let (lr, batch) = (self.lr(step), self.batch(0, step));
+        update(&mut self.trainee, &self.setting.experiment.train, lr, &batch).ok()
+    }
+
+    /// Makes update `step` of all seeds and waits for nothing.
+    pub(crate) fn update_ahead(&mut self, step: u64, flight: &mut Ahead) {
+        let batches: Vec<Vec<Vec<u32>>> = (0..self.lanes.len()).map(|i| self.batch(i, step)).collect();
+        let batches: Vec<&[Vec<u32>]> = batches.iter().map(Vec::as_slice).collect();
+        let lr = self.lr(step);
+        flight.update(&mut self.trainee, &self.setting.experiment.train, lr, &batches);
+    }
+
+    /// Writes what update `step` was, seed by seed.
+    pub(crate) fn record(&mut self, step: u64, seen: &[Seen]) -> anyhow::Result<()> {
+        for i in self.alive() {
+            let row = self.row(i, step, seen[i]);
+            (self.sink)(i, row)?;
+            if seen[i].is_none() {
+                // The weights are still those before this update: trying it again says what was not finite.
+                let (mut trainee, lr, batch) = (self.of_lane(i), self.lr(step), self.batch(i, step));
+                let again = update(&mut trainee, &self.setting.experiment.train, lr, &batch);
+                let tensor = again.err().unwrap_or_else(|| "loss or gradient norm".to_owned());
+                self.lanes[i].over = Some(Outcome::Diverged { step, tensor });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a checkpoint of every seed that has not diverged.
+    pub(crate) fn save(&mut self, step: u64) -> anyhow::Result<()> {
+        for i in self.alive() {
+            let (state, probe_seconds) = (self.of_lane(i).state(step), self.probe_seconds);
+            (self.sink)(i, Event::Checkpoint { state, probe_seconds })?;
+        }
+        Ok(())
+    }
+
+    /// Whether every seed has diverged.
+    pub(crate) fn is_over(&self) -> bool {
+        self.alive().is_empty()
+    }
+
+    /// How each seed ended, where those that have not diverged ended with `outcome`.
+    pub(crate) fn finish(self, outcome: &Outcome) -> Vec<Finished> {
+        let probe_seconds = self.probe_seconds;
+        let finished = |lane: Lane| Finished { outcome: lane.over.unwrap_or_else(|| outcome.clone()), probe_seconds };
+        self.lanes.into_iter().map(finished).collect()
+    }
+
+    fn alive(&self) -> Vec<usize> {
+        (0..self.lanes.len()).filter(|&i| self.lanes[i].over.is_none()).collect()
+    }
+
+    fn of_lane(&self, i: usize) -> Trainee {
+        match self.lanes.len() {
+            1 => self.trainee.clone(),
+            stack => self.trainee.one_of(i, stack),
+        }
+    }
+
+    fn lr(&self, step: u64) -> f64 {
+        self.arm.optimizer.lr() * self.setting.experiment.train.lr_factor(step.saturating_sub(1))
+    }
+
+    fn batch(&self, i: usize, step: u64) -> Vec<Vec<u32>> {
+        let Setting { experiment, corpus, .. } = self.setting;
+        corpus.batch(self.lanes[i].seed, step, experiment.train.batch_size, experiment.model.n_ctx + 1)
+    }
+
+    /// What update `step` of a seed was: loss and gradient norm, or nothing where they are not finite.
+    fn row(&self, i: usize, step: u64, seen: Seen) -> Event {
+        let experiment = self.setting.experiment;
+        let tokens = step * (experiment.train.batch_size * experiment.model.n_ctx) as u64;
+        let status = if seen.is_some() { "ok" } else { "diverged" };
+        let (arm, seed, (train_loss, grad_norm)) = (self.arm.name.to_string(), self.lanes[i].seed, seen.unzip());
+        let (lr, status) = (self.lr(step), status.to_owned());
+        Event::Rows(vec![Row::Step(StepRow { arm, seed, step, tokens, lr, train_loss, grad_norm, status })])
+    }
+}
