@@ -22,7 +22,7 @@ KERNELS, REPORT, STORE = "crates/basislab-kernels/src/", "crates/basislab-report
 
 # name, file, what is there, what is put there, the tests that are run
 BUGS = [
-    ("undo turns the wrong way", OPTIM + "basis.rs", "w = q.clone().transpose().matmul(w);", "w = q.clone().matmul(w);", "laws"),
+    ("undo turns the wrong way", OPTIM + "basis.rs", "(q.transpose(), w)", "(q, w)", "laws"),
     ("the gradient is not rotated", OPTIM + "optimizer.rs", "basis.apply(grad)", "grad", "laws"),
     ("wrong residual axis of w_q", MODEL + "model.rs", 'visit("w_q", read,', 'visit("w_q", write,', "laws model"),
     ("w_o forgotten", MODEL + "model.rs", 'visit("w_o", write,', 'visit("w_o", None,', "laws model"),
@@ -31,14 +31,14 @@ BUGS = [
     ("the betas are swapped", OPTIM + "rule.rs", "decayed(state.first.take(), grad.clone(), beta_1)", "decayed(state.first.take(), grad.clone(), beta_2)", "parity"),
     ("decoupled decay without the learning rate", OPTIM + "optimizer.rs", "1.0 - lr * decoupled", "1.0 - decoupled", "parity"),
     ("nesterov forgets the gradient", OPTIM + "rule.rs", "grad + buffer.mul_scalar(momentum)", "buffer.mul_scalar(momentum)", "parity"),
-    ("clipping per tensor's own norm", EXP + "train.rs", "let (grads, norm) = clip(grads, train.clip_norm);", "let norm = 0.5; let grads = grads.into_iter().map(|g| clip(vec![g], train.clip_norm).0.remove(0)).collect();", "parity"),
+    ("clipping per tensor's own norm", EXP + "update.rs", "let (grads, norm) = clip(grads, train.clip_norm);", "let norm = 0.5; let grads = grads.into_iter().map(|g| clip(vec![g], train.clip_norm).0.remove(0)).collect();", "parity"),
     ("the mask lets a query see one key ahead", MODEL + "model.rs", "i % pos > i / pos", "i % pos > i / pos + 1", "model parity"),
-    ("the norm forgets its gain", MODEL + "norm.rs", "x = x * gain.in_stream();", "let _ = gain;", "parity gradients"),
-    ("targets are not shifted", EXP + "train.rs", "map(|s| &s[1..]).collect();\n    model.loss", "map(|s| &s[..s.len() - 1]).collect();\n    model.loss", "parity"),
-    ("micro-batches are summed, not averaged", EXP + "train.rs", "grad.div_scalar(parts as f64)", "grad", "model"),
-    ("arms draw different batches", EXP + "train.rs", "corpus.batch(seed, step, train.batch_size", "corpus.batch(seed + arm.name.len() as u64, step, train.batch_size", "training"),
+    ("the norm forgets its gain", MODEL + "norm.rs", "x = gain.scale(x);", "let _ = gain;", "parity gradients"),
+    ("targets are not shifted", EXP + "update.rs", "map(|s| &s[1..]).collect();\n    model.loss", "map(|s| &s[..s.len() - 1]).collect();\n    model.loss", "parity"),
+    ("micro-batches are summed, not averaged", EXP + "update.rs", "grad.div_scalar(parts as f64)", "grad", "model"),
+    ("arms draw different batches", EXP + "stack.rs", "corpus.batch(self.lanes[i].seed, step", "corpus.batch(self.lanes[i].seed + self.arm.name.len() as u64, step", "training"),
     ("the run's seed is ignored at init", MODEL + "init.rs", "stream(seed, Purpose::Init", "stream(0 * seed, Purpose::Init", "model"),
-    ("a non-finite loss is updated all the same", EXP + "train.rs", "if !loss.is_finite() || !norm.is_finite() {", "if false {", "training"),
+    ("a non-finite loss is updated all the same", EXP + "update.rs", "if !loss.is_finite() || !norm.is_finite() {", "if false {", "training"),
     ("own basis measured with the transposed map", EXP + "observe.rs", "rotation(q, seed, 0, spec.d_model))", "rotation(q, seed, 0, spec.d_model).transpose())", "golden"),
     ("soft-max-1 is soft-max", MODEL + "model.rs", "activation::quiet_softmax(scores, 3)", "activation::softmax(scores, 3)", "parity"),
     ("rotary frequencies fall half as fast", MODEL + "model.rs", "base.powf(-2.0 *", "base.powf(-1.0 *", "parity"),
@@ -57,6 +57,16 @@ BUGS = [
     ("two processes share a directory", STORE + "lock.rs", "Err(TryLockError::WouldBlock) => return Err(LockError::Busy(owner(&mut file))),", "Err(TryLockError::WouldBlock) => break,", "faults::one_of cli::two"),
     ("a stop makes no checkpoint", EXP + "train.rs", "saved.0 < step", "saved.0 > step", "training properties"),
     ("the newest checkpoint is the one that was written last", STORE + "checkpoint.rs", "steps.sort_unstable_by(|a, b| b.cmp(a));", "steps.sort_unstable();", "faults::the_clock faults::damage"),
+    ("an embedding looks into the first seed of a stack", MODEL + "weight.rs", "if self.stack == 1 { rows }", "if self.stack > 0 { rows }", "backends"),
+    ("a stack is clipped by its common norm", OPTIM + "clip.rs", "Tensor::cat(squares, 1).sum_dim(1).sqrt()", "Tensor::cat(squares, 1).sum_dim(1).mean_dim(0).expand([stack, 1]).sqrt()", "backends"),
+    ("a stack trains on the mean over all seeds", EXP + "update.rs", "losses.clone().sum().backward()", "losses.clone().mean().backward()", "backends"),
+    ("the bases of a stack are the first seed's", OPTIM + "basis.rs", "bases.iter().filter_map(|basis| basis.axes[axis].clone())", "bases.iter().filter_map(|_| bases[0].axes[axis].clone())", "backends"),
+    ("updates ahead are not masked", EXP + "update.rs", "mask_where(halted, before.reshape(by_seed))", "mask_where(halted.bool_not().bool_and(halted), before.reshape(by_seed))", "backends"),
+    ("the mask forgets an earlier failure", EXP + "update.rs", "Some(before) => before.bool_or(bad),", "Some(_) => bad,", "backends"),
+    ("a probe takes streams for losses", EXP + "observe.rs", "[losses, streams].concat()", "[streams, losses].concat()", "backends training"),
+    ("narrow products are wide", MODEL + "product.rs", "a.cast(compute).matmul(b.cast(compute)).cast(own)", "a.matmul(b)", "backends"),
+    ("moments as narrow as the weights", EXP + "update.rs", "|value: &Tensor<2>| wide(value.grad_remove(&mut grads).expect(\"every parameter is used\"))", "|value: &Tensor<2>| value.grad_remove(&mut grads).expect(\"every parameter is used\")", "backends"),
+    ("a stop leaves updates unread", EXP + "train.rs", "if stop() && flight.unread() == 0 {", "if stop() {", "backends"),
 ]
 
 
