@@ -31,7 +31,7 @@ BUGS = [
     ("the betas are swapped", OPTIM + "rule.rs", "decayed(state.first.take(), grad.clone(), beta_1)", "decayed(state.first.take(), grad.clone(), beta_2)", "parity"),
     ("decoupled decay without the learning rate", OPTIM + "optimizer.rs", "1.0 - lr * decoupled", "1.0 - decoupled", "parity"),
     ("nesterov forgets the gradient", OPTIM + "rule.rs", "grad + buffer.mul_scalar(momentum)", "buffer.mul_scalar(momentum)", "parity"),
-    ("clipping per tensor's own norm", EXP + "update.rs", "let (grads, norm) = clip(grads, train.clip_norm);", "let norm = 0.5; let grads = grads.into_iter().map(|g| clip(vec![g], train.clip_norm).0.remove(0)).collect();", "parity"),
+    ("clipping per tensor's own norm", EXP + "update.rs", "let (grads, norm) = clip(grads, train.clip_norm);", "let norm: f64 = 0.5; let grads: Vec<Tensor<2>> = grads.into_iter().map(|g| clip(vec![g], train.clip_norm).0.remove(0)).collect();", "parity"),
     ("the mask lets a query see one key ahead", MODEL + "model.rs", "i % pos > i / pos", "i % pos > i / pos + 1", "model parity"),
     ("the norm forgets its gain", MODEL + "norm.rs", "x = gain.scale(x);", "let _ = gain;", "parity gradients"),
     ("targets are not shifted", EXP + "update.rs", "map(|s| &s[1..]).collect();\n    model.loss", "map(|s| &s[..s.len() - 1]).collect();\n    model.loss", "parity"),
