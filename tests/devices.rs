@@ -125,3 +125,21 @@ fn seeds_are_stacked_when_asked() {
     assert!(stacked.iter().zip(&separate).all(|(a, b)| (a - b).abs() < 1e-4), "{stacked:?} {separate:?}");
     assert_ne!(stacked, separate, "stacked seeds take another way through the arithmetic");
 }
+
+#[cfg(all(target_os = "linux", feature = "wgpu"))]
+#[test]
+fn a_machine_without_a_gpu_says_so() {
+    let dir = TempDir::new().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_basislab"));
+    // No Vulkan driver and no OpenGL one.
+    for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "__EGL_VENDOR_LIBRARY_FILENAMES"] {
+        command.env(name, "/dev/null");
+    }
+    let output = command.args(tiny(&["--backend", "wgpu"])).current_dir(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(
+        text.lines().count() == 1 && text.contains("no usable GPU adapter") && text.contains("--backend cpu"),
+        "{text}"
+    );
+}
