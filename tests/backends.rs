@@ -167,7 +167,7 @@ fn a_run_that_diverges_ahead_stops_where_it_would_have_stopped() {
 
 #[test]
 fn narrow_types_train_like_wide_ones() {
-    // Rounded to 8 or 11 bits, the same run: losses near those of f32, and not equal to them.
+    // Rounded to 8 or 11 bits, the same run: losses near those of f32, and further off than another order of sums.
     for (name, device) in everywhere() {
         let of = |param: Dtype, compute: Dtype| {
             let mut experiment = small(&[("train.steps", "20"), ("arm.adam-rotated.optimizer.epsilon", "1e-6")]);
@@ -185,7 +185,7 @@ fn narrow_types_train_like_wide_ones() {
             for (param, tolerance) in [(Dtype::F32, products), (narrow, weights)] {
                 let found = of(param, narrow);
                 let worst = found.iter().zip(&wide).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                assert!(worst > 0.0 && worst < tolerance, "{name} {param:?} {narrow:?}: {worst:e}");
+                assert!(worst > 1e-5 && worst < tolerance, "{name} {param:?} {narrow:?}: {worst:e}");
             }
         }
     }
