@@ -46,6 +46,18 @@ fn stopped(
     (rows, last, finished.unwrap().outcome)
 }
 
+/// SGD that breaks sooner or later, depending on the rate and the seed, between two probes.
+fn near_breaking(lr: &str) -> Experiment {
+    small(&[
+        ("arm.sgd.optimizer.lr", lr),
+        ("train.clip_norm", "0"),
+        ("train.steps", "40"),
+        ("probe.every", "40"),
+        ("model.norm", "none"),
+        ("model.init_std", "0.3"),
+    ])
+}
+
 fn losses(rows: &[Row]) -> Vec<(u64, Option<f64>, Option<f64>)> {
     let of = |row: &Row| match row {
         Row::Step(row) => Some((row.step, row.train_loss, row.grad_norm)),
@@ -148,20 +160,15 @@ fn updates_under_way_change_nothing_but_when_they_are_read() {
 #[test]
 fn a_run_that_diverges_ahead_stops_where_it_would_have_stopped() {
     // At a rate where it breaks after some updates, between two probes: only the mask keeps the weights that tell why.
-    let experiment = |lr: &str| {
-        let changes =
-            [("arm.sgd.optimizer.lr", lr), ("train.clip_norm", "0"), ("train.steps", "40"), ("model.norm", "none")];
-        small(&[&changes[..], &[("probe.every", "40"), ("model.init_std", "0.3")]].concat())
-    };
     let late = |lr: &&str| {
-        let outcome = trained(&experiment(lr), "sgd", &flex(), 1).2;
+        let outcome = trained(&near_breaking(lr), "sgd", &flex(), 1).2;
         matches!(outcome, Outcome::Diverged { step, .. } if step > 3)
     };
     let lr = ["0.1", "0.2", "0.4", "0.8", "1.6", "3.2"].into_iter().find(late).expect("a rate at which it breaks late");
     // Where fusion rounds differently, a run that is about to break may break at another update.
     for (name, device) in backends() {
-        let expected = trained(&experiment(lr), "sgd", &device, 1);
-        let found = trained(&experiment(lr), "sgd", &device, 16);
+        let expected = trained(&near_breaking(lr), "sgd", &device, 1);
+        let found = trained(&near_breaking(lr), "sgd", &device, 16);
         assert!(matches!(expected.2, Outcome::Diverged { .. }), "{name}: {:?}", expected.2);
         assert_eq!(found.2, expected.2, "{name}");
         let steps =
@@ -310,13 +317,9 @@ fn a_stack_goes_on_from_its_checkpoints_to_the_same_rows_and_weights() {
 
 #[test]
 fn a_seed_that_diverges_leaves_the_others_of_its_stack_alone() {
-    // Without clipping at a rate where one of these seeds breaks and another does not.
-    let experiment = |lr: &str| {
-        let changes =
-            [("arm.sgd.optimizer.lr", lr), ("train.clip_norm", "0"), ("train.steps", "40"), ("model.norm", "none")];
-        small(&[&changes[..], &[("probe.every", "40"), ("model.init_std", "0.3")]].concat())
-    };
-    let ends = |lr: &str, seeds: &[(u64, Option<&State>)]| together(&experiment(lr), "sgd", &flex(), seeds, u64::MAX);
+    // At a rate where one of these seeds breaks and another does not.
+    let ends =
+        |lr: &str, seeds: &[(u64, Option<&State>)]| together(&near_breaking(lr), "sgd", &flex(), seeds, u64::MAX);
     let mut mixed = None;
     for lr in ["0.1", "0.2", "0.4", "0.8", "1.6"] {
         let outcomes: Vec<bool> = (0..6).map(|seed| ends(lr, &[(seed, None)]).2[0] == Outcome::Complete).collect();

@@ -3,7 +3,7 @@
 use crate::support::{backends, flex, small, values};
 use basislab_config::Experiment;
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Event, Job, Outcome, Setting, Sharing, State, jobs, run, train};
+use basislab_experiment::{Control, Event, Job, Outcome, Parallelism, Setting, State, jobs, run, train};
 use basislab_report::Row;
 use burn::tensor::Device;
 use std::collections::BTreeMap;
@@ -43,8 +43,8 @@ fn rows_do_not_depend_on_jobs_or_threads() {
         let seen: Mutex<BTreeMap<(String, u64), Vec<String>>> = Mutex::default();
         let all = jobs(&experiment);
         let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead: 1 };
-        let sharing = Sharing { workers, threads, stack: 1 };
-        run(setting, &all, sharing, never(), &|_| Ok(None), &|job, event| {
+        let parallelism = Parallelism { workers, threads, stack: 1 };
+        run(setting, &all, parallelism, never(), &|_| Ok(None), &|job, event| {
             if let Event::Rows(rows) = event {
                 let text = rows.iter().map(|row| format!("{row:?}"));
                 seen.lock().unwrap().entry((job.arm.name.to_string(), job.seed)).or_default().extend(text);

@@ -49,7 +49,7 @@ pub enum Event {
 
 /// How runs share the machine. Decides no number, but for `stack` where rounding is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sharing {
+pub struct Parallelism {
     /// Threads, each with a run (or stack of runs) of its own.
     pub workers: usize,
     /// rayon threads of each.
@@ -58,7 +58,7 @@ pub struct Sharing {
     pub stack: usize,
 }
 
-/// Runs `todo` as `sharing` says. Results do not depend on workers and threads.
+/// Runs `todo` as `parallelism` says. Results do not depend on workers and threads.
 ///
 /// `begin` is called when a job's turn has come, and says where it goes on from. Then `on_event` is called, one call at a
 /// time per job. Both are called from the workers; their first error stops everything.
@@ -71,7 +71,7 @@ pub struct Sharing {
 pub fn run(
     setting: Setting<'_>,
     todo: &[Job<'_>],
-    Sharing { workers, threads, stack }: Sharing,
+    Parallelism { workers, threads, stack }: Parallelism,
     control: Control<'_>,
     begin: &(dyn Fn(&Job<'_>) -> anyhow::Result<Option<State>> + Sync),
     on_event: &(dyn Fn(&Job<'_>, Event) -> anyhow::Result<()> + Sync),

@@ -86,7 +86,7 @@ impl Ahead {
         let stack = batches.len();
         let (losses, grads) = gradients(&trainee.model, batches, train.micro_batches);
         let (grads, norms) = clip_ahead(grads, train.clip_norm, stack);
-        let seen = Tensor::cat(vec![wide(losses).reshape([stack, 1]), norms], 1);
+        let seen = Tensor::cat(vec![losses.reshape([stack, 1]), norms], 1);
         let bad = seen.clone().is_finite().bool_not().any_dim(1);
         let halted = match self.halted.take() {
             Some(before) => before.bool_or(bad),

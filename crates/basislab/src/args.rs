@@ -145,7 +145,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) which: Which,
     #[command(flatten)]
-    pub(crate) place: On,
+    pub(crate) on: On,
     /// Output directory [default: runs/EXPERIMENT-HASH]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
@@ -228,7 +228,7 @@ pub(crate) struct Check {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     #[command(flatten)]
-    pub(crate) place: On,
+    pub(crate) on: On,
     /// Updates per law
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=50))]
     pub(crate) steps: u64,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 pub(crate) fn check(args: &Check) -> Done {
     let experiment = experiments::find_plain(&args.experiment, &args.set)?.loaded.experiment;
-    let place = args.place.open()?;
+    let place = args.on.open()?;
     place.require(&experiment.model)?;
     place.work(|| {
         let certificates = certificates(&experiment, args.steps, &place);

@@ -13,7 +13,7 @@ use crate::signals::Signals;
 use crate::terminal::{say, say_json};
 use crate::{Done, resources};
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Sharing, jobs, run as run_jobs};
+use basislab_experiment::{Control, Parallelism, jobs, run as run_jobs};
 use basislab_report::{finish, merge};
 use basislab_store::{Lock, LockError, write_atomic};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use std::time::Duration;
 pub(crate) fn run(args: &args::Run) -> Done {
     let signals = Signals::listen()?;
     let named = experiments::find(&args.which)?;
-    let place = args.place.open()?;
+    let place = args.on.open()?;
     place.require(&named.loaded.experiment.model)?;
     place.work(|| run_on(&place, &named, args, &signals))
 }
@@ -94,8 +94,8 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
         checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
     };
-    let (setting, sharing) = (place.setting(experiment, &corpus), Sharing { workers, threads, stack });
-    run_jobs(setting, &todo, sharing, control, &|job| desk.begin(job), &|job, event| desk.take(job, event))?;
+    let (setting, parallelism) = (place.setting(experiment, &corpus), Parallelism { workers, threads, stack });
+    run_jobs(setting, &todo, parallelism, control, &|job| desk.begin(job), &|job, event| desk.take(job, event))?;
     progress.finish();
     let left = directory::pending(&dir, &todo);
     if left > 0 {
