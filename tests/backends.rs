@@ -138,22 +138,28 @@ fn a_probe_sees_the_same_stream_on_every_backend() {
 fn updates_under_way_change_nothing_but_when_they_are_read() {
     let experiment = small(&[("train.steps", "23"), ("arm.adam.optimizer.kind", "adamw")]);
     for (name, device) in everywhere() {
-        let (rows, state, outcome) = trained(&experiment, "adam", &device, 16);
+        let (rows, whole, outcome) = trained(&experiment, "adam", &device, 16);
+        let all = losses(&rows);
         assert_eq!(outcome, Outcome::Complete);
         for ahead in [2, 5] {
             let other = trained(&experiment, "adam", &device, ahead);
-            assert_eq!(losses(&other.0), losses(&rows), "{name}, {ahead} updates ahead");
-            assert_eq!(other.1, state, "{name}, {ahead} updates ahead");
+            assert_eq!(losses(&other.0), all, "{name}, {ahead} updates ahead");
+            assert_eq!(other.1, whole, "{name}, {ahead} updates ahead");
         }
         let at_once = trained(&experiment, "adam", &device, 1);
-        for (a, b) in losses(&at_once.0).iter().zip(losses(&rows)) {
+        for (a, b) in losses(&at_once.0).iter().zip(&all) {
             assert!((a.1.unwrap() - b.1.unwrap()).abs() < 1e-4, "{name}: {a:?}, {b:?}");
         }
         // A stop comes to rest at an update whose row is written, with its checkpoint.
         let (rows, state, outcome) = stopped(&experiment, "adam", &device, 5, 7);
         let Outcome::Stopped(step) = outcome else { panic!("{name}: {outcome:?}") };
-        assert_eq!(state.unwrap().step, step, "{name}");
+        let state = state.unwrap();
+        assert_eq!(state.step, step, "{name}");
         assert_eq!(losses(&rows).iter().filter(|(_, _, norm)| norm.is_some()).count() as u64, step, "{name}");
+        // And goes on from there as if nothing had been.
+        let (rest, states, _) = together(&experiment, "adam", &device, &[(0, Some(&state))], u64::MAX);
+        assert_eq!(states[0].last(), whole.as_ref(), "{name}, from update {step}");
+        assert_eq!(losses(&rest[0])[..], all[all.len() - losses(&rest[0]).len()..], "{name}, from update {step}");
     }
 }
 

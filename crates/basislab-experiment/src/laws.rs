@@ -47,8 +47,8 @@ impl Law {
 }
 
 /// Where the device rounds what it multiplies: updates at most, and the largest difference as a share of the way that
-/// training went. With products of 11 significant bits (f16 on flex) the largest was 0.05 of it after 8 updates, and 3
-/// times the way after 30; unequal optimizers differ by more than all of it.
+/// training went. With products of 11 significant bits (f16 on flex) the largest was 0.05 of it after 8 updates, and 0.6
+/// after 30; unequal optimizers differ by more than all of it.
 const ROUNDED: (u64, f64) = (8, 0.3);
 
 /// Measures the laws of one optimizer over `steps` updates of a small model of the experiment's architecture.

@@ -156,7 +156,7 @@ impl Place {
             let advice = "use a smaller model, batch or context, or more train.micro_batches";
             return Exit::new(Code::TooLarge, format!("{place}: out of memory ({text}); {advice}"));
         }
-        let advice = "the last checkpoints are whole: run the same command again";
+        let advice = "a run's last checkpoints are whole: the same command goes on there";
         Exit::new(Code::Device, format!("{place}: the device failed ({text}); {advice}"))
     }
 
@@ -254,8 +254,8 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
                         kind,
                         driver: driver.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "),
                         memory: match kind {
-                            "discrete" => resources::memory_of_card(&info.device_pci_bus_id),
-                            _ => resources::memory_of_system(),
+                            "integrated" | "software" => resources::memory_of_system(),
+                            _ => resources::memory_of_card(&info.device_pci_bus_id),
                         },
                         dtypes: dtypes(&device),
                     };
