@@ -60,11 +60,32 @@ fn near_breaking(lr: &str) -> Experiment {
 
 fn losses(rows: &[Row]) -> Vec<(u64, Option<f64>, Option<f64>)> {
     let of = |row: &Row| match row {
-        Row::Step(row) => Some((row.step, row.train_loss, row.grad_norm)),
-        Row::Eval(row) => Some((row.step, row.loss, None)),
+        Row::Step(row) => Some((false, (row.step, row.train_loss, row.grad_norm))),
+        Row::Eval(row) => Some((true, (row.step, row.loss, None))),
         _ => None,
     };
-    rows.iter().filter_map(of).collect()
+    // Beside a device's updates, a look is written later than it was made.
+    let mut all: Vec<_> = rows.iter().filter_map(of).collect();
+    all.sort_by_key(|(look, (step, ..))| (*step, *look));
+    all.into_iter().map(|(_, row)| row).collect()
+}
+
+/// What was seen of the model.
+fn looks(rows: &[Row]) -> Vec<&Row> {
+    rows.iter().filter(|row| !matches!(row, Row::Step(_))).collect()
+}
+
+/// What was seen of the model before any update.
+fn first_look(rows: &[Row]) -> Vec<&Row> {
+    looks(rows)
+        .into_iter()
+        .filter(|row| match row {
+            Row::Step(_) => false,
+            Row::Eval(row) => row.step == 0,
+            Row::Residual(row) => row.step == 0,
+            Row::Dimension(row) => row.step == 0,
+        })
+        .collect()
 }
 
 #[test]
@@ -144,9 +165,14 @@ fn updates_under_way_change_nothing_but_when_they_are_read() {
         for ahead in [2, 5] {
             let other = trained(&experiment, "adam", &device, ahead);
             assert_eq!(losses(&other.0), all, "{name}, {ahead} updates ahead");
+            assert_eq!(looks(&other.0), looks(&rows), "{name}, {ahead} updates ahead");
             assert_eq!(other.1, whole, "{name}, {ahead} updates ahead");
         }
         let at_once = trained(&experiment, "adam", &device, 1);
+        // Measured beside the updates or between them: the same numbers of the same weights.
+        assert!(first_look(&rows).len() > 100);
+        assert_eq!(first_look(&rows), first_look(&at_once.0), "{name}");
+        let whole_run = rows;
         for (a, b) in losses(&at_once.0).iter().zip(&all) {
             assert!((a.1.unwrap() - b.1.unwrap()).abs() < 1e-4, "{name}: {a:?}, {b:?}");
         }
@@ -156,8 +182,9 @@ fn updates_under_way_change_nothing_but_when_they_are_read() {
         let state = state.unwrap();
         assert_eq!(state.step, step, "{name}");
         assert_eq!(losses(&rows).iter().filter(|(_, _, norm)| norm.is_some()).count() as u64, step, "{name}");
-        // And goes on from there as if nothing had been.
+        // And goes on from there as if nothing had been: no look is lost, and none is written twice.
         let (rest, states, _) = together(&experiment, "adam", &device, &[(0, Some(&state))], u64::MAX);
+        assert_eq!([looks(&rows), looks(&rest[0])].concat(), looks(&whole_run), "{name}, from update {step}");
         assert_eq!(states[0].last(), whole.as_ref(), "{name}, from update {step}");
         assert_eq!(losses(&rest[0])[..], all[all.len() - losses(&rest[0]).len()..], "{name}, from update {step}");
     }
@@ -288,11 +315,8 @@ fn stacked_seeds_are_the_separate_runs_up_to_rounding() {
                 assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Complete), "{what}");
                 for (lane, (seed, _)) in seeds.into_iter().enumerate() {
                     let alone = together(&experiment, arm, &device, &[(seed, None)], u64::MAX);
-                    // The first probe is before any update: the very same weights, tokens and bases.
-                    let first = |rows: &[Row]| {
-                        rows.iter().take_while(|row| !matches!(row, Row::Step(_))).cloned().collect::<Vec<_>>()
-                    };
-                    assert_eq!(first(&rows[lane]), first(&alone.0[0]), "{what} seed {seed}");
+                    // Before any update: the very same weights, tokens and bases.
+                    assert_eq!(first_look(&rows[lane]), first_look(&alone.0[0]), "{what} seed {seed}");
                     let found = relative(&weights(&states[lane][0]), &weights(&alone.1[0][0]));
                     assert!(found < tolerance, "{what} seed {seed}: weights differ by {found:e}");
                     for (a, b) in losses(&rows[lane]).iter().zip(losses(&alone.0[0])) {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "counts for the record, shown with --nocapture")]
 
+mod gpu;
 mod lab;
 mod strikes;
 

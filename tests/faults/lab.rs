@@ -1,6 +1,7 @@
 //! A small laboratory, what it leaves behind, and how that is compared.
 
 use crate::support::small;
+use basislab_config::Experiment;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,13 @@ impl Lab {
     pub(super) fn with(changes: &[(&str, &str)]) -> Self {
         let mut all = vec![("seeds", "[0]")];
         all.extend(changes);
+        Self::of(&small(&all))
+    }
+
+    pub(super) fn of(experiment: &Experiment) -> Self {
         let dir = TempDir::new().unwrap();
         let config = dir.path().join("lab.toml");
-        fs::write(&config, small(&all).to_toml()).unwrap();
+        fs::write(&config, experiment.to_toml()).unwrap();
         Self { dir, config }
     }
 
@@ -35,7 +40,7 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    fn command(&self, out: &Path, extra: &[&str]) -> Command {
+    pub(super) fn command(&self, out: &Path, extra: &[&str]) -> Command {
         // A shell that put the tests in its background has them ignore INT, and the program would respect that.
         let mut command = Command::new("env");
         command

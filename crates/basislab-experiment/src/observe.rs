@@ -1,19 +1,21 @@
 //! Looking at a model: validation loss, and every metric at every site of the residual stream.
 
-use basislab_config::{Arm, Experiment};
+use crate::run::Job;
+use basislab_config::Experiment;
 use basislab_data::Corpus;
 use basislab_model::{Site, Transformer, wide};
 use basislab_optim::rotation;
 use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row};
 use basislab_stats::{METRICS, Metric, MetricFn, Residuals, Rotation, dimensions, random_basis};
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every arm of a seed is looked at with: held-out sequences and the language's floor on them.
 pub(crate) struct HeldOut {
     pub(crate) sequences: Vec<Vec<u32>>,
-    floor: Option<f64>,
+    pub(crate) floor: Option<f64>,
 }
 
 impl HeldOut {
@@ -82,19 +84,19 @@ pub fn observe(
     Some(Observation { loss, residuals })
 }
 
-/// Everything a probe records: the loss; every metric at every site for all, first and remaining tokens, in the standard
-/// basis and the optimizer's own; at full probes also in random bases and per dimension. `None` once `stop` is set.
+/// Everything a probe records of what was `seen`: the loss; every metric at every site for all, first and remaining
+/// tokens, in the standard basis and the optimizer's own; at full probes also in random bases and per dimension. Sites are
+/// shared out over the rayon pool that it finds itself in. `None` once `stop` is set.
 pub(crate) fn probe_rows(
     experiment: &Experiment,
-    arm: &Arm,
-    seed: u64,
+    job: Job<'_>,
     step: u64,
-    model: &Transformer,
-    held_out: &HeldOut,
+    seen: &Observation,
+    floor: Option<f64>,
     stop: &AtomicBool,
 ) -> Option<Vec<Row>> {
-    let Experiment { model: spec, train, probe, verdict, .. } = experiment;
-    let seen = observe(model, &held_out.sequences, probe.residual_sequences, train.batch_size, stop)?;
+    let Experiment { model: spec, train, probe, .. } = experiment;
+    let Job { arm, seed } = job;
     let finite = seen.loss.is_finite();
     let mut rows = vec![Row::Eval(EvalRow {
         arm: arm.name.to_string(),
@@ -102,59 +104,69 @@ pub(crate) fn probe_rows(
         step,
         split: "held-out".to_owned(),
         loss: finite.then_some(seen.loss),
-        loss_above_floor: held_out.floor.filter(|_| finite).map(|floor| seen.loss - floor),
+        loss_above_floor: floor.filter(|_| finite).map(|floor| seen.loss - floor),
     })];
     let full = probe.is_full(train.steps, step);
     let own = arm.basis.shared_rotation().map(|q| rotation(q, seed, 0, spec.d_model));
     let random = if full { probe.random_bases } else { 0 };
-    let random: Vec<Rotation> = (0..random).map(|k| random_basis(seed, k, spec.d_model)).collect();
-    let at = |site: &str, layer: Option<usize>, tokens: &str, tokens_used: usize, basis: &str| ResidualRow {
-        arm: arm.name.to_string(),
-        seed,
-        step,
-        site: site.to_owned(),
-        layer,
-        tokens: tokens.to_owned(),
-        tokens_used: tokens_used as u64,
-        basis: basis.to_owned(),
-        metric: String::new(),
-        value: None,
+    let random = (0..random).into_par_iter().map(|k| random_basis(seed, k, spec.d_model)).collect();
+    let probe = Probe { experiment, job, step, full, own, random };
+    let of_site = |(site, stream): &(Site, Option<Residuals>)| {
+        let rows = stream.as_ref().map(|stream| probe.site_rows(site, stream));
+        (!stop.load(Ordering::Relaxed)).then(|| rows.unwrap_or_default())
     };
-    for (site, stream) in &seen.residuals {
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let Some(stream) = stream else { continue };
-        let name = site.to_string();
-        let turned = own.as_ref().map(|q| stream.rotated(q));
+    let of_sites: Option<Vec<Vec<Row>>> = seen.residuals.par_iter().map(of_site).collect();
+    rows.extend(of_sites?.into_iter().flatten());
+    probe.stack_rows(&mut rows, seen);
+    Some(rows)
+}
+
+/// One look of one run.
+struct Probe<'a> {
+    experiment: &'a Experiment,
+    job: Job<'a>,
+    step: u64,
+    full: bool,
+    /// The optimizer's basis.
+    own: Option<Rotation>,
+    random: Vec<Rotation>,
+}
+
+impl Probe<'_> {
+    fn site_rows(&self, site: &Site, stream: &Residuals) -> Vec<Row> {
+        let Experiment { model: spec, train, verdict, .. } = self.experiment;
+        let (seed, name, mut rows) = (self.job.seed, site.to_string(), Vec::new());
+        let turned = self.own.as_ref().map(|q| stream.rotated(q));
         // `all` comes first: what a metric computes of each token serves the subsets too.
         for tokens in ["all", "first", "rest"] {
             let Some(x) = subset(stream, spec.n_ctx, tokens) else { continue };
             let turned = turned.as_ref().and_then(|turned| subset(turned, spec.n_ctx, tokens));
-            let at = |basis: &str| at(&name, site.layer(), tokens, x.n_tokens(), basis);
+            let at = |basis: &str| self.at(&name, site.layer(), tokens, x.n_tokens(), basis);
             measure(&mut rows, &x, &at("standard"), |_| true);
             if let Some(turned) = &turned {
                 measure(&mut rows, turned, &at("optimizer"), |metric| metric.basis_dependent);
             }
-            if tokens != verdict.tokens || !full {
+            if tokens != verdict.tokens || !self.full {
                 continue;
             }
-            for (k, q) in random.iter().enumerate() {
+            for (k, q) in self.random.iter().enumerate() {
                 measure(&mut rows, &x.rotated(q), &at(&format!("random:{k}")), |metric| metric.basis_dependent);
             }
-            if step == train.steps && name == experiment.verdict_site() {
-                for k in random.len()..verdict.null_bases {
-                    let turned = x.rotated(&random_basis(seed, k, spec.d_model));
+            if self.step == train.steps && name == self.experiment.verdict_site() {
+                let more = (self.random.len()..verdict.null_bases).into_par_iter().map(|k| {
+                    let (mut rows, turned) = (Vec::new(), x.rotated(&random_basis(seed, k, spec.d_model)));
                     measure(&mut rows, &turned, &at(&format!("random:{k}")), |metric| metric.name == verdict.metric);
-                }
+                    rows
+                });
+                rows.extend(more.collect::<Vec<_>>().into_iter().flatten());
             }
             let bases = std::iter::once(("standard", &x)).chain(turned.iter().map(|turned| ("optimizer", turned)));
             for (basis, x) in bases {
                 rows.extend(dimensions(x).into_iter().map(|m| {
                     Row::Dimension(DimensionRow {
-                        arm: arm.name.to_string(),
+                        arm: self.job.arm.name.to_string(),
                         seed,
-                        step,
+                        step: self.step,
                         site: name.clone(),
                         layer: site.layer(),
                         dim: m.dim,
@@ -173,32 +185,44 @@ pub(crate) fn probe_rows(
                 }));
             }
         }
+        rows
     }
-    stack_rows(&mut rows, &seen, &at);
-    Some(rows)
-}
 
-/// Makes the key columns of a row from (site, layer, tokens, tokens used, basis).
-type RowAt<'a> = dyn Fn(&str, Option<usize>, &str, usize, &str) -> ResidualRow + 'a;
+    /// Metrics that look at several layers at once: over the stream after each block, all tokens.
+    fn stack_rows(&self, rows: &mut Vec<Row>, seen: &Observation) {
+        use basislab_model::Point::ResidPost;
+        let posts = seen.residuals.iter().filter(|(site, _)| matches!(site, Site::Block(_, ResidPost)));
+        let Some(stack) = posts.map(|(_, x)| x.clone()).collect::<Option<Vec<_>>>() else { return };
+        let tokens = stack.first().map_or(0, Residuals::n_tokens);
+        for metric in METRICS {
+            if let MetricFn::Stack(of) = metric.of {
+                let at = self.at("blocks.*.resid_post", None, "all", tokens, "standard");
+                rows.push(Row::Residual(ResidualRow { metric: metric.name.to_owned(), value: of(&stack), ..at }));
+            }
+        }
+    }
+
+    /// The key columns of a row.
+    fn at(&self, site: &str, layer: Option<usize>, tokens: &str, tokens_used: usize, basis: &str) -> ResidualRow {
+        ResidualRow {
+            arm: self.job.arm.name.to_string(),
+            seed: self.job.seed,
+            step: self.step,
+            site: site.to_owned(),
+            layer,
+            tokens: tokens.to_owned(),
+            tokens_used: tokens_used as u64,
+            basis: basis.to_owned(),
+            metric: String::new(),
+            value: None,
+        }
+    }
+}
 
 fn measure(rows: &mut Vec<Row>, x: &Residuals, at: &ResidualRow, wanted: impl Fn(&Metric) -> bool) {
     for metric in METRICS.iter().filter(|metric| wanted(metric)) {
         if let MetricFn::Matrix(of) = metric.of {
             rows.push(Row::Residual(ResidualRow { metric: metric.name.to_owned(), value: of(x), ..at.clone() }));
-        }
-    }
-}
-
-/// Metrics that look at several layers at once: over the stream after each block, all tokens.
-fn stack_rows(rows: &mut Vec<Row>, seen: &Observation, at: &RowAt<'_>) {
-    use basislab_model::Point::ResidPost;
-    let posts = seen.residuals.iter().filter(|(site, _)| matches!(site, Site::Block(_, ResidPost)));
-    let Some(stack) = posts.map(|(_, x)| x.clone()).collect::<Option<Vec<_>>>() else { return };
-    let tokens = stack.first().map_or(0, Residuals::n_tokens);
-    for metric in METRICS {
-        if let MetricFn::Stack(of) = metric.of {
-            let at = at("blocks.*.resid_post", None, "all", tokens, "standard");
-            rows.push(Row::Residual(ResidualRow { metric: metric.name.to_owned(), value: of(&stack), ..at }));
         }
     }
 }

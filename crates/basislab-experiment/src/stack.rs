@@ -1,25 +1,33 @@
 //! Seeds of one arm that are trained as one model; most often one.
 
-use crate::observe::{HeldOut, probe_rows};
-use crate::run::Event;
+use crate::observe::{HeldOut, Observation, observe, probe_rows};
+use crate::run::{Event, Job};
 use crate::state::State;
 use crate::train::{Finished, Outcome, Setting};
 use crate::update::{Ahead, Seen, Trainee, not_finite, prepare, update};
 use basislab_config::Arm;
 use basislab_report::{Row, StepRow};
+use std::panic::resume_unwind;
 use std::sync::atomic::AtomicBool;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 /// The seeds, their common trainee, and where their rows go.
-pub(crate) struct Stack<'a> {
-    setting: Setting<'a>,
-    arm: &'a Arm,
+pub(crate) struct Stack<'scope, 'env> {
+    setting: Setting<'env>,
+    arm: &'env Arm,
     lanes: Vec<Lane>,
     trainee: Trainee,
-    /// Of each seed.
+    /// For which each seed made the updates wait.
     probe_seconds: f64,
-    sink: &'a mut dyn FnMut(usize, Event) -> anyhow::Result<()>,
+    /// The last look, while a thread of its own measures what was seen and the device goes on.
+    measuring: Option<ScopedJoinHandle<'scope, Vec<(usize, Vec<Row>)>>>,
+    beside: &'scope Scope<'scope, 'env>,
+    sink: &'env mut Sink<'env>,
 }
+
+/// Where rows and checkpoints go, with the number of their seed in the stack.
+pub(crate) type Sink<'a> = dyn FnMut(usize, Event) -> anyhow::Result<()> + 'a;
 
 /// One seed.
 struct Lane {
@@ -29,12 +37,13 @@ struct Lane {
     over: Option<Outcome>,
 }
 
-impl<'a> Stack<'a> {
+impl<'scope, 'env> Stack<'scope, 'env> {
     pub(crate) fn new(
-        setting: Setting<'a>,
-        arm: &'a Arm,
+        setting: Setting<'env>,
+        arm: &'env Arm,
         seeds: &[(u64, Option<&State>)],
-        sink: &'a mut dyn FnMut(usize, Event) -> anyhow::Result<()>,
+        beside: &'scope Scope<'scope, 'env>,
+        sink: &'env mut Sink<'env>,
     ) -> anyhow::Result<Self> {
         let Setting { experiment, corpus, device, .. } = setting;
         let (mut lanes, mut trainees) = (Vec::new(), Vec::new());
@@ -45,33 +54,63 @@ impl<'a> Stack<'a> {
             lanes.push(Lane { seed, held_out: HeldOut::new(experiment, corpus, seed), over: None });
         }
         let trainee = if lanes.len() == 1 { trainees.remove(0) } else { Trainee::stacked(&trainees) };
-        Ok(Self { setting, arm, lanes, trainee, probe_seconds: 0.0, sink })
+        Ok(Self { setting, arm, lanes, trainee, probe_seconds: 0.0, measuring: None, beside, sink })
     }
 
     /// Looks at every seed that has not diverged; `false` once `stop` is set. All seeds or none: a look that was cut short
-    /// writes no row, and is done again.
+    /// writes no row, and is done again. Where a device makes the updates, it goes on while what was seen is measured, and
+    /// the rows are written by a later call.
     pub(crate) fn probe(&mut self, step: u64, stop: &AtomicBool) -> anyhow::Result<bool> {
-        let (experiment, begun) = (self.setting.experiment, Instant::now());
+        self.settle()?;
+        let begun = Instant::now();
+        let (Setting { experiment, ahead, .. }, arm) = (self.setting, self.arm);
         let look = |&i: &usize| {
-            let Lane { seed, held_out, .. } = &self.lanes[i];
-            probe_rows(experiment, self.arm, *seed, step, &self.of_lane(i).model, held_out, stop)
+            let Lane { seed, held_out: HeldOut { sequences, floor }, .. } = &self.lanes[i];
+            let (measured, batch) = (experiment.probe.residual_sequences, experiment.train.batch_size);
+            let seen = observe(&self.of_lane(i).model, sequences, measured, batch, stop)?;
+            Some((i, *seed, *floor, seen))
         };
-        let rows: Option<Vec<Vec<Row>>> = self.alive().iter().map(look).collect();
+        let seen: Option<Vec<(usize, u64, Option<f64>, Observation)>> = self.alive().iter().map(look).collect();
+        let Some(seen) = seen else { return Ok(false) };
+        let broken: Vec<usize> = seen.iter().filter(|(.., seen)| !seen.loss.is_finite()).map(|(i, ..)| *i).collect();
+        let measure = move |stop: &AtomicBool| -> Option<Vec<(usize, Vec<Row>)>> {
+            let rows = |(i, seed, floor, seen)| {
+                Some((i, probe_rows(experiment, Job { arm, seed }, step, &seen, floor, stop)?))
+            };
+            seen.into_iter().map(rows).collect()
+        };
+        let rows = if ahead > 1 {
+            let whole = move || measure(&AtomicBool::new(false)).expect("nothing stops it");
+            self.measuring = Some(self.beside.spawn(whole));
+            Some(Vec::new())
+        } else {
+            measure(stop)
+        };
         self.probe_seconds += begun.elapsed().as_secs_f64() / self.lanes.len() as f64;
         let Some(rows) = rows else { return Ok(false) };
-        for (i, rows) in self.alive().into_iter().zip(rows) {
-            let finite = matches!(rows.first(), Some(Row::Eval(row)) if row.loss.is_some());
-            (self.sink)(i, Event::Rows(rows))?;
-            if !finite {
-                // The update itself broke the weights; nothing after it could be a number.
-                let row = self.row(i, step, None);
-                (self.sink)(i, row)?;
-                let (model, sequences) = (self.of_lane(i).model, &self.lanes[i].held_out.sequences);
-                let tensor = not_finite(&model, &experiment.train, sequences, &[]);
-                self.lanes[i].over = Some(Outcome::Diverged { step, tensor });
-            }
+        self.write(rows)?;
+        for i in broken {
+            // The update itself broke the weights; nothing after it could be a number.
+            let row = self.row(i, step, None);
+            (self.sink)(i, row)?;
+            let (model, sequences) = (self.of_lane(i).model, &self.lanes[i].held_out.sequences);
+            let tensor = not_finite(&model, &experiment.train, sequences, &[]);
+            self.lanes[i].over = Some(Outcome::Diverged { step, tensor });
         }
         Ok(true)
+    }
+
+    /// Waits for what is measured beside the updates, and writes it.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let Some(measuring) = self.measuring.take() else { return Ok(()) };
+        let begun = Instant::now();
+        let rows = measuring.join().unwrap_or_else(|reason| resume_unwind(reason));
+        self.probe_seconds += begun.elapsed().as_secs_f64() / self.lanes.len() as f64;
+        self.write(rows)
+    }
+
+    fn write(&mut self, rows: Vec<(usize, Vec<Row>)>) -> anyhow::Result<()> {
+        rows.into_iter().try_for_each(|(i, rows)| (self.sink)(i, Event::Rows(rows)))
     }
 
     /// Makes update `step` of the only seed and waits for it.
@@ -104,8 +143,9 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// Makes a checkpoint of every seed that has not diverged.
+    /// Makes a checkpoint of every seed that has not diverged, after the rows of every look before it.
     pub(crate) fn save(&mut self, step: u64) -> anyhow::Result<()> {
+        self.settle()?;
         for i in self.alive() {
             let (state, probe_seconds) = (self.of_lane(i).state(step), self.probe_seconds);
             (self.sink)(i, Event::Checkpoint { state, probe_seconds })?;
@@ -113,16 +153,22 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
+    /// Whether it is one seed.
+    pub(crate) fn is_single(&self) -> bool {
+        self.lanes.len() == 1
+    }
+
     /// Whether every seed has diverged.
     pub(crate) fn is_over(&self) -> bool {
         self.alive().is_empty()
     }
 
-    /// How each seed ended, where those that have not diverged ended with `outcome`.
-    pub(crate) fn finish(self, outcome: &Outcome) -> Vec<Finished> {
+    /// Writes what is left, and tells how each seed ended, where those that have not diverged ended with `outcome`.
+    pub(crate) fn finish(mut self, outcome: &Outcome) -> anyhow::Result<Vec<Finished>> {
+        self.settle()?;
         let probe_seconds = self.probe_seconds;
         let finished = |lane: Lane| Finished { outcome: lane.over.unwrap_or_else(|| outcome.clone()), probe_seconds };
-        self.lanes.into_iter().map(finished).collect()
+        Ok(self.lanes.into_iter().map(finished).collect())
     }
 
     fn alive(&self) -> Vec<usize> {

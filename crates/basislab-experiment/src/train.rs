@@ -1,5 +1,5 @@
 use crate::run::{Event, Job};
-use crate::stack::Stack;
+use crate::stack::{Sink, Stack};
 use crate::state::State;
 use crate::update::Ahead;
 use basislab_config::{Arm, Experiment};
@@ -87,13 +87,25 @@ pub fn train_together(
     arm: &Arm,
     seeds: &[(u64, Option<&State>)],
     control: Control<'_>,
-    sink: &mut dyn FnMut(usize, Event) -> anyhow::Result<()>,
+    sink: &mut Sink<'_>,
 ) -> anyhow::Result<Vec<Finished>> {
-    let (train, at_once) = (&setting.experiment.train, setting.ahead <= 1 && seeds.len() == 1);
+    std::thread::scope(|beside| {
+        let mut stack = Stack::new(setting, arm, seeds, beside, sink)?;
+        let outcome = updates(&mut stack, setting, seeds[0].1.map_or(0, |state| state.step), control)?;
+        stack.finish(&outcome)
+    })
+}
+
+/// All updates after `step`, with looks and checkpoints between them.
+fn updates(
+    stack: &mut Stack<'_, '_>,
+    setting: Setting<'_>,
+    mut step: u64,
+    control: Control<'_>,
+) -> anyhow::Result<Outcome> {
+    let (train, at_once) = (&setting.experiment.train, setting.ahead <= 1 && stack.is_single());
     let probe_steps = setting.experiment.probe.steps(train.steps);
     let is_probe = |step: u64| probe_steps.binary_search(&step).is_ok();
-    let mut stack = Stack::new(setting, arm, seeds, sink)?;
-    let mut step = seeds[0].1.map_or(0, |state| state.step);
     let (mut saved, mut flight) = ((step, Instant::now()), Ahead::default());
     let outcome = loop {
         if is_probe(step) && !stack.probe(step, control.stop)? {
@@ -128,5 +140,5 @@ pub fn train_together(
         // Where it goes on: after its last update. If it was within a probe, no row of that was written.
         stack.save(step)?;
     }
-    Ok(stack.finish(&outcome))
+    Ok(outcome)
 }

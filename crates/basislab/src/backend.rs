@@ -145,14 +145,10 @@ impl Place {
     fn failure(&self, reason: &(dyn Any + Send)) -> Exit {
         let text =
             reason.downcast_ref::<String>().map(String::as_str).or_else(|| reason.downcast_ref::<&str>().copied());
-        let text = text.unwrap_or("no reason given");
+        let text = in_one_line(text.unwrap_or("no reason given"));
         let Facts { backend, index, name, .. } = &self.facts;
         let place = format!("--backend {backend} --device {index} ({name})");
-        let lower = text.to_lowercase().replace(['_', ' '], "");
-        if ["outofmemory", "outofdevicememory", "outofhostmemory", "buffertoobig"]
-            .iter()
-            .any(|word| lower.contains(word))
-        {
+        if is_out_of_memory(&text) {
             let advice = "use a smaller model, batch or context, or more train.micro_batches";
             return Exit::new(Code::TooLarge, format!("{place}: out of memory ({text}); {advice}"));
         }
@@ -204,6 +200,28 @@ impl Place {
             has.join(", ")
         )))
     }
+}
+
+/// Whether that is what burn or a driver says when an allocation fails; "reservation" is the allocator's word for it.
+fn is_out_of_memory(text: &str) -> bool {
+    let text = text.to_lowercase().replace(['_', ' '], "");
+    [
+        "outofmemory",
+        "outofdevicememory",
+        "outofhostmemory",
+        "notenoughmemory",
+        "buffertoobig",
+        "reservationbehinditfailed",
+    ]
+    .iter()
+    .any(|word| text.contains(word))
+}
+
+/// The causes that a failure names, without line breaks (some are escaped) and backtraces.
+fn in_one_line(text: &str) -> String {
+    let text = text.replace("\\n", "\n");
+    let lines = text.lines().map(str::trim).take_while(|line| !line.to_lowercase().contains("backtrace"));
+    lines.filter(|line| !line.is_empty() && *line != "Caused by:").collect::<Vec<_>>().join("; ")
 }
 
 fn dtypes(device: &Device) -> Vec<Dtype> {
@@ -269,6 +287,12 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
         }
     }
     match last {
+        Some(error) if all.is_empty() && is_out_of_memory(&error.to_string()) => {
+            let message = format!(
+                "--backend wgpu: the adapter has no memory left ({error}); end what else uses it, or use --backend cpu"
+            );
+            Err(Exit::new(Code::TooLarge, message))
+        }
         Some(error) if all.is_empty() => Err(Exit::usage(format!(
             "--backend wgpu: no usable GPU adapter ({error}); install a GPU driver with Vulkan (Debian's mesa-vulkan-drivers has a software one), or use --backend cpu"
         ))),

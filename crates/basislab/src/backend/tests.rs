@@ -18,14 +18,19 @@ fn gpu(device: Device) -> Place {
 #[test]
 fn a_failure_of_a_device_is_one_line_and_a_code() {
     let place = gpu(Device::flex());
-    let lost = place.work(|| -> Result<(), Exit> { panic!("the device was lost\nCaused by: nobody") }).unwrap_err();
+    let lost = place
+        .work(|| -> Result<(), Exit> {
+            panic!("Read(\"the device was lost\\nCaused by:\n  nobody\nBacktrace:\n  0: main\")")
+        })
+        .unwrap_err();
     assert_eq!(lost.code, Code::Device);
     let text = lost.to_string();
     assert!(
-        text.contains("the device was lost; Caused by") && text.contains("the same command goes on there"),
+        text.contains("(Read(\"the device was lost; nobody); a run's")
+            && text.contains("the same command goes on there"),
         "{text}"
     );
-    for why in ["Out of memory", "ERROR_OUT_OF_DEVICE_MEMORY", "BufferTooBig(9)"] {
+    for why in ["Out of memory", "ERROR_OUT_OF_DEVICE_MEMORY", "BufferTooBig(9)", "Not enough memory left."] {
         let full = place.work(|| -> Result<(), Exit> { panic!("{why}") }).unwrap_err();
         assert_eq!(full.code, Code::TooLarge, "{why}");
         assert!(full.to_string().contains("micro_batches"), "{full}");

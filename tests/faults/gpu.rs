@@ -1,0 +1,99 @@
+//! A GPU that fails under the program: `vulkan.c` stands in for the Vulkan library and lets calls fail.
+
+use super::lab::{Lab, Tree, assert_tidy, compare, text, tree};
+use crate::support::{everywhere, is_cpu, root, small};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// `VK_ERROR_OUT_OF_DEVICE_MEMORY`.
+const OUT_OF_MEMORY: i32 = -2;
+/// `VK_ERROR_DEVICE_LOST`.
+const LOST: i32 = -4;
+
+/// The program on a GPU whose driver can be told to fail.
+struct Frail {
+    lab: Lab,
+    libraries: TempDir,
+    real: PathBuf,
+}
+
+impl Frail {
+    /// One arm, one seed: a software GPU is slow. `None` where there is no adapter.
+    fn new() -> Option<Self> {
+        everywhere().iter().find(|(name, _)| !is_cpu(name))?;
+        let mut experiment = small(&[("seeds", "[0]"), ("train.steps", "18"), ("probe.every", "6")]);
+        experiment.arms.retain(|arm| arm.name.as_str() == "sgd");
+        experiment.claims.retain(|claim| claim.name.as_str() == "sgd-equals-its-null");
+        let libraries = TempDir::new().unwrap();
+        // It stays loaded, and under the name that the program looks for, when one of several users of it is done.
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-Wl,-z,nodelete,-soname,libvulkan.so.1", "-o"])
+            .args([libraries.path().join("libvulkan.so.1"), root().join("tests/faults/vulkan.c")])
+            .status();
+        assert!(built.unwrap().success());
+        let known = Command::new("/sbin/ldconfig").arg("-p").output().unwrap();
+        let known = String::from_utf8(known.stdout).unwrap();
+        let real =
+            known.lines().find(|line| line.contains("libvulkan.so.1")).and_then(|line| line.split(" => ").nth(1));
+        let real = PathBuf::from(real.expect("an adapter was found, so there is a Vulkan library"));
+        Some(Self { lab: Lab::of(&experiment), libraries, real })
+    }
+
+    /// Runs it while `call` returns `result` from its call number `from` on (0: never), and counts those calls.
+    fn run(&self, out: &Path, call: &str, from: u64, result: i32) -> (Output, u64) {
+        let count = self.libraries.path().join("count");
+        let mut command = self.lab.command(out, &["--backend", "wgpu"]);
+        command
+            .env("LD_LIBRARY_PATH", self.libraries.path())
+            .env("REAL_VULKAN", &self.real)
+            .env("FAULT_CALL", call)
+            .env("FAULT_FROM", from.to_string())
+            .env("FAULT_RESULT", result.to_string())
+            .env("FAULT_COUNT", &count);
+        let output = command.output().unwrap();
+        (output, fs::read_to_string(count).unwrap().trim().parse().unwrap())
+    }
+}
+
+#[test]
+#[ignore = "minutes on a software GPU"]
+fn a_gpu_that_is_lost_ends_with_9_and_the_same_command_goes_on() {
+    let Some(frail) = Frail::new() else { return };
+    let undisturbed: (Output, u64) = frail.run(&frail.lab.out("whole"), "vkQueueSubmit", 0, 0);
+    assert_eq!(undisturbed.0.status.code(), Some(0), "{}", text(&undisturbed.0));
+    let expected: Tree = tree(&frail.lab.out("whole"));
+    let checkpoints = |out: &Path| fs::read_dir(out.join("parts/sgd/0/checkpoints")).is_ok_and(|all| all.count() > 0);
+    let (mut begun, submits) = (0, undisturbed.1);
+    // At once, in the middle of the laws that come first, and twice among the last updates.
+    for from in [1, submits / 2, submits - submits / 8, submits - submits / 50] {
+        let out = frail.lab.out("lost");
+        let (output, _) = frail.run(&out, "vkQueueSubmit", from, LOST);
+        assert_eq!(output.status.code(), Some(9), "submit {from} of {submits}: {}", text(&output));
+        assert!(text(&output).contains("the device failed") && text(&output).contains("lost"), "{}", text(&output));
+        assert_tidy(&output, "lost");
+        if checkpoints(&out) {
+            begun += 1;
+            let (output, _) = frail.run(&out, "vkQueueSubmit", 0, 0);
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+            compare(&tree(&out), &expected, &format!("lost at submit {from} of {submits}"));
+        }
+        _ = fs::remove_dir_all(out);
+    }
+    assert!(begun > 0, "it was lost between checkpoints");
+}
+
+#[test]
+#[ignore = "needs a software GPU"]
+fn a_gpu_without_memory_ends_with_8() {
+    let Some(frail) = Frail::new() else { return };
+    // The first allocations are the driver's own, made while the device is opened.
+    for from in 1..=3 {
+        let (output, calls) = frail.run(&frail.lab.out("full"), "vkAllocateMemory", from, OUT_OF_MEMORY);
+        assert!(calls >= from, "{from}: {calls} allocations");
+        assert_eq!(output.status.code(), Some(8), "allocation {from}: {}", text(&output));
+        assert!(text(&output).contains("memory"), "{}", text(&output));
+        assert_tidy(&output, "full");
+    }
+}
