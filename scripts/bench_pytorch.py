@@ -16,7 +16,8 @@ beside the CSV. `ratio` is basislab's speed over the contestant's, the median ov
 
 With `--device cuda` one GPU: basislab on each of `--backends`, alone and (at d64) with 16 seeds as one model, beside PyTorch
 eager and compiled, each in fp32, TF32 and bf16 autocast; the host waits for the device once at the end, on both sides. Losses
-must agree to 1e-4 of their size between fp32 contestants. Memory is what the allocators took. No figure is drawn.
+must agree to 1e-4 of their size between PyTorch's fp32 contestants, and to 1e-2 with all others, whose products may be rounded;
+`loss_difference` says how well they did. Memory is what the allocators took. No figure is drawn.
 """
 import argparse
 import csv
@@ -125,7 +126,7 @@ def on_gpu(arguments):
     kinds = [f"{how}{precision}" for how in ("torch", "torch-compile") for precision in ("", "-tf32", "-bf16")]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for size in arguments.sizes or GPU_SIZES:
+        for size in arguments.sizes:
             d, layers, heads, pos, batch, steps = GPU_SIZES[size]
             shape = [d, layers, heads, pos, arguments.batch or batch, steps]
             numbers = [*map(str, shape), str(os.cpu_count()), "adam"]
@@ -145,8 +146,7 @@ def on_gpu(arguments):
             reference = seen["torch"][0][1]["losses"][:20]
             for contestant, all in seen.items():
                 difference = max(abs(a - b) / a for a, b in zip(reference, all[0][1]["losses"][:20]))
-                exact = contestant in ("torch", "torch-compile")
-                if exact and difference > 1e-4:
+                if not difference <= (1e-4 if contestant in ("torch", "torch-compile") else 1e-2):
                     sys.exit(f"{size} {contestant}: losses differ by {difference:.1e}")
                 ratio = statistics.median(mine / speed for (speed, _), (mine, _) in zip(seen["torch-compile"], all))
                 peaks = [one["peak_kib"] for _, one in all if one["peak_kib"]]
@@ -244,15 +244,18 @@ if __name__ == "__main__":
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--rounds", type=int, default=5)
         parser.add_argument("--cores", type=int, default=2)
-        parser.add_argument("--sizes", nargs="+", choices=[*SIZES, "d768"])
-        parser.add_argument("--device", default="cpu", help="cpu, or a GPU as PyTorch names it: cuda")
+        parser.add_argument("--sizes", nargs="+", help=f"on a CPU of {', '.join(SIZES)}; on a GPU of {', '.join(GPU_SIZES)}")
+        parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu, or the first GPU that CUDA sees")
         parser.add_argument("--backends", nargs="+", default=["wgpu"], help="basislab's, on a GPU: wgpu, cuda")
         parser.add_argument("--batch", type=int, help="sequences per step on a GPU: as many as fill it")
         parser.add_argument("--out", help="default: results/benchmarks/DEVICE.csv")
         arguments = parser.parse_args()
+        known = SIZES if arguments.device == "cpu" else GPU_SIZES
+        arguments.sizes = arguments.sizes or list(known)
+        if unknown := [size for size in arguments.sizes if size not in known]:
+            parser.error(f"--sizes: found {unknown[0]}, expected one of {', '.join(known)}")
         arguments.out = arguments.out or str(ROOT / f"results/benchmarks/{arguments.device}.csv")
         if arguments.device == "cpu":
-            arguments.sizes = arguments.sizes or list(SIZES)
             main(arguments)
         else:
             import torch

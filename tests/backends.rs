@@ -97,7 +97,9 @@ fn losses_and_probes_agree_over_backends() {
         let rows = trained(&experiment, "adam-rotated", &device, 4).0;
         assert_eq!(rows.len(), reference.len(), "{name}");
         for (ours, theirs) in losses(&rows).iter().zip(losses(&reference)) {
-            let close = |a: Option<f64>, b: Option<f64>| a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-4 * b.abs());
+            let close = |a: Option<f64>, b: Option<f64>| {
+                a.is_some() == b.is_some() && a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-4 * b.abs())
+            };
             assert!(
                 ours.0 == theirs.0 && close(ours.1, theirs.1) && close(ours.2, theirs.2),
                 "{name}: {ours:?} {theirs:?}"
@@ -207,6 +209,15 @@ fn a_run_that_diverges_ahead_stops_where_it_would_have_stopped() {
         let steps =
             |rows: &[Row]| losses(rows).iter().map(|(step, loss, _)| (*step, loss.is_some())).collect::<Vec<_>>();
         assert_eq!(steps(&found.0), steps(&expected.0), "{name}");
+    }
+    // And where the second update must break on every device. Were its weights kept, they would be what is not finite.
+    for (name, device) in everywhere() {
+        let [expected, found] = [1, 16].map(|ahead| trained(&near_breaking("1e2"), "sgd", &device, ahead).2);
+        assert!(
+            matches!(&expected, Outcome::Diverged { step: 2, tensor } if !tensor.starts_with("weight")),
+            "{expected:?}"
+        );
+        assert_eq!(found, expected, "{name}");
     }
 }
 

@@ -104,6 +104,38 @@ fn a_second_interrupt_stops_at_once() {
 }
 
 #[test]
+fn a_stack_that_was_killed_between_two_of_its_checkpoints_goes_on_as_one() {
+    let lab = Lab::with(&[("seeds", "[0, 1, 2]"), ("train.steps", "24"), ("probe.every", "8")]);
+    let out = lab.out("stack");
+    let stacked = ["--stack-seeds"];
+    assert_eq!(lab.run(&out, &stacked).status.code(), Some(0));
+    let whole = tree(&out);
+    let part = |seed: u64| part_dir(&out, &RunName::new("adam-rotated").unwrap(), seed);
+    // Seeds are saved one after another: the first has its last checkpoint, the others have the one before.
+    for seed in 0..3 {
+        fs::remove_file(part(seed).join("done.json")).unwrap();
+    }
+    for seed in 1..3 {
+        fs::remove_dir_all(part(seed).join("checkpoints/0000000024")).unwrap();
+    }
+    let status = Command::new(env!("CARGO_BIN_EXE_basislab")).arg("status").arg(&out).output().unwrap();
+    assert!(text(&status).contains("--backend flex --stack-seeds=3 --out"), "{}", text(&status));
+    let output = lab.run(&out, &stacked);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(text(&output).matches("goes on after step 21").count(), 3, "{}", text(&output));
+    compare(&tree(&out), &whole, "stack");
+    // Killed before the others had any: all begin again.
+    fs::remove_file(part(0).join("done.json")).unwrap();
+    fs::remove_dir_all(part(0).join("checkpoints/0000000021")).unwrap();
+    for seed in 1..3 {
+        fs::remove_dir_all(part(seed)).unwrap();
+    }
+    let output = lab.run(&out, &stacked);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    compare(&tree(&out), &whole, "stack from the beginning");
+}
+
+#[test]
 fn a_finished_directory_is_not_touched() {
     let (lab, _) = undisturbed();
     let out = lab.out("finished");

@@ -106,7 +106,8 @@ fn every_parameter_with_a_residual_axis_is_listed_and_rotating_them_all_changes_
             match facing {
                 Some(axis) => {
                     assert_eq!(weight.value.dims()[axis.index], 16, "{path}");
-                    weight.value = Basis::on_axis(axis.index, q.clone()).apply(weight.value.clone());
+                    weight.value = Basis::on_axis(axis.index, q.clone(), weight.value.dims()[1 - axis.index])
+                        .apply(weight.value.clone());
                 }
                 None => assert!(path.starts_with("blocks.") || path == "norm.gain", "{path} does not face the stream?"),
             }
@@ -119,7 +120,8 @@ fn every_parameter_with_a_residual_axis_is_listed_and_rotating_them_all_changes_
             model.for_each(&mut |path, facing, weight| {
                 if let (true, Some(axis)) = (path == left_out, facing) {
                     faces = true;
-                    weight.value = Basis::on_axis(axis.index, q.clone()).undo(weight.value.clone());
+                    weight.value = Basis::on_axis(axis.index, q.clone(), weight.value.dims()[1 - axis.index])
+                        .undo(weight.value.clone());
                 }
             });
             let moved = relative(&logits(&model, &batch(2)), &before);

@@ -72,7 +72,7 @@ proptest! {
         let tables = BTreeMap::from([("steps.csv".to_owned(), Extent { bytes: seed, sha256: sha256(&bytes) })]);
         let checkpoint = Checkpoint { step, files: BTreeMap::from([("weights".to_owned(), bytes)]), tables };
         save(dir.path(), &owner, &checkpoint).unwrap();
-        prop_assert_eq!(newest(dir.path(), &owner, &mut |_| Ok(None), &mut |_| {}).unwrap(), Some(checkpoint));
+        prop_assert_eq!(newest(dir.path(), &owner, u64::MAX, &mut |_| Ok(None), &mut |_| {}).unwrap(), Some(checkpoint));
     }
 
     /// Kurtosis of a token does not see its scale or signs, and stays between 1 and its ceiling.

@@ -44,7 +44,7 @@ fn rows_do_not_depend_on_jobs_or_threads() {
         let all = jobs(&experiment);
         let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead: 1 };
         let parallelism = Parallelism { workers, threads, stack: 1 };
-        run(setting, &all, parallelism, never(), &|_| Ok(None), &|job, event| {
+        run(setting, &all, parallelism, never(), &|jobs| Ok(vec![None; jobs.len()]), &|job, event| {
             if let Event::Rows(rows) = event {
                 let text = rows.iter().map(|row| format!("{row:?}"));
                 seen.lock().unwrap().entry((job.arm.name.to_string(), job.seed)).or_default().extend(text);

@@ -1,6 +1,7 @@
-// Stands in for libvulkan.so.1, to see what the program makes of a GPU that fails. Every call reaches the real library, but
-// those of the function FAULT_CALL are counted, and from number FAULT_FROM on (if it is not 0) they return FAULT_RESULT
-// instead. The count is written to the file FAULT_COUNT, if it is set, when the program ends. REAL_VULKAN is the real library.
+// Stands in for libvulkan.so.1, to see what the program makes of a GPU that fails. Every call reaches the real library
+// REAL_VULKAN, but those of the function FAULT_CALL are counted, and from number FAULT_FROM on (if it is not 0) they return
+// FAULT_RESULT instead. The count is written to the file FAULT_COUNT when the program ends. If FAULT_KIND is set, every
+// adapter says that it is of that VkPhysicalDeviceType (2: discrete).
 #include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@ static long from, result;
 static atomic_long calls;
 static lookup of_instance, of_device;
 static call real;
+static void (*properties)(void *, char *), (*properties_2)(void *, char *);
 
 __attribute__((constructor)) static void open_real(void) {
     of_instance = (lookup)dlsym(dlopen(getenv("REAL_VULKAN"), RTLD_NOW), "vkGetInstanceProcAddr");
@@ -40,6 +42,17 @@ static intptr_t counted(intptr_t a, intptr_t b, intptr_t c, intptr_t d, intptr_t
     return from && number >= from ? result : real(a, b, c, d, e, f);
 }
 
+// Where VkPhysicalDeviceProperties has deviceType, after four numbers of 32 bits; in the second form, after a header.
+static void properties_of_kind(void *adapter, char *out) {
+    properties(adapter, out);
+    *(uint32_t *)(out + 16) = (uint32_t)atol(getenv("FAULT_KIND"));
+}
+
+static void properties_2_of_kind(void *adapter, char *out) {
+    properties_2(adapter, out);
+    *(uint32_t *)(out + 16 + 16) = (uint32_t)atol(getenv("FAULT_KIND"));
+}
+
 static function intercepted(const char *asked, function found) {
     if (!found || strcmp(asked, name)) return found;
     real = (call)found;
@@ -55,6 +68,14 @@ function vkGetInstanceProcAddr(void *instance, const char *asked) {
     if (found && !strcmp(asked, "vkGetDeviceProcAddr")) {
         of_device = (lookup)found;
         return (function)device_lookup;
+    }
+    if (found && getenv("FAULT_KIND") && !strcmp(asked, "vkGetPhysicalDeviceProperties")) {
+        properties = (void (*)(void *, char *))found;
+        return (function)properties_of_kind;
+    }
+    if (found && getenv("FAULT_KIND") && !strncmp(asked, "vkGetPhysicalDeviceProperties2", 30)) {
+        properties_2 = (void (*)(void *, char *))found;
+        return (function)properties_2_of_kind;
     }
     return intercepted(asked, found);
 }

@@ -41,7 +41,7 @@ pub(crate) fn checkpoint_dir(data: &[u8]) {
     std::fs::write(folder.join("manifest.json"), resealed(data)).expect("writable");
     std::fs::write(folder.join("weights.safetensors"), data).expect("writable");
     let owner = Owner { identity: serde_json::json!({ "experiment": "e" }), arm: "adam".to_owned(), seed: 3 };
-    let _ = newest(root.path(), &owner, &mut |_| Ok(None), &mut |_| {});
+    let _ = newest(root.path(), &owner, u64::MAX, &mut |_| Ok(None), &mut |_| {});
 }
 
 /// A mutated manifest with the hash of its mutation, so that what lies behind the seal is reached; other bytes as they are.

@@ -60,7 +60,7 @@ pub struct Parallelism {
 
 /// Runs `todo` as `parallelism` says. Results do not depend on workers and threads.
 ///
-/// `begin` is called when a job's turn has come, and says where it goes on from. Then `on_event` is called, one call at a
+/// `begin` is called when the turn of jobs that are trained together has come, and says where each goes on from. Then `on_event` is called, one call at a
 /// time per job. Both are called from the workers; their first error stops everything.
 ///
 /// # Errors
@@ -73,7 +73,7 @@ pub fn run(
     todo: &[Job<'_>],
     Parallelism { workers, threads, stack }: Parallelism,
     control: Control<'_>,
-    begin: &(dyn Fn(&Job<'_>) -> anyhow::Result<Option<State>> + Sync),
+    begin: &(dyn Fn(&[Job<'_>]) -> anyhow::Result<Vec<Option<State>>> + Sync),
     on_event: &(dyn Fn(&Job<'_>, Event) -> anyhow::Result<()> + Sync),
 ) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);
@@ -81,7 +81,7 @@ pub fn run(
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let stopped = || failed.load(Ordering::Relaxed) || control.stop.load(Ordering::Relaxed);
     let together = |jobs: &[Job<'_>]| -> anyhow::Result<()> {
-        let starts = jobs.iter().map(begin).collect::<anyhow::Result<Vec<_>>>()?;
+        let starts = begin(jobs)?;
         let at = |i: usize| starts[i].as_ref().map(|state| state.step);
         // Only seeds after the same update are trained as one.
         let mut left: Vec<usize> = (0..jobs.len()).collect();
@@ -100,7 +100,11 @@ pub fn run(
         }
         Ok(())
     };
-    let stacks = stacks(todo, stack);
+    // The same stacks whatever is left to do of them: their bits depend on who is in them.
+    let is_left = |job: &Job<'_>| todo.iter().any(|left| (&left.arm.name, left.seed) == (&job.arm.name, job.seed));
+    let mut stacks = stacks(&jobs(setting.experiment), stack);
+    stacks.iter_mut().for_each(|stack| stack.retain(is_left));
+    stacks.retain(|stack| !stack.is_empty());
     let work = || {
         // The CPU backends use the rayon pool they find themselves in: one small pool per worker keeps runs apart.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
@@ -129,17 +133,17 @@ pub fn run(
     failure.into_inner().expect("no panic while held").map_or(Ok(()), Err)
 }
 
-/// `todo` in stacks of at most `stack` seeds of one arm, in the order of their first jobs. A rotated model is not stacked.
-fn stacks<'a>(todo: &[Job<'a>], stack: usize) -> Vec<Vec<Job<'a>>> {
-    let mut all: Vec<Vec<Job<'a>>> = Vec::new();
-    for job in todo {
+/// `all` in stacks of at most `stack` seeds of one arm, in the order of their first jobs. A rotated model is not stacked.
+fn stacks<'a>(all: &[Job<'a>], stack: usize) -> Vec<Vec<Job<'a>>> {
+    let mut stacks: Vec<Vec<Job<'a>>> = Vec::new();
+    for job in all {
         let rotated_model = matches!(job.arm.basis, BasisSpec::RotatedModel { .. });
         let fits =
             |other: &&mut Vec<Job<'a>>| other[0].arm.name == job.arm.name && other.len() < stack && !rotated_model;
-        match all.iter_mut().find(fits) {
+        match stacks.iter_mut().find(fits) {
             Some(stack) => stack.push(*job),
-            None => all.push(vec![*job]),
+            None => stacks.push(vec![*job]),
         }
     }
-    all
+    stacks
 }

@@ -18,7 +18,7 @@ pub(crate) struct Stack<'scope, 'env> {
     arm: &'env Arm,
     lanes: Vec<Lane>,
     trainee: Trainee,
-    /// For which each seed made the updates wait.
+    /// For which looks made the updates wait.
     probe_seconds: f64,
     /// The last look, while a thread of its own measures what was seen and the device goes on.
     measuring: Option<ScopedJoinHandle<'scope, Vec<(usize, Vec<Row>)>>>,
@@ -86,7 +86,7 @@ impl<'scope, 'env> Stack<'scope, 'env> {
         } else {
             measure(stop)
         };
-        self.probe_seconds += begun.elapsed().as_secs_f64() / self.lanes.len() as f64;
+        self.probe_seconds += begun.elapsed().as_secs_f64();
         let Some(rows) = rows else { return Ok(false) };
         self.write(rows)?;
         for i in broken {
@@ -105,7 +105,7 @@ impl<'scope, 'env> Stack<'scope, 'env> {
         let Some(measuring) = self.measuring.take() else { return Ok(()) };
         let begun = Instant::now();
         let rows = measuring.join().unwrap_or_else(|reason| resume_unwind(reason));
-        self.probe_seconds += begun.elapsed().as_secs_f64() / self.lanes.len() as f64;
+        self.probe_seconds += begun.elapsed().as_secs_f64();
         self.write(rows)
     }
 

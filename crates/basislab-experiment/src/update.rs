@@ -38,7 +38,9 @@ pub fn prepare(experiment: &Experiment, arm: &Arm, seed: u64, d_vocab: usize, de
                 if let Some(axis) = facing {
                     let q = if independent { own() } else { shared.clone() };
                     // The parameter moves into the basis, so that the model starts as the same function as its peers.
-                    let moved = Basis::on_axis(axis.index, q.clone()).apply(weight.value.clone().inner().cast(wide));
+                    let other = weight.value.dims()[1 - axis.index];
+                    let basis = Basis::on_axis(axis.index, q.clone(), other);
+                    let moved = basis.apply(weight.value.clone().inner().cast(wide));
                     weight.value = Tensor::from_inner(moved.cast(param)).require_grad();
                     weight.rotation = Some(q.cast(param));
                 }
@@ -92,7 +94,7 @@ impl Ahead {
             Some(before) => before.bool_or(bad),
             None => bad,
         };
-        let before = trainee.model.take_values();
+        let before: Vec<_> = trainee.model.values().into_iter().map(Tensor::inner).collect();
         let after = trainee.optimizer.step(lr, before.clone(), grads);
         let kept = after.into_iter().zip(before).map(|(after, before)| {
             let shape = after.dims();

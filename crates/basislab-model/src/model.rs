@@ -374,10 +374,11 @@ fn plus(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
     }
 }
 
-/// `true` where a query must not see a key, `[1, 1, T, T]`.
+/// `true` where a query must not see a key, `[1, 1, T, T]`; made on the device, so that nothing is sent there.
 fn causal_mask(pos: usize, device: &Device) -> Tensor<4, Bool> {
-    let hidden: Vec<bool> = (0..pos * pos).map(|i| i % pos > i / pos).collect();
-    Tensor::from_data(TensorData::new(hidden, [1, 1, pos, pos]), device)
+    let positions = Tensor::<1, Int>::arange(0..pos as i64, device);
+    let (queries, keys) = (positions.clone().reshape([1, 1, pos, 1]), positions.reshape([1, 1, 1, pos]));
+    keys.greater(queries)
 }
 
 /// Rotary position embedding: coordinate pairs `(k, k + K/2)` turn by `t base^(-2k/K)`. `[B, H, T, K]` -> same.

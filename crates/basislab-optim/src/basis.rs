@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct Basis {
     /// `[d, d]`; in a stack of seeds the maps of all seeds follow one another, `[S d, d]`.
     axes: [Option<Tensor<2>>; 2],
-    /// Whether the device rounds what it multiplies.
+    /// Whether the device rounds what it multiplies, in products of the shapes that are made here.
     rounds: bool,
     /// Seeds that are trained as one model.
     stack: usize,
@@ -25,9 +25,9 @@ impl Default for Basis {
 }
 
 impl Basis {
-    /// `q` on axis `index` (0 or 1).
-    pub fn on_axis(index: usize, q: Tensor<2>) -> Self {
-        let mut basis = Self { rounds: rounds(&q), ..Self::default() };
+    /// `q` on axis `index` (0 or 1) of a parameter whose other axis has length `other`.
+    pub fn on_axis(index: usize, q: Tensor<2>, other: usize) -> Self {
+        let mut basis = Self { rounds: rounds(&q, index, other, 1), ..Self::default() };
         basis.axes[index] = Some(q);
         basis
     }
@@ -55,7 +55,11 @@ impl Basis {
             let maps: Vec<_> = bases.iter().filter_map(|basis| basis.axes[axis].clone()).collect();
             (!maps.is_empty()).then(|| Tensor::cat(maps, 0))
         };
-        Self { axes: [on(0), on(1)], rounds: bases.iter().any(|basis| basis.rounds), stack: bases.len() }
+        // A batch may be multiplied by another kernel than its parts.
+        let batched = |q: &Tensor<2>| rounds(q, 0, q.dims()[1], bases.len());
+        let rounds = bases.iter().any(|basis| basis.rounds)
+            || bases.first().is_some_and(|basis| basis.axes.iter().flatten().any(batched));
+        Self { axes: [on(0), on(1)], rounds, stack: bases.len() }
     }
 
     /// The basis of seed number `index` in the stack.
@@ -86,10 +90,11 @@ pub(crate) fn rows_of(x: Tensor<2>, index: usize, stack: usize) -> Tensor<2> {
     x.narrow(0, index * rows, rows)
 }
 
-/// Whether `q`'s device rounds what it multiplies, at the size of `q`.
-fn rounds(q: &Tensor<2>) -> bool {
-    let [d, _] = q.dims();
-    q.dtype() == DType::F32 && precision(&q.device(), DType::F32, d).name != "f32"
+/// Whether `q`'s device rounds the products that rotate axis `index` of a matrix whose other axis has length `other`.
+fn rounds(q: &Tensor<2>, index: usize, other: usize, stack: usize) -> bool {
+    let d = q.dims()[1];
+    let size = if index == 0 { [d, d, other] } else { [other, d, d] };
+    q.dtype() == DType::F32 && precision(&q.device(), DType::F32, size, stack).name != "f32"
 }
 
 /// The orthogonal map that `spec` gives run `seed`; `index` tells several maps of one run apart (0 is the shared one).
@@ -131,8 +136,8 @@ pub fn bases(
             basis.axes[other] = Some(upload(rotation(spec, seed, 2 * number as u64 + 2, shape[other])));
         }
         basis.axes[axis] = Some(q);
-        for q in basis.axes.iter().flatten() {
-            basis.rounds |= *known.entry(q.dims()[0]).or_insert_with(|| rounds(q));
+        for (index, q) in basis.axes.iter().enumerate().filter_map(|(index, q)| Some((index, q.as_ref()?))) {
+            basis.rounds |= *known.entry((index, *shape)).or_insert_with(|| rounds(q, index, shape[1 - index], 1));
         }
         basis
     };

@@ -9,33 +9,49 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 /// What a device makes of a product of matrices of one type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Precision {
-    /// The type that such an error belongs to: `f64`, `f32`, `tf32` or `bf16`.
+    /// The type of the factors; where it is `f32`, what such an error belongs to: `f32`, `tf32` or `bf16`.
     pub name: &'static str,
     /// Relative error of the product in the Frobenius norm, against f64 on the host.
     pub error: f64,
 }
 
-/// Measures [`Precision`] on a product of two Gaussian `[n, n]` matrices, of which eight rows are looked at.
-pub fn precision(device: &Device, dtype: DType, n: usize) -> Precision {
-    error_of(device, dtype, n, &|a, b| a.matmul(b))
+/// The largest side of a product that is tried: what is larger takes the kernels of this size.
+const MOST: usize = 4096;
+
+/// Measures [`Precision`] on a product of Gaussian matrices `[m, k]` and `[k, n]`, of which eight rows are looked at;
+/// in a batch of `stack` such products, since devices choose a kernel by shape.
+pub fn precision(device: &Device, dtype: DType, [m, k, n]: [usize; 3], stack: usize) -> Precision {
+    let product = |a: Tensor<2>, b: Tensor<2>| match stack {
+        1 => a.matmul(b),
+        _ => {
+            let several = |x: Tensor<2>| x.unsqueeze_dim::<3>(0).repeat_dim(0, stack);
+            several(a).matmul(several(b)).narrow(0, 0, 1).squeeze_dim(0)
+        }
+    };
+    error_of(device, dtype, [m.min(MOST), k, n.min(MOST)], &product)
 }
 
-fn error_of(device: &Device, dtype: DType, n: usize, product: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Precision {
-    let rows = n.min(8);
-    let mut rng = stream(0, Purpose::Simulation, n as u64);
-    let mut matrix = || {
-        let values: Vec<f64> = (0..n * n).map(|_| gaussian(&mut rng)).collect();
-        let tensor = Tensor::<2>::from_data(TensorData::new(values, [n, n]), (device, dtype));
+fn error_of(
+    device: &Device,
+    dtype: DType,
+    [m, k, n]: [usize; 3],
+    product: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
+) -> Precision {
+    let rows = m.min(8);
+    let mut rng = stream(0, Purpose::Simulation, k as u64);
+    let mut matrix = |shape: [usize; 2]| {
+        let values: Vec<f64> = (0..shape[0] * shape[1]).map(|_| gaussian(&mut rng)).collect();
+        let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), (device, dtype));
         // What the device holds: inputs are not to be blamed on the product.
         let held: Vec<f64> = tensor.clone().into_data().iter::<f64>().collect();
         (tensor, held)
     };
-    let ((a, host_a), (b, host_b)) = (matrix(), matrix());
+    let ((a, host_a), (b, host_b)) = (matrix([m, k]), matrix([k, n]));
     let found: Vec<f64> = product(a, b).slice([0..rows, 0..n]).into_data().iter::<f64>().collect();
     let (mut difference, mut size) = (0.0, 0.0);
     for row in 0..rows {
         let mut exact = vec![0.0; n];
-        for (factor, column) in host_a[row * n..][..n].iter().zip(host_b.chunks(n)) {
+        for (factor, column) in host_a[row * k..][..k].iter().zip(host_b.chunks(n)) {
             exact.iter_mut().zip(column).for_each(|(sum, b)| *sum += factor * b);
         }
         for (found, exact) in found[row * n..].iter().zip(exact) {
@@ -44,10 +60,12 @@ fn error_of(device: &Device, dtype: DType, n: usize, product: &dyn Fn(Tensor<2>,
         }
     }
     let error = (difference / size).sqrt();
-    let name = match error {
-        error if error < 1e-12 => "f64",
-        error if error < 1e-5 => "f32",
-        error if error < 1e-3 => "tf32",
+    let name = match (dtype, error) {
+        (DType::F64, error) if error < 1e-12 => "f64",
+        (DType::F16, _) => "f16",
+        (DType::BF16, _) => "bf16",
+        (_, error) if error < 1e-5 => "f32",
+        (_, error) if error < 1e-3 => "tf32",
         _ => "bf16",
     };
     Precision { name, error }
@@ -95,8 +113,9 @@ mod tests {
     fn products_are_told_apart() {
         let device = Device::flex();
         for n in [16, 100] {
-            let name =
-                |dtype, product: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>| error_of(&device, dtype, n, product).name;
+            let name = |dtype, product: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+                error_of(&device, dtype, [n, 16, n + 3], product).name
+            };
             assert_eq!(name(DType::F64, &|a, b| a.matmul(b)), "f64");
             assert_eq!(name(DType::F32, &|a, b| a.matmul(b)), "f32");
             assert_eq!(name(DType::F32, &in_tf32), "tf32");
@@ -104,13 +123,17 @@ mod tests {
                 name(DType::F32, &|a, b| a.cast(DType::BF16).matmul(b.cast(DType::BF16)).cast(DType::F32)),
                 "bf16"
             );
+            assert_eq!(name(DType::F16, &|a, b| a.matmul(b)), "f16");
+            for stack in [1, 3] {
+                assert_eq!(precision(&device, DType::F32, [n, 16, 40], stack).name, "f32");
+            }
         }
     }
 
     #[test]
     fn products_of_parts_are_full() {
         let device = Device::flex();
-        assert_eq!(error_of(&device, DType::F32, 64, &in_full).name, "f32");
+        assert_eq!(error_of(&device, DType::F32, [64; 3], &in_full).name, "f32");
         // Every part survives TF32, so it does not matter that the device rounds.
         let x = Tensor::<2>::from_data(
             TensorData::new((1..65).map(|i| (i as f32).sqrt()).collect::<Vec<_>>(), [8, 8]),

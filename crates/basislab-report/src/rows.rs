@@ -252,7 +252,8 @@ pub struct TimingRow {
     /// Looks alone.
     #[serde(serialize_with = "number")]
     pub probe_seconds: f64,
-    /// Tokens trained on per second of `train_seconds`.
+    /// Tokens trained on per second of `train_seconds`: its own ones, where seeds were trained as one model (whose seconds
+    /// these are then).
     #[serde(serialize_with = "number")]
     pub tokens_per_second: f64,
     /// When the run started: RFC 3339, UTC, with the fraction of the second, `2026-01-31T12:00:00.123456789Z`.

@@ -135,20 +135,21 @@ fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, tempora
     sync_folder(root)
 }
 
-/// The newest checkpoint under `root` that is whole, `owner`'s, and `fits` what lies beside it (says what does not),
-/// judged by step and never by time; `None` without any checkpoint. Each newer one that had to be passed over goes to
-/// `passed_over`.
+/// The newest checkpoint under `root`, of step `most` or before, that is whole, `owner`'s, and `fits` what lies beside it
+/// (says what does not), judged by step and never by time; `None` without any checkpoint. Each newer one that had to be
+/// passed over goes to `passed_over`.
 ///
 /// # Errors
 /// The newest one's error if none can be used; an owner that differs, and an error of `fits`, at once.
 pub fn newest(
     root: &Path,
     owner: &Owner,
+    most: u64,
     fits: &mut dyn FnMut(&Checkpoint) -> Result<Option<String>, FileError>,
     passed_over: &mut dyn FnMut(&CheckpointError),
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     let mut first = None;
-    for step in steps(root)? {
+    for step in steps(root)?.into_iter().filter(|step| *step <= most) {
         let path = folder(root, step);
         let error = match open(&path, step, owner) {
             Ok(checkpoint) => match fits(&checkpoint)? {
@@ -162,14 +163,6 @@ pub fn newest(
         first.get_or_insert(error);
     }
     first.map_or(Ok(None), Err)
-}
-
-/// The step of the newest committed checkpoint, unread.
-///
-/// # Errors
-/// A folder that cannot be read.
-pub fn newest_step(root: &Path) -> Result<Option<u64>, FileError> {
-    Ok(steps(root)?.first().copied())
 }
 
 /// Reads one checkpoint and checks every byte before anybody parses it.
@@ -211,8 +204,11 @@ fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointE
     Ok(Checkpoint { step, files, tables: manifest.tables })
 }
 
-/// Steps with a committed checkpoint, newest first.
-fn steps(root: &Path) -> Result<Vec<u64>, FileError> {
+/// Steps with a committed checkpoint, newest first, unread.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn steps(root: &Path) -> Result<Vec<u64>, FileError> {
     let mut steps: Vec<u64> = names(root)?
         .iter()
         .filter_map(|name| name.parse().ok().filter(|step| format!("{step:010}") == *name))

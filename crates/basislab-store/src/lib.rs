@@ -12,7 +12,7 @@ mod tensors;
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
 
-pub use checkpoint::{Checkpoint, CheckpointError, Owner, newest, newest_step, save};
+pub use checkpoint::{Checkpoint, CheckpointError, Owner, newest, save, steps};
 pub use file::{
     Extent, FileError, Hasher, clean, is_link, read_capped, remove, sha256, sync_folder, write_atomic,
     write_atomic_with,

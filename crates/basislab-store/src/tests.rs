@@ -35,7 +35,7 @@ fn checkpoint(step: u64) -> Checkpoint {
 
 fn load(root: &Path) -> (Result<Option<Checkpoint>, CheckpointError>, Vec<String>) {
     let mut passed = Vec::new();
-    let found = newest(root, &owner(), &mut |_| Ok(None), &mut |error| passed.push(error.to_string()));
+    let found = newest(root, &owner(), u64::MAX, &mut |_| Ok(None), &mut |error| passed.push(error.to_string()));
     (found, passed)
 }
 
@@ -85,7 +85,7 @@ fn somebody_elses_checkpoint_and_a_mixture_are_refused() {
         save(dir.path(), &owner(), &checkpoint(step)).unwrap();
     }
     let other = Owner { arm: "sgd".into(), ..owner() };
-    let error = newest(dir.path(), &other, &mut |_| Ok(None), &mut |_| {}).unwrap_err().to_string();
+    let error = newest(dir.path(), &other, u64::MAX, &mut |_| Ok(None), &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("adam seed 3") && error.contains("sgd seed 3"), "{error}");
     // Optimizer of step 1 under the weights of step 2.
     let file = "optimizer.safetensors";

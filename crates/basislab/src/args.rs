@@ -149,7 +149,7 @@ pub(crate) struct Run {
     /// Output directory [default: runs/EXPERIMENT-HASH]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// Runs side by side; never changes a result on a CPU [default: one per core]
+    /// Runs side by side; never changes a result on a CPU [default: one per core; on a GPU 1]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(crate) jobs: Option<u64>,
     /// Train the seeds of each arm as one batched model (at most N of them), so that small models fill a GPU: the same

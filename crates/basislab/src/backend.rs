@@ -10,8 +10,9 @@ use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,7 +35,7 @@ pub(crate) enum Backend {
 pub(crate) const ALL: [Backend; 4] = [Backend::Flex, Backend::Ndarray, Backend::Wgpu, Backend::Cuda];
 
 /// A device that has been opened, and what is known of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) device: Device,
     pub(crate) facts: Facts,
@@ -47,7 +48,7 @@ pub(crate) struct Facts {
     /// Number among the devices of its backend: `--device`.
     pub(crate) index: usize,
     pub(crate) name: String,
-    /// `cpu`, `software`, `discrete`, `integrated`, `virtual` or `gpu`.
+    /// `cpu`, `software`, `discrete`, `integrated`, `virtual`, `other` or `gpu`.
     pub(crate) kind: &'static str,
     pub(crate) driver: String,
     /// Bytes it has in all; `None` where nothing tells.
@@ -60,7 +61,7 @@ impl Backend {
     /// What `cpu` and `auto` mean in this build on this machine.
     pub(crate) fn resolve(self) -> Self {
         match self {
-            Self::Cpu if cfg!(feature = "flex") => Self::Flex,
+            Self::Cpu if cfg!(feature = "flex") || !cfg!(feature = "ndarray") => Self::Flex,
             Self::Cpu => Self::Ndarray,
             Self::Auto => {
                 let hardware = |backend: &Self| backend.places(1).is_ok_and(|all| all.iter().any(Place::is_hardware));
@@ -122,7 +123,7 @@ impl Backend {
             #[cfg(feature = "cuda")]
             Self::Cuda => on_cuda(most),
             other => Err(Exit::usage(format!(
-                "--backend {0}: this build does not hold it; build with `cargo build --release --features {0}`, or use --backend cpu",
+                "--backend {0}: this build does not hold it; build with `cargo build --release --features {0}`, or use another --backend",
                 other.name()
             ))),
         }
@@ -135,25 +136,28 @@ impl Place {
         if self.facts.kind == "cpu" {
             return work();
         }
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let done = catch_unwind(AssertUnwindSafe(work));
-        std::panic::set_hook(hook);
-        done.unwrap_or_else(|reason| Err(self.failure(&*reason)))
+        without_panic(work).unwrap_or_else(|(reason, at)| Err(self.failure(&reason, &at)))
     }
 
-    fn failure(&self, reason: &(dyn Any + Send)) -> Exit {
-        let text =
-            reason.downcast_ref::<String>().map(String::as_str).or_else(|| reason.downcast_ref::<&str>().copied());
-        let text = in_one_line(text.unwrap_or("no reason given"));
+    /// The error that a panic with this `reason`, `at` this place in the source, is.
+    fn failure(&self, reason: &str, at: &str) -> Exit {
+        let text = in_one_line(reason);
         let Facts { backend, index, name, .. } = &self.facts;
         let place = format!("--backend {backend} --device {index} ({name})");
-        if is_out_of_memory(&text) {
-            let advice = "use a smaller model, batch or context, or more train.micro_batches";
-            return Exit::new(Code::TooLarge, format!("{place}: out of memory ({text}); {advice}"));
+        if is_too_large(&text) {
+            let advice =
+                "use a smaller model, batch or context, more train.micro_batches, or fewer probe.residual_sequences";
+            return Exit::new(Code::TooLarge, format!("{place}: too large for the device ({text}); {advice}"));
         }
-        let advice = "a run's last checkpoints are whole: the same command goes on there";
-        Exit::new(Code::Device, format!("{place}: the device failed ({text}); {advice}"))
+        let kept = "a run's last checkpoints are whole";
+        let message = if is_lost(&text) {
+            format!("{place}: the device failed ({text}); {kept}: the same command goes on there")
+        } else {
+            format!(
+                "{place}: a computation failed ({text}; at {at}); {kept}, but the same command may fail there again"
+            )
+        };
+        Exit::new(Code::Device, message)
     }
 
     /// The experiment on this device.
@@ -168,8 +172,11 @@ impl Place {
 
     /// What decides bits, for the manifest. `model` says what is multiplied.
     pub(crate) fn describe(&self, model: &ModelSpec) -> Value {
-        let Precision { name, error } =
-            precision(&self.device, basislab_model::dtype(model.compute_dtype), model.d_model);
+        let ModelSpec { d_model, d_mlp, n_ctx, .. } = *model;
+        let compute = basislab_model::dtype(model.compute_dtype);
+        let of = |size| precision(&self.device, compute, size, 1);
+        let (square, wide) = (of([d_model; 3]), of([n_ctx, d_model, d_mlp]));
+        let Precision { name, error } = if wide.error > square.error { wide } else { square };
         let Facts { backend, index, name: device, kind, driver, .. } = &self.facts;
         json!({
             "backend": backend, "index": index, "name": device, "kind": kind, "driver": driver,
@@ -202,19 +209,45 @@ impl Place {
     }
 }
 
-/// Whether that is what burn or a driver says when an allocation fails; "reservation" is the allocator's word for it.
-fn is_out_of_memory(text: &str) -> bool {
-    let text = text.to_lowercase().replace(['_', ' '], "");
-    [
-        "outofmemory",
-        "outofdevicememory",
-        "outofhostmemory",
-        "notenoughmemory",
-        "buffertoobig",
-        "reservationbehinditfailed",
-    ]
-    .iter()
-    .any(|word| text.contains(word))
+/// Does `work`; a panic is nothing on stderr, but its message and where in the source it was.
+fn without_panic<T>(work: impl FnOnce() -> T) -> Result<T, (String, String)> {
+    static AT: Mutex<String> = Mutex::new(String::new());
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map_or_else(String::new, ToString::to_string);
+        // The first of several threads' panics is the reason for the others.
+        let mut first = AT.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_empty() {
+            *first = at;
+        }
+    }));
+    let done = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    let at = std::mem::take(&mut *AT.lock().unwrap_or_else(PoisonError::into_inner));
+    done.map_err(|reason| {
+        let text = reason.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| reason.downcast_ref::<&str>().copied());
+        (text.unwrap_or("no reason given").to_owned(), at)
+    })
+}
+
+/// Whether that is what burn or a driver says of a device that is gone: what may work the next time.
+fn is_lost(text: &str) -> bool {
+    holds(text, &["lost", "poisoned", "disconnected"])
+}
+
+/// Whether that is what burn or a driver says when an allocation fails or a size is beyond the device;
+/// "reservation" is the allocator's word.
+fn is_too_large(text: &str) -> bool {
+    let memory = ["out of memory", "out of device memory", "out of host memory", "not enough memory"];
+    let others = ["can't allocate", "reservation behind it failed", "buffer too big", "cube count too big"];
+    holds(text, &memory) || holds(text, &others)
+}
+
+/// Whether `text` has one of the phrases, however it writes its words together.
+fn holds(text: &str, phrases: &[&str]) -> bool {
+    let plain = |text: &str| text.to_lowercase().replace(['_', ' '], "");
+    phrases.iter().any(|phrase| plain(text).contains(&plain(phrase)))
 }
 
 /// The causes that a failure names, without line breaks (some are escaped) and backtraces.
@@ -248,37 +281,27 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
     use burn::tensor::DeviceKind;
     let mut all = Vec::new();
     let mut last = None;
-    let kinds: [(&str, fn(usize) -> DeviceKind); 4] = [
+    let kinds: [(&str, fn(usize) -> DeviceKind); 5] = [
         ("discrete", DeviceKind::DiscreteGpu),
         ("integrated", DeviceKind::IntegratedGpu),
         ("virtual", DeviceKind::VirtualGpu),
         ("software", |_| DeviceKind::Cpu),
+        // What is of none of these kinds has no number: it is what burn takes when nothing else is there.
+        ("other", |_| DeviceKind::DefaultDevice),
     ];
     for (kind, of) in kinds {
-        // There is one software adapter at most; the others are numbered.
-        for number in 0..if kind == "software" { 1 } else { most } {
+        // There is one software adapter at most; the first three kinds are numbered.
+        let numbers = match kind {
+            "software" => 1,
+            "other" => usize::from(all.is_empty()),
+            _ => most,
+        };
+        for number in 0..numbers {
             if all.len() == most {
                 break;
             }
-            // `Device::wgpu` panics on another thread when there is no adapter; `init_with_setup` returns an error.
-            match silently(|| Device::wgpu_options().device_kind(of(number)).init_with_setup()) {
-                Ok((device, setup)) => {
-                    let info = setup.adapter.get_info();
-                    let driver = [info.driver, info.driver_info, format!("{:?}", info.backend)];
-                    let facts = Facts {
-                        backend: Backend::Wgpu.name(),
-                        index: all.len(),
-                        name: info.name,
-                        kind,
-                        driver: driver.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "),
-                        memory: match kind {
-                            "integrated" | "software" => resources::memory_of_system(),
-                            _ => resources::memory_of_card(&info.device_pci_bus_id),
-                        },
-                        dtypes: dtypes(&device),
-                    };
-                    all.push(Place { device, facts });
-                }
+            match adapter(kind, number, of(number)) {
+                Ok(place) => all.push(Place { facts: Facts { index: all.len(), ..place.facts }, ..place }),
                 Err(error) => {
                     last = Some(error);
                     break;
@@ -287,17 +310,45 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
         }
     }
     match last {
-        Some(error) if all.is_empty() && is_out_of_memory(&error.to_string()) => {
-            let message = format!(
+        Some(error) if all.is_empty() && is_too_large(&error) => Err(Exit::new(
+            Code::TooLarge,
+            format!(
                 "--backend wgpu: the adapter has no memory left ({error}); end what else uses it, or use --backend cpu"
-            );
-            Err(Exit::new(Code::TooLarge, message))
-        }
+            ),
+        )),
         Some(error) if all.is_empty() => Err(Exit::usage(format!(
             "--backend wgpu: no usable GPU adapter ({error}); install a GPU driver with Vulkan (Debian's mesa-vulkan-drivers has a software one), or use --backend cpu"
         ))),
         _ => Ok(all),
     }
+}
+
+/// The adapter of that kind and number, opened. burn opens each once in a process, so what came of it is kept.
+#[cfg(feature = "wgpu")]
+fn adapter(kind: &'static str, number: usize, choice: burn::tensor::DeviceKind) -> Result<Place, String> {
+    static OPENED: Mutex<BTreeMap<(&str, usize), Result<Place, String>>> = Mutex::new(BTreeMap::new());
+    let open = || {
+        // `Device::wgpu` panics on another thread when there is no adapter; `init_with_setup` returns an error.
+        let opened = silently(|| Device::wgpu_options().device_kind(choice).init_with_setup());
+        let (device, setup) = opened.map_err(|error| error.to_string())?;
+        let info = setup.adapter.get_info();
+        let driver = [info.driver, info.driver_info, format!("{:?}", info.backend)];
+        let facts = Facts {
+            backend: Backend::Wgpu.name(),
+            index: number,
+            name: info.name,
+            kind,
+            driver: driver.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "),
+            memory: match kind {
+                "integrated" | "software" => resources::memory_of_system(),
+                _ => resources::memory_of_card(&info.device_pci_bus_id),
+            },
+            dtypes: dtypes(&device),
+        };
+        Ok(Place { device, facts })
+    };
+    let mut opened = OPENED.lock().expect("no panic while held");
+    opened.entry((kind, number)).or_insert_with(open).clone()
 }
 
 /// Does `work` while nothing can write to stderr: where there is no desktop, graphics libraries complain of that there.
@@ -307,17 +358,22 @@ fn silently<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(unix)]
     {
         use rustix::stdio::{dup2_stderr, stderr};
-        let kept = rustix::io::dup(stderr());
-        let nothing = std::fs::File::options().write(true).open("/dev/null");
-        if let (Ok(kept), Ok(nothing)) = (kept, nothing)
-            && dup2_stderr(nothing).is_ok()
-        {
-            let done = work();
-            // Nobody could be told if this failed.
-            let _ = dup2_stderr(kept);
-            return done;
+        /// Puts stderr back, whatever ends the work.
+        struct Kept(rustix::fd::OwnedFd);
+        impl Drop for Kept {
+            fn drop(&mut self) {
+                // Nobody could be told if this failed.
+                let _ = dup2_stderr(&self.0);
+            }
         }
+        let nothing = std::fs::File::options().write(true).open("/dev/null");
+        let kept =
+            rustix::io::dup(stderr()).ok().zip(nothing.ok()).map(|(kept, nothing)| (Kept(kept), dup2_stderr(nothing)));
+        let done = work();
+        drop(kept);
+        return done;
     }
+    #[cfg(not(unix))]
     work()
 }
 
@@ -326,17 +382,19 @@ fn on_cuda(most: usize) -> Result<Vec<Place>, Exit> {
     use burn::tensor::DeviceType;
     let place = |(index, device): (usize, Device)| {
         // The driver's errors are panics there.
-        let name = std::panic::catch_unwind(|| device.identity().map(|identity| (identity.name, dtypes(&device))));
-        let (name, dtypes) = name.ok().flatten().ok_or_else(|| {
+        let opened = without_panic(|| device.identity().map(|identity| (identity, dtypes(&device))));
+        let (identity, dtypes) = opened.ok().flatten().ok_or_else(|| {
             Exit::usage(format!("--backend cuda: device {index} does not open; try `nvidia-smi`, or use --backend cpu"))
         })?;
+        // CUDA numbers cards its own way: NVIDIA's tool knows this one by its address.
+        let card = identity.physical.pci_address.map_or_else(|| index.to_string(), |address| address.to_string());
         let facts = Facts {
             backend: Backend::Cuda.name(),
             index,
-            name,
+            name: identity.name,
             kind: "gpu",
-            driver: resources::nvidia("driver_version", &index.to_string()).unwrap_or_else(|| "CUDA".to_owned()),
-            memory: resources::memory_of_card(&index.to_string()),
+            driver: resources::nvidia("driver_version", &card).unwrap_or_else(|| "CUDA".to_owned()),
+            memory: resources::memory_of_card(&card),
             dtypes,
         };
         Ok(Place { device, facts })

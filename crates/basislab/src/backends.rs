@@ -42,10 +42,10 @@ pub(crate) fn backends(as_json: bool) -> Done {
     Ok(None)
 }
 
-/// What is known of a device, and what it makes of a product in f32.
+/// What is known of a device, and what it makes of a product in f32, or why it fails at one.
 fn looked_at(place: &Place) -> (Facts, String) {
-    let products = precision(&place.device, basislab_model::dtype(Dtype::F32), PRODUCT);
-    (place.facts.clone(), products.name.to_owned())
+    let products = place.work(|| Ok(precision(&place.device, basislab_model::dtype(Dtype::F32), [PRODUCT; 3], 1).name));
+    (place.facts.clone(), products.map_or_else(|error| error.to_string(), str::to_owned))
 }
 
 fn row(facts: &Facts, products: &str) -> [String; 8] {

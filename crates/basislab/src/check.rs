@@ -59,7 +59,9 @@ pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, V
 
 fn to_text(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], steps: u64, place: &Place) -> String {
     let dtype = place.dtype_of_laws().name();
-    let mut text = format!("Largest difference over all weights after {steps} updates of a small model, {dtype}.\n");
+    let mut text = format!(
+        "Largest difference over all weights after {steps} updates (8 at most where products are rounded) of a small model, {dtype}.\n"
+    );
     for (optimizer, laws) in certificates {
         let what = if commutes(optimizer) { "commutes with every rotation" } else { "depends on the basis" };
         text += &format!("\n{} (lr {:?}): {what}\n", optimizer.kind(), optimizer.lr());

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use basislab_config::Experiment;
 use basislab_experiment::{Event, Finished, Job, Outcome, State};
 use basislab_report::{Ending, Row, RunEnd, Shard, TimingRow, part_dir, read_table, report_so_far, write_timing};
-use basislab_store::{Checkpoint, CheckpointError, FileError, Owner, newest, remove, save};
+use basislab_store::{Checkpoint, CheckpointError, FileError, Owner, newest, remove, save, steps};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -39,8 +39,16 @@ pub(crate) struct Open {
 }
 
 impl Desk<'_> {
-    /// Opens a run's files, at its last checkpoint if there is one.
-    pub(crate) fn begin(&self, job: &Job<'_>) -> anyhow::Result<Option<State>> {
+    /// Opens the files of runs that are trained together, each at its last checkpoint if there is one; after the same
+    /// update if they can be, since they are one model then.
+    pub(crate) fn begin(&self, jobs: &[Job<'_>]) -> anyhow::Result<Vec<Option<State>>> {
+        let known = jobs.iter().map(|job| steps(&checkpoints(self.dir, job))).collect::<Result<Vec<_>, _>>()?;
+        let most = common_step(&known).unwrap_or(u64::MAX);
+        jobs.iter().map(|job| self.begin_one(job, most)).collect()
+    }
+
+    /// Opens a run's files, at its last checkpoint up to update `most` if there is one.
+    fn begin_one(&self, job: &Job<'_>, most: u64) -> anyhow::Result<Option<State>> {
         let part = part_dir(self.dir, &job.arm.name, job.seed);
         let name = format!("{} seed {}", job.arm.name, job.seed);
         let mut shard = None;
@@ -49,7 +57,7 @@ impl Desk<'_> {
             Ok(shard.is_none().then(|| "the run's tables are not what they were when it was made".to_owned()))
         };
         let mut warn = |error: &CheckpointError| self.progress.line(&format!("  warning: {name}: {error}; not used"));
-        let found = newest(&checkpoints(self.dir, job), &self.owner(job), &mut fits, &mut warn)?;
+        let found = newest(&checkpoints(self.dir, job), &self.owner(job), most, &mut fits, &mut warn)?;
         let resumed = shard.zip(found);
         let (shard, state, before) = match resumed {
             Some((shard, Checkpoint { step, files, .. })) => {
@@ -174,6 +182,15 @@ impl Desk<'_> {
     fn owner(&self, job: &Job<'_>) -> Owner {
         Owner { identity: self.identity.clone(), arm: job.arm.name.to_string(), seed: job.seed }
     }
+}
+
+/// The last update after which every run has a checkpoint, given the steps of each one's; 0 if one was killed before its
+/// first and the others after theirs. `None` where there is no such update: one diverged long before the others' last ones.
+fn common_step(known: &[Vec<u64>]) -> Option<u64> {
+    let (first, others) = known.split_first()?;
+    let common = first.iter().copied().filter(|step| others.iter().all(|steps| steps.contains(step))).max();
+    let at_first = || known.iter().any(Vec::is_empty) && known.iter().all(|steps| steps.len() <= 1);
+    common.or_else(|| at_first().then_some(0))
 }
 
 fn key(job: &Job<'_>) -> (String, u64) {

@@ -95,7 +95,7 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
     };
     let (setting, parallelism) = (place.setting(experiment, &corpus), Parallelism { workers, threads, stack });
-    run_jobs(setting, &todo, parallelism, control, &|job| desk.begin(job), &|job, event| desk.take(job, event))?;
+    run_jobs(setting, &todo, parallelism, control, &|jobs| desk.begin(jobs), &|job, event| desk.take(job, event))?;
     progress.finish();
     let left = directory::pending(&dir, &todo);
     if left > 0 {

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::terminal::{quoted, say, say_json, shown};
 use basislab_experiment::{Job, jobs};
 use basislab_report::{Ending, part_dir};
-use basislab_store::{Lock, newest_step};
+use basislab_store::{Lock, steps};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ pub(crate) fn status(dir: &Path, json: bool) -> Done {
 
 /// One directory.
 struct Status {
-    /// The arguments that choose the device.
+    /// The arguments that choose the device and how seeds share it.
     device: String,
     holder: Option<String>,
     runs: Vec<(String, u64, State)>,
@@ -76,6 +76,10 @@ impl Status {
         let device = match manifest["device"]["index"].as_u64().unwrap_or(0) {
             0 => format!("--backend {backend}"),
             index => format!("--backend {backend} --device {index}"),
+        };
+        let device = match manifest["identity"]["stacked_seeds"].as_u64() {
+            Some(stack) => format!("{device} --stack-seeds={stack}"),
+            None => device,
         };
         let holder = Lock::holder(dir);
         let published = !dir.join("parts").is_dir() && dir.join("summary.csv").is_file();
@@ -166,6 +170,6 @@ fn state(dir: &Path, job: &Job<'_>, locked: bool) -> Result<State, Exit> {
     if !part_dir(dir, &job.arm.name, job.seed).is_dir() {
         return Ok(State::NotStarted);
     }
-    let step = newest_step(&checkpoints(dir, job))?;
+    let step = steps(&checkpoints(dir, job))?.first().copied();
     Ok(if locked { State::Running(step) } else { State::Interrupted(step) })
 }

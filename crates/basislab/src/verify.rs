@@ -29,6 +29,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> Done {
             "{place}: found {stack} seeds trained as one model, expected runs of their own, whose bits can be made again"
         )));
     }
+    device.require(&experiment.model)?;
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
     if manifest["identity"]["corpus"] != corpus.sha256() {
         let (found, expected) = (corpus.sha256(), &manifest["identity"]["corpus"]);
