@@ -143,3 +143,15 @@ fn a_machine_without_a_gpu_says_so() {
         "{text}"
     );
 }
+
+/// The reason why SPIR-V is not the default: while Mesa 22.3.6's software Vulkan compiles burn's kernel for a product, it
+/// crashes, and takes the program along. The day this test fails, make the feature `vulkan` a part of `wgpu`.
+///
+/// `cargo test --release --features vulkan --test it spirv`
+#[cfg(all(target_os = "linux", feature = "vulkan"))]
+#[test]
+fn spirv_kernels_still_crash_mesas_software_vulkan() {
+    use std::os::unix::process::ExitStatusExt;
+    let output = basislab(Path::new("."), &["backends"]);
+    assert_eq!(output.status.signal(), Some(11), "no crash: {}{}", stdout(&output), stderr(&output));
+}

@@ -7,7 +7,7 @@ use basislab_model::{Site, Transformer, wide};
 use basislab_optim::rotation;
 use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row};
 use basislab_stats::{METRICS, Metric, MetricFn, Residuals, Rotation, dimensions, random_basis};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,9 +43,30 @@ pub fn observe(
     batch_size: usize,
     stop: &AtomicBool,
 ) -> Option<Observation> {
+    Some(look(model, sequences, residual_sequences, batch_size, stop)?.observation())
+}
+
+/// What came back from the device, in one transfer: an [`Observation`] that nobody has sorted out yet.
+pub(crate) struct Look {
+    /// All losses, then all streams, chunk by chunk and site by site.
+    values: TensorData,
+    sites: Vec<Site>,
+    /// Sequences in each chunk, and whether its stream was kept.
+    chunks: Vec<(usize, bool)>,
+    pos: usize,
+    d_model: usize,
+}
+
+/// As [`observe`], which waits for the device, without the work of the host that comes after.
+pub(crate) fn look(
+    model: &Transformer,
+    sequences: &[Vec<u32>],
+    residual_sequences: usize,
+    batch_size: usize,
+    stop: &AtomicBool,
+) -> Option<Look> {
     let model = model.without_autodiff();
     let mut sites: Vec<Site> = Vec::new();
-    // All losses, then all streams, chunk by chunk and site by site.
     let (mut losses, mut streams) = (Vec::new(), Vec::new());
     // Chunks never straddle the last measured sequence, so that a chunk is measured wholly or not at all.
     let (measured, rest) = sequences.split_at(residual_sequences);
@@ -66,22 +87,38 @@ pub fn observe(
         };
         losses.push(if measure { model.loss_seen(inputs, targets, &mut see) } else { model.loss(inputs, targets) });
     }
-    // One transfer: a device is waited for once.
-    let values = Tensor::cat([losses, streams].concat(), 0).into_data().convert::<f64>();
-    let mut values = values.try_into_vec::<f64>().expect("just converted to f64").into_iter();
-    let means = values.by_ref().take(chunks.len());
-    let loss = chunks.iter().zip(means).map(|((chunk, _), mean)| mean * chunk.len() as f64 / sequences.len() as f64);
-    let loss = loss.sum();
-    let d_model = model.d_model();
-    let mut all: Vec<(Site, Vec<f64>)> = sites.iter().map(|site| (*site, Vec::new())).collect();
-    for (chunk, _) in chunks.iter().filter(|(_, measure)| *measure) {
-        let rows = chunk.iter().map(|sequence| sequence.len() - 1).sum::<usize>();
-        for (_, stream) in &mut all {
-            stream.extend(values.by_ref().take(rows * d_model));
-        }
+    let values = Tensor::cat([losses, streams].concat(), 0).into_data();
+    let chunks = chunks.into_iter().map(|(chunk, measure)| (chunk.len(), measure)).collect();
+    Some(Look { values, sites, chunks, pos: sequences[0].len() - 1, d_model: model.d_model() })
+}
+
+impl Look {
+    /// Mean next-token loss over all sequences, nats.
+    pub(crate) fn loss(&self) -> f64 {
+        let sequences: usize = self.chunks.iter().map(|(size, _)| size).sum();
+        let means = self.values.iter::<f64>().take(self.chunks.len());
+        self.chunks.iter().zip(means).map(|((size, _), mean)| mean * *size as f64 / sequences as f64).sum()
     }
-    let residuals = all.into_iter().map(|(site, values)| (site, Residuals::new(values, d_model).ok())).collect();
-    Some(Observation { loss, residuals })
+
+    /// The loss and the streams in f64.
+    pub(crate) fn observation(self) -> Observation {
+        let Self { sites, chunks, pos, d_model, .. } = &self;
+        let loss = self.loss();
+        let mut all: Vec<(Site, Vec<f64>)> = sites.iter().map(|site| (*site, Vec::new())).collect();
+        let (losses, pos, d_model) = (chunks.len(), *pos, *d_model);
+        let measured: Vec<usize> = chunks.iter().filter(|(_, measure)| *measure).map(|(size, _)| *size).collect();
+        let values = self.values.convert::<f64>().try_into_vec::<f64>().expect("just converted to f64");
+        let mut values = &values[losses..];
+        for size in measured {
+            for (_, stream) in &mut all {
+                let (now, later) = values.split_at(size * pos * d_model);
+                stream.extend_from_slice(now);
+                values = later;
+            }
+        }
+        let residuals = all.into_iter().map(|(site, values)| (site, Residuals::new(values, d_model).ok())).collect();
+        Observation { loss, residuals }
+    }
 }
 
 /// Everything a probe records of what was `seen`: the loss; every metric at every site for all, first and remaining

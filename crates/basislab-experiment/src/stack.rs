@@ -1,6 +1,6 @@
 //! Seeds of one arm that are trained as one model; most often one.
 
-use crate::observe::{HeldOut, Observation, observe, probe_rows};
+use crate::observe::{HeldOut, Look, look, probe_rows};
 use crate::run::{Event, Job};
 use crate::state::State;
 use crate::train::{Finished, Outcome, Setting};
@@ -67,14 +67,15 @@ impl<'scope, 'env> Stack<'scope, 'env> {
         let look = |&i: &usize| {
             let Lane { seed, held_out: HeldOut { sequences, floor }, .. } = &self.lanes[i];
             let (measured, batch) = (experiment.probe.residual_sequences, experiment.train.batch_size);
-            let seen = observe(&self.of_lane(i).model, sequences, measured, batch, stop)?;
+            let seen = look(&self.of_lane(i).model, sequences, measured, batch, stop)?;
             Some((i, *seed, *floor, seen))
         };
-        let seen: Option<Vec<(usize, u64, Option<f64>, Observation)>> = self.alive().iter().map(look).collect();
+        let seen: Option<Vec<(usize, u64, Option<f64>, Look)>> = self.alive().iter().map(look).collect();
         let Some(seen) = seen else { return Ok(false) };
-        let broken: Vec<usize> = seen.iter().filter(|(.., seen)| !seen.loss.is_finite()).map(|(i, ..)| *i).collect();
+        let broken: Vec<usize> = seen.iter().filter(|(.., seen)| !seen.loss().is_finite()).map(|(i, ..)| *i).collect();
         let measure = move |stop: &AtomicBool| -> Option<Vec<(usize, Vec<Row>)>> {
-            let rows = |(i, seed, floor, seen)| {
+            let rows = |(i, seed, floor, seen): (usize, u64, Option<f64>, Look)| {
+                let seen = seen.observation();
                 Some((i, probe_rows(experiment, Job { arm, seed }, step, &seen, floor, stop)?))
             };
             seen.into_iter().map(rows).collect()
