@@ -47,6 +47,9 @@ pub enum Event {
     Finished(Finished),
 }
 
+/// Where runs that are trained together go on from, in their order; `None` is the beginning.
+pub type Starts = Vec<Option<State>>;
+
 /// How runs share the machine. Decides no number, but for `stack` where rounding is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parallelism {
@@ -73,7 +76,7 @@ pub fn run(
     todo: &[Job<'_>],
     Parallelism { workers, threads, stack }: Parallelism,
     control: Control<'_>,
-    begin: &(dyn Fn(&[Job<'_>]) -> anyhow::Result<Vec<Option<State>>> + Sync),
+    begin: &(dyn Fn(&[Job<'_>]) -> anyhow::Result<Starts> + Sync),
     on_event: &(dyn Fn(&Job<'_>, Event) -> anyhow::Result<()> + Sync),
 ) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);

@@ -4,7 +4,7 @@ use crate::observe::{HeldOut, Look, look, probe_rows};
 use crate::run::{Event, Job};
 use crate::state::State;
 use crate::train::{Finished, Outcome, Setting};
-use crate::update::{Ahead, Seen, Trainee, not_finite, prepare, update};
+use crate::update::{Ahead, Made, Trainee, not_finite, prepare, update};
 use basislab_config::Arm;
 use basislab_report::{Row, StepRow};
 use std::panic::resume_unwind;
@@ -21,13 +21,24 @@ pub(crate) struct Stack<'scope, 'env> {
     /// For which looks made the updates wait.
     probe_seconds: f64,
     /// The last look, while a thread of its own measures what was seen and the device goes on.
-    measuring: Option<ScopedJoinHandle<'scope, Vec<(usize, Vec<Row>)>>>,
+    measuring: Option<ScopedJoinHandle<'scope, Measured>>,
     beside: &'scope Scope<'scope, 'env>,
     sink: &'env mut Sink<'env>,
 }
 
 /// Where rows and checkpoints go, with the number of their seed in the stack.
 pub(crate) type Sink<'a> = dyn FnMut(usize, Event) -> anyhow::Result<()> + 'a;
+
+/// Rows, with the number of their seed in the stack.
+type Measured = Vec<(usize, Vec<Row>)>;
+
+/// What was seen of one seed, not yet measured.
+struct Seen {
+    lane: usize,
+    seed: u64,
+    floor: Option<f64>,
+    look: Look,
+}
 
 /// One seed.
 struct Lane {
@@ -67,16 +78,17 @@ impl<'scope, 'env> Stack<'scope, 'env> {
         let look = |&i: &usize| {
             let Lane { seed, held_out: HeldOut { sequences, floor }, .. } = &self.lanes[i];
             let (measured, batch) = (experiment.probe.residual_sequences, experiment.train.batch_size);
-            let seen = look(&self.of_lane(i).model, sequences, measured, batch, stop)?;
-            Some((i, *seed, *floor, seen))
+            let look = look(&self.of_lane(i).model, sequences, measured, batch, stop)?;
+            Some(Seen { lane: i, seed: *seed, floor: *floor, look })
         };
-        let seen: Option<Vec<(usize, u64, Option<f64>, Look)>> = self.alive().iter().map(look).collect();
+        let seen: Option<Vec<Seen>> = self.alive().iter().map(look).collect();
         let Some(seen) = seen else { return Ok(false) };
-        let broken: Vec<usize> = seen.iter().filter(|(.., seen)| !seen.loss().is_finite()).map(|(i, ..)| *i).collect();
-        let measure = move |stop: &AtomicBool| -> Option<Vec<(usize, Vec<Row>)>> {
-            let rows = |(i, seed, floor, seen): (usize, u64, Option<f64>, Look)| {
-                let seen = seen.observation();
-                Some((i, probe_rows(experiment, Job { arm, seed }, step, &seen, floor, stop)?))
+        let broken: Vec<usize> =
+            seen.iter().filter(|seen| !seen.look.loss().is_finite()).map(|seen| seen.lane).collect();
+        let measure = move |stop: &AtomicBool| -> Option<Measured> {
+            let rows = |Seen { lane, seed, floor, look }| {
+                let seen = look.observation();
+                Some((lane, probe_rows(experiment, Job { arm, seed }, step, &seen, floor, stop)?))
             };
             seen.into_iter().map(rows).collect()
         };
@@ -110,12 +122,12 @@ impl<'scope, 'env> Stack<'scope, 'env> {
         self.write(rows)
     }
 
-    fn write(&mut self, rows: Vec<(usize, Vec<Row>)>) -> anyhow::Result<()> {
+    fn write(&mut self, rows: Measured) -> anyhow::Result<()> {
         rows.into_iter().try_for_each(|(i, rows)| (self.sink)(i, Event::Rows(rows)))
     }
 
     /// Makes update `step` of the only seed and waits for it.
-    pub(crate) fn update(&mut self, step: u64) -> Seen {
+    pub(crate) fn update(&mut self, step: u64) -> Made {
         let (lr, batch) = (self.lr(step), self.batch(0, step));
         update(&mut self.trainee, &self.setting.experiment.train, lr, &batch).ok()
     }
@@ -129,7 +141,7 @@ impl<'scope, 'env> Stack<'scope, 'env> {
     }
 
     /// Writes what update `step` was, seed by seed.
-    pub(crate) fn record(&mut self, step: u64, seen: &[Seen]) -> anyhow::Result<()> {
+    pub(crate) fn record(&mut self, step: u64, seen: &[Made]) -> anyhow::Result<()> {
         for i in self.alive() {
             let row = self.row(i, step, seen[i]);
             (self.sink)(i, row)?;
@@ -193,7 +205,7 @@ impl<'scope, 'env> Stack<'scope, 'env> {
     }
 
     /// What update `step` of a seed was: loss and gradient norm, or nothing where they are not finite.
-    fn row(&self, i: usize, step: u64, seen: Seen) -> Event {
+    fn row(&self, i: usize, step: u64, seen: Made) -> Event {
         let experiment = self.setting.experiment;
         let tokens = step * (experiment.train.batch_size * experiment.model.n_ctx) as u64;
         let status = if seen.is_some() { "ok" } else { "diverged" };

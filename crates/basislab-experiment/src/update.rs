@@ -79,7 +79,7 @@ pub(crate) struct Ahead {
 }
 
 /// Loss and gradient norm of an update, or nothing where they are not finite.
-pub(crate) type Seen = Option<(f64, f64)>;
+pub(crate) type Made = Option<(f64, f64)>;
 
 impl Ahead {
     /// [`update`] of every seed in the stack, each on its own batch, without waiting for the device. From the first update
@@ -113,7 +113,7 @@ impl Ahead {
     }
 
     /// What the unread updates were, seed by seed for each, in one transfer.
-    pub(crate) fn read(&mut self) -> Vec<Vec<Seen>> {
+    pub(crate) fn read(&mut self) -> Vec<Vec<Made>> {
         let unread = std::mem::take(&mut self.unread);
         let Some(stack) = unread.first().map(|seen| seen.dims()[0]) else { return Vec::new() };
         let values: Vec<f64> = Tensor::cat(unread, 0).into_data().iter::<f64>().collect();

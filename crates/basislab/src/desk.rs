@@ -4,7 +4,7 @@ use crate::backend::Facts;
 use crate::directory::{self, checkpoints};
 use crate::progress::Progress;
 use basislab_config::Experiment;
-use basislab_experiment::{Event, Finished, Job, Outcome, State};
+use basislab_experiment::{Event, Finished, Job, Outcome, Starts, State};
 use basislab_report::{Ending, Row, RunEnd, Shard, TimingRow, part_dir, read_table, report_so_far, write_timing};
 use basislab_store::{Checkpoint, CheckpointError, FileError, Owner, newest, remove, save, steps};
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ pub(crate) struct Open {
 impl Desk<'_> {
     /// Opens the files of runs that are trained together, each at its last checkpoint if there is one; after the same
     /// update if they can be, since they are one model then.
-    pub(crate) fn begin(&self, jobs: &[Job<'_>]) -> anyhow::Result<Vec<Option<State>>> {
+    pub(crate) fn begin(&self, jobs: &[Job<'_>]) -> anyhow::Result<Starts> {
         let known = jobs.iter().map(|job| steps(&checkpoints(self.dir, job))).collect::<Result<Vec<_>, _>>()?;
         let most = common_step(&known).unwrap_or(u64::MAX);
         jobs.iter().map(|job| self.begin_one(job, most)).collect()
