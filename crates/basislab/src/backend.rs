@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
+#[cfg(feature = "wgpu")]
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -278,18 +279,9 @@ fn on_cpu(backend: Backend, device: Device) -> Place {
 /// Adapters: discrete GPUs first, then integrated and virtual ones, then software.
 #[cfg(feature = "wgpu")]
 fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
-    use burn::tensor::DeviceKind;
     let mut all = Vec::new();
     let mut last = None;
-    let kinds: [(&str, fn(usize) -> DeviceKind); 5] = [
-        ("discrete", DeviceKind::DiscreteGpu),
-        ("integrated", DeviceKind::IntegratedGpu),
-        ("virtual", DeviceKind::VirtualGpu),
-        ("software", |_| DeviceKind::Cpu),
-        // What is of none of these kinds has no number: it is what burn takes when nothing else is there.
-        ("other", |_| DeviceKind::DefaultDevice),
-    ];
-    for (kind, of) in kinds {
+    for kind in ["discrete", "integrated", "virtual", "software", "other"] {
         // There is one software adapter at most; the first three kinds are numbered.
         let numbers = match kind {
             "software" => 1,
@@ -300,7 +292,7 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
             if all.len() == most {
                 break;
             }
-            match adapter(kind, number, of(number)) {
+            match adapter(kind, number) {
                 Ok(place) => all.push(Place { facts: Facts { index: all.len(), ..place.facts }, ..place }),
                 Err(error) => {
                     last = Some(error);
@@ -325,8 +317,18 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
 
 /// The adapter of that kind and number, opened. burn opens each once in a process, so what came of it is kept.
 #[cfg(feature = "wgpu")]
-fn adapter(kind: &'static str, number: usize, choice: burn::tensor::DeviceKind) -> Result<Place, String> {
-    static OPENED: Mutex<BTreeMap<(&str, usize), Result<Place, String>>> = Mutex::new(BTreeMap::new());
+fn adapter(kind: &'static str, number: usize) -> Result<Place, String> {
+    use burn::tensor::DeviceKind;
+    type Opened = BTreeMap<(&'static str, usize), Result<Place, String>>;
+    static OPENED: Mutex<Opened> = Mutex::new(BTreeMap::new());
+    let choice = match kind {
+        "discrete" => DeviceKind::DiscreteGpu(number),
+        "integrated" => DeviceKind::IntegratedGpu(number),
+        "virtual" => DeviceKind::VirtualGpu(number),
+        "software" => DeviceKind::Cpu,
+        // What is of none of these kinds has no number: it is what burn takes when nothing else is there.
+        _ => DeviceKind::DefaultDevice,
+    };
     let open = || {
         // `Device::wgpu` panics on another thread when there is no adapter; `init_with_setup` returns an error.
         let opened = silently(|| Device::wgpu_options().device_kind(choice).init_with_setup());
@@ -356,7 +358,7 @@ fn adapter(kind: &'static str, number: usize, choice: burn::tensor::DeviceKind) 
 #[cfg(feature = "wgpu")]
 fn silently<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(unix)]
-    {
+    let _kept = {
         use rustix::stdio::{dup2_stderr, stderr};
         /// Puts stderr back, whatever ends the work.
         struct Kept(rustix::fd::OwnedFd);
@@ -366,14 +368,12 @@ fn silently<T>(work: impl FnOnce() -> T) -> T {
                 let _ = dup2_stderr(&self.0);
             }
         }
-        let nothing = std::fs::File::options().write(true).open("/dev/null");
-        let kept =
-            rustix::io::dup(stderr()).ok().zip(nothing.ok()).map(|(kept, nothing)| (Kept(kept), dup2_stderr(nothing)));
-        let done = work();
-        drop(kept);
-        return done;
-    }
-    #[cfg(not(unix))]
+        let kept = rustix::io::dup(stderr()).ok().map(Kept);
+        // What cannot be put back is left alone.
+        let nothing = std::fs::File::options().write(true).open("/dev/null").ok().filter(|_| kept.is_some());
+        nothing.map(dup2_stderr);
+        kept
+    };
     work()
 }
 
