@@ -1,5 +1,7 @@
 //! The one place that turns a backend's name into a device, and that knows what this build and this machine offer.
 
+mod failure;
+
 use crate::exit::{Code, Exit};
 use crate::resources;
 use basislab_config::{Dtype, Experiment, ModelSpec};
@@ -8,12 +10,13 @@ use basislab_experiment::Setting;
 use basislab_optim::{Precision, precision};
 use burn::tensor::Device;
 use clap::ValueEnum;
+use failure::{in_one_line, is_lost, is_too_large, without_panic};
 use serde::Serialize;
 use serde_json::{Value, json};
 #[cfg(feature = "wgpu")]
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+#[cfg(feature = "wgpu")]
+use std::sync::Mutex;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -208,54 +211,6 @@ impl Place {
             has.join(", ")
         )))
     }
-}
-
-/// Does `work`; a panic is nothing on stderr, but its message and where in the source it was.
-fn without_panic<T>(work: impl FnOnce() -> T) -> Result<T, (String, String)> {
-    static AT: Mutex<String> = Mutex::new(String::new());
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|panic| {
-        let at = panic.location().map_or_else(String::new, ToString::to_string);
-        // The first of several threads' panics is the reason for the others.
-        let mut first = AT.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.is_empty() {
-            *first = at;
-        }
-    }));
-    let done = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
-    let at = std::mem::take(&mut *AT.lock().unwrap_or_else(PoisonError::into_inner));
-    done.map_err(|reason| {
-        let text = reason.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| reason.downcast_ref::<&str>().copied());
-        (text.unwrap_or("no reason given").to_owned(), at)
-    })
-}
-
-/// Whether that is what burn or a driver says of a device that is gone: what may work the next time.
-fn is_lost(text: &str) -> bool {
-    holds(text, &["lost", "poisoned", "disconnected"])
-}
-
-/// Whether that is what burn or a driver says when an allocation fails or a size is beyond the device;
-/// "reservation" is the allocator's word.
-fn is_too_large(text: &str) -> bool {
-    let memory = ["out of memory", "out of device memory", "out of host memory", "not enough memory"];
-    let others = ["can't allocate", "reservation behind it failed", "buffer too big", "cube count too big"];
-    holds(text, &memory) || holds(text, &others)
-}
-
-/// Whether `text` has one of the phrases, however it writes its words together.
-fn holds(text: &str, phrases: &[&str]) -> bool {
-    let plain = |text: &str| text.to_lowercase().replace(['_', ' '], "");
-    phrases.iter().any(|phrase| plain(text).contains(&plain(phrase)))
-}
-
-/// The causes that a failure names, without line breaks (some are escaped) and backtraces.
-fn in_one_line(text: &str) -> String {
-    let text = text.replace("\\n", "\n");
-    let lines = text.lines().map(str::trim).take_while(|line| !line.to_lowercase().contains("backtrace"));
-    lines.filter(|line| !line.is_empty() && *line != "Caused by:").collect::<Vec<_>>().join("; ")
 }
 
 fn dtypes(device: &Device) -> Vec<Dtype> {

@@ -30,11 +30,24 @@ fn a_failure_of_a_device_is_one_line_and_a_code() {
             && text.contains("the same command goes on there"),
         "{text}"
     );
-    for why in ["Out of memory", "ERROR_OUT_OF_DEVICE_MEMORY", "BufferTooBig(9)", "Not enough memory left."] {
+    // What burn, its allocator and wgpu said when they were driven there.
+    let too_large = [
+        "ERROR_OUT_OF_DEVICE_MEMORY",
+        "Not enough memory left.",
+        "An IO error happened\nCaused by:\n  can't allocate buffer of size: 536870912",
+        "memory ManagedMemoryId { value: 8 } was never allocated: the reservation behind it failed",
+        "Unable to launch matmul\nCaused by:\n  Cube count too big (1, 65536, 1)",
+    ];
+    for why in too_large {
         let full = place.work(|| -> Result<(), Exit> { panic!("{why}") }).unwrap_err();
         assert_eq!(full.code, Code::TooLarge, "{why}");
         assert!(full.to_string().contains("micro_batches"), "{full}");
     }
+    // A mistake of ours, or of burn's: nothing is promised, and the place is told.
+    let other = place.work(|| -> Result<(), Exit> { panic!("index 3 out of range") }).unwrap_err();
+    assert_eq!(other.code, Code::Device);
+    let text = other.to_string();
+    assert!(text.contains("tests.rs:") && text.contains("may fail there again"), "{text}");
     assert_eq!(place.work(|| Ok(3)).unwrap(), 3);
 }
 
