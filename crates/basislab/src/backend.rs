@@ -342,7 +342,8 @@ fn on_cuda(most: usize) -> Result<Vec<Place>, Exit> {
             Exit::usage(format!("--backend cuda: device {index} does not open; try `nvidia-smi`, or use --backend cpu"))
         })?;
         // CUDA numbers cards its own way: NVIDIA's tool knows this one by its address.
-        let card = identity.physical.pci_address.map_or_else(|| index.to_string(), |address| address.to_string());
+        let address = identity.physical.and_then(|card| card.pci_address);
+        let card = address.map_or_else(|| index.to_string(), |address| address.to_string());
         let facts = Facts {
             backend: Backend::Cuda.name(),
             index,
