@@ -63,8 +63,8 @@ pub struct Parallelism {
 
 /// Runs `todo` as `parallelism` says. Results do not depend on workers and threads.
 ///
-/// `begin` is called when the turn of jobs that are trained together has come, and says where each goes on from. Then `on_event` is called, one call at a
-/// time per job. Both are called from the workers; their first error stops everything.
+/// `begin` is called when the turn of jobs that are trained together has come, and says where each goes on from. Then
+/// `on_event` is called, one call at a time per job. Both are called from the workers; their first error stops everything.
 ///
 /// # Errors
 /// The first error of `begin` or `on_event`.
