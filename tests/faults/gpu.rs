@@ -1,6 +1,6 @@
 //! A GPU that fails under the program: `vulkan.c` stands in for the Vulkan library and lets calls fail.
 
-use super::lab::{Lab, Tree, assert_tidy, compare, text, tree};
+use super::lab::{Lab, assert_tidy, compare, text, tree};
 use crate::support::{everywhere, is_cpu, root, small};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,33 +63,32 @@ impl Frail {
 #[ignore = "minutes on a software GPU"]
 fn a_gpu_that_is_lost_ends_with_9_and_the_same_command_goes_on() {
     let Some(frail) = Frail::new() else { return };
-    let undisturbed: (Output, u64) = frail.run(&frail.lab.out("whole"), "vkQueueSubmit", 0, 0);
-    assert_eq!(undisturbed.0.status.code(), Some(0), "{}", text(&undisturbed.0));
-    let expected: Tree = tree(&frail.lab.out("whole"));
-    let checkpoints = |out: &Path| fs::read_dir(out.join("parts/sgd/0/checkpoints")).is_ok_and(|all| all.count() > 0);
-    let (mut begun, submits) = (0, undisturbed.1);
-    // At once, in the middle of the laws that come first, and among the last updates.
-    for from in [1, submits / 2, submits - submits / 8, submits - submits / 16] {
-        let out = frail.lab.out("lost");
-        let (output, seen) = frail.run(&out, "vkQueueSubmit", from, LOST);
-        // Kernels that have been tuned before take fewer submits.
-        if seen < from {
-            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-            fs::remove_dir_all(out).unwrap();
-            continue;
-        }
-        assert_eq!(output.status.code(), Some(9), "submit {from} of {submits}: {}", text(&output));
-        assert!(text(&output).contains("the device failed") && text(&output).contains("lost"), "{}", text(&output));
-        assert_tidy(&output, "lost");
-        if checkpoints(&out) {
-            begun += 1;
-            let (output, _) = frail.run(&out, "vkQueueSubmit", 0, 0);
-            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-            compare(&tree(&out), &expected, &format!("lost at submit {from} of {submits}"));
-        }
-        _ = fs::remove_dir_all(out);
+    let whole = frail.lab.out("whole");
+    let (output, _) = frail.run(&whole, "vkQueueSubmit", 0, 0);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let out = frail.lab.out("lost");
+    let lost = |output: &Output| {
+        assert_eq!(output.status.code(), Some(9), "{}", text(output));
+        assert!(text(output).contains("the device failed") && text(output).contains("lost"), "{}", text(output));
+        assert_tidy(output, "lost");
+    };
+    // At once, and in the middle of the laws that come first: nothing is begun.
+    for from in [1, 1000] {
+        lost(&frail.run(&out, "vkQueueSubmit", from, LOST).0);
+        assert!(!out.join("parts").exists());
     }
-    assert!(begun > 0, "it was lost between checkpoints");
+    // As soon as a checkpoint is there, the first time and again in the run that goes on from it.
+    for step in [3, 12] {
+        let mut command = frail.lab.command(&out, &["--backend", "wgpu"]);
+        let checkpoint = out.join(format!("parts/sgd/0/checkpoints/{step:010}"));
+        frail.under(&mut command, "vkQueueSubmit", 0, LOST).env("FAULT_AFTER", &checkpoint);
+        lost(&command.output().unwrap());
+        assert!(checkpoint.is_dir());
+    }
+    let (output, _) = frail.run(&out, "vkQueueSubmit", 0, 0);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("goes on after step "), "{}", text(&output));
+    compare(&tree(&out), &tree(&whole), "a GPU that was lost twice");
 }
 
 #[test]
