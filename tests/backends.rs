@@ -38,7 +38,13 @@ fn stopped(
                 stop.fetch_or(now, Ordering::Relaxed);
                 rows.extend(new);
             }
-            Event::Checkpoint { state, .. } => last = Some(state),
+            Event::Checkpoint { state, .. } => {
+                // What was seen before it is written before it, though it was measured beside the updates.
+                let seen = rows.iter().filter(|row| matches!(row, Row::Eval(_))).count();
+                let due = experiment.probe.steps(experiment.train.steps).into_iter().filter(|step| *step < state.step);
+                assert_eq!(seen, due.count(), "looks written before the checkpoint of update {}", state.step);
+                last = Some(state);
+            }
             Event::Finished(_) => unreachable!("`run` sends it"),
         }
         Ok(())
