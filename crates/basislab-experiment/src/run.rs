@@ -2,7 +2,7 @@
 
 use crate::state::State;
 use crate::train::{Control, Finished, Setting, train_together};
-use basislab_config::{Arm, BasisSpec, Experiment};
+use basislab_config::{Arm, BasisSpec, Claim, ClaimKind, Experiment};
 use basislab_report::Row;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
@@ -105,7 +105,7 @@ pub fn run(
     };
     // The same stacks whatever is left to do of them: their bits depend on who is in them.
     let is_left = |job: &Job<'_>| todo.iter().any(|left| (&left.arm.name, left.seed) == (&job.arm.name, job.seed));
-    let mut stacks = stacks(&jobs(setting.experiment), stack);
+    let mut stacks = stacks(setting.experiment, stack);
     stacks.iter_mut().for_each(|stack| stack.retain(is_left));
     stacks.retain(|stack| !stack.is_empty());
     let work = || {
@@ -136,16 +136,30 @@ pub fn run(
     failure.into_inner().expect("no panic while held").map_or(Ok(()), Err)
 }
 
-/// `all` in stacks of at most `stack` seeds of one arm, in the order of their first jobs. A rotated model is not stacked.
-fn stacks<'a>(all: &[Job<'a>], stack: usize) -> Vec<Vec<Job<'a>>> {
-    let mut stacks: Vec<Vec<Job<'a>>> = Vec::new();
-    for job in all {
+/// All runs in stacks of at most `stack` seeds of one arm, in the order of their first jobs. A rotated model is not stacked.
+/// Where the bits of two arms are compared, seeds that both have are stacked apart from the others: bits depend on who else
+/// is in a stack.
+fn stacks(experiment: &Experiment, stack: usize) -> Vec<Vec<Job<'_>>> {
+    let compared = |job: &Job<'_>| -> Vec<bool> {
+        let partner = |claim: &Claim| {
+            let ClaimKind::BitEqual { arm, other } = &claim.test else { return None };
+            let name = job.arm.name.as_str();
+            [(arm, other), (other, arm)].into_iter().find(|(own, _)| *own == name).map(|(_, partner)| partner.clone())
+        };
+        let has_seed =
+            |name: String| experiment.arm(&name).is_some_and(|arm| experiment.seeds_of(arm).contains(&job.seed));
+        experiment.claims.iter().filter_map(partner).map(has_seed).collect()
+    };
+    let mut stacks: Vec<Vec<Job<'_>>> = Vec::new();
+    for job in jobs(experiment) {
         let rotated_model = matches!(job.arm.basis, BasisSpec::RotatedModel { .. });
-        let fits =
-            |other: &&mut Vec<Job<'a>>| other[0].arm.name == job.arm.name && other.len() < stack && !rotated_model;
+        let fits = |other: &&mut Vec<Job<'_>>| {
+            let same = other[0].arm.name == job.arm.name && compared(&other[0]) == compared(&job);
+            same && other.len() < stack && !rotated_model
+        };
         match stacks.iter_mut().find(fits) {
-            Some(stack) => stack.push(*job),
-            None => stacks.push(vec![*job]),
+            Some(stack) => stack.push(job),
+            None => stacks.push(vec![job]),
         }
     }
     stacks

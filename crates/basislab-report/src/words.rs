@@ -186,7 +186,7 @@ fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<Verdic
 fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
     let mut next = Vec::new();
     if answer.runs_complete + answer.runs_diverged < answer.runs_planned {
-        next.push("give the same command again to finish the missing runs".to_owned());
+        next.push("the same `basislab run` command again finishes the missing runs".to_owned());
     }
     if answer.verdicts.iter().any(|line| line.verdict == "exploratory") {
         next.push(format!("for a verdict instead of a lead, plan at least {} seeds", experiment.verdict.min_seeds));

@@ -97,7 +97,7 @@ Examples:
 const RUN_EXAMPLES: &str = "\
 Examples:
   basislab run adam-vs-sgd --seeds 0..3                    three seeds (the verdicts will say `exploratory`)
-  basislab run adam-vs-sgd --set arm.adam.optimizer.lr=3e-3
+  basislab run adam-vs-sgd --set arm.sgd.optimizer.lr=0.3
   basislab run adam-vs-sgd --set corpus.classes=8 --set corpus.stay=0.7
   basislab run adam-vs-sgd --backend ndarray --jobs 1
   basislab run my-experiment.toml --out runs/mine

@@ -289,6 +289,9 @@ fn adapter(kind: &'static str, number: usize) -> Result<Place, String> {
         let opened = silently(|| Device::wgpu_options().device_kind(choice).init_with_setup());
         let (device, setup) = opened.map_err(|error| error.to_string())?;
         let info = setup.adapter.get_info();
+        if format!("{:?}", info.backend) == "Gl" {
+            return Err(format!("{} is there through OpenGL alone, expected Vulkan, Metal or DirectX", info.name));
+        }
         let driver = [info.driver, info.driver_info, format!("{:?}", info.backend)];
         let facts = Facts {
             backend: Backend::Wgpu.name(),

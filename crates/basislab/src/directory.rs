@@ -91,7 +91,10 @@ pub(crate) fn claim(
         return Ok(manifest);
     };
     if known["identity"] != *identity {
-        let differences = differences(dir, experiment, &known, identity);
+        let mut differences = differences(dir, experiment, &known, identity);
+        if differences.is_empty() {
+            differences = "its config.toml was edited after the run began".to_owned();
+        }
         return Err(Exit::new(
             Code::Identity,
             format!(

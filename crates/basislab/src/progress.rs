@@ -11,12 +11,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// `steps` updates are to be made.
-    pub(crate) fn new(steps: u64, quiet: bool) -> Self {
+    /// Nothing is to be made yet.
+    pub(crate) fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target =
             if terminal && !quiet { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(steps), target);
+        let bar = ProgressBar::with_draw_target(Some(0), target);
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let template = if colour {
             "{bar:32.cyan/blue} {percent:>3}%  {elapsed} gone, {eta} to go  {msg}"
@@ -25,6 +25,11 @@ impl Progress {
         };
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
         Self { bar, lines: !quiet && !terminal }
+    }
+
+    /// `steps` updates are to be made.
+    pub(crate) fn plan(&self, steps: u64) {
+        self.bar.set_length(steps);
     }
 
     /// One update was made.

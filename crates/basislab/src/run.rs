@@ -51,13 +51,17 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
     )?;
 
     let owner = directory::enter(&dir, args.no_lock)?;
+    let progress = Progress::new(args.quiet);
     let describe = || {
+        if place.facts.kind != "cpu" {
+            progress.line(&format!("the laws of every optimizer on {} come first, then the runs", place.facts.name));
+        }
         let certificates = to_json(experiment, &certificates(experiment, 20, place), place);
         manifest(named, place, &corpus, &identity, certificates)
     };
     let mut known = directory::claim(&dir, experiment, &identity, describe)?;
     let todo = directory::survey(&dir, &all)?;
-    let progress = Progress::new(todo.len() as u64 * experiment.train.steps, args.quiet);
+    progress.plan(todo.len() as u64 * experiment.train.steps);
     let (at, kept) = (dir.display(), all.len() - todo.len());
     match (todo.len(), kept) {
         (0, _) => progress.line(&format!("{at} is already complete; nothing is run again")),
