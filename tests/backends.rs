@@ -3,9 +3,7 @@
 use crate::support::{backends, everywhere, flex, is_cpu, relative, small, typed, values};
 use basislab_config::{Dtype, Experiment};
 use basislab_data::Corpus;
-use basislab_experiment::{
-    Control, Event, Job, Outcome, Setting, State, observe, prepare, train, train_together, update,
-};
+use basislab_experiment::{Control, Event, Job, Outcome, Setting, State, look, prepare, train, train_together, update};
 use basislab_report::Row;
 use basislab_stats::{METRICS, MetricFn, Residuals};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -143,15 +141,15 @@ fn a_probe_sees_the_same_stream_on_every_backend() {
     let experiment = small(&[]);
     let corpus = Corpus::open(&experiment.corpus, 8).unwrap();
     let sequences = corpus.held_out(0, 7, 9);
-    let look = |device: &Device, batch: usize| {
+    let seen_on = |device: &Device, batch: usize| {
         let trainee = prepare(&experiment, experiment.arm("adam").unwrap(), 0, 32, device);
-        observe(&trainee.model, &sequences, 5, batch, &AtomicBool::new(false)).unwrap()
+        look(&trainee.model, &sequences, 5, batch, &AtomicBool::new(false)).unwrap().observation()
     };
-    let reference = look(&flex(), 7);
+    let reference = seen_on(&flex(), 7);
     // Batches that straddle nothing, and sites in order, in whatever pieces the stream came back.
     for (name, device) in everywhere() {
         for batch in [2, 3, 7] {
-            let seen = look(&device, batch);
+            let seen = seen_on(&device, batch);
             assert!((seen.loss - reference.loss).abs() < 1e-5 * reference.loss, "{name}: {}", seen.loss);
             assert_eq!(seen.residuals.len(), 6);
             for ((site, found), (expected_site, expected)) in seen.residuals.iter().zip(&reference.residuals) {

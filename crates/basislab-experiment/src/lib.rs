@@ -9,7 +9,7 @@ mod train;
 mod update;
 
 pub use laws::{Expected, Law, certify, commutes, rotated_share};
-pub use observe::{Observation, observe};
+pub use observe::{Look, Observation, look};
 pub use run::{Event, Job, Parallelism, Starts, jobs, run};
 pub use state::State;
 pub use train::{Control, Finished, Outcome, Setting, train, train_together};

@@ -35,19 +35,9 @@ pub struct Observation {
     pub residuals: Vec<(Site, Option<Residuals>)>,
 }
 
-/// Runs the model over held-out sequences, `batch_size` at a time; `None` once `stop` is set.
-pub fn observe(
-    model: &Transformer,
-    sequences: &[Vec<u32>],
-    residual_sequences: usize,
-    batch_size: usize,
-    stop: &AtomicBool,
-) -> Option<Observation> {
-    Some(look(model, sequences, residual_sequences, batch_size, stop)?.observation())
-}
-
 /// What came back from the device, in one transfer: an [`Observation`] that nobody has sorted out yet.
-pub(crate) struct Look {
+#[derive(Debug)]
+pub struct Look {
     /// All losses, then all streams, chunk by chunk and site by site.
     values: TensorData,
     sites: Vec<Site>,
@@ -57,8 +47,8 @@ pub(crate) struct Look {
     d_model: usize,
 }
 
-/// As [`observe`], which waits for the device, without the work of the host that comes after.
-pub(crate) fn look(
+/// Runs the model over held-out sequences, `batch_size` at a time, and waits for the device; `None` once `stop` is set.
+pub fn look(
     model: &Transformer,
     sequences: &[Vec<u32>],
     residual_sequences: usize,
@@ -101,7 +91,7 @@ impl Look {
     }
 
     /// The loss and the streams in f64.
-    pub(crate) fn observation(self) -> Observation {
+    pub fn observation(self) -> Observation {
         let Self { sites, chunks, pos, d_model, .. } = &self;
         let loss = self.loss();
         let mut all: Vec<(Site, Vec<f64>)> = sites.iter().map(|site| (*site, Vec::new())).collect();
@@ -149,8 +139,8 @@ pub(crate) fn probe_rows(
     let random = (0..random).into_par_iter().map(|k| random_basis(seed, k, spec.d_model)).collect();
     let probe = Probe { experiment, job, step, full, own, random };
     let of_site = |(site, stream): &(Site, Option<Residuals>)| {
-        let rows = stream.as_ref().map(|stream| probe.site_rows(site, stream));
-        (!stop.load(Ordering::Relaxed)).then(|| rows.unwrap_or_default())
+        let rows = || stream.as_ref().map_or_else(Vec::new, |stream| probe.site_rows(site, stream));
+        (!stop.load(Ordering::Relaxed)).then(rows)
     };
     let of_sites: Option<Vec<Vec<Row>>> = seen.residuals.par_iter().map(of_site).collect();
     rows.extend(of_sites?.into_iter().flatten());

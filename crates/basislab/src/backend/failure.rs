@@ -33,9 +33,17 @@ pub(super) fn is_lost(text: &str) -> bool {
 /// Whether that is what burn or a driver says when an allocation fails or a size is beyond the device;
 /// "reservation" is the allocator's word.
 pub(super) fn is_too_large(text: &str) -> bool {
-    let memory = ["out of memory", "out of device memory", "out of host memory", "not enough memory"];
-    let others = ["can't allocate", "reservation behind it failed", "buffer too big", "cube count too big"];
-    holds(text, &memory) || holds(text, &others)
+    let phrases = [
+        "out of memory",
+        "out of device memory",
+        "out of host memory",
+        "not enough memory",
+        "can't allocate",
+        "reservation behind it failed",
+        "buffer too big",
+        "cube count too big",
+    ];
+    holds(text, &phrases)
 }
 
 /// Whether `text` has one of the phrases, however it writes its words together.
