@@ -87,3 +87,10 @@ fn a_device_that_is_lost_is_a_failure() {
     let error = place.work(sum).unwrap_err();
     assert_eq!(error.code, Code::Device, "{error}");
 }
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn an_adapter_that_was_opened_is_found_again() {
+    let Ok(first) = Backend::Wgpu.places(1) else { return };
+    assert_eq!(Backend::Wgpu.places(1).unwrap()[0].facts, first[0].facts);
+}
