@@ -5,7 +5,7 @@
 """Whole training steps, basislab beside PyTorch: same weights, same tokens, same machine, in alternating rounds.
 
     python scripts/bench_pytorch.py [--rounds 5] [--cores 2] [--sizes d64 d128] [--out results/benchmarks/cpu.csv]
-    python scripts/bench_pytorch.py --device cuda [--backends wgpu cuda] [--batch 64] [--out results/benchmarks/cuda.csv]
+    python scripts/bench_pytorch.py --device cuda [--backends wgpu cuda] [--against torch torch-bf16] [--out results/benchmarks/cuda.csv]
 
 A step is batch, forward, loss, backward, clipping, Adam, in fp32 (and PyTorch's bf16 autocast); no probes on either side. d64 is
 the default experiment's model, run as the laboratory runs it: one process of one thread per core, all at once, their speeds
@@ -38,6 +38,7 @@ LR, CLIP, EPS, SKIP, GPU_SKIP = 1e-3, 1.0, 1e-5, 3, 33
 SIZES = {"d64": (64, 2, 4, 64, 16, 200), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
 GPU_SIZES = {"d64": (64, 2, 4, 256, 64, 400), "d256": (256, 4, 4, 256, 64, 200), "d768": (768, 12, 12, 256, 64, 100)}
 ONE_PROCESS_PER_CORE = {"d64"}
+GPU_CONTESTANTS = [f"{how}{precision}" for how in ("torch", "torch-compile") for precision in ("", "-tf32", "-bf16")]
 CONTESTANTS = ["basislab", "basislab-rotated", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
 
 
@@ -119,11 +120,12 @@ def child(contestant, shape, file, threads, device):
 
 
 def on_gpu(arguments):
-    features = ",".join(["flex", *arguments.backends])
-    build = ["cargo", "build", "--release", "--locked", "-p", "basislab", "--no-default-features", "--features", features]
-    subprocess.run([*build, "--example", "step"], cwd=ROOT, check=True)
-    step = ROOT / "target/release/examples/step"
-    kinds = [f"{how}{precision}" for how in ("torch", "torch-compile") for precision in ("", "-tf32", "-bf16")]
+    step = arguments.step
+    if not step:
+        features = ",".join(["flex", "tuned", *arguments.backends])
+        build = ["cargo", "build", "--release", "--locked", "-p", "basislab", "--no-default-features", "--features", features]
+        subprocess.run([*build, "--example", "step"], cwd=ROOT, check=True)
+        step = ROOT / "target/release/examples/step"
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
@@ -135,7 +137,7 @@ def on_gpu(arguments):
             ours = {f"basislab-{backend}": [step, *numbers, f"gpu:{backend}:1"] for backend in arguments.backends}
             if size == "d64":
                 ours |= {f"basislab-{backend}-16-seeds": [step, *numbers, f"gpu:{backend}:16"] for backend in arguments.backends}
-            theirs = {kind: child(kind, shape, file, os.cpu_count(), arguments.device) for kind in kinds}
+            theirs = {kind: child(kind, shape, file, os.cpu_count(), arguments.device) for kind in arguments.against}
             seen = {contestant: [] for contestant in [*ours, *theirs]}
             for _ in range(arguments.rounds):
                 for contestant, command in [*ours.items(), *theirs.items()]:
@@ -148,13 +150,13 @@ def on_gpu(arguments):
                 difference = max(abs(a - b) / a for a, b in zip(reference, all[0][1]["losses"][:20]))
                 if not difference <= (1e-4 if contestant in ("torch", "torch-compile") else 1e-2):
                     sys.exit(f"{size} {contestant}: losses differ by {difference:.1e}")
-                ratio = statistics.median(mine / speed for (speed, _), (mine, _) in zip(seen["torch-compile"], all))
+                over = lambda name: round(statistics.median(mine / speed for (speed, _), (mine, _) in zip(seen[name], all)), 3)
                 peaks = [one["peak_kib"] for _, one in all if one["peak_kib"]]
                 rows.append(dict(
                     date=time.strftime("%Y-%m-%d"), device=arguments.name, size=size, d_model=d, n_layers=layers, n_ctx=pos,
                     batch_size=shape[4], contestant=contestant, rounds=len(all),
                     tokens_per_second=round(statistics.median(speed for speed, _ in all)),
-                    over_torch_compile=round(ratio, 3), peak_mib=round(max(peaks) / 1024) if peaks else "",
+                    over_torch=over("torch"), over_torch_compile=over("torch-compile") if "torch-compile" in seen else "", peak_mib=round(max(peaks) / 1024) if peaks else "",
                     loss_difference=f"{difference:.1e}"))
                 print(rows[-1], file=sys.stderr, flush=True)
     write(rows, pathlib.Path(arguments.out))
@@ -248,6 +250,8 @@ if __name__ == "__main__":
         parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu, or the first GPU that CUDA sees")
         parser.add_argument("--backends", nargs="+", default=["wgpu"], help="basislab's, on a GPU: wgpu, cuda")
         parser.add_argument("--batch", type=int, help="sequences per step on a GPU: as many as fill it")
+        parser.add_argument("--against", nargs="+", default=GPU_CONTESTANTS, choices=GPU_CONTESTANTS, help="on a GPU: PyTorch's; torch is always one of them")
+        parser.add_argument("--step", help="on a GPU: the example `step`, already built (default: builds it)")
         parser.add_argument("--out", help="default: results/benchmarks/DEVICE.csv")
         arguments = parser.parse_args()
         known = SIZES if arguments.device == "cpu" else GPU_SIZES
@@ -261,4 +265,5 @@ if __name__ == "__main__":
             import torch
 
             arguments.name = torch.cuda.get_device_name()
+            arguments.against = list(dict.fromkeys(["torch", *arguments.against]))
             on_gpu(arguments)

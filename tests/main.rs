@@ -16,6 +16,8 @@ mod laws;
 mod model;
 mod parity;
 mod properties;
+#[cfg(target_os = "linux")]
+mod refusals;
 mod support;
 mod tidy;
 mod training;

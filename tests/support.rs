@@ -4,6 +4,11 @@ use basislab_config::{Dtype, Experiment, Override, load};
 use burn::tensor::{Device, Tensor};
 use std::path::{Path, PathBuf};
 
+// The program's own: tests must not open what it refuses.
+#[cfg(feature = "wgpu")]
+#[path = "../crates/basislab/src/backend/adapters.rs"]
+mod adapters;
+
 /// The default experiment with changes.
 pub(crate) fn experiment(changes: &[(&str, &str)]) -> Experiment {
     let text = std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
@@ -43,24 +48,19 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Every backend of this build that this machine has, by name: the CPU ones, and wgpu where there is an adapter, if only
-/// a software one. CI says which must be there, in `BASISLAB_EXPECTED_BACKENDS`.
+/// a software one. `BASISLAB_ONLY_BACKEND=wgpu` leaves the others out, and wants this one to be there.
 pub(crate) fn everywhere() -> Vec<(&'static str, Device)> {
-    let all: Vec<_> = backends().into_iter().chain(wgpu().map(|device| ("wgpu", device))).collect();
-    let expected = std::env::var("BASISLAB_EXPECTED_BACKENDS").unwrap_or_default();
-    for name in expected.split(',').filter(|name| !name.is_empty()) {
-        assert!(all.iter().any(|(found, _)| *found == name), "{name} is expected here, and not found");
-    }
+    let all = backends().into_iter().chain(wgpu().map(|device| ("wgpu", device)));
+    let Ok(only) = std::env::var("BASISLAB_ONLY_BACKEND") else { return all.collect() };
+    let all: Vec<_> = all.filter(|(name, _)| *name == only).collect();
+    assert!(!all.is_empty(), "{only} is expected here, and not found");
     all
 }
 
-/// The first adapter, opened once.
+/// The first adapter that `--backend wgpu` would take.
 fn wgpu() -> Option<Device> {
     #[cfg(feature = "wgpu")]
-    {
-        static WGPU: std::sync::LazyLock<Option<Device>> =
-            std::sync::LazyLock::new(|| Device::wgpu_options().init().ok());
-        WGPU.clone()
-    }
+    return adapters::open(1).ok().map(|mut all| all.swap_remove(0).device);
     #[cfg(not(feature = "wgpu"))]
     None
 }

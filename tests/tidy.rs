@@ -98,3 +98,28 @@ fn the_readme_quotes_the_committed_results() {
         }
     }
 }
+
+#[test]
+fn ci_runs_every_test_that_opens_a_gpu_with_a_driver() {
+    let script = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    let line = script.lines().find(|line| line.starts_with("on_wgpu=(")).unwrap();
+    let wanted: Vec<&str> = line["on_wgpu=(".len()..].trim_end_matches(')').split_whitespace().collect();
+    let mut found = 0;
+    for file in files(&root().join("tests"), ".rs") {
+        let path = file.strip_prefix(root().join("tests")).unwrap().with_extension("");
+        let module = path.to_string_lossy().replace('/', "::");
+        let text = std::fs::read_to_string(&file).unwrap();
+        for part in text.split("#[test]").skip(1) {
+            let body = part.split("\n}\n").next().unwrap();
+            let opens = ["everywhere()", "Frail::new()", "\"wgpu\""].iter().any(|word| body.contains(word));
+            if !opens || module == "tidy" {
+                continue;
+            }
+            let name = part.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap();
+            let name = format!("{module}::{name}");
+            found += 1;
+            assert!(wanted.iter().any(|wanted| name.contains(wanted)), ".ci/run does not run {name} on wgpu");
+        }
+    }
+    assert!(found > 12, "only {found} tests that open a GPU");
+}

@@ -43,7 +43,9 @@ fn rows_do_not_depend_on_jobs_or_threads() {
         let seen: Mutex<BTreeMap<(String, u64), Vec<String>>> = Mutex::default();
         let all = jobs(&experiment);
         let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead: 1 };
-        let parallelism = Parallelism { workers, threads, stack: 1 };
+        let pool = |_| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pools: Vec<_> = (0..workers).map(pool).collect();
+        let parallelism = Parallelism { pools: &pools, stack: 1 };
         run(setting, &all, parallelism, never(), &|jobs| Ok(vec![None; jobs.len()]), &|job, event| {
             if let Event::Rows(rows) = event {
                 let text = rows.iter().map(|row| format!("{row:?}"));
@@ -56,7 +58,8 @@ fn rows_do_not_depend_on_jobs_or_threads() {
     };
     let alone = with(1, 1);
     assert_eq!(alone.len(), 9, "five arms, two seeds, one of them with one seed only");
-    for (workers, threads) in [(2, 1), (4, 1), (1, 2), (1, 3), (2, 4)] {
+    // Without a pool the calling thread trains.
+    for (workers, threads) in [(0, 1), (2, 1), (4, 1), (1, 2), (1, 3), (2, 4)] {
         assert_eq!(with(workers, threads), alone, "{workers} workers of {threads} threads");
     }
 }

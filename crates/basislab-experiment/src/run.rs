@@ -4,6 +4,7 @@ use crate::state::State;
 use crate::train::{Control, Finished, Setting, train_together};
 use basislab_config::{Arm, BasisSpec, Claim, ClaimKind, Experiment};
 use basislab_report::Row;
+use rayon::ThreadPool;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -51,12 +52,11 @@ pub enum Event {
 pub type Starts = Vec<Option<State>>;
 
 /// How runs share the machine. Decides no number, but for `stack` where rounding is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parallelism {
-    /// Threads, each with a run (or stack of runs) of its own.
-    pub workers: usize,
-    /// rayon threads of each.
-    pub threads: usize,
+#[derive(Debug, Clone, Copy)]
+pub struct Parallelism<'a> {
+    /// Each trains one run (or stack of runs) at a time; without any, the calling thread does. The CPU backends use the
+    /// pool they find themselves in, so one pool each keeps runs apart.
+    pub pools: &'a [ThreadPool],
     /// Seeds of an arm that are trained as one batched model at most.
     pub stack: usize,
 }
@@ -64,7 +64,7 @@ pub struct Parallelism {
 /// Runs `todo` as `parallelism` says. Results do not depend on workers and threads.
 ///
 /// `begin` is called when the turn of jobs that are trained together has come, and says where each goes on from. Then
-/// `on_event` is called, one call at a time per job. Both are called from the workers; their first error stops everything.
+/// `on_event` is called, one call at a time per job. Both are called from the pools; their first error stops everything.
 ///
 /// # Errors
 /// The first error of `begin` or `on_event`.
@@ -74,7 +74,7 @@ pub struct Parallelism {
 pub fn run(
     setting: Setting<'_>,
     todo: &[Job<'_>],
-    Parallelism { workers, threads, stack }: Parallelism,
+    Parallelism { pools, stack }: Parallelism<'_>,
     control: Control<'_>,
     begin: &(dyn Fn(&[Job<'_>]) -> anyhow::Result<Starts> + Sync),
     on_event: &(dyn Fn(&Job<'_>, Event) -> anyhow::Result<()> + Sync),
@@ -108,38 +108,47 @@ pub fn run(
     let mut stacks = stacks(setting.experiment, stack);
     stacks.iter_mut().for_each(|stack| stack.retain(is_left));
     stacks.retain(|stack| !stack.is_empty());
-    let work = || {
-        // The CPU backends use the rayon pool they find themselves in: one small pool per worker keeps runs apart.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let train = || {
         while let Some(jobs) = stacks.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !stopped()) {
-            pool.install(|| together(jobs))?;
+            together(jobs)?;
         }
         anyhow::Ok(())
     };
     let panic = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..workers.min(stacks.len()) {
-            scope.spawn(|| {
-                // First the reason, then the flag that makes others give up: theirs comes later.
-                match catch_unwind(AssertUnwindSafe(work)) {
-                    Ok(Ok(())) => return,
-                    Ok(Err(error)) => _ = failure.lock().expect("no panic while held").get_or_insert(error),
-                    Err(reason) => _ = panic.lock().expect("no panic while held").get_or_insert(reason),
-                }
-                failed.store(true, Ordering::Relaxed);
-            });
+    let work = || {
+        // First the reason, then the flag that makes others give up: theirs comes later.
+        match catch_unwind(AssertUnwindSafe(train)) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => _ = failure.lock().expect("no panic while held").get_or_insert(error),
+            Err(reason) => _ = panic.lock().expect("no panic while held").get_or_insert(reason),
         }
-    });
+        failed.store(true, Ordering::Relaxed);
+    };
+    if pools.is_empty() {
+        work();
+    } else {
+        in_all(&pools[..pools.len().min(stacks.len())], &work);
+    }
     if let Some(reason) = panic.into_inner().expect("no panic while held") {
         resume_unwind(reason);
     }
     failure.into_inner().expect("no panic while held").map_or(Ok(()), Err)
 }
 
+/// Does `work` once in each pool, all at the same time.
+fn in_all(pools: &[ThreadPool], work: &(dyn Fn() + Sync)) {
+    if let Some((first, others)) = pools.split_first() {
+        first.in_place_scope(|scope| {
+            scope.spawn(|_| work());
+            in_all(others, work);
+        });
+    }
+}
+
 /// All runs in stacks of at most `stack` seeds of one arm, in the order of their first jobs. A rotated model is not stacked.
 /// Where the bits of two arms are compared, seeds that both have are stacked apart from the others: bits depend on who else
 /// is in a stack.
-fn stacks(experiment: &Experiment, stack: usize) -> Vec<Vec<Job<'_>>> {
+pub fn stacks(experiment: &Experiment, stack: usize) -> Vec<Vec<Job<'_>>> {
     let compared = |job: &Job<'_>| -> Vec<bool> {
         let partner = |claim: &Claim| {
             let ClaimKind::BitEqual { arm, other } = &claim.test else { return None };

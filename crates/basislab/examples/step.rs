@@ -17,6 +17,12 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+// The program's own: what is measured is what `--backend wgpu` opens.
+#[cfg(feature = "wgpu")]
+#[path = "../src/backend/adapters.rs"]
+#[allow(dead_code, reason = "only the device is used here")]
+mod adapters;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -82,7 +88,7 @@ fn ahead(experiment: Experiment, corpus: &Corpus, arm: &str, on: &str) {
     let device = match backend {
         "flex" => Device::flex(),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Device::wgpu_options().init().unwrap(),
+        "wgpu" => adapters::open(1).unwrap().swap_remove(0).device,
         #[cfg(feature = "cuda")]
         "cuda" => Device::cuda(0),
         other => panic!("this build does not hold {other}"),

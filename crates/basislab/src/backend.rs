@@ -1,9 +1,13 @@
 //! The one place that turns a backend's name into a device, and that knows what this build and this machine offer.
 
+#[cfg(feature = "wgpu")]
+mod adapters;
 mod failure;
 
 use crate::exit::{Code, Exit};
 use crate::resources;
+#[cfg(feature = "wgpu")]
+use adapters::Adapter;
 use basislab_config::{Dtype, Experiment, ModelSpec};
 use basislab_data::Corpus;
 use basislab_experiment::Setting;
@@ -13,10 +17,6 @@ use clap::ValueEnum;
 use failure::{in_one_line, is_lost, is_too_large, without_panic};
 use serde::Serialize;
 use serde_json::{Value, json};
-#[cfg(feature = "wgpu")]
-use std::collections::BTreeMap;
-#[cfg(feature = "wgpu")]
-use std::sync::Mutex;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -231,71 +231,26 @@ fn on_cpu(backend: Backend, device: Device) -> Place {
     Place { device, facts }
 }
 
-/// Adapters: discrete GPUs first, then integrated and virtual ones, then software.
+/// The adapters of [`adapters::open`], with what the system knows of their memory.
 #[cfg(feature = "wgpu")]
 fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
-    let mut all = Vec::new();
-    let mut last = None;
-    for kind in ["discrete", "integrated", "virtual", "software", "other"] {
-        // There is one software adapter at most; the first three kinds are numbered.
-        let numbers = match kind {
-            "software" => 1,
-            "other" => usize::from(all.is_empty()),
-            _ => most,
-        };
-        for number in 0..numbers {
-            if all.len() == most {
-                break;
-            }
-            match adapter(kind, number) {
-                Ok(place) => all.push(Place { facts: Facts { index: all.len(), ..place.facts }, ..place }),
-                Err(error) => {
-                    last = Some(error);
-                    break;
-                }
-            }
-        }
-    }
-    match last {
-        Some(error) if all.is_empty() && is_too_large(&error) => Err(Exit::new(
+    let all = adapters::open(most).map_err(|error| match is_too_large(&error) {
+        true => Exit::new(
             Code::TooLarge,
             format!(
                 "--backend wgpu: the adapter has no memory left ({error}); end what else uses it, or use --backend cpu"
             ),
-        )),
-        Some(error) if all.is_empty() => Err(Exit::usage(format!(
+        ),
+        false => Exit::usage(format!(
             "--backend wgpu: no usable GPU adapter ({error}); install a GPU driver with Vulkan (Debian's mesa-vulkan-drivers has a software one), or use --backend cpu"
-        ))),
-        _ => Ok(all),
-    }
-}
-
-/// The adapter of that kind and number, opened. burn opens each once in a process, so what came of it is kept.
-#[cfg(feature = "wgpu")]
-fn adapter(kind: &'static str, number: usize) -> Result<Place, String> {
-    use burn::tensor::DeviceKind;
-    type Opened = BTreeMap<(&'static str, usize), Result<Place, String>>;
-    static OPENED: Mutex<Opened> = Mutex::new(BTreeMap::new());
-    let choice = match kind {
-        "discrete" => DeviceKind::DiscreteGpu(number),
-        "integrated" => DeviceKind::IntegratedGpu(number),
-        "virtual" => DeviceKind::VirtualGpu(number),
-        "software" => DeviceKind::Cpu,
-        // What is of none of these kinds has no number: it is what burn takes when nothing else is there.
-        _ => DeviceKind::DefaultDevice,
-    };
-    let open = || {
-        // `Device::wgpu` panics on another thread when there is no adapter; `init_with_setup` returns an error.
-        let opened = silently(|| Device::wgpu_options().device_kind(choice).init_with_setup());
-        let (device, setup) = opened.map_err(|error| error.to_string())?;
+        )),
+    })?;
+    let place = |(index, Adapter { device, kind, setup }): (usize, Adapter)| {
         let info = setup.adapter.get_info();
-        if format!("{:?}", info.backend) == "Gl" {
-            return Err(format!("{} is there through OpenGL alone, expected Vulkan, Metal or DirectX", info.name));
-        }
         let driver = [info.driver, info.driver_info, format!("{:?}", info.backend)];
         let facts = Facts {
             backend: Backend::Wgpu.name(),
-            index: number,
+            index,
             name: info.name,
             kind,
             driver: driver.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "),
@@ -305,34 +260,9 @@ fn adapter(kind: &'static str, number: usize) -> Result<Place, String> {
             },
             dtypes: dtypes(&device),
         };
-        Ok(Place { device, facts })
+        Place { device, facts }
     };
-    let mut opened = OPENED.lock().expect("no panic while held");
-    opened.entry((kind, number)).or_insert_with(open).clone()
-}
-
-/// Does `work` while nothing can write to stderr: where there is no desktop, graphics libraries complain of that there.
-/// What really fails comes back as an error.
-#[cfg(feature = "wgpu")]
-fn silently<T>(work: impl FnOnce() -> T) -> T {
-    #[cfg(unix)]
-    let _kept = {
-        use rustix::stdio::{dup2_stderr, stderr};
-        /// Puts stderr back, whatever ends the work.
-        struct Kept(rustix::fd::OwnedFd);
-        impl Drop for Kept {
-            fn drop(&mut self) {
-                // Nobody could be told if this failed.
-                let _ = dup2_stderr(&self.0);
-            }
-        }
-        let kept = rustix::io::dup(stderr()).ok().map(Kept);
-        // What cannot be put back is left alone.
-        let nothing = std::fs::File::options().write(true).open("/dev/null").ok().filter(|_| kept.is_some());
-        nothing.map(dup2_stderr);
-        kept
-    };
-    work()
+    Ok(all.into_iter().enumerate().map(place).collect())
 }
 
 #[cfg(feature = "cuda")]

@@ -56,7 +56,7 @@ impl Desk<'_> {
             shard = Shard::resume(&part, &checkpoint.tables)?;
             Ok(shard.is_none().then(|| "the run's tables are not what they were when it was made".to_owned()))
         };
-        let mut warn = |error: &CheckpointError| self.progress.line(&format!("  warning: {name}: {error}; not used"));
+        let mut warn = |error: &CheckpointError| self.progress.warn(&format!("  warning: {name}: {error}; not used"));
         let found = newest(&checkpoints(self.dir, job), &self.owner(job), most, &mut fits, &mut warn)?;
         let resumed = shard.zip(found);
         let (shard, state, before) = match resumed {

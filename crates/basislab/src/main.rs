@@ -18,6 +18,7 @@ mod run;
 mod signals;
 mod status;
 mod terminal;
+mod threads;
 mod verify;
 
 use args::{Cli, Command};
@@ -33,7 +34,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
+    match prepare().and_then(|()| work(cli.command)) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(code)) => ExitCode::from(code as u8),
+        Err(exit) => {
+            // Nothing is left to tell it to when stderr is closed too.
+            let _ = writeln!(std::io::stderr(), "error: {exit}");
+            ExitCode::from(exit.code as u8)
+        }
+    }
+}
+
+/// What every command needs of the process.
+fn prepare() -> Result<(), Exit> {
+    #[cfg(unix)]
+    signals::survive_large_files()?;
+    threads::prepare()
+}
+
+fn work(command: Command) -> Done {
+    match command {
         Command::Run(args) => run::run(&args),
         Command::List { json } => list(json),
         Command::Report { dir, json } => run::report(&dir, json),
@@ -44,15 +64,6 @@ fn main() -> ExitCode {
         Command::Backends { json } => backends::backends(json),
         Command::Data(args) => data::data(&args),
         Command::Config(args) => config::config(&args),
-    };
-    match done {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(code)) => ExitCode::from(code as u8),
-        Err(exit) => {
-            // Nothing is left to tell it to when stderr is closed too.
-            let _ = writeln!(std::io::stderr(), "error: {exit}");
-            ExitCode::from(exit.code as u8)
-        }
     }
 }
 

@@ -1,21 +1,23 @@
 //! Progress on stderr: a bar with an ETA on a terminal, a line per finished run elsewhere, nothing with `--quiet`.
+//! Warnings come in every case.
 
 use crate::terminal::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 /// Where and how progress is shown.
 pub(crate) struct Progress {
     bar: ProgressBar,
-    lines: bool,
+    quiet: bool,
 }
 
 impl Progress {
     /// Nothing is to be made yet.
     pub(crate) fn new(quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let target =
-            if terminal && !quiet { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
+        // The second of these is hidden too on a pipe and on a terminal that cannot move its cursor (`TERM=dumb` or unset).
+        let unknown = std::env::var_os("TERM").is_some_and(|term| term.is_empty());
+        let hidden = quiet || unknown;
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let template = if colour {
@@ -24,7 +26,7 @@ impl Progress {
             "{bar:32} {percent:>3}%  {elapsed} gone, {eta} to go  {msg}"
         };
         bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
-        Self { bar, lines: !quiet && !terminal }
+        Self { bar, quiet }
     }
 
     /// `steps` updates are to be made.
@@ -49,8 +51,15 @@ impl Progress {
 
     /// A line that stays.
     pub(crate) fn line(&self, text: &str) {
+        if !self.quiet {
+            self.warn(text);
+        }
+    }
+
+    /// A line that stays, with `--quiet` too.
+    pub(crate) fn warn(&self, text: &str) {
         let text = shown(text);
-        if self.lines {
+        if self.bar.is_hidden() {
             // Progress is a courtesy: a closed stderr must not end a run.
             let _ = writeln!(std::io::stderr(), "{text}");
         } else {

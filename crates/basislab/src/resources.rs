@@ -1,8 +1,12 @@
-//! Whether an experiment fits: an estimate before anything is allocated.
+//! Whether what a command is asked for fits: an estimate before anything is allocated.
+
+mod cgroups;
 
 use crate::backend::Facts;
 use crate::exit::{Code, Exit};
-use basislab_config::{Experiment, ModelSpec, Positions};
+use basislab_config::{
+    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, Positions, RotatedAxes, Sharing, TokenizerKind,
+};
 use std::path::Path;
 
 /// Refuses what needs more memory or disk than there is. Sizes are computed in f64, which no configuration overflows.
@@ -17,20 +21,12 @@ pub(crate) fn check(
     if jobs == 0 {
         return Ok(());
     }
+    let what = format!("training with {workers} runs side by side");
+    let advice = "use fewer --jobs, or a smaller model, batch or context";
     let need = memory(experiment, d_vocab, workers);
-    let there = match device.kind {
-        "cpu" | "software" => memory_there(),
-        _ => device.memory.map(|bytes| (bytes as f64, "what the device has")),
-    };
-    if let Some((have, what)) = there.filter(|(have, _)| need > *have) {
-        return Err(Exit::new(
-            Code::TooLarge,
-            format!(
-                "needs about {} of memory with {workers} runs side by side, and {what} is {}; use fewer --jobs, or a smaller model, batch or context",
-                size(need),
-                size(have)
-            ),
-        ));
+    match device.kind {
+        "cpu" | "software" => require(need, &what, advice)?,
+        _ => fits(need, device.memory.map(|bytes| (bytes as f64, "the device has")), &what, advice)?,
     }
     let need = disk(experiment, d_vocab, jobs);
     if let Some(have) = disk_there(dir).filter(|have| need > *have) {
@@ -45,6 +41,23 @@ pub(crate) fn check(
         ));
     }
     Ok(())
+}
+
+/// Refuses `what` where it needs more memory than this process may still take. To be called before anything of that size
+/// is allocated.
+pub(crate) fn require(need: f64, what: &str, advice: &str) -> Result<(), Exit> {
+    fits(need, memory_there(), what, advice)
+}
+
+fn fits(need: f64, there: Option<(f64, &str)>, what: &str, advice: &str) -> Result<(), Exit> {
+    match there.filter(|(have, _)| need > *have) {
+        Some((have, limit)) => {
+            let (need, have) = (size(need), size(have));
+            let message = format!("{what}: needs about {need} of memory, and {limit} {have}; {advice}");
+            Err(Exit::new(Code::TooLarge, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Bytes that `workers` runs side by side take at their peak: within a factor of two, as measured for the CPU backends.
@@ -64,8 +77,55 @@ pub(crate) fn memory(experiment: &Experiment, d_vocab: usize, workers: usize) ->
     // The program itself, and the tables that the report reads.
     let tables = 400.0 * table_rows(experiment);
     let number = model.param_dtype.at_least_f32().bytes() as f64;
-    60e6 + workers as f64 * (number * (activations + weights) + 8.0 * probes) + tables
+    PROGRAM + workers as f64 * (rotations(experiment) + number * (activations + weights) + 8.0 * probes) + tables
 }
+
+/// Refuses a corpus whose tables, or whose file with the tokens made of it, do not fit.
+pub(crate) fn check_corpus(spec: &CorpusSpec) -> Result<(), Exit> {
+    let (need, what) = match spec {
+        // Each class keeps a share and a name of every word it can emit.
+        CorpusSpec::Language(language) => {
+            let words = language.d_vocab as f64 * (1.0 - language.overlap + language.overlap * language.classes as f64);
+            let bigrams = if language.bigram > 0.0 { language.d_vocab as f64 * language.bigram_fan as f64 } else { 0.0 };
+            let classes = language.classes as f64 * (language.successors as f64 + 1.0);
+            (64.0 * (words + language.d_vocab as f64 + classes) + 4.0 * bigrams, "the corpus".to_owned())
+        }
+        CorpusSpec::Text(text) => {
+            let bytes = std::fs::metadata(&text.path).map_or(0, |info| info.len()) as f64;
+            // The file, two bytes a token and, for BPE, the pieces that the tokenizer is trained on.
+            let factor = match text.tokenizer {
+                TokenizerKind::Bytes => TEXT_AS_BYTES,
+                TokenizerKind::Bpe => TEXT_AS_BPE,
+            };
+            (factor * bytes, text.path.clone())
+        }
+    };
+    require(PROGRAM + need, &what, "use a smaller one")
+}
+
+/// Refuses tables that do not fit when they are read: rows take some times what their text does.
+pub(crate) fn check_tables(dir: &Path) -> Result<(), Exit> {
+    let size = |table: &&basislab_report::Table| dir.join(table.file).metadata().map_or(0, |info| info.len());
+    let bytes: u64 = basislab_report::TABLES.iter().map(size).sum();
+    require(PROGRAM + ROWS_PER_TEXT * bytes as f64, &dir.display().to_string(), "read its tables with other tools")
+}
+
+/// Refuses `tokens` tokens with what is computed of each.
+pub(crate) fn check_tokens(tokens: f64, each: f64) -> Result<(), Exit> {
+    require(PROGRAM + each * tokens, &format!("{tokens} tokens"), "ask for fewer")
+}
+
+/// Refuses the models of a certificate: small ones for the laws, and the experiment's own, without activations, to count
+/// what is rotated.
+pub(crate) fn check_certificate(experiment: &Experiment) -> Result<(), Exit> {
+    let number = experiment.model.param_dtype.at_least_f32().bytes() as f64;
+    let model = parameters(&experiment.model, experiment.corpus.d_vocab());
+    let need = PROGRAM + number * 2.0 * model + rotations(experiment);
+    require(need, "the experiment's model", "use a smaller one")
+}
+
+/// Bytes that the program takes before it does anything.
+const PROGRAM: f64 = 60e6;
 
 /// Bytes that the tables and checkpoints of all runs take: within a factor of two.
 fn disk(experiment: &Experiment, d_vocab: usize, jobs: usize) -> f64 {
@@ -88,6 +148,28 @@ fn parameters(model: &ModelSpec, d_vocab: usize) -> f64 {
 /// Numbers that an optimizer keeps per parameter, of the greediest arm.
 fn slots(experiment: &Experiment) -> usize {
     experiment.arms.iter().map(|arm| arm.optimizer.slots()).max().unwrap_or(0)
+}
+
+/// Bytes that the rotations of the greediest arm take: those it keeps, and seven of f64 while one is drawn.
+fn rotations(experiment: &Experiment) -> f64 {
+    let ModelSpec { d_model, n_layers, d_mlp, param_dtype, .. } = experiment.model;
+    let (d, number) = (d_model as f64, param_dtype.at_least_f32().bytes() as f64);
+    let [layers, mlp, vocab] = [n_layers, d_mlp, experiment.corpus.d_vocab()].map(|n| n as f64);
+    let of_arm = |arm: &Arm| {
+        let (sharing, axes) = match arm.basis {
+            BasisSpec::Standard {} => return 0.0,
+            BasisSpec::RotatedOptimizer { sharing, axes, .. } => (sharing, axes),
+            BasisSpec::RotatedModel { sharing, .. } => (sharing, RotatedAxes::Residual),
+        };
+        let matrices = if sharing == Sharing::Shared { 1.0 } else { 3.0 + 6.0 * layers };
+        let (others, largest) = match axes {
+            RotatedAxes::Residual => (0.0, d),
+            RotatedAxes::Both => (2.0 * vocab * vocab + layers * (4.0 * d * d + 2.0 * mlp * mlp), d.max(mlp).max(vocab)),
+        };
+        number * (matrices * d * d + others) + 7.0 * 8.0 * largest * largest
+    };
+    let bases = 7.0 * 8.0 * d * d;
+    experiment.arms.iter().map(of_arm).fold(bases, f64::max)
 }
 
 /// Rows of all tables together.
@@ -126,28 +208,26 @@ pub(crate) fn nvidia(what: &str, card: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Bytes of memory that this process may still take, and what says so.
+/// Bytes of memory that this process may still take, and who sets that limit: the smallest of all.
 fn memory_there() -> Option<(f64, &'static str)> {
-    let text = |path: &str| std::fs::read_to_string(path).ok();
-    let available = text("/proc/meminfo").and_then(|text| {
+    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-        Some((1024.0 * line.split_whitespace().nth(1)?.parse::<f64>().ok()?, "what the system has"))
+        Some((1024.0 * line.split_whitespace().nth(1)?.parse::<f64>().ok()?, "the system has"))
     });
-    let number = |path: &str| text(path)?.trim().parse::<f64>().ok();
-    // File pages that the kernel gives back when asked.
-    let cached = text("/sys/fs/cgroup/memory.stat")
-        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<f64>().ok()));
-    let cgroup = number("/sys/fs/cgroup/memory.max")
-        .zip(number("/sys/fs/cgroup/memory.current"))
-        .map(|(most, used)| ((most - used + cached.unwrap_or(0.0)).max(0.0), "what the cgroup has left"));
+    let cgroup = cgroups::memory_left().map(|left| (left, "the memory cgroup leaves"));
     #[cfg(unix)]
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As)
-        .current
+    let limits = {
+        use rustix::process::{Resource, getrlimit};
         // The program, its libraries and the allocator's reserve take address space before any number does.
-        .map(|most| ((most as f64 - 150e6).max(0.0), "what the limit on address space leaves"));
+        let left = |resource, name| Some(((getrlimit(resource).current? as f64 - 150e6).max(0.0), name));
+        [
+            left(Resource::As, "the limit on address space (ulimit -v) leaves"),
+            left(Resource::Data, "the limit on data (ulimit -d) leaves"),
+        ]
+    };
     #[cfg(not(unix))]
-    let limit = None;
-    [available, cgroup, limit].into_iter().flatten().min_by(|a, b| a.0.total_cmp(&b.0))
+    let limits = [None, None];
+    [available, cgroup].into_iter().chain(limits).flatten().min_by(|a, b| a.0.total_cmp(&b.0))
 }
 
 /// Bytes that are free where `dir` is or will be.

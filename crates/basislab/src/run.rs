@@ -11,7 +11,7 @@ use crate::experiments::{self, Named};
 use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::terminal::{say, say_json};
-use crate::{Done, resources};
+use crate::{Done, resources, threads};
 use basislab_data::Corpus;
 use basislab_experiment::{Control, Parallelism, jobs, run as run_jobs};
 use basislab_report::{finish, merge};
@@ -37,7 +37,7 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
     let dir =
         args.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{}-{}", named.name, short_hash(&identity))));
     let all = jobs(experiment);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = threads::cores();
     // A GPU is shared by all runs; whether several at once are faster there is not known.
     let usual = if place.facts.kind == "cpu" { cores } else { 1 };
     let workers = args.jobs.map_or(usual, |jobs| jobs as usize).min(all.len()).max(1);
@@ -80,9 +80,16 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         write_atomic(&dir.join("tokenizer.json"), tokenizer.as_bytes())?;
     }
     if broken_law(&known) {
-        progress.line("  a law of an optimizer is broken: see `basislab check` and the manifest");
+        progress.warn("  warning: a law of an optimizer is broken: see `basislab check` and the manifest");
     }
-    let threads = (cores / workers.min(todo.len()).max(1)).max(1);
+    let workers = workers.min(todo.len()).max(1);
+    let pools = threads::pools(workers, (cores / workers).max(1));
+    if pools.len() < workers {
+        let granted = pools.len().max(1);
+        progress.warn(&format!(
+            "  warning: the system refuses more threads: {granted} instead of {workers} --jobs (see `ulimit -u`)"
+        ));
+    }
     let desk = Desk {
         dir: &dir,
         identity: &identity,
@@ -98,7 +105,7 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
         checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
     };
-    let (setting, parallelism) = (place.setting(experiment, &corpus), Parallelism { workers, threads, stack });
+    let (setting, parallelism) = (place.setting(experiment, &corpus), Parallelism { pools: &pools, stack });
     run_jobs(setting, &todo, parallelism, control, &|jobs| desk.begin(jobs), &|job, event| desk.take(job, event))?;
     progress.finish();
     let left = directory::pending(&dir, &todo);

@@ -48,6 +48,15 @@ impl Signals {
     }
 }
 
+/// A limit on the size of files (`ulimit -f`) then makes a write fail, which names the file, instead of killing the process.
+#[cfg(unix)]
+pub(crate) fn survive_large_files() -> Result<(), Exit> {
+    // A handler that nobody reads does what ignoring would.
+    let unread = Arc::new(AtomicBool::new(false));
+    let cannot = |error| Exit::write(format!("cannot listen to signals: {error}"));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unread).map(drop).map_err(cannot)
+}
+
 /// Which signals this process was started to ignore: `nohup` must stay in force.
 fn ignored() -> impl Fn(i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

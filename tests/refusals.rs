@@ -1,0 +1,188 @@
+//! What the system refuses (terminals, memory, threads, large files, OpenGL) ends in one line, or is done without.
+
+use crate::cli::{stderr, stdout, tiny};
+use crate::support::small;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+fn basislab(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_basislab"));
+    command.current_dir(dir).env("NO_COLOR", "1");
+    command
+}
+
+/// The program under a shell that sets a limit first.
+fn limited(dir: &Path, limit: &str, args: &[&str]) -> Output {
+    let mut command = Command::new("sh");
+    let start = format!("{limit}; exec \"$0\" \"$@\"");
+    command.args(["-c", &start, env!("CARGO_BIN_EXE_basislab")]).args(args).current_dir(dir).output().unwrap()
+}
+
+/// What the program writes to stderr when that is a terminal, and how it ends.
+fn on_a_terminal(mut command: Command, term: Option<&str>) -> (String, Output) {
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&screen).unwrap();
+    unlockpt(&screen).unwrap();
+    let name = ptsname(&screen, Vec::new()).unwrap();
+    let terminal = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    match term {
+        Some(term) => command.env("TERM", term),
+        None => command.env_remove("TERM"),
+    };
+    let child = command.stdout(Stdio::piped()).stderr(terminal).spawn().unwrap();
+    // The command holds the terminal open; without it, reading ends (with an error) once the program has ended.
+    drop(command);
+    let mut seen = Vec::new();
+    let reader = std::thread::spawn(move || {
+        let mut screen = File::from(screen);
+        let mut part = [0; 4096];
+        while let Ok(read @ 1..) = screen.read(&mut part) {
+            seen.extend_from_slice(&part[..read]);
+        }
+        seen
+    });
+    let output = child.wait_with_output().unwrap();
+    (String::from_utf8_lossy(&reader.join().unwrap()).into_owned(), output)
+}
+
+#[test]
+fn every_terminal_shows_warnings_and_progress() {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("short.toml");
+    fs::write(&config, small(&[("seeds", "[0]"), ("train.steps", "12"), ("probe.every", "12")]).to_toml()).unwrap();
+    let run = |extra: &[&str]| {
+        let mut command = basislab(dir.path());
+        command.args(["run", "short.toml", "--out", "o", "--checkpoint-steps", "4"]).args(extra);
+        command
+    };
+    assert_eq!(run(&[]).output().unwrap().status.code(), Some(0));
+    let part = dir.path().join("o/parts/adam/0");
+    let damage = || {
+        fs::remove_file(part.join("done.json")).unwrap();
+        fs::write(part.join("checkpoints/0000000012/weights.safetensors"), "zeros").unwrap();
+    };
+    for term in [None, Some("dumb"), Some(""), Some("xterm"), Some("vt100")] {
+        damage();
+        let (seen, output) = on_a_terminal(run(&[]), term);
+        assert_eq!(output.status.code(), Some(0), "{term:?}: {seen}");
+        assert_eq!(seen.matches("damaged").count(), 1, "{term:?}: {seen}");
+        assert!(seen.contains("adam seed 0: ") && seen.contains(" s"), "{term:?}: no line for the run in {seen}");
+        // Only a terminal that can move its cursor gets a bar.
+        let bar = term.is_some_and(|term| !["", "dumb"].contains(&term));
+        assert_eq!(seen.contains('\u{1b}'), bar, "{term:?}: {seen:?}");
+    }
+    // `--quiet` is about progress.
+    damage();
+    let output = run(&["--quiet"]).output().unwrap();
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("damaged"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_names_the_file() {
+    let dir = TempDir::new().unwrap();
+    // In blocks of 512 bytes: enough for the manifest and not for the tables.
+    for (blocks, out) in [(1, "a"), (60, "b"), (200, "c")] {
+        let output = limited(dir.path(), &format!("ulimit -f {blocks}"), &tiny(&["--out", out]));
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(4), "{blocks}: {:?} {text}", output.status.signal());
+        assert!(text.starts_with(&format!("error: {out}/")) && text.contains("cannot write"), "{blocks}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    // Without the limit the same command ends what was begun.
+    let output = basislab(dir.path()).args(tiny(&["--out", "c"])).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // So does a command that only prints.
+    let start = format!("ulimit -f 1; {} config show adam-vs-sgd > shown", env!("CARGO_BIN_EXE_basislab"));
+    let output = Command::new("sh").args(["-c", &start]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("error: stdout: "), "{}", stderr(&output));
+}
+
+/// Whether this user's processes can be limited: root's are not, so root becomes somebody else first.
+fn as_nobody(threads: usize, dir: &Path) -> Option<Command> {
+    let mut command = if rustix::process::geteuid().is_root() {
+        // An id that no other process has: the limit counts all of a user's.
+        let mut command = Command::new("prlimit");
+        let id = 64_000 + std::process::id() % 1000;
+        command.arg(format!("--nproc={threads}")).arg("setpriv");
+        command.args([format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".to_owned()]);
+        command
+    } else {
+        return None;
+    };
+    command.arg(env!("CARGO_BIN_EXE_basislab")).current_dir(dir);
+    Some(command)
+}
+
+#[test]
+fn where_threads_are_refused_fewer_do() {
+    let dir = TempDir::new().unwrap();
+    Command::new("chmod").arg("777").arg(dir.path()).status().unwrap();
+    let text: String = (0..3000).map(|line| format!("line {} of a text, which has words\n", line % 71)).collect();
+    fs::write(dir.path().join("t.txt"), text).unwrap();
+    let mut whole = None;
+    for threads in [1, 2, 3, 5, 9, 4000] {
+        let out = format!("out-{threads}");
+        let commands: [(&[&str], &str); 4] = [
+            (&["run", "adam-vs-sgd", "--smoke", "--seeds", "0..2", "--jobs", "6", "--out", &out], "warning"),
+            (&["check", "--steps", "2"], ""),
+            (&["data", "describe", "--text", "t.txt", "--tokens", "1024"], ""),
+            (&["list"], ""),
+        ];
+        for (args, warned) in commands {
+            let Some(mut command) = as_nobody(threads, dir.path()) else { return };
+            let output = command.args(args).output().unwrap();
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(0), "{threads} {args:?}: {said}");
+            assert!(!said.contains("panicked"), "{threads} {args:?}: {said}");
+            if !warned.is_empty() {
+                // Six runs side by side and the threads beside them.
+                assert_eq!(said.contains("instead of 6 --jobs"), threads < 6, "{threads}: {said}");
+            }
+        }
+        let table = fs::read(dir.path().join(&out).join("residual.csv")).unwrap();
+        assert!(*whole.get_or_insert_with(|| table.clone()) == table, "other numbers with {threads} threads");
+    }
+}
+
+#[test]
+fn nothing_opens_opengl() {
+    let dir = TempDir::new().unwrap();
+    let source = dir.path().join("gl.c");
+    let code = "#include <stdlib.h>\n#include <unistd.h>\n\
+        __attribute__((constructor)) static void loaded(void) { write(2, \"OpenGL was opened\\n\", 18); abort(); }\n";
+    fs::write(&source, code).unwrap();
+    for name in ["libEGL.so.1", "libEGL.so", "libGL.so.1", "libGLESv2.so.2"] {
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();
+        assert!(built.unwrap().success());
+    }
+    // The stand-in works: a program that has it loaded is gone.
+    let loaded = Command::new("true").env("LD_PRELOAD", dir.path().join("libEGL.so.1")).output().unwrap();
+    assert_eq!(loaded.status.signal(), Some(6), "{}", stderr(&loaded));
+    // With the Vulkan drivers of this machine, and without any.
+    for hidden in [false, true] {
+        let program = |args: &[&str]| {
+            let mut command = basislab(dir.path());
+            command.args(args).env("LD_LIBRARY_PATH", dir.path());
+            if hidden {
+                for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+                    command.env(name, "/dev/null");
+                }
+            }
+            command.output().unwrap()
+        };
+        let listed = program(&["backends"]);
+        assert_eq!(listed.status.code(), Some(0), "{}", stderr(&listed));
+        assert!(!stdout(&listed).contains("OpenGL") && !stdout(&listed).contains(", Gl"), "{}", stdout(&listed));
+        let opened = program(&["check", "--backend", "wgpu", "--device", "99"]);
+        assert_eq!(opened.status.code(), Some(2), "{}", stderr(&opened));
+        let automatic = program(&["check", "--backend", "auto", "--device", "99"]);
+        assert_eq!(automatic.status.code(), Some(2), "{}", stderr(&automatic));
+    }
+}
