@@ -10,6 +10,7 @@ mod describe;
 mod error;
 mod floor;
 mod language;
+mod memory;
 mod text;
 mod weighted;
 
@@ -17,4 +18,5 @@ pub use corpus::{BATCH_STREAMS, Corpus};
 pub use describe::{BURST_REACH, Description, LEAST_COUNT, describe};
 pub use error::CorpusError;
 pub use language::Language;
+pub use memory::memory;
 pub use text::Text;

@@ -4,13 +4,14 @@ use crate::args::Check;
 use crate::backend::Place;
 use crate::exit::Code;
 use crate::terminal::{say, say_json};
-use crate::{Done, experiments};
+use crate::{Done, experiments, resources};
 use basislab_config::{Experiment, OptimizerSpec};
 use basislab_experiment::{Expected, Law, certify, commutes, rotated_share};
 use serde_json::{Value, json};
 
 pub(crate) fn check(args: &Check) -> Done {
     let experiment = experiments::find_plain(&args.experiment, &args.set)?.loaded.experiment;
+    resources::check_certificate(&experiment)?;
     let place = args.on.open()?;
     place.require(&experiment.model)?;
     place.work(|| {

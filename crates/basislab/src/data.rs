@@ -1,7 +1,7 @@
 use crate::args::{Data, Source};
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};
-use crate::{Done, experiments};
+use crate::{Done, experiments, resources};
 use basislab_config::Experiment;
 use basislab_data::{Corpus, Description, describe};
 use serde_json::{Value, json};
@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 pub(crate) fn data(args: &Data) -> Done {
     match args {
         Data::Describe { source, tokens, json } => {
+            resources::check_tokens(*tokens as f64)?;
             let (_, corpus) = open(source)?;
             let about = describe(&corpus, *tokens as usize);
             if *json { say_json(&to_json(&about))? } else { say(to_text(&about))? }
         }
         Data::Sample { source, count, seed } => {
             let (experiment, corpus) = open(source)?;
+            // Each token as a number and as a word.
+            resources::check_tokens(*count as f64 * (experiment.model.n_ctx + 1) as f64)?;
             let sequences = corpus.batch(*seed, 1, *count as usize, experiment.model.n_ctx + 1);
             say(sequences
                 .iter()
@@ -34,6 +37,7 @@ fn open(source: &Source) -> Result<(Experiment, Corpus), Exit> {
     }
     set.extend(source.set.iter().cloned());
     let experiment = experiments::find_plain(&source.experiment, &set)?.loaded.experiment;
+    resources::check_corpus(&experiment.corpus)?;
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
     Ok((experiment, corpus))
 }

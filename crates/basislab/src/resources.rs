@@ -5,7 +5,7 @@ mod cgroups;
 use crate::backend::Facts;
 use crate::exit::{Code, Exit};
 use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, Positions, RotatedAxes, Sharing, TokenizerKind,
+    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, Positions, RotatedAxes, Sharing,
 };
 use std::path::Path;
 
@@ -80,39 +80,25 @@ pub(crate) fn memory(experiment: &Experiment, d_vocab: usize, workers: usize) ->
     PROGRAM + workers as f64 * (rotations(experiment) + number * (activations + weights) + 8.0 * probes) + tables
 }
 
-/// Refuses a corpus whose tables, or whose file with the tokens made of it, do not fit.
+/// Refuses a corpus that does not fit when it is opened.
 pub(crate) fn check_corpus(spec: &CorpusSpec) -> Result<(), Exit> {
-    let (need, what) = match spec {
-        // Each class keeps a share and a name of every word it can emit.
-        CorpusSpec::Language(language) => {
-            let words = language.d_vocab as f64 * (1.0 - language.overlap + language.overlap * language.classes as f64);
-            let bigrams = if language.bigram > 0.0 { language.d_vocab as f64 * language.bigram_fan as f64 } else { 0.0 };
-            let classes = language.classes as f64 * (language.successors as f64 + 1.0);
-            (64.0 * (words + language.d_vocab as f64 + classes) + 4.0 * bigrams, "the corpus".to_owned())
-        }
-        CorpusSpec::Text(text) => {
-            let bytes = std::fs::metadata(&text.path).map_or(0, |info| info.len()) as f64;
-            // The file, two bytes a token and, for BPE, the pieces that the tokenizer is trained on.
-            let factor = match text.tokenizer {
-                TokenizerKind::Bytes => TEXT_AS_BYTES,
-                TokenizerKind::Bpe => TEXT_AS_BPE,
-            };
-            (factor * bytes, text.path.clone())
-        }
+    let what = match spec {
+        CorpusSpec::Language(_) => "the corpus",
+        CorpusSpec::Text(text) => &text.path,
     };
-    require(PROGRAM + need, &what, "use a smaller one")
+    require(PROGRAM + basislab_data::memory(spec), what, "use a smaller one")
 }
 
-/// Refuses tables that do not fit when they are read: rows take some times what their text does.
+/// Refuses tables that do not fit when they are read. A row takes three times what its line does (measured).
 pub(crate) fn check_tables(dir: &Path) -> Result<(), Exit> {
     let size = |table: &&basislab_report::Table| dir.join(table.file).metadata().map_or(0, |info| info.len());
     let bytes: u64 = basislab_report::TABLES.iter().map(size).sum();
-    require(PROGRAM + ROWS_PER_TEXT * bytes as f64, &dir.display().to_string(), "read its tables with other tools")
+    require(PROGRAM + 5.0 * bytes as f64, &dir.display().to_string(), "read its tables with a tool that streams them")
 }
 
-/// Refuses `tokens` tokens with what is computed of each.
-pub(crate) fn check_tokens(tokens: f64, each: f64) -> Result<(), Exit> {
-    require(PROGRAM + each * tokens, &format!("{tokens} tokens"), "ask for fewer")
+/// Refuses `tokens` tokens with the 13 bytes that are computed of each.
+pub(crate) fn check_tokens(tokens: f64) -> Result<(), Exit> {
+    require(PROGRAM + 13.0 * tokens, &format!("{tokens} tokens"), "ask for fewer")
 }
 
 /// Refuses the models of a certificate: small ones for the laws, and the experiment's own, without activations, to count

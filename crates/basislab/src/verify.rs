@@ -25,6 +25,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> Done {
     })?;
     let device = backend.open(made_on["index"].as_u64().unwrap_or(0) as usize)?;
     device.require(&experiment.model)?;
+    resources::check_corpus(&experiment.corpus)?;
     let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
     if manifest["identity"]["corpus"] != corpus.sha256() {
         let (found, expected) = (corpus.sha256(), &manifest["identity"]["corpus"]);
