@@ -29,7 +29,10 @@ impl RunName {
             return Err(NAME.to_owned());
         }
         match taken_for(&text.to_ascii_lowercase()) {
-            Some(reason) => Err(format!("a name that {reason}, for example x-{text}")),
+            Some(reason) => {
+                let example: String = format!("x-{}", text.trim_end_matches('.')).chars().take(64).collect();
+                Err(format!("a name that {reason}, for example {example}"))
+            }
             None => Ok(Self(text.to_owned())),
         }
     }

@@ -42,9 +42,9 @@ impl Node {
         let explained = Cell::new(0);
         let misspelt = |span: Range<usize>| {
             let within = |range: &Range<usize>| at.iter().filter(|at| range.start <= **at && **at <= range.end).count();
-            // To the end of the line for a comma inside the number.
+            // The rest of the line first: there may be a comma inside the number.
             let line = text[span.start..].split(['\n', '#']).next().unwrap_or_default().trim_end();
-            let spellings = [span.clone(), span.start..span.start + line.len()];
+            let spellings = [span.start..span.start + line.len(), span];
             let found = spellings.iter().find(|range| meaning(&text[(*range).clone()]).is_some() && within(range) > 0);
             found.map(|range| {
                 explained.set(explained.get() + within(range));
