@@ -278,7 +278,8 @@ fn seeds_and_counts_say_what_was_found_and_expected() {
         refuses(dir.path(), &["run", "adam-vs-sgd", "--seeds", text], 2, &[&[said.as_str()], parts].concat());
     };
     seeds("3..0", &["the range holds no seed, expected LOW..HIGH with LOW below HIGH, for example 0..3"]);
-    seeds("3..3", &["the range holds no seed", "for example 3..4"]);
+    seeds("3..3", &["the range holds no seed", "for example 0..8"]);
+    seeds("99999..0", &["the range holds no seed", "for example 0..8"]);
     seeds("1..", &["found no HIGH, expected LOW..HIGH"]);
     seeds("..3", &["found no LOW, expected LOW..HIGH"]);
     seeds("0..99999", &["found 99999 seeds, expected at most 4096"]);
@@ -286,6 +287,8 @@ fn seeds_and_counts_say_what_was_found_and_expected() {
     seeds("a", &["found \"a\", expected an integer from 0 to 1099511627775", "0..8"]);
     seeds("", &["found no seed, expected a range such as 0..8"]);
     seeds("1,1", &["found seed 1 twice, expected distinct seeds"]);
+    let many: Vec<String> = (0..5000).map(|seed| seed.to_string()).collect();
+    seeds(&many.join(","), &["found 5000 seeds, expected 1 to 4096"]);
     seeds("-1", &["found \"-1\", expected an integer from 0"]);
     seeds("0,,1", &["found \"\", expected an integer"]);
     seeds("0..1e1", &["found \"1e1\"", "write 10"]);
@@ -355,6 +358,14 @@ fn an_error_points_at_the_change_that_brought_it_about() {
     let show = ["config", "show", "adam-vs-sgd"];
     let refused = |args: &[&str], said: &str| refuses(dir.path(), &[&show[..], args].concat(), 2, &[said]);
     refused(&["--smoke", "--set", "probe.loss_sequences=2"], "error: --set probe.loss_sequences=2: probe.residual");
+    let sets = ["corpus.bigram=0.1", "corpus.d_vocab=1048576", "corpus.bigram_fan=65536"];
+    let sample: Vec<&str> = ["data", "sample"].into_iter().chain(sets.iter().flat_map(|set| ["--set", *set])).collect();
+    refuses(
+        dir.path(),
+        &sample,
+        3,
+        &["error: --set corpus.bigram_fan=65536: corpus.bigram_fan: found 68719476736 big"],
+    );
     refused(&["--set", "train.steps=50"], "error: --set train.steps=50: train.warmup_steps: found 100, expected");
     let broken = built_in().replacen("micro_batches = 1", "micro_batches = 3", 1);
     fs::write(dir.path().join("c.toml"), broken).unwrap();

@@ -27,13 +27,13 @@ pub(crate) fn data(args: &Data) -> Done {
 }
 
 fn open(source: &Source) -> Result<(Experiment, Corpus), Exit> {
-    let experiment = match &source.text {
+    let named = match &source.text {
         Some(file) => experiments::find_with_text(&source.experiment, file, &source.set),
         None => experiments::find_plain(&source.experiment, &source.set),
     };
-    let experiment = experiment?.loaded.experiment;
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
-    Ok((experiment, corpus))
+    let loaded = named?.loaded;
+    let corpus = experiments::corpus(&loaded)?;
+    Ok((loaded.experiment, corpus))
 }
 
 fn to_json(about: &Description) -> Value {

@@ -3,6 +3,7 @@
 use crate::args::Which;
 use crate::exit::Exit;
 use basislab_config::{Loaded, Override, integer, load, one_of};
+use basislab_data::Corpus;
 use basislab_stats::{METRICS, Metric, MetricFn};
 use std::path::Path;
 
@@ -79,6 +80,15 @@ fn changed(which: &Which, mut overrides: Vec<Override>) -> Result<Named, Exit> {
     let loaded = load(&text, &file, &overrides)?;
     check_metric(&loaded)?;
     Ok(Named { name, loaded })
+}
+
+/// Opens the corpus of an experiment. What is wrong with a key is said where the key was written.
+pub(crate) fn corpus(loaded: &Loaded) -> Result<Corpus, Exit> {
+    let experiment = &loaded.experiment;
+    Corpus::open(&experiment.corpus, experiment.model.n_ctx).map_err(|error| {
+        let key = loaded.origins.iter().find(|(path, ..)| *path == error.place);
+        key.map_or_else(|| Exit::data(&error), |(.., origin)| Exit::data(format!("{origin}: {error}")))
+    })
 }
 
 /// The config's crate knows no metrics: whether the verdict's exists is seen here.
@@ -160,14 +170,7 @@ fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
         if text.trim().is_empty() {
             return Err(fail("found no seed, expected a range such as 0..8 or a list such as 0,3,5".to_owned()));
         }
-        let seeds = text.split(',').map(number).collect::<Result<Vec<_>, _>>()?;
-        if seeds.len() as u64 > MOST_SEEDS {
-            return Err(fail(format!("found {} seeds, expected at most {MOST_SEEDS}", seeds.len())));
-        }
-        return match seeds.iter().enumerate().find(|(at, seed)| seeds[..*at].contains(seed)) {
-            Some((_, seed)) => Err(fail(format!("found seed {seed} twice, expected distinct seeds"))),
-            None => Ok(seeds),
-        };
+        return text.split(',').map(number).collect();
     };
     for (end, name) in [(low, "LOW"), (high, "HIGH")] {
         if end.trim().is_empty() {
@@ -176,7 +179,8 @@ fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
     }
     let (low, high) = (number(low)?, number(high)?);
     if low >= high {
-        let example = if low > high { format!("{high}..{low}") } else { format!("{low}..{}", low + 1) };
+        let turned = low > high && low - high <= MOST_SEEDS;
+        let example = if turned { format!("{high}..{low}") } else { "0..8".to_owned() };
         let what = "the range holds no seed, expected LOW..HIGH with LOW below HIGH";
         return Err(fail(format!("{what}, for example {example}")));
     }
