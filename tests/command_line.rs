@@ -301,6 +301,8 @@ fn seeds_and_counts_say_what_was_found_and_expected() {
         (&["check", "--steps"], "51", "2 to 50"),
         (&["verify", "o", "--steps"], "", "1 to 1099511627776"),
         (&["data", "describe", "--tokens"], "many", "1024 to 100000000"),
+        (&["metrics", "eval", "x.npy", "--bases"], "7", "8 to 4096"),
+        (&["metrics", "eval", "x.npy", "--seed"], "x", "0 to 1099511627775"),
         (&["data", "sample", "--count"], "1.5", "1 to 10000"),
         (&["data", "sample", "--seed"], "-1", "0 to 1099511627775"),
     ] {

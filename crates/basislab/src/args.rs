@@ -228,10 +228,10 @@ pub(crate) struct Eval {
     #[arg(long)]
     pub(crate) tensor: Option<String>,
     /// Random bases for the null
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=4096))]
+    #[arg(long, default_value_t = 64, allow_hyphen_values = true, value_parser = count(8, 4096))]
     pub(crate) bases: u64,
     /// Seed of the random bases
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MOST - 1))]
     pub(crate) seed: u64,
     /// Print JSON
     #[arg(long)]
