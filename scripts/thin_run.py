@@ -6,14 +6,16 @@
 
     python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
 
-Kept whole: config, manifest, schema, evals, timing, summary, verdicts, figures. Thinned by rows, never by rounding:
-steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens everywhere (in random bases,
-hence the null band, at the verdict's site alone), plus all metrics at the verdict's site at the last step;
-dimensions.csv to the verdict's site at the last step. `basislab report` works on it.
+Kept whole: config (but for the folder of a text), manifest, schema, evals, timing, summary, verdicts, figures. Thinned by
+rows, never by rounding: steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens
+everywhere (in random bases, hence the null band, at the verdict's site alone), plus all metrics at the verdict's site at
+the last step; dimensions.csv to the verdict's site at the last step. `basislab report` works on it.
 """
 import csv
 import hashlib
+import json
 import pathlib
+import re
 import shutil
 import sys
 import tomllib
@@ -28,6 +30,11 @@ def main(source, target):
     target.mkdir(parents=True, exist_ok=True)
     for name in WHOLE:
         shutil.copy(source / name, target / name)
+    if config["corpus"]["kind"] == "text":
+        # The run's own path is that of one machine, and decides nothing.
+        name = json.dumps(pathlib.Path(config["corpus"]["path"]).name)
+        text = re.sub(r"(?m)^path = .*$", lambda _: f"path = {name}", (source / "config.toml").read_text())
+        (target / "config.toml").write_text(text)
     shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
 
     def step(row):

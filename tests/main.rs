@@ -4,6 +4,7 @@
 
 mod backends;
 mod cli;
+mod command_line;
 mod config;
 mod devices;
 #[cfg(target_os = "linux")]

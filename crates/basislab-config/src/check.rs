@@ -1,8 +1,9 @@
 //! From text and overrides to a checked [`Experiment`].
 
-use crate::name::RunName;
+use crate::name::{NAME, RunName};
+use crate::number::{advice, fits};
 use crate::overrides::apply;
-use crate::schema::{Key, Kind, ROOT, Variant};
+use crate::schema::{Key, Kind, MAX_SEED, ROOT, Variant};
 use crate::spec::Experiment;
 use crate::tree::{Node, Value};
 use crate::whole::check_whole;
@@ -39,18 +40,22 @@ impl fmt::Display for Origin {
 
 /// A config that cannot be used: where, which key, what was found, what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{place}:{what}")]
 pub struct ConfigError {
-    message: String,
+    place: String,
+    what: String,
 }
 
 impl ConfigError {
     pub(crate) fn new(origin: &Origin, path: &str, what: impl fmt::Display) -> Self {
         let path = if path.is_empty() { String::new() } else { format!(" {path}:") };
-        let message = format!("{origin}:{path} {what}");
-        // One line, whatever the user's text held.
-        Self { message: message.chars().map(|c| if c.is_control() { '?' } else { c }).collect() }
+        Self { place: on_one_line(&origin.to_string()), what: on_one_line(&format!("{path} {what}")) }
     }
+}
+
+/// Whatever the user's text held.
+fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// `--set PATH=VALUE`, or another flag that amounts to one.
@@ -58,10 +63,18 @@ impl ConfigError {
 pub struct Override {
     /// Dotted path; arms and claims are addressed by name: `arm.adam.optimizer.lr`.
     pub path: String,
-    /// A TOML value, or bare text.
+    /// A TOML value. Where the key holds text, a quoted TOML string or the text itself.
     pub value: String,
     /// What the user typed, for messages and the record.
     pub typed: String,
+}
+
+impl Override {
+    /// Sets a key that holds text to exactly this text, quotes included.
+    pub fn literal(path: &str, text: &str, typed: &str) -> Self {
+        let value = toml::Value::String(text.to_owned()).to_string();
+        Self { path: path.to_owned(), value, typed: typed.to_owned() }
+    }
 }
 
 /// An experiment and the origin of each of its values.
@@ -79,7 +92,15 @@ pub struct Loaded {
 /// One line naming place, key, what was found and what was expected.
 pub fn load(text: &str, file: &str, overrides: &[Override]) -> Result<Loaded, ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut root = Node::parse(text, file)?;
+    let (root, misspelt) = Node::parse(text, file)?;
+    let all: Vec<&Override> = overrides.iter().collect();
+    let loaded = changed(&root, &all).map_err(|error| attribute(error, &root, overrides))?;
+    misspelt.map_or(Ok(loaded), Err)
+}
+
+/// The document with these changes, checked.
+fn changed(root: &Node, overrides: &[&Override]) -> Result<Loaded, ConfigError> {
+    let mut root = root.clone();
     for change in overrides {
         apply(&mut root, change)?;
     }
@@ -92,6 +113,37 @@ pub fn load(text: &str, file: &str, overrides: &[Override]) -> Result<Loaded, Co
     let mut origins = Vec::new();
     collect_origins(&root, "", &mut origins);
     Ok(Loaded { experiment, origins })
+}
+
+/// The error at what was typed and brought it about: a check that ties several keys together finds it at any of them.
+fn attribute(error: ConfigError, root: &Node, overrides: &[Override]) -> ConfigError {
+    let mut all: Vec<&str> = Vec::new();
+    let mut cures = Vec::new();
+    let mut changes = Vec::new();
+    for change in overrides {
+        let typed = change.typed.as_str();
+        if all.contains(&typed) {
+            continue;
+        }
+        all.push(typed);
+        let others: Vec<&Override> = overrides.iter().filter(|other| other.typed != typed).collect();
+        match changed(root, &others) {
+            Ok(_) => cures.push(typed),
+            Err(other) if other.what != error.what => changes.push(typed),
+            Err(_) => {}
+        }
+    }
+    let in_the_file = || changed(root, &[]).is_err_and(|alone| alone.what == error.what);
+    let causes = match (cures.is_empty(), changes.is_empty()) {
+        (false, _) => cures,
+        _ if in_the_file() => return error,
+        (_, false) => changes,
+        _ => all,
+    };
+    if causes.iter().any(|typed| on_one_line(typed) == error.place) {
+        return error;
+    }
+    ConfigError { place: on_one_line(&causes.join(" ")), ..error }
 }
 
 fn collect_origins(node: &Node, path: &str, into: &mut Vec<(String, String, Origin)>) {
@@ -138,23 +190,21 @@ fn check_table(node: &Node, keys: &[Key], path: &str, tagged: bool) -> Result<()
 }
 
 fn check_value(node: &Node, kind: &Kind, path: &str) -> Result<(), ConfigError> {
-    let number = match &node.value {
-        Value::Leaf(toml::Value::Integer(number)) => Some(*number as f64),
-        Value::Leaf(toml::Value::Float(number)) => Some(*number),
-        _ => None,
-    };
     let fits = match (kind, &node.value) {
-        (Kind::Integer(low, high), Value::Leaf(toml::Value::Integer(n))) => {
-            u64::try_from(*n).is_ok_and(|n| (*low..=*high).contains(&n))
+        (Kind::Integer(..) | Kind::Float(..) | Kind::FloatBelow(..) | Kind::Positive(_), Value::Leaf(leaf)) => {
+            fits(kind, leaf)
         }
-        (Kind::Float(low, high), _) => number.is_some_and(|n| n >= *low && n <= *high),
-        (Kind::FloatBelow(low, high), _) => number.is_some_and(|n| n >= *low && n < *high),
-        (Kind::Positive(high), _) => number.is_some_and(|n| n > 0.0 && n <= *high),
         (Kind::Bool, Value::Leaf(toml::Value::Boolean(_))) => true,
         (Kind::Text(most), _) => node
             .as_str()
             .is_some_and(|text| !text.trim().is_empty() && text.chars().count() <= *most && !text.contains('\0')),
-        (Kind::Name, _) => node.as_str().is_some_and(|text| RunName::new(text).is_some()),
+        (Kind::Name, _) => match node.as_str().map(RunName::new) {
+            Some(Err(expected)) => {
+                let what = format!("found {}, expected {expected}", node.found());
+                return Err(ConfigError::new(&node.origin, path, what));
+            }
+            name => name.is_some(),
+        },
         (Kind::Site, _) => node.as_str().is_some_and(is_site),
         (Kind::Choice(words), _) => match node.as_str() {
             Some(word) if words.contains(&word) => true,
@@ -175,7 +225,9 @@ fn check_value(node: &Node, kind: &Kind, path: &str) -> Result<(), ConfigError> 
     if fits {
         Ok(())
     } else {
-        Err(ConfigError::new(&node.origin, path, format!("found {}, expected {}", node.found(), expected(kind))))
+        let advice = if let Value::Leaf(leaf) = &node.value { advice(kind, leaf) } else { String::new() };
+        let what = format!("found {}, expected {}{advice}", node.found(), expected(kind));
+        Err(ConfigError::new(&node.origin, path, what))
     }
 }
 
@@ -216,18 +268,13 @@ fn check_named(items: &[Node], keys: &[Key], path: &str) -> Result<(), ConfigErr
 fn check_seeds(node: &Node, items: &[Node], path: &str) -> Result<(), ConfigError> {
     let mut seen = BTreeSet::new();
     for item in items {
-        let seed = match &item.value {
-            Value::Leaf(toml::Value::Integer(n)) => u64::try_from(*n).ok().filter(|n| *n < 1 << 40),
-            _ => None,
-        };
-        let seed = seed.ok_or_else(|| {
-            ConfigError::new(&item.origin, path, format!("found {}, expected {}", item.found(), expected(&Kind::Seeds)))
-        })?;
+        check_value(item, &Kind::Integer(0, MAX_SEED), path)?;
+        let seed = item.to_toml().as_integer();
         if !seen.insert(seed) {
             return Err(ConfigError::new(
                 &item.origin,
                 path,
-                format!("found seed {seed} twice, expected distinct seeds"),
+                format!("found seed {} twice, expected distinct seeds", item.to_toml()),
             ));
         }
     }
@@ -248,7 +295,7 @@ fn is_site(text: &str) -> bool {
     }
 }
 
-fn expected(kind: &Kind) -> String {
+pub(crate) fn expected(kind: &Kind) -> String {
     match kind {
         Kind::Integer(low, high) => format!("an integer from {low} to {high}"),
         Kind::Float(low, high) => format!("a number from {low:?} to {high:?}"),
@@ -256,7 +303,7 @@ fn expected(kind: &Kind) -> String {
         Kind::Positive(high) => format!("a number above 0, at most {high:?}"),
         Kind::Bool => "true or false".to_owned(),
         Kind::Text(most) => format!("text of 1 to {most} characters"),
-        Kind::Name => "a name of 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit".to_owned(),
+        Kind::Name => NAME.to_owned(),
         Kind::Site => "embed, blocks.N.resid_mid, blocks.N.resid_post (N may be last) or final".to_owned(),
         Kind::Choice(words) => one_of(words, None),
         Kind::Seeds => "a list of distinct integers from 0 to 1099511627775, e.g. [0, 1, 2]".to_owned(),

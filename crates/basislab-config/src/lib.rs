@@ -8,6 +8,7 @@ mod arms;
 mod check;
 mod dtype;
 mod name;
+mod number;
 mod overrides;
 mod schema;
 mod spec;
@@ -18,6 +19,7 @@ pub use arms::{Arm, BasisSpec, Claim, ClaimKind, OptimizerSpec, Reading, Rotated
 pub use check::{ConfigError, Loaded, Origin, Override, load, one_of};
 pub use dtype::Dtype;
 pub use name::RunName;
+pub use number::integer;
 pub use schema::{Key, Kind, ROOT, Variant};
 pub use spec::{
     Activation, Attention, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,

@@ -1,4 +1,4 @@
-//! `--set` on a parsed document: where a dotted path leads, and what else it decides.
+//! `--set` on a parsed document: where a dotted path leads, how its value is read, and what else it decides.
 
 use crate::check::{ConfigError, Origin, Override, one_of};
 use crate::schema::{Key, Kind, ROOT, Variant};
@@ -8,7 +8,6 @@ use crate::tree::{Node, Value};
 pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<(), ConfigError> {
     let origin = Origin::CommandLine(change.typed.clone());
     let fail = |what: String| ConfigError::new(&origin, "", what);
-    let value = Node::parse_value(&change.value, &origin);
     let parts = split_path(root, &change.path);
     let Some((last, parents)) = parts.split_last() else {
         return Err(fail("expected PATH=VALUE, for example train.steps=100".to_owned()));
@@ -22,6 +21,7 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<(), ConfigErro
     if last == "kind"
         && let Shape::Variants(variants) = &keys
     {
+        let value = Node::text(change.value.trim(), &origin);
         let variant = value.as_str().and_then(|name| variants.iter().find(|variant| variant.name == name));
         let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
         let variant = variant
@@ -29,7 +29,11 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<(), ConfigErro
         *node = preset_table(variant, &change.path, value);
         return Ok(());
     }
-    keys.descend(node, last).map_err(&fail)?;
+    let value = match keys.descend(node, last).map_err(&fail)? {
+        Shape::Leaf(Kind::Text(_)) => Node::text(&change.value, &origin),
+        Shape::Leaf(kind) if kind.is_text() => Node::text(change.value.trim(), &origin),
+        _ => Node::parse_value(change.value.trim(), &origin),
+    };
     if !matches!(node.value, Value::Table(_)) {
         return Err(fail(format!("cannot set {last:?} there: not a table")));
     }
@@ -69,7 +73,7 @@ enum Shape {
     Keys(&'static [Key]),
     Variants(&'static [Variant]),
     Named(&'static [Key]),
-    Leaf,
+    Leaf(&'static Kind),
 }
 
 impl Shape {
@@ -82,7 +86,7 @@ impl Shape {
         };
         match self {
             Self::Keys(keys) => in_keys(keys),
-            Self::Variants(_) if part == "kind" => Ok(Self::Leaf),
+            Self::Variants(_) if part == "kind" => Ok(Self::Leaf(&Kind::Name)),
             Self::Variants(variants) => {
                 let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
                 in_keys(variants.iter().find(|variant| variant.name == kind).map_or(&[], |variant| variant.keys))
@@ -96,17 +100,17 @@ impl Shape {
                     Err(format!("no such name {part:?}, expected {}", one_of(&names, Some(part))))
                 }
             }
-            Self::Leaf => Err(format!("there is nothing below it to call {part:?}")),
+            Self::Leaf(_) => Err(format!("there is nothing below it to call {part:?}")),
         }
     }
 }
 
-fn shape_of(kind: &Kind) -> Shape {
+fn shape_of(kind: &'static Kind) -> Shape {
     match kind {
         Kind::Table(keys) => Shape::Keys(keys),
         Kind::Tagged(variants) => Shape::Variants(variants),
         Kind::Tables(keys) => Shape::Named(keys),
-        _ => Shape::Leaf,
+        leaf => Shape::Leaf(leaf),
     }
 }
 

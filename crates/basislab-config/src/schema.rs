@@ -30,7 +30,7 @@ pub enum Kind {
     Bool,
     /// Any text of at most this many characters.
     Text(usize),
-    /// A name: letters, digits, `.`, `_`, `-`; at most 64 characters, starting with a letter or digit.
+    /// A [`crate::RunName`].
     Name,
     /// A residual site, `last` standing for the last block.
     Site,
@@ -44,6 +44,13 @@ pub enum Kind {
     Tagged(&'static [Variant]),
     /// A list of tables with these keys, told apart by `name`.
     Tables(&'static [Key]),
+}
+
+impl Kind {
+    /// Whether its values are text, which `--set` takes as it stands.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Name | Self::Site | Self::Choice(_))
+    }
 }
 
 /// One value of `kind` and the keys that go with it.
@@ -63,7 +70,7 @@ const fn preset(name: &'static str, kind: Kind, value: &'static str, about: &'st
     Key { name, kind, about, preset: Some(value), optional: false }
 }
 
-const MAX_SEED: u64 = (1 << 40) - 1;
+pub(crate) const MAX_SEED: u64 = (1 << 40) - 1;
 const SIZE: u64 = 1 << 20;
 
 /// The keys of an experiment file.

@@ -35,9 +35,14 @@ impl Experiment {
         toml::to_string(self).expect("an experiment holds only strings, numbers and tables")
     }
 
-    /// SHA-256 over the effective configuration, lower-case hex.
+    /// SHA-256 over the effective configuration without `corpus.path`, lower-case hex. The same text in another folder is
+    /// the same experiment; whoever needs to know which text it was keeps the SHA-256 of the corpus beside this.
     pub fn hash(&self) -> String {
-        hex(&Sha256::digest(self.to_toml()))
+        let mut experiment = self.clone();
+        if let CorpusSpec::Text(text) = &mut experiment.corpus {
+            text.path.clear();
+        }
+        hex(&Sha256::digest(experiment.to_toml()))
     }
 
     /// SHA-256 over everything that decides a verdict (rule and claims), lower-case hex. Written down before step 0.

@@ -1,6 +1,9 @@
 //! A TOML document in which every value remembers where it came from.
 
 use crate::check::{ConfigError, Origin};
+use crate::number::meaning;
+use std::cell::Cell;
+use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 /// A value with its origin; an array or table has the origin of its first character.
@@ -25,28 +28,60 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    /// Parses TOML text; `file` is what errors call it.
-    pub(crate) fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+    /// Parses TOML text; `file` is what errors call it. Where nothing is wrong but numbers that TOML writes in another
+    /// way, such as `.5`, they are taken as text and the error is handed out beside: the check of their keys knows more.
+    pub(crate) fn parse(text: &str, file: &str) -> Result<(Self, Option<ConfigError>), ConfigError> {
         let place = |offset: usize| {
             let before = &text[..offset.min(text.len())];
             let line = before.matches('\n').count() + 1;
             let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
             Origin::File { file: file.to_owned(), line, column }
         };
-        let table = DeTable::parse(text).map_err(|error| {
-            let origin = place(error.span().map_or(0, |span| span.start));
-            ConfigError::new(&origin, "", format!("not TOML: {}", error.message().replace('\n', ", ")))
-        })?;
-        Ok(Self { origin: place(0), value: from_table(table.get_ref(), &place) })
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let at: Vec<usize> = errors.iter().map(|error| error.span().map_or(0, |span| span.start)).collect();
+        let explained = Cell::new(0);
+        let misspelt = |span: Range<usize>| {
+            let within = |range: &Range<usize>| at.iter().filter(|at| range.start <= **at && **at <= range.end).count();
+            // The rest of the line first: there may be a comma inside the number.
+            let line = text[span.start..].split(['\n', '#']).next().unwrap_or_default().trim_end();
+            let spellings = [span.start..span.start + line.len(), span];
+            let found = spellings.iter().find(|range| meaning(&text[(*range).clone()]).is_some() && within(range) > 0);
+            found.map(|range| {
+                explained.set(explained.get() + within(range));
+                text[range.clone()].to_owned()
+            })
+        };
+        let read =
+            Reading { place: &place, misspelt: if at.is_empty() || at.len() > 16 { &|_| None } else { &misspelt } };
+        let root = Self { origin: place(0), value: from_table(table.get_ref(), &read) };
+        let error = errors.first().map(|error| {
+            ConfigError::new(&place(at[0]), "", format!("not TOML: {}", error.message().replace('\n', ", ")))
+        });
+        match error {
+            Some(error) if explained.get() < errors.len() => Err(error),
+            error => Ok((root, error)),
+        }
     }
 
-    /// Parses one TOML value, or takes the text as a string: `3`, `[1, 2]`, `adam`, `data/plays.txt`.
+    /// Parses one TOML value, or takes the text as a string: `3`, `[1, 2]`.
     pub(crate) fn parse_value(text: &str, origin: &Origin) -> Self {
-        let same = |_: usize| origin.clone();
+        let read = Reading { place: &|_| origin.clone(), misspelt: &|_| None };
         match DeValue::parse(text) {
-            Ok(value) => from_value(value.get_ref(), &same, 0),
-            Err(_) => Self { value: Value::Leaf(toml::Value::String(text.to_owned())), origin: origin.clone() },
+            Ok(value) => from_value(value.get_ref(), &read, 0..0),
+            Err(_) => Self::string(text, origin),
         }
+    }
+
+    /// The text as it stands, or what a TOML string quotes: `adam`, `1984`, `"1984"`.
+    pub(crate) fn text(text: &str, origin: &Origin) -> Self {
+        match DeValue::parse(text.trim()).as_ref().map(|value| value.get_ref()) {
+            Ok(DeValue::String(quoted)) => Self::string(quoted, origin),
+            _ => Self::string(text, origin),
+        }
+    }
+
+    fn string(text: &str, origin: &Origin) -> Self {
+        Self { value: Value::Leaf(toml::Value::String(text.to_owned())), origin: origin.clone() }
     }
 
     pub(crate) fn entries(&self) -> Option<&[Entry]> {
@@ -97,7 +132,7 @@ impl Node {
         match &self.value {
             Value::Leaf(toml::Value::String(text)) => format!("text {text:?}"),
             Value::Leaf(toml::Value::Integer(number)) => format!("the integer {number}"),
-            Value::Leaf(toml::Value::Float(number)) => format!("the number {number}"),
+            Value::Leaf(toml::Value::Float(number)) => format!("the number {number:?}"),
             Value::Leaf(toml::Value::Boolean(flag)) => format!("{flag}"),
             Value::Leaf(other) => format!("{other}"),
             Value::Array(_) => "a list".to_owned(),
@@ -106,36 +141,51 @@ impl Node {
     }
 }
 
-fn from_table(table: &DeTable<'_>, place: &dyn Fn(usize) -> Origin) -> Value {
+/// What a parsed value does not say of itself.
+struct Reading<'a> {
+    /// Where an offset lies.
+    place: &'a dyn Fn(usize) -> Origin,
+    /// What is written there, if it is a number that TOML writes in another way.
+    misspelt: &'a dyn Fn(Range<usize>) -> Option<String>,
+}
+
+fn from_table(table: &DeTable<'_>, read: &Reading<'_>) -> Value {
     let mut entries: Vec<(usize, Entry)> = table
         .iter()
         .map(|(key, value)| {
             let start = key.span().start;
-            let node = from_value(value.get_ref(), place, value.span().start);
-            (start, Entry { key: key.get_ref().to_string(), key_origin: place(start), node })
+            let node = from_value(value.get_ref(), read, value.span());
+            (start, Entry { key: key.get_ref().to_string(), key_origin: (read.place)(start), node })
         })
         .collect();
     entries.sort_by_key(|(start, _)| *start);
     Value::Table(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
-fn from_value(value: &DeValue<'_>, place: &dyn Fn(usize) -> Origin, start: usize) -> Node {
+fn from_value(value: &DeValue<'_>, read: &Reading<'_>, span: Range<usize>) -> Node {
     let leaf = |value: toml::Value| Value::Leaf(value);
+    let origin = (read.place)(span.start);
+    if !matches!(value, DeValue::Array(_) | DeValue::Table(_))
+        && let Some(text) = (read.misspelt)(span)
+    {
+        return Node { value: leaf(toml::Value::String(text)), origin };
+    }
     let value = match value {
         DeValue::String(text) => leaf(toml::Value::String(text.to_string())),
         DeValue::Boolean(flag) => leaf(toml::Value::Boolean(*flag)),
         DeValue::Datetime(time) => leaf(toml::Value::Datetime(*time)),
         DeValue::Integer(number) => match i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()) {
             Ok(number) => leaf(toml::Value::Integer(number)),
-            Err(_) => leaf(toml::Value::Float(f64::INFINITY)), // beyond i64: refused by every range
+            // Beyond i64: refused by every range.
+            Err(_) => leaf(toml::Value::Float(number.as_str().replace('_', "").parse().unwrap_or(f64::INFINITY))),
         },
         DeValue::Float(number) => {
             leaf(toml::Value::Float(number.as_str().replace('_', "").parse().unwrap_or(f64::NAN)))
         }
         DeValue::Array(items) => {
-            Value::Array(items.iter().map(|item| from_value(item.get_ref(), place, item.span().start)).collect())
+            Value::Array(items.iter().map(|item| from_value(item.get_ref(), read, item.span())).collect())
         }
-        DeValue::Table(table) => from_table(table, place),
+        DeValue::Table(table) => from_table(table, read),
     };
-    Node { value, origin: place(start) }
+    Node { value, origin }
 }

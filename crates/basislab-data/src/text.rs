@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::path::Path;
 
 use basislab_config::{TextSpec, TokenizerKind};
 use basislab_stats::{Purpose, below, stream};
@@ -21,6 +22,9 @@ const PACKED: [(&str, &[u8]); 5] = [
     ("xz", b"\xfd7zXZ\0"),
     ("7z", b"7z\xbc\xaf\x27\x1c"),
 ];
+
+/// How the stand-in begins that Git LFS leaves where a file was not fetched.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// A text file, tokenised and split into a training part and a held-out part, its end.
 #[derive(Debug, Clone)]
@@ -159,7 +163,11 @@ fn read(path: &str) -> Result<Vec<u8>, CorpusError> {
     const NEXT: &str = "set corpus.path to a text file";
     let fail = |found: String| CorpusError::file(path, found, "a readable text file", NEXT);
     let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => fail("no such file".to_owned()),
+        // A relative path says nothing of where it was looked for.
+        ErrorKind::NotFound => match std::env::current_dir() {
+            Ok(folder) if Path::new(path).is_relative() => fail(format!("no such file in {}", folder.display())),
+            _ => fail("no such file".to_owned()),
+        },
         _ => fail(error.to_string()),
     };
     // Before it is opened: opening a pipe waits for its other end.
@@ -180,6 +188,10 @@ fn read(path: &str) -> Result<Vec<u8>, CorpusError> {
     File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(CorpusError::file(path, "more bytes than its length says", most(), smaller));
+    }
+    if bytes.starts_with(LFS_POINTER) {
+        let next = "fetch it with `git lfs pull`";
+        return Err(CorpusError::file(path, "a Git LFS pointer in place of the text", "a readable text file", next));
     }
     if bytes.is_empty() { Err(fail("an empty file".to_owned())) } else { Ok(bytes) }
 }

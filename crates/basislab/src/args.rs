@@ -1,7 +1,22 @@
 use crate::backend::{Backend, Place};
 use crate::exit::Exit;
+use basislab_config::integer;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+
+/// Where a count without an end of its own ends.
+const MOST: u64 = 1 << 40;
+
+/// An integer from `low` to `high`.
+fn count(low: u64, high: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| integer(text, low, high)
+}
+
+/// A folder by one spelling: `runs/`, `runs/.` and `runs//` are `runs`, which tells of a link what it is.
+fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| path.components().collect::<PathBuf>())
+}
 
 /// The laboratory for privileged bases in the transformer residual stream.
 ///
@@ -40,6 +55,7 @@ pub(crate) enum Command {
     /// Rebuild summary, verdicts and figures of a run from its CSV files
     Report {
         /// The directory that `run` wrote
+        #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Print the summary as JSON
         #[arg(long)]
@@ -48,6 +64,7 @@ pub(crate) enum Command {
     /// Say which runs of a directory are complete, running, interrupted or diverged
     Status {
         /// A directory that `run` wrote, or a folder of such directories
+        #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Print JSON
         #[arg(long)]
@@ -56,9 +73,10 @@ pub(crate) enum Command {
     /// Run the first steps of a directory's runs again and compare every number with what it holds
     Verify {
         /// The directory that `run` wrote
+        #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Updates to make again
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, default_value_t = 20, allow_hyphen_values = true, value_parser = count(1, MOST))]
         steps: u64,
         /// Every seed of every arm, not only each arm's first
         #[arg(long)]
@@ -111,11 +129,12 @@ The same command again goes on where it was stopped or killed, and skips the run
 pub(crate) struct Which {
     /// A built-in experiment (see `basislab list`) or the path of a TOML file
     pub(crate) experiment: String,
-    /// Change one key, e.g. `train.steps=300`; `X.kind=K` replaces table X by that kind's preset. Repeatable
+    /// Change one key, e.g. `train.steps=300`; `X.kind=K` replaces table X by that kind's preset. Where the key holds text,
+    /// VALUE is that text, quotes optional. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Seeds to run: `0..8` (8 excluded) or `0,3,5`
-    #[arg(long, value_name = "SEEDS")]
+    #[arg(long, value_name = "SEEDS", allow_hyphen_values = true)]
     pub(crate) seeds: Option<String>,
     /// A few steps of everything, one seed
     #[arg(long)]
@@ -129,14 +148,14 @@ pub(crate) struct On {
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub(crate) backend: Backend,
     /// Which of the backend's devices, by its number in `basislab backends`
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) device: usize,
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, 65_535))]
+    pub(crate) device: u64,
 }
 
 impl On {
     /// The device, opened.
     pub(crate) fn open(&self) -> Result<Place, Exit> {
-        self.backend.open(self.device)
+        self.backend.open(self.device as usize)
     }
 }
 
@@ -147,21 +166,21 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) on: On,
     /// Output directory [default: runs/EXPERIMENT-HASH]
-    #[arg(long)]
+    #[arg(long, value_parser = folder())]
     pub(crate) out: Option<PathBuf>,
     /// Runs side by side; never changes a result on a CPU [default: one per core; on a GPU 1]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    #[arg(long, allow_hyphen_values = true, value_parser = count(1, 4096))]
     pub(crate) jobs: Option<u64>,
     /// Train the seeds of each arm as one batched model (at most N of them), so that small models fill a GPU: the same
     /// data and initial weights, equal up to rounding
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4096",
-          value_parser = clap::value_parser!(u64).range(2..=4096))]
+          value_parser = count(2, 4096))]
     pub(crate) stack_seeds: Option<u64>,
     /// Seconds between a run's checkpoints at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_hyphen_values = true, value_parser = count(0, MOST))]
     pub(crate) checkpoint_seconds: u64,
     /// Updates between a run's checkpoints at most [default: no limit]
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "STEPS", allow_hyphen_values = true, value_parser = count(1, MOST))]
     pub(crate) checkpoint_steps: Option<u64>,
     /// Go on in a directory that another build or machine began; the manifest records it
     #[arg(long)]
@@ -209,10 +228,10 @@ pub(crate) struct Eval {
     #[arg(long)]
     pub(crate) tensor: Option<String>,
     /// Random bases for the null
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=4096))]
+    #[arg(long, default_value_t = 64, allow_hyphen_values = true, value_parser = count(8, 4096))]
     pub(crate) bases: u64,
     /// Seed of the random bases
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MOST - 1))]
     pub(crate) seed: u64,
     /// Print JSON
     #[arg(long)]
@@ -230,7 +249,7 @@ pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) on: On,
     /// Updates per law
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..=50))]
+    #[arg(long, default_value_t = 30, allow_hyphen_values = true, value_parser = count(2, 50))]
     pub(crate) steps: u64,
     /// Print JSON
     #[arg(long)]
@@ -246,8 +265,8 @@ pub(crate) struct Source {
     /// Change one key first, e.g. `corpus.classes=8`. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Short for `--set corpus.kind=text --set corpus.path=FILE`
-    #[arg(long, value_name = "FILE")]
+    /// A text file of your own, as by `--set corpus.kind=text --set corpus.path=FILE`
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
 }
 
@@ -258,7 +277,7 @@ pub(crate) enum Data {
         #[command(flatten)]
         source: Source,
         /// Tokens to look at
-        #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u64).range(1024..=100_000_000))]
+        #[arg(long, default_value_t = 262_144, allow_hyphen_values = true, value_parser = count(1024, 100_000_000))]
         tokens: u64,
         /// Print JSON
         #[arg(long)]
@@ -269,10 +288,10 @@ pub(crate) enum Data {
         #[command(flatten)]
         source: Source,
         /// How many
-        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        #[arg(long, default_value_t = 4, allow_hyphen_values = true, value_parser = count(1, 10_000))]
         count: u64,
         /// Seed of the run they belong to
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MOST - 1))]
         seed: u64,
     },
 }

@@ -30,16 +30,13 @@ pub(crate) fn data(args: &Data) -> Done {
 }
 
 fn open(source: &Source) -> Result<(Experiment, Corpus), Exit> {
-    let mut set = Vec::new();
-    if let Some(file) = &source.text {
-        set.push("corpus.kind=text".to_owned());
-        set.push(format!("corpus.path={file}"));
-    }
-    set.extend(source.set.iter().cloned());
-    let experiment = experiments::find_plain(&source.experiment, &set)?.loaded.experiment;
-    resources::check_corpus(&experiment.corpus)?;
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
-    Ok((experiment, corpus))
+    let named = match &source.text {
+        Some(file) => experiments::find_with_text(&source.experiment, file, &source.set),
+        None => experiments::find_plain(&source.experiment, &source.set),
+    };
+    let loaded = named?.loaded;
+    let corpus = experiments::corpus(&loaded)?;
+    Ok((loaded.experiment, corpus))
 }
 
 fn to_json(about: &Description) -> Value {

@@ -1,7 +1,9 @@
 //! A run's directory: whose it is, who writes there, which runs are complete.
 
 use crate::exit::{Code, Exit};
-use basislab_config::Experiment;
+use crate::resources;
+use basislab_config::{CorpusSpec, Experiment};
+use basislab_data::Corpus;
 use basislab_experiment::Job;
 use basislab_report::{RunEnd, part_dir};
 use basislab_store::{FileError, Lock, LockError, clean, is_link, sha256, write_atomic};
@@ -80,7 +82,7 @@ pub(crate) fn claim(
     manifest: impl FnOnce() -> Value,
 ) -> Result<Value, Exit> {
     let config = dir.join("config.toml");
-    let write_config = || write_atomic(&config, experiment.to_toml().as_bytes());
+    let write_config = || write_atomic(&config, recorded(experiment).as_bytes());
     // A manifest without runs describes nothing yet: the build that makes the first one writes its own.
     let known = read_manifest(dir)?.filter(|known| known["identity"] != *identity || dir.join("parts").exists());
     let Some(known) = known else {
@@ -107,6 +109,18 @@ pub(crate) fn claim(
         write_config()?;
     }
     Ok(known)
+}
+
+/// The configuration as `config.toml` holds it: usable from any folder.
+fn recorded(experiment: &Experiment) -> String {
+    let mut experiment = experiment.clone();
+    if let CorpusSpec::Text(text) = &mut experiment.corpus
+        && let Ok(path) = std::path::absolute(&text.path)
+        && let Some(path) = path.to_str()
+    {
+        path.clone_into(&mut text.path);
+    }
+    experiment.to_toml()
 }
 
 /// The manifest of a directory; `None` where there is no file.
@@ -168,6 +182,31 @@ pub(crate) fn open(dir: &Path) -> Result<(Experiment, Value), Exit> {
     Ok((experiment, manifest))
 }
 
+/// The corpus that a directory's runs were made with.
+pub(crate) fn corpus(dir: &Path, experiment: &Experiment, manifest: &Value) -> Result<Corpus, Exit> {
+    let sha256 = manifest["identity"]["corpus"].as_str().unwrap_or_default();
+    let restore = format!("put it back, or set corpus.path in {} to where it is", dir.join("config.toml").display());
+    let text = match &experiment.corpus {
+        CorpusSpec::Text(text) => Some(text),
+        CorpusSpec::Language(_) => None,
+    };
+    resources::check_corpus(&experiment.corpus)?;
+    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).map_err(|mut error| {
+        if text.is_some() {
+            error.expected = format!("the text of the run, SHA-256 {sha256}");
+            error.next.clone_from(&restore);
+        }
+        Exit::from(error)
+    })?;
+    if corpus.sha256() == sha256 {
+        return Ok(corpus);
+    }
+    let (place, found) = (dir.display(), corpus.sha256());
+    let what = text.map_or_else(|| "the corpus".to_owned(), |text| format!("the text {:?}", text.path));
+    let what = format!("{place}: {what} has changed: found SHA-256 {found}, expected {sha256}");
+    Err(Exit::new(Code::Identity, if text.is_some() { format!("{what}; {restore}") } else { what }))
+}
+
 fn differences(dir: &Path, experiment: &Experiment, known: &Value, identity: &Value) -> String {
     let mut all: Vec<String> = ["backend", "corpus", "stacked_seeds"]
         .into_iter()
@@ -181,7 +220,8 @@ fn differences(dir: &Path, experiment: &Experiment, known: &Value, identity: &Va
             loaded.map_or_else(|_| BTreeMap::new(), |l| l.origins.into_iter().map(|(k, v, _)| (k, v)).collect())
         };
         let (there, here) = (flat(&there.experiment.to_toml()), flat(&experiment.to_toml()));
-        let keys: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+        // The path of a text decides nothing; the text has its hash.
+        let keys: BTreeSet<&String> = there.keys().chain(here.keys()).filter(|key| *key != "corpus.path").collect();
         let absent = "absent".to_owned();
         for key in keys {
             let (a, b) = (there.get(key).unwrap_or(&absent), here.get(key).unwrap_or(&absent));

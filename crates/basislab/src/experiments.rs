@@ -2,7 +2,9 @@
 
 use crate::args::Which;
 use crate::exit::Exit;
-use basislab_config::{Loaded, Override, load, one_of};
+use crate::resources;
+use basislab_config::{Loaded, Override, integer, load, one_of};
+use basislab_data::Corpus;
 use basislab_stats::{METRICS, Metric, MetricFn};
 use std::path::Path;
 
@@ -19,8 +21,30 @@ pub(crate) struct Named {
 
 /// Loads what the command line names, with its changes.
 pub(crate) fn find(which: &Which) -> Result<Named, Exit> {
+    changed(which, Vec::new())
+}
+
+/// Loads by name with `--set`s only.
+pub(crate) fn find_plain(experiment: &str, set: &[String]) -> Result<Named, Exit> {
+    changed(&plain(experiment, set), Vec::new())
+}
+
+/// Loads by name with `--text FILE`, whatever the file is called, and then `--set`s.
+pub(crate) fn find_with_text(experiment: &str, file: &str, set: &[String]) -> Result<Named, Exit> {
+    let literal = |path: &str, text: &str| Override::literal(path, text, &format!("--text {file}"));
+    changed(&plain(experiment, set), vec![literal("corpus.kind", "text"), literal("corpus.path", file)])
+}
+
+fn plain(experiment: &str, set: &[String]) -> Which {
+    Which { experiment: experiment.to_owned(), set: set.to_vec(), seeds: None, smoke: false }
+}
+
+/// Loads what `which` names, with `overrides` first and then its own changes.
+fn changed(which: &Which, mut overrides: Vec<Override>) -> Result<Named, Exit> {
     let (name, file, text) = text(&which.experiment)?;
-    let mut overrides = which.set.iter().map(|text| set(text)).collect::<Result<Vec<_>, _>>()?;
+    for text in &which.set {
+        overrides.push(set(text)?);
+    }
     let mut seeds =
         which.seeds.as_deref().map(|text| parse_seeds(text).map(|s| (s, format!("--seeds {text}")))).transpose()?;
     if which.smoke {
@@ -59,6 +83,16 @@ pub(crate) fn find(which: &Which) -> Result<Named, Exit> {
     Ok(Named { name, loaded })
 }
 
+/// Opens the corpus of an experiment. What is wrong with a key is said where the key was written.
+pub(crate) fn corpus(loaded: &Loaded) -> Result<Corpus, Exit> {
+    let experiment = &loaded.experiment;
+    resources::check_corpus(&experiment.corpus)?;
+    Corpus::open(&experiment.corpus, experiment.model.n_ctx).map_err(|error| {
+        let key = loaded.origins.iter().find(|(path, ..)| *path == error.place);
+        key.map_or_else(|| Exit::data(&error), |(.., origin)| Exit::data(format!("{origin}: {error}")))
+    })
+}
+
 /// The config's crate knows no metrics: whether the verdict's exists is seen here.
 fn check_metric(loaded: &Loaded) -> Result<(), Exit> {
     let fits = |metric: &&Metric| metric.basis_dependent && matches!(metric.of, MetricFn::Matrix(_));
@@ -71,11 +105,6 @@ fn check_metric(loaded: &Loaded) -> Result<(), Exit> {
         loaded.origins.iter().find(|(path, ..)| path == "verdict.metric").map(|(.., origin)| origin.to_string());
     let origin = origin.unwrap_or_default();
     Err(Exit::usage(format!("{origin}: verdict.metric: found {name:?}, expected {}", one_of(&names, Some(name)))))
-}
-
-/// Loads by name with `--set`s only.
-pub(crate) fn find_plain(experiment: &str, set: &[String]) -> Result<Named, Exit> {
-    find(&Which { experiment: experiment.to_owned(), set: set.to_vec(), seeds: None, smoke: false })
 }
 
 /// `(short name, what errors call it, text)`.
@@ -124,17 +153,41 @@ fn set(text: &str) -> Result<Override, Exit> {
     let (path, value) = text.split_once('=').ok_or_else(|| {
         Exit::usage(format!("--set {text}: found no '=', expected KEY=VALUE, for example train.steps=300"))
     })?;
-    Ok(Override { path: path.trim().to_owned(), value: value.trim().to_owned(), typed: format!("--set {text}") })
+    // In `KEY = VALUE`, as in a file, the spaces belong to the sign; else they belong to the value.
+    let value = if path.ends_with(' ') { value.trim() } else { value };
+    Ok(Override { path: path.trim().to_owned(), value: value.to_owned(), typed: format!("--set {text}") })
 }
 
+/// Seeds of a run at most, as in a config.
+const MOST_SEEDS: u64 = 4096;
+const LARGEST_SEED: u64 = (1 << 40) - 1;
+
 fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
-    let fail = || Exit::usage(format!("--seeds {text}: expected a range such as 0..8 or a list such as 0,3,5"));
-    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| fail());
-    match text.split_once("..") {
-        Some((low, high)) => {
-            let (low, high) = (number(low)?, number(high)?);
-            if low < high && high - low <= 4096 { Ok((low..high).collect()) } else { Err(fail()) }
+    let fail = |what: String| Exit::usage(format!("--seeds {text}: {what}"));
+    let number = |text: &str| {
+        let form = "seeds are a range such as 0..8 or a list such as 0,3,5";
+        integer(text.trim(), 0, LARGEST_SEED).map_err(|what| fail(format!("{what}; {form}")))
+    };
+    let Some((low, high)) = text.split_once("..") else {
+        if text.trim().is_empty() {
+            return Err(fail("found no seed, expected a range such as 0..8 or a list such as 0,3,5".to_owned()));
         }
-        None => text.split(',').map(number).collect(),
+        return text.split(',').map(number).collect();
+    };
+    for (end, name) in [(low, "LOW"), (high, "HIGH")] {
+        if end.trim().is_empty() {
+            return Err(fail(format!("found no {name}, expected LOW..HIGH, for example 0..8 (8 excluded)")));
+        }
     }
+    let (low, high) = (number(low)?, number(high)?);
+    if low >= high {
+        let turned = low > high && low - high <= MOST_SEEDS;
+        let example = if turned { format!("{high}..{low}") } else { "0..8".to_owned() };
+        let what = "the range holds no seed, expected LOW..HIGH with LOW below HIGH";
+        return Err(fail(format!("{what}, for example {example}")));
+    }
+    if high - low > MOST_SEEDS {
+        return Err(fail(format!("found {} seeds, expected at most {MOST_SEEDS}", high - low)));
+    }
+    Ok((low..high).collect())
 }

@@ -31,8 +31,7 @@ pub(crate) fn run(args: &args::Run) -> Done {
 
 fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> Done {
     let experiment = &named.loaded.experiment;
-    resources::check_corpus(&experiment.corpus)?;
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
+    let corpus = experiments::corpus(&named.loaded)?;
     let stack = args.stack_seeds.map_or(1, |most| most as usize).min(experiment.seeds.len());
     let identity = identity(experiment, place.facts.backend, corpus.sha256(), stack);
     let dir =

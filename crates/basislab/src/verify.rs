@@ -6,7 +6,6 @@ use crate::build::{build, differences};
 use crate::directory;
 use crate::exit::{Code, Exit};
 use crate::terminal::say;
-use basislab_data::Corpus;
 use basislab_experiment::{Control, Event, Job, Setting, stacks, train_together};
 use basislab_report::{Row, Shard, compare_run};
 use clap::ValueEnum;
@@ -25,13 +24,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> Done {
     })?;
     let device = backend.open(made_on["index"].as_u64().unwrap_or(0) as usize)?;
     device.require(&experiment.model)?;
-    resources::check_corpus(&experiment.corpus)?;
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx)?;
-    if manifest["identity"]["corpus"] != corpus.sha256() {
-        let (found, expected) = (corpus.sha256(), &manifest["identity"]["corpus"]);
-        let what = format!("{place}: the corpus has changed: found SHA-256 {found}, expected {expected}");
-        return Err(Exit::new(Code::Identity, what));
-    }
+    let corpus = directory::corpus(dir, &experiment, &manifest)?;
     let setting = device.setting(&experiment, &corpus);
     let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment.model)))?);
     let stack = manifest["identity"]["stacked_seeds"].as_u64().map_or(1, |stack| stack as usize);
