@@ -186,3 +186,43 @@ fn nothing_opens_opengl() {
         assert_eq!(automatic.status.code(), Some(2), "{}", stderr(&automatic));
     }
 }
+
+/// Exit 8 with one line that tells need and limit, and nothing else.
+fn too_large(output: &Output, what: &str) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(8), "{what}: {:?} {text}", output.status.signal());
+    assert_eq!(text.lines().count(), 1, "{what}: {text}");
+    assert!(text.contains("needs about ") && text.contains(" of memory, and "), "{what}: {text}");
+}
+
+#[test]
+fn every_command_that_takes_a_size_or_a_file_estimates_its_memory_first() {
+    let dir = TempDir::new().unwrap();
+    // Distinct words, which a tokenizer keeps: 12 MB need half a gigabyte.
+    let words: String = (0..1_500_000u64).map(|i| format!("{:x} ", i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36)).collect();
+    fs::write(dir.path().join("words.txt"), words).unwrap();
+    assert_eq!(basislab(dir.path()).args(tiny(&["--out", "o"])).output().unwrap().status.code(), Some(0));
+    // Rows that are read before anything is found wrong with them.
+    let table = dir.path().join("o/residual.csv");
+    let rows = fs::read_to_string(&table).unwrap();
+    let (header, rows) = rows.split_once('\n').unwrap();
+    fs::write(&table, format!("{header}\n{}", rows.repeat(60_000_000 / rows.len()))).unwrap();
+    let commands: [&[&str]; 7] = [
+        &["data", "describe", "--text", "words.txt", "--tokens", "1024"],
+        &["data", "describe", "--tokens", "100000000"],
+        &["data", "describe", "--set", "corpus.d_vocab=65536", "--set", "corpus.classes=256", "--set", "corpus.overlap=0.9"],
+        &["data", "sample", "--count", "10000", "--set", "model.n_ctx=65536"],
+        &["check", "--set", "model.d_model=8192", "--set", "model.d_mlp=32768"],
+        &["run", "adam-vs-sgd", "--smoke", "--set", "corpus.kind=text", "--set", "corpus.path=words.txt", "--out", "p"],
+        &["report", "o"],
+    ];
+    for args in commands {
+        too_large(&limited(dir.path(), "ulimit -v 400000", args), &format!("{args:?} with little address space"));
+    }
+    too_large(&limited(dir.path(), "ulimit -d 300000", commands[1]), "little data");
+    // What fits is not refused.
+    for args in [&["data", "describe", "--tokens", "100000"][..], &["check", "--steps", "2"], &["data", "sample"]] {
+        let output = limited(dir.path(), "ulimit -v 400000", args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+    }
+}
