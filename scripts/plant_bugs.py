@@ -100,7 +100,7 @@ BUGS = [
     ("tokens and width of a closed form are exchanged", PROGRAM + "metrics.rs", "let closed = metric.null.map(|null| null(d_model, n_tokens));", "let closed = metric.null.map(|null| null(n_tokens, d_model));", "call_sites"),
     ("entropies stand in each other's line", PROGRAM + "data.rs", '("unigram entropy", number(Some(about.unigram_entropy))', '("unigram entropy", number(Some(about.bigram_conditional_entropy))', "call_sites"),
     ("all parameters face the stream", PROGRAM + "check.rs", '"facing_the_stream": facing', '"facing_the_stream": all', "call_sites"),
-    ("kind and driver of a device are exchanged", PROGRAM + "backends.rs", "name, kind.to_owned(), driver, memory", "name, driver, kind.to_owned(), memory", "call_sites"),
+    ("kind and driver of a device are exchanged", PROGRAM + "backends.rs", "name, kind.to_owned(), driver, memory", "name, driver, kind.to_owned(), memory", "devices::backends_are_listed"),
     ("held-out tokens of a BPE text are training tokens", DATA + "bpe.rs", "let held_out = encode(&regex, &letters, &model, held_out)?;", "let held_out = if held_out.is_empty() { Vec::new() } else { train.clone() };", "data: "),
     ("equivalence is decided at half the level", REPORT + "verdicts.rs", "decide_equivalence(&evidence.values, margin, rule.alpha, rule.min_seeds)", "decide_equivalence(&evidence.values, margin, rule.alpha / 2.0, rule.min_seeds)", "report: tests figures"),
     ("intervals are 95 % whatever the rule says", REPORT + "verdicts.rs", "t_interval(&evidence.values, confidence(&claim.test, rule))", "t_interval(&evidence.values, 0.95 + 0.0 * confidence(&claim.test, rule))", "report: tests figures"),

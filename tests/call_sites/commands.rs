@@ -341,20 +341,3 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
         }
     }
 }
-
-#[test]
-fn the_table_of_backends_says_what_its_json_says() {
-    let dir = TempDir::new().unwrap();
-    let (found, text) = (json(dir.path(), &["backends", "--json"]), printed(dir.path(), &["backends"]));
-    let cpus = ["flex", "ndarray"]
-        .map(|name| found["backends"].as_array().unwrap().iter().find(|backend| backend["backend"] == name).unwrap());
-    for device in cpus.iter().flat_map(|backend| backend["devices"].as_array().unwrap()) {
-        let of = |key: &str| device[key].as_str().unwrap();
-        let (index, types) = (device["index"].to_string(), device["dtypes"].as_array().unwrap());
-        let types: Vec<&str> = types.iter().map(|name| name.as_str().unwrap()).collect();
-        let expected = [of("backend"), &index, of("name"), of("kind"), of("driver")].join(" ");
-        let line = words(&text, &format!("{} ", of("backend"))).join(" ");
-        assert!(line.starts_with(&expected), "{line}: {expected}");
-        assert!(line.ends_with(&format!("{} {}", types.join(" "), of("products"))), "{line}");
-    }
-}

@@ -9,6 +9,16 @@ use plotters::style::RGBColor;
 
 type Points = Vec<(f64, f64)>;
 
+/// Title, subtitle and axes hold these words.
+fn assert_labels(figure: &Figure, title: &str, subtitle: &[&str], x: &str, y: &str) {
+    let labels = &figure.labels;
+    assert!(labels.title.contains(title), "{}", labels.title);
+    assert!(subtitle.iter().all(|part| labels.subtitle.contains(part)), "{}", labels.subtitle);
+    assert!(labels.x.contains(x) && labels.y.contains(y), "{}, {}", labels.x, labels.y);
+}
+
+const PLACE: [&str; 3] = ["blocks.0.resid_mid", "first token of each sequence", "6 seeds"];
+
 fn drawn(case: &Case, of: fn(&Scene<'_>) -> Option<Figure>) -> Figure {
     let Case { experiment, tables, .. } = case;
     of(&Scene { experiment, tables, runs: Runs::of(experiment, tables), verdicts: &[] }).unwrap()
@@ -134,6 +144,7 @@ fn assert_band(found: &[(f64, f64, f64, f64)], expected: &[(f64, (f64, f64))]) {
 fn metrics_over_steps_are_those_of_each_arm_and_basis() {
     let case = case(1);
     let figure = drawn(&case, steps::figure);
+    assert_labels(&figure, "Max median ratio", &PLACE, "step", "max median ratio");
     let places = STEPS.map(|step| step as f64);
     for (index, arm, own) in arms(&case) {
         let of = |basis: &str, seed: u64, at: usize| case.at(&arm, seed, STEPS[at], basis);
@@ -154,6 +165,7 @@ fn metrics_over_steps_are_those_of_each_arm_and_basis() {
 fn metrics_over_layers_are_those_of_the_last_step() {
     let case = case(1);
     let figure = drawn(&case, layers::figure);
+    assert_labels(&figure, "step 40", &PLACE[1..], "site", "max median ratio");
     // The site before the verdict's holds the other numbers of `Case::residual`; sites come as they are in the file.
     let other = |value: f64| value * 1.7 + 0.3;
     for (index, arm, own) in arms(&case) {
@@ -173,6 +185,7 @@ fn metrics_over_layers_are_those_of_the_last_step() {
 fn dimensions_are_sorted_shares_of_the_median_one() {
     let case = case(1);
     let figure = drawn(&case, dimensions::figure);
+    assert_labels(&figure, "step 40", &PLACE, "rank", "RMS / RMS of the median");
     let sorted = |arm: &str, basis: &str, seed: u64| {
         let wanted = |row: &&crate::DimensionRow| {
             let place = (row.arm.as_str(), row.seed, row.step, row.basis.as_str());
@@ -196,6 +209,7 @@ fn dimensions_are_sorted_shares_of_the_median_one() {
 fn losses_are_those_of_each_arm_and_the_floor_is_below_them() {
     let case = case(1);
     let figure = drawn(&case, losses::figure);
+    assert_labels(&figure, "Held-out loss", &PLACE[2..], "step", "nats per token");
     let places = STEPS.map(|step| step as f64);
     let mut floors = Vec::new();
     for (index, arm, _) in arms(&case) {

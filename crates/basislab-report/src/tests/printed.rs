@@ -51,6 +51,10 @@ fn terminal_and_json_print_the_numbers_of_the_rows() {
             assert_eq!(index, answer.arms.iter().position(|one| one == line).unwrap(), "each arm and basis once");
         }
         assert_eq!(answer.arms.len(), 7);
+        let runs: usize = case.experiment.arms.iter().map(|arm| case.seeds(&arm.name).len()).sum();
+        assert_eq!((answer.runs_complete, answer.runs_planned, answer.runs_diverged), (runs, runs, 0));
+        assert_eq!((answer.metric.as_str(), answer.site.as_str()), ("max_median_ratio", "blocks.0.resid_mid"));
+        assert!(text.starts_with(&case.experiment.question), "{text}");
         for ((claim, row), (line, json)) in case
             .experiment
             .claims
