@@ -14,7 +14,7 @@ use basislab_data::Corpus;
 use basislab_experiment::{
     Control, Event, Expected, Job, Outcome, Setting, State, certify, rotated_share, train, train_together,
 };
-use basislab_report::{DimensionRow, ResidualRow, Row};
+use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
 use reference::{Cells, Matrix, Reference};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -106,41 +106,58 @@ impl Sent {
         let mut cell = |key: String, value| {
             assert!(self.cells.insert(key.clone(), value).is_none(), "written twice: {key}");
         };
-        let layer = |layer: Option<usize>| layer.map_or(String::new(), |layer| layer.to_string());
+        let number = |layer: Option<usize>| layer.map_or(String::new(), |layer| layer.to_string());
+        // Every column by name: one that is added does not compile before it is computed by hand as well.
         match row {
-            Row::Step(row) => {
-                let key = format!("steps {} {} {} {} {}", row.arm, row.seed, row.step, row.tokens, row.status);
-                cell(format!("{key} lr"), Some(row.lr));
-                cell(format!("{key} train_loss"), row.train_loss);
-                cell(format!("{key} grad_norm"), row.grad_norm);
-                self.order.push(format!("update {}", row.step));
+            Row::Step(StepRow { arm, seed, step, tokens, lr, train_loss, grad_norm, status }) => {
+                let key = format!("steps {arm} {seed} {step} {tokens} {status}");
+                cell(format!("{key} lr"), Some(lr));
+                cell(format!("{key} train_loss"), train_loss);
+                cell(format!("{key} grad_norm"), grad_norm);
+                self.order.push(format!("update {step}"));
             }
-            Row::Eval(row) => {
-                let key = format!("evals {} {} {} {}", row.arm, row.seed, row.step, row.split);
-                cell(format!("{key} loss"), row.loss);
-                cell(format!("{key} loss_above_floor"), row.loss_above_floor);
-                self.order.push(format!("probe {}", row.step));
+            Row::Eval(EvalRow { arm, seed, step, split, loss, loss_above_floor }) => {
+                let key = format!("evals {arm} {seed} {step} {split}");
+                cell(format!("{key} loss"), loss);
+                cell(format!("{key} loss_above_floor"), loss_above_floor);
+                self.order.push(format!("probe {step}"));
             }
             Row::Residual(row) => {
-                let ResidualRow { arm, seed, step, site, tokens, tokens_used, basis, metric, .. } = &row;
-                let layer = layer(row.layer);
-                let place = format!("{site} {layer} {tokens} {tokens_used} {basis}");
-                cell(format!("residual {arm} {seed} {step} {place} {metric}"), row.value);
+                let ResidualRow { arm, seed, step, site, layer, tokens, tokens_used, basis, metric, value } = row;
+                let place = format!("{site} {} {tokens} {tokens_used} {basis}", number(layer));
+                cell(format!("residual {arm} {seed} {step} {place} {metric}"), value);
             }
             Row::Dimension(row) => {
-                let DimensionRow { arm, seed, step, site, tokens, basis, dim, .. } = &row;
-                let layer = layer(row.layer);
-                let key = format!("dimensions {arm} {seed} {step} {site} {layer} {tokens} {basis} {dim}");
+                let DimensionRow {
+                    arm,
+                    seed,
+                    step,
+                    site,
+                    layer,
+                    dim,
+                    mean,
+                    rms,
+                    variance,
+                    skewness,
+                    kurtosis,
+                    min,
+                    max,
+                    max_abs,
+                    share_of_energy,
+                    basis,
+                    tokens,
+                } = row;
+                let key = format!("dimensions {arm} {seed} {step} {site} {} {tokens} {basis} {dim}", number(layer));
                 for (name, value) in [
-                    ("mean", Some(row.mean)),
-                    ("rms", Some(row.rms)),
-                    ("variance", Some(row.variance)),
-                    ("skewness", row.skewness),
-                    ("kurtosis", row.kurtosis),
-                    ("min", Some(row.min)),
-                    ("max", Some(row.max)),
-                    ("max_abs", Some(row.max_abs)),
-                    ("share_of_energy", Some(row.share_of_energy)),
+                    ("mean", Some(mean)),
+                    ("rms", Some(rms)),
+                    ("variance", Some(variance)),
+                    ("skewness", skewness),
+                    ("kurtosis", kurtosis),
+                    ("min", Some(min)),
+                    ("max", Some(max)),
+                    ("max_abs", Some(max_abs)),
+                    ("share_of_energy", Some(share_of_energy)),
                 ] {
                     cell(format!("{key} {name}"), value);
                 }

@@ -300,6 +300,19 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     assert_eq!(tables.evals, evals);
     assert!(tables.residual == residual && tables.dimensions == dimensions);
 
+    // The first seed of each arm again, up to update 3: as many lines as its tables hold until then.
+    let verified = printed(dir.path(), &["verify", "o", "--steps", "3"]);
+    for arm in &experiment.arms {
+        let (name, seed) = (arm.name.as_str(), experiment.seeds_of(arm)[0]);
+        let is_early = |arm: &str, of: u64, step: u64| arm == name && of == seed && step <= 3;
+        let lines = steps.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
+            + evals.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
+            + residual.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
+            + dimensions.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count();
+        let line = words(&verified, &format!("{name} seed {seed}: ")).join(" ");
+        assert!(line.contains(&format!(" {lines} lines")) && line.ends_with("step 3"), "{lines}: {line}");
+    }
+
     let timing: Vec<TimingRow> = read_table(&out).unwrap();
     assert_eq!(timing, tables.timing);
     let runs: Vec<(&str, u64)> = timing.iter().map(|row| (row.arm.as_str(), row.seed)).collect();

@@ -1,5 +1,6 @@
 //! What is drawn, against the tables: which arm's numbers a line holds, where the band lies, what the legend says, and
 //! which pixel a number comes to.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use super::frame::{Figure, Key, Mark, Weight, colour};
 use super::{Scene, dimensions, draw_figures, layers, losses, steps};
@@ -229,7 +230,7 @@ fn losses_are_those_of_each_arm_and_the_floor_is_below_them() {
     assert!(figure.keys.iter().any(said), "{floor}");
 }
 
-/// Numbers and ends of the SVG's polylines of one colour and width.
+/// The SVG's polylines of one colour and width.
 fn polylines(svg: &str, colour: &str, width: &str) -> Vec<Vec<(f64, f64)>> {
     let attribute = |line: &str, name: &str| {
         let rest = line.split(&format!(" {name}=\"")).nth(1)?;
