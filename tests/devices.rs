@@ -38,6 +38,18 @@ fn backends_are_listed_with_their_devices() {
     assert!(flex["memory"].as_u64().is_some_and(|bytes| bytes > 1 << 28), "{flex}");
     let text = stdout(&basislab(dir.path(), &["backends"]));
     assert!(text.contains("`--backend cpu`, the default, means flex here"), "{text}");
+    // Each value stands in the column of its name.
+    for device in all[..2].iter().flat_map(|backend| backend["devices"].as_array().unwrap()) {
+        let of = |key: &str| device[key].as_str().unwrap();
+        let types: Vec<&str> = device["dtypes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let (index, types) = (device["index"].to_string(), types.join(" "));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = text.lines().map(words).find(|line| line.starts_with(&format!("{} ", of("backend")))).unwrap();
+        let start = [of("backend"), &index, of("name"), of("kind"), of("driver")].join(" ");
+        assert!(line.starts_with(&start) && line.ends_with(&format!("{types} {}", of("products"))), "{line}: {device}");
+    }
+    let header = ["--backend", "--device", "name", "kind", "driver", "memory", "dtypes", "products"];
+    assert_eq!(text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), header);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use basislab_config::{CorpusSpec, TextSpec, TokenizerKind};
-use basislab_data::{Corpus, CorpusError};
+use basislab_data::{Corpus, CorpusError, Text};
 use basislab_stats::{Purpose, below, stream};
 use tempfile::TempDir;
 
@@ -192,6 +192,35 @@ fn training_and_held_out_windows_share_nothing() {
         assert!(corpus.batch(0, step, 20, 33).iter().flatten().all(|token| *token == u32::from(b'a')));
     }
     assert!(corpus.held_out(0, 60, 33).iter().flatten().all(|token| *token == u32::from(b'z')));
+}
+
+#[test]
+fn each_split_of_a_bpe_text_is_the_encoding_of_its_own_part() {
+    // Numbers that count up show where a window lies; what is held out is a third and not the default.
+    let text: String = (1000..4000).map(|number| format!("no. {number} ")).collect();
+    let (_folder, path) = file(text.as_bytes());
+    let path = path.to_str().expect("UTF-8").to_owned();
+    let spec = TextSpec { path, tokenizer: TokenizerKind::Bpe, d_vocab: 300, held_out: 0.3 };
+    let text_of = Text::from_bytes(text.as_bytes(), &spec, 9).expect("good text");
+    let corpus = Corpus::open(&CorpusSpec::Text(spec), 8).expect("good text");
+    let json = corpus.tokenizer_json().expect("a tokenizer");
+    let tokenizer: tokenizers::Tokenizer = json.parse().expect("a tokenizer.json");
+    let encoded = |part: &str| tokenizer.encode_fast(part, false).expect("encodes").get_ids().to_vec();
+    let (train, held_out) = text.split_at(text.len() * 7 / 10);
+    let (train, held_out) = (encoded(train), encoded(held_out));
+    assert_eq!((text_of.training_tokens(), text_of.held_out_tokens()), (train.len(), held_out.len()));
+    assert!(train.len() > held_out.len());
+    let starts_in = |part: &[u32], windows: &[Vec<u32>]| -> Vec<usize> {
+        let start =
+            |window: &Vec<u32>| part.windows(9).position(|there| there == window).expect("a window of its part");
+        windows.iter().map(start).collect()
+    };
+    let seen = starts_in(&held_out, &corpus.held_out(5, held_out.len() / 9, 9));
+    assert!(seen.iter().any(|start| *start < 18) && seen.iter().any(|start| *start + 27 > held_out.len()));
+    let seen = starts_in(&train, &corpus.batch(5, 3, 400, 9));
+    assert!(
+        seen.iter().any(|start| start * 20 < train.len()) && seen.iter().any(|start| start * 20 > train.len() * 19)
+    );
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod layers;
 mod losses;
 mod scale;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use crate::read::Tables;
 use crate::rows::VerdictRow;

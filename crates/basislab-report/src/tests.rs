@@ -1,7 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 mod answer;
+mod by_hand;
+pub(crate) mod cases;
 mod files;
+mod numbers;
+mod printed;
 mod verdicts;
 
 use crate::{Answer, Tables, VerdictRow, answer, decide_claims, summarise};
