@@ -16,6 +16,7 @@ mod laws;
 mod model;
 mod parity;
 mod properties;
+mod reports;
 mod support;
 mod tidy;
 mod training;
