@@ -461,13 +461,25 @@ fn a_finished_directory_that_cannot_be_written_is_read() {
             }
         }
         assert_same(&out, &before, what);
-        // What was edited is found there too.
         with_rights_again(dir.path());
         if parts {
+            // What was edited is found there too.
             basislab_store::remove(&out.join("verdicts.csv")).unwrap();
             fs::write(out.join("verdicts.csv"), [&before["verdicts.csv"][..], b" "].concat()).unwrap();
             let output = without_rights(dir.path())(&["report", "o"]);
             assert_eq!(output.status.code(), Some(7), "{what}: {}", stderr(&output));
+            with_rights_again(dir.path());
+            // A run that has not ended is reported as far as it goes, and is not trained without the lock.
+            fs::remove_file(out.join("parts/sgd/1/done.json")).unwrap();
+            let program = without_rights(dir.path());
+            let output = program(&["run", "lab.toml", "--quiet", "--out", "o"]);
+            assert_eq!(output.status.code(), Some(4), "{what}: {}", stderr(&output));
+            assert!(stderr(&output).contains("1 of its runs have not ended"), "{what}: {}", stderr(&output));
+            with_rights_again(dir.path());
+            fs::remove_file(out.join("SHA256SUMS")).unwrap();
+            let output = without_rights(dir.path())(&["report", "o"]);
+            assert_eq!(output.status.code(), Some(0), "{what}: {}", stderr(&output));
+            assert!(stdout(&output).contains("parts were not joined"), "{what}: {}", stdout(&output));
             with_rights_again(dir.path());
         }
     }
@@ -531,7 +543,7 @@ fn the_build_script_runs_again_when_what_it_reports_has_changed() {
     fs::create_dir(&main.dir).unwrap();
     main.git(&["init", "--quiet", "--initial-branch=work/deep"]);
     main.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n");
-    main.write("rust-toolchain.toml", "");
+    main.write("rust-toolchain.toml", &fs::read_to_string(root().join("rust-toolchain.toml")).unwrap());
     main.write(".cargo/config.toml", "");
     main.write(".gitignore", "ignored\n");
     main.write("configs/one.toml", "");
@@ -582,6 +594,7 @@ fn the_build_script_runs_again_when_what_it_reports_has_changed() {
         assert!(checkout.modified(), "a file that is gone");
         std::thread::sleep(Duration::from_millis(20));
         checkout.git(&["checkout", "--quiet", "."]);
+        assert!(!checkout.modified(), "a file that is back");
         std::thread::sleep(Duration::from_millis(20));
         checkout.git(&["rm", "--quiet", "--cached", "configs/one.toml"]);
         assert!(checkout.modified(), "the index alone");

@@ -69,7 +69,12 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         (_, 0) => progress.line(&format!("{} runs -> {at}", todo.len())),
         _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {at}", all.len(), todo.len())),
     }
-    if todo.is_empty() && is_finished(&dir)? {
+    let only_read = owner.is_none() && !args.no_lock;
+    if only_read && !todo.is_empty() {
+        let (at, left) = (dir.display(), todo.len());
+        return Err(Exit::write(format!("{at}: cannot lock it to write, and {left} of its runs have not ended")));
+    }
+    if todo.is_empty() && (only_read || is_finished(&dir)?) {
         progress.finish();
         return say_answer(&read_answer(&dir, experiment, thinned(&known))?, &known, args.json);
     }
@@ -138,7 +143,12 @@ pub(crate) fn report(dir: &Path, json: bool) -> Done {
     let lock = if dir.join("parts").is_dir() { Lock::take(dir).map(Some) } else { Ok(None) };
     let answer = match lock {
         Err(LockError::ReadOnly(_)) if dir.join(SUMS).exists() => read_answer(dir, &experiment, thinned(&manifest))?,
-        Err(LockError::Busy(_) | LockError::ReadOnly(_)) => basislab_report::read_unsealed(dir, &experiment)?,
+        Err(LockError::Busy(_)) => basislab_report::read_unsealed(dir, &experiment)?,
+        Err(LockError::ReadOnly(error)) => {
+            let mut answer = basislab_report::read_unsealed(dir, &experiment)?;
+            answer.notes.push(format!("parts were not joined, since nothing can be written here ({error})"));
+            answer
+        }
         Err(LockError::File(error)) => return Err(error.into()),
         Ok(_) | Err(LockError::Unsupported(_)) => write_report(dir, &experiment, &mut manifest)?,
     };
