@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["pandas>=2.2", "safetensors"]
+# dependencies = ["pandas>=2.2"]
 # ///
 """Load the tables of a basislab experiment directory with their types.
 
@@ -16,6 +16,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 # Committed evidence may leave these out; every other table belongs to every experiment.
@@ -23,7 +24,7 @@ OPTIONAL = {"dimensions", "timing"}
 
 
 def load_run(path):
-    """All tables of the experiment directory `path`, by name, typed as its schema.json says.
+    """All tables of the experiment directory `path`, by name, typed as its datapackage.json says.
 
     Whole numbers become Int64, numbers float64, names from a small set category, other text string. An empty cell is
     a missing value.
@@ -31,16 +32,18 @@ def load_run(path):
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: there is no such folder")
-    schema_file = path / "schema.json"
-    if not schema_file.is_file():
-        raise FileNotFoundError(f"{schema_file}: missing; an experiment directory has it once its report is written")
+    package = path / "datapackage.json"
+    if not package.is_file() and (path / "schema.json").is_file():
+        package = path / "schema.json"  # its name in earlier versions
+    if not package.is_file():
+        raise FileNotFoundError(f"{package}: missing; an experiment directory has it once its report is written")
     tables = {}
-    for resource in json.loads(schema_file.read_text(encoding="utf-8"))["resources"]:
+    for resource in json.loads(package.read_text(encoding="utf-8"))["resources"]:
         file = path / resource["path"]
         if file.is_file():
             tables[resource["name"]] = read_table(file, resource["schema"]["fields"])
         elif resource["name"] not in OPTIONAL:
-            raise FileNotFoundError(f"{file}: missing; schema.json lists it")
+            raise FileNotFoundError(f"{file}: missing; {package.name} lists it")
     return tables
 
 
@@ -63,14 +66,39 @@ def read_table(file, fields):
 def load_weights(path, arm, seed, file="weights"):
     """The tensors of a run's newest checkpoint by name, as NumPy arrays: matrices are [in, out], vectors [1, n].
 
-    `file="optimizer"` gives the moments, `NAME.first` and `NAME.second`, in the basis the optimizer works in.
+    `file="optimizer"` gives the moments, `NAME.first` and `NAME.second`, in the basis the optimizer works in. Tensors of 16 bits
+    are widened to float32, which holds each of their values.
     """
-    from safetensors.numpy import load_file
-
     checkpoints = sorted((Path(path) / "parts" / arm / str(seed) / "checkpoints").glob("[0-9]*"))
     if not checkpoints:
         raise FileNotFoundError(f"{path}: {arm} seed {seed} has no checkpoint")
-    return load_file(checkpoints[-1] / f"{file}.safetensors")
+    return read_safetensors(checkpoints[-1] / f"{file}.safetensors")
+
+
+def read_safetensors(file):
+    """The tensors of a .safetensors file by name. Little-endian throughout: the header's length, the header as JSON, the bytes."""
+    data = Path(file).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in STORED:
+            raise ValueError(f"{file}: {name} is {entry['dtype']}, expected {' or '.join(STORED)}")
+        begin, end = (8 + length + at for at in entry["data_offsets"])
+        if end > len(data):
+            raise ValueError(f"{file}: ends before {name} does, at byte {len(data)} of {end}")
+        numbers = np.frombuffer(data[begin:end], dtype=STORED[entry["dtype"]])
+        if entry["dtype"] == "BF16":  # the upper half of a float32
+            numbers = (numbers.astype("<u4") << 16).view("<f4")
+        elif entry["dtype"] == "F16":
+            numbers = numbers.astype("<f4")
+        tensors[name] = numbers.reshape(entry["shape"]).copy()
+    return tensors
+
+
+STORED = {"F64": "<f8", "F32": "<f4", "BF16": "<u2", "F16": "<f2"}
 
 
 def pandas_type(field):

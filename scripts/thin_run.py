@@ -6,10 +6,13 @@
 
     python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
 
-Kept whole: config (but for the folder of a text), manifest, schema, evals, timing, summary, verdicts, figures. Thinned by
-rows, never by rounding: steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens
-everywhere (in random bases, hence the null band, at the verdict's site alone), plus all metrics at the verdict's site at
-the last step; dimensions.csv to the verdict's site at the last step. `basislab report` works on it.
+Kept whole: config (but for the folder of a text), data package, evals, timing, summary, verdicts, figures. The manifest gets a
+sentence on what was left out.
+Thinned by rows, never by rounding:
+steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens everywhere (in random bases,
+hence the null band, at the verdict's site alone), plus all metrics at the verdict's site at the last step;
+dimensions.csv to the verdict's site at the last step. `basislab report` reads it, shows the recorded summary and verdicts, and
+changes nothing.
 """
 import csv
 import hashlib
@@ -20,7 +23,13 @@ import shutil
 import sys
 import tomllib
 
-WHOLE = ["config.toml", "manifest.json", "schema.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
+WHOLE = ["config.toml", "datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
+THINNED = (
+    "steps.csv holds every 20th and the last step; residual.csv the verdict's metric and tokens, in random bases at the verdict's"
+    " site alone, and all metrics there at the last step; dimensions.csv the verdict's site at the last step"
+)
+TABLES = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"]
+FIGURES = ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"]
 
 
 def main(source, target):
@@ -35,6 +44,11 @@ def main(source, target):
         name = json.dumps(pathlib.Path(config["corpus"]["path"]).name)
         text = re.sub(r"(?m)^path = .*$", lambda _: f"path = {name}", (source / "config.toml").read_text())
         (target / "config.toml").write_text(text)
+    # As text, so that every number stays as it was written.
+    manifest = (source / "manifest.json").read_text(encoding="utf-8").rstrip()
+    if "thinned" not in json.loads(manifest):
+        manifest = f'{manifest[:-1].rstrip()},\n  "thinned": {json.dumps(THINNED)}\n}}'
+    (target / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
     shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
 
     def step(row):
@@ -55,11 +69,17 @@ def main(source, target):
             writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
             writer.writeheader()
             writer.writerows(row for row in reader if keep(row))
-    tables = ("steps.csv", "evals.csv", "residual.csv", "dimensions.csv")
-    sums = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in tables]
-    (target / "SHA256SUMS").write_text("".join(sums))
+    seal(target)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{target}: {total} bytes")
+
+
+def seal(target):
+    """SHA256SUMS as basislab writes it, for `sha256sum -c`."""
+    names = [*TABLES, "summary.csv", "verdicts.csv", "datapackage.json", *(f"figures/{name}" for name in FIGURES)]
+    files = [(name, target / name) for name in names if (target / name).exists()]
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n" for name, file in files]
+    (target / "SHA256SUMS").write_text("".join(sums), newline="\n")
 
 
 if __name__ == "__main__":

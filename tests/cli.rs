@@ -54,7 +54,7 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
     for file in [
         "config.toml",
         "manifest.json",
-        "schema.json",
+        "datapackage.json",
         "steps.csv",
         "evals.csv",
         "residual.csv",

@@ -28,7 +28,8 @@ fn a_smoke_run_writes_what_it_always_wrote() {
             text.lines().enumerate().filter(|(n, _)| *n == 0 || n % 97 == 1).map(|(_, line)| line).collect();
         compare(&format!("{}\nrows {count}\n", thin.join("\n")), &golden.join(name), 1e-4);
     }
-    compare(&std::fs::read_to_string(dir.path().join("o/schema.json")).unwrap(), &golden.join("schema.json"), 0.0);
+    let package = std::fs::read_to_string(dir.path().join("o/datapackage.json")).unwrap();
+    compare(&package, &golden.join("datapackage.json"), 0.0);
 }
 
 fn compare(found: &str, file: &Path, tolerance: f64) {

@@ -20,6 +20,7 @@ mod parity;
 mod properties;
 #[cfg(target_os = "linux")]
 mod refusals;
+mod reports;
 mod support;
 mod tidy;
 mod training;

@@ -16,7 +16,6 @@ use basislab_config::{Arm, ClaimKind, Experiment};
 use basislab_store::FileError;
 use frame::{Key, Mark, Weight};
 use plotters::style::RGBColor;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -24,34 +23,22 @@ use std::path::Path;
 pub(crate) const FIGURES: [&str; 4] =
     ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
 
-/// Draws every figure for which there is data into `dir/figures` and returns their paths relative to `dir`. A figure
-/// that has no data any more is removed.
+/// Every figure by its file name, as SVG; `None` where there is no data for it.
 ///
 /// # Errors
-/// The file that could not be written.
-pub fn draw_figures(
+/// The figure that could not be drawn.
+pub(crate) fn figures(
     experiment: &Experiment,
     tables: &Tables,
     verdicts: &[VerdictRow],
-    dir: &Path,
-) -> Result<Vec<String>, FileError> {
-    let folder = dir.join("figures");
-    fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
+) -> Result<Vec<(&'static str, Option<String>)>, FileError> {
     let scene = Scene { experiment, tables, runs: Runs::of(experiment, tables), verdicts };
     let figures = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
-    let mut drawn = Vec::new();
-    for (name, figure) in FIGURES.into_iter().zip(figures) {
-        let path = folder.join(name);
-        if let Some(figure) = figure {
-            frame::draw(&path, &figure)?;
-            drawn.push(format!("figures/{name}"));
-        } else if let Err(error) = fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(FileError::new("remove", &path, error));
-        }
-    }
-    Ok(drawn)
+    let svg = |(name, figure): (&'static str, Option<frame::Figure>)| {
+        let svg = figure.as_ref().map(frame::svg).transpose();
+        Ok((name, svg.map_err(|error| FileError::new("draw", Path::new(name), io::Error::other(error)))?))
+    };
+    FIGURES.into_iter().zip(figures).map(svg).collect()
 }
 
 /// What every figure starts from.

@@ -1,12 +1,11 @@
-//! Writing: a run's own files, and the merge of all runs.
+//! Writing: a run's own files, and whole tables.
 
-use crate::report::ReportError;
+use crate::merge::guessable;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, TimingRow};
 use crate::schema::{Table, TableRow, header};
-use basislab_config::{Arm, Experiment, RunName};
-use basislab_store::{
-    Extent, FileError, Hasher, read_capped, remove, sha256, sync_folder, write_atomic, write_atomic_with,
-};
+use crate::seal::replace;
+use basislab_config::RunName;
+use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,7 +33,7 @@ impl Shard {
         fs::create_dir_all(part).map_err(|error| FileError::new("create", part, error))?;
         // DIR/parts/ARM/SEED: every name on the way is on the disk before anything in it is.
         part.ancestors().take(4).filter(|folder| folder.is_dir()).try_for_each(sync_folder)?;
-        let [a, b, c, d] = shard_tables().map(|table| RowWriter::create(part, table));
+        let [a, b, c, d] = run_tables().map(|table| RowWriter::create(part, table));
         let mut shard = Self { files: [a?, b?, c?, d?] };
         shard.commit()?;
         Ok(shard)
@@ -46,7 +45,7 @@ impl Shard {
     /// # Errors
     /// The file that could not be read or cut.
     pub fn resume(part: &Path, tables: &BTreeMap<String, Extent>) -> Result<Option<Self>, FileError> {
-        let [a, b, c, d] = shard_tables().map(|table| RowWriter::resume(part, table, tables.get(table.file)));
+        let [a, b, c, d] = run_tables().map(|table| RowWriter::resume(part, table, tables.get(table.file)));
         let (Some(a), Some(b), Some(c), Some(d)) = (a?, b?, c?, d?) else { return Ok(None) };
         Ok(Some(Self { files: [a, b, c, d] }))
     }
@@ -232,7 +231,7 @@ pub fn compare_run(
     };
     let ended = !published && RunEnd::read(&part)?.is_some();
     let mut compared = 0;
-    for table in shard_tables() {
+    for table in run_tables() {
         let path = part.join(table.file);
         if !ended && !path.exists() {
             continue;
@@ -264,127 +263,22 @@ pub fn write_timing(part: &Path, row: &TimingRow) -> Result<(), FileError> {
     write_table(part, std::slice::from_ref(row))
 }
 
-/// Writes a whole table into `dir`, atomically.
+/// Makes `dir` hold a whole table. A file that holds it already is not touched.
 ///
 /// # Errors
 /// The file that could not be written, or whose row holds a number that is not finite.
 pub fn write_table<R: TableRow>(dir: &Path, rows: &[R]) -> Result<(), FileError> {
     let path = dir.join(R::TABLE.file);
-    let mut bytes = format!("{}\n", header(R::TABLE)).into_bytes();
+    replace(&path, &table_bytes(&path, rows)?)
+}
+
+/// What [`write_table`] writes to `path`.
+pub(crate) fn table_bytes<R: TableRow>(path: &Path, rows: &[R]) -> Result<Vec<u8>, FileError> {
+    let mut lines = Vec::new();
     for row in rows {
-        bytes.extend(line(row).map_err(|error| FileError::new("write", &path, error))?);
+        lines.extend(line(row).map_err(|error| FileError::new("write", path, error))?);
     }
-    write_atomic(&path, &bytes)
-}
-
-/// Joins the parts of all runs into the files at the top: arms and seeds in the configuration's order, lines in the
-/// order of their file. Runs without a part are left out; those of an ended run must be what it wrote, or nothing is
-/// touched. The directory's seal is broken first.
-///
-/// # Errors
-/// The file that could not be read or written, whose header is not this version's, or that was changed.
-pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), ReportError> {
-    let tables = || shard_tables().into_iter().chain([TimingRow::TABLE]);
-    let runs = || experiment.arms.iter().flat_map(|arm| experiment.seeds_of(arm).iter().map(move |seed| (arm, *seed)));
-    let lines =
-        |table, (arm, seed): (&Arm, u64)| part_lines(&part_dir(dir, &arm.name, seed), table, experiment.train.steps);
-    for table in tables() {
-        runs().try_for_each(|run| lines(table, run).map(drop))?;
-    }
-    remove(&dir.join(SUMS))?;
-    for table in tables() {
-        let path = dir.join(table.file);
-        write_atomic_with(&path, |file| {
-            let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|error| FileError::new("write", &path, error));
-            write(format!("{}\n", header(table)).as_bytes())?;
-            runs().try_for_each(|run| Ok::<(), ReportError>(write(&lines(table, run)?)?))
-        })?;
-    }
-    Ok(())
-}
-
-/// The seal of a finished directory: checksums of its tables in the format of `sha256sum`, written last of all.
-pub(crate) const SUMS: &str = "SHA256SUMS";
-
-/// Writes the seal.
-///
-/// # Errors
-/// The file that could not be read or written.
-pub(crate) fn seal(dir: &Path) -> Result<(), FileError> {
-    let mut lines = String::new();
-    for table in shard_tables() {
-        let path = dir.join(table.file);
-        let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
-        lines += &format!("{}  {}\n", sha256(&bytes), table.file);
-    }
-    write_atomic(&dir.join(SUMS), lines.as_bytes())
-}
-
-/// The first table that is not what was sealed; `None` when all are, or the directory is not sealed.
-///
-/// # Errors
-/// A file that could not be read.
-pub(crate) fn changed_table(dir: &Path) -> Result<Option<PathBuf>, FileError> {
-    let sums = match read_capped(&dir.join(SUMS), 1 << 16) {
-        Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        sums => sums?,
-    };
-    for line in String::from_utf8_lossy(&sums).lines() {
-        let Some((sum, table)) = line
-            .split_once("  ")
-            .and_then(|(sum, name)| Some((sum, shard_tables().into_iter().find(|table| table.file == name)?)))
-        else {
-            continue;
-        };
-        let path = dir.join(table.file);
-        let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
-        if sha256(&bytes) != sum {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-/// The whole lines of one table of one run, without the header. A run that has not ended has no line of update `last`: it
-/// must not pass for a complete one.
-fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, ReportError> {
-    let path = part.join(table.file);
-    // In this order: a run that ends in between is read as one that has not.
-    let done = RunEnd::read(part)?;
-    let recorded = done.as_ref().and_then(|done| done.tables.get(table.file));
-    let mut bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && recorded.is_none() => return Ok(Vec::new()),
-        Err(error) => return Err(FileError::new("read", &path, error).into()),
-    };
-    if let Some(expected) = recorded {
-        let found = Extent::of(&bytes);
-        if found != *expected {
-            let (found, expected) = (found.sha256, &expected.sha256);
-            return Err(ReportError::Changed(format!(
-                "{}: changed since its run ended: found SHA-256 {found}, expected {expected}; restore it, or delete {} to run it again",
-                path.display(),
-                part.display()
-            )));
-        }
-    }
-    // A line that a crash cut short is not a line.
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-    bytes.truncate(whole);
-    if bytes.is_empty() {
-        return Ok(bytes);
-    }
-    let expected = format!("{}\n", header(table));
-    let Some(lines) = bytes.strip_prefix(expected.as_bytes()) else {
-        let message = format!("its header is not {}", header(table));
-        return Err(FileError::new("merge", &path, io::Error::new(io::ErrorKind::InvalidData, message)).into());
-    };
-    if done.is_some() || table.file != EvalRow::TABLE.file {
-        return Ok(lines.to_vec());
-    }
-    let last = last.to_string();
-    let is_last = |line: &&[u8]| line.split(|byte| *byte == b',').nth(2) == Some(last.as_bytes());
-    Ok(lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_last(line)).flatten().copied().collect())
+    Ok([format!("{}\n", header(R::TABLE)).into_bytes(), guessable(R::TABLE, lines)].concat())
 }
 
 fn line(row: &impl Serialize) -> Result<Vec<u8>, io::Error> {
@@ -393,6 +287,6 @@ fn line(row: &impl Serialize) -> Result<Vec<u8>, io::Error> {
     writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
 }
 
-fn shard_tables() -> [&'static Table; 4] {
+pub(crate) fn run_tables() -> [&'static Table; 4] {
     [StepRow::TABLE, EvalRow::TABLE, ResidualRow::TABLE, DimensionRow::TABLE]
 }

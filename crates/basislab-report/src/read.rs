@@ -67,7 +67,8 @@ pub fn read_table<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
     parse_table(&path.display().to_string(), &bytes)
 }
 
-fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
+/// [`read_table`], without rows where there is no file.
+pub(crate) fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
     if dir.join(R::TABLE.file).exists() { read_table(dir) } else { Ok(Vec::new()) }
 }
 

@@ -1,14 +1,23 @@
 //! Everything that follows from the recorded rows.
+//!
+//! A report never replaces better numbers by worse. Where all parts are there, everything is made again; where parts are
+//! gone or were never there, what was recorded is read and nothing that exists is written.
 
-use crate::figures::draw_figures;
-use crate::files::{RunEnd, SUMS, changed_table, merge, part_dir, seal, write_table};
-use crate::read::{ReadError, read_tables};
-use crate::schema::schema;
+use crate::evidence::Gaps;
+use crate::figures::figures;
+use crate::files::{RunEnd, part_dir, table_bytes, write_table};
+use crate::merge::{check_parts, merge};
+use crate::read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
+use crate::rows::{EvalRow, StepRow, SummaryRow, VerdictRow};
+use crate::schema::{PACKAGE, TableRow, data_package};
+use crate::seal::{Remedy, Seal, is_sealed, replace};
 use crate::summary::summarise;
 use crate::verdicts::decide_claims;
 use crate::words::{Answer, answer};
-use basislab_config::Experiment;
-use basislab_store::{FileError, write_atomic};
+use basislab_config::{Experiment, RunName};
+use basislab_store::{FileError, is_read_only};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 /// A report that could not be made.
@@ -25,8 +34,19 @@ pub enum ReportError {
     Changed(String),
 }
 
-/// Reads the tables at the top of `dir` and writes `summary.csv`, `verdicts.csv`, `schema.json` and `figures/*.svg`.
-/// Runs may still be missing: their claims come out as inconclusive, by name.
+/// What [`report`] wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing: the answer is the recorded one.
+    Nothing,
+    /// Summary or verdicts.
+    Report,
+    /// The report on complete parts, which is to be sealed.
+    Whole,
+}
+
+/// Reads the tables at the top of `dir` and writes summary, verdicts, data package and figures where they are not what
+/// follows from the tables. Runs may still be missing: their claims come out as inconclusive, by name.
 ///
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
@@ -36,10 +56,32 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportErro
     let verdicts = decide_claims(experiment, &tables);
     write_table(dir, &summary)?;
     write_table(dir, &verdicts)?;
-    let path = dir.join("schema.json");
-    write_atomic(&path, format!("{:#}\n", schema()).as_bytes())?;
-    draw_figures(experiment, &tables, &verdicts, dir)?;
+    write_package(dir)?;
+    for (name, figure) in figures(experiment, &tables, &verdicts)? {
+        match figure {
+            Some(svg) => write_figure(dir, name, &svg)?,
+            None => remove_figure(dir, name)?,
+        }
+    }
     Ok(answer(experiment, &tables, &summary, &verdicts, dir))
+}
+
+fn write_package(dir: &Path) -> Result<(), FileError> {
+    replace(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
+}
+
+fn write_figure(dir: &Path, name: &str, svg: &str) -> Result<(), FileError> {
+    let folder = dir.join("figures");
+    fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
+    replace(&folder.join(name), svg.as_bytes())
+}
+
+fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
+    let path = dir.join("figures").join(name);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", &path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// [`rebuild`] from the parts that exist, complete or not: joins them first, and reports on the complete runs.
@@ -51,43 +93,93 @@ pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, Repo
     rebuild(dir, experiment)
 }
 
-/// [`report_so_far`] when all runs have ended: the directory is sealed.
+/// The report on a directory that others may have touched. With parts that are whole, or of an unfinished experiment,
+/// everything is made from them. Without, it is read as it was recorded, and only what is wholly absent is made; `thinned`
+/// says what was left out of such a directory. After [`Written::Whole`] the caller seals it.
 ///
 /// # Errors
-/// As [`report_so_far`].
-pub fn finish(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
-    let answer = report_so_far(dir, experiment)?;
-    seal(dir)?;
-    Ok(answer)
+/// As [`report_so_far`], and a sealed file that was changed.
+pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), ReportError> {
+    if !dir.join("parts").is_dir() {
+        return published(dir, experiment, thinned);
+    }
+    let sealed = Seal::read(dir)?;
+    let unended = unended(dir, experiment)?;
+    let lost = lost(dir, experiment, sealed.is_some(), &unended)?;
+    if !lost.is_empty() {
+        check_parts(dir, experiment)?;
+        let mut answer = read_answer(dir, experiment, thinned)?;
+        answer.notes.push(format!(
+            "parts of complete runs are gone or have not ended here ({}); the recorded answer is shown, and nothing was \
+             changed; `basislab run` makes them again",
+            lost.phrases().join("; ")
+        ));
+        return Ok((answer, Written::Nothing));
+    }
+    if !unended.is_empty() {
+        return Ok((report_so_far(dir, experiment)?, Written::Report));
+    }
+    let mut recorded = Vec::new();
+    if let Some(seal) = sealed {
+        seal.check(dir, Remedy::MakeAgain, true)?;
+        recorded = read_table::<VerdictRow>(dir).unwrap_or_default();
+    }
+    let mut answer = report_so_far(dir, experiment)?;
+    answer.note_changes(&recorded);
+    Ok((answer, if is_sealed(dir)? { Written::Nothing } else { Written::Whole }))
 }
 
-/// The report on a directory that others may have touched: sealed tables must be what was written, and parts that are
-/// there are joined again.
-///
-/// # Errors
-/// As [`report_so_far`], and tables that were changed.
-pub fn report(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
-    check_seal(dir)?;
-    if !dir.join("parts").is_dir() {
-        return rebuild(dir, experiment);
-    }
+/// The planned runs whose parts have not ended.
+fn unended<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<(&'a RunName, u64)>, FileError> {
+    let mut all = Vec::new();
     for arm in &experiment.arms {
         for &seed in experiment.seeds_of(arm) {
             if RunEnd::read(&part_dir(dir, &arm.name, seed))?.is_none() {
-                return report_so_far(dir, experiment);
+                all.push((&arm.name, seed));
             }
         }
     }
-    finish(dir, experiment)
+    Ok(all)
 }
 
-/// The answer of a finished directory, whose tables must be what was written. Writes nothing.
+/// Of these runs, those of which the tables at the top hold more than joining the parts would leave there.
+fn lost(dir: &Path, experiment: &Experiment, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, ReportError> {
+    let mut lost = Gaps::default();
+    if unended.is_empty() {
+        return Ok(lost);
+    }
+    let (steps, evals) = (read_optional::<StepRow>(dir)?, read_optional::<EvalRow>(dir)?);
+    for &(arm, seed) in unended {
+        let of_run = || evals.iter().filter(|row| *arm == *row.arm && row.seed == seed);
+        let complete = of_run().any(|row| row.step == experiment.train.steps);
+        let begun = of_run().next().is_some() || steps.iter().any(|row| *arm == *row.arm && row.seed == seed);
+        let gone = !part_dir(dir, arm, seed).is_dir();
+        if sealed || complete || (begun && gone) {
+            lost.add(arm, seed, if gone { "gone" } else { "not ended" });
+        }
+    }
+    Ok(lost)
+}
+
+/// Whether the directory holds a whole report: nothing of it is missing, whatever its bytes.
 ///
 /// # Errors
-/// The table that is wrong or was changed.
-pub fn read_answer(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
-    check_seal(dir)?;
-    read_unsealed(dir, experiment)
+/// A seal that cannot be read.
+pub fn is_finished(dir: &Path) -> Result<bool, ReportError> {
+    Ok(Seal::read(dir)?.is_some_and(|seal| seal.is_whole(dir)))
+}
+
+/// The answer as it was recorded; sealed files must be what was written. Writes nothing.
+///
+/// # Errors
+/// The file that is wrong or was changed.
+pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, ReportError> {
+    if let Some(seal) = Seal::read(dir)? {
+        let whole = dir.join("parts").is_dir() && unended(dir, experiment)?.is_empty();
+        seal.check(dir, if whole { Remedy::MakeAgain } else { Remedy::Restore }, false)?;
+    }
+    let tables = read_tables(dir)?;
+    Ok(Recorded::read(dir, experiment, &tables)?.answer(dir, experiment, &tables, thinned))
 }
 
 /// The answer as far as the tables at the top go, while somebody else writes there. Writes nothing.
@@ -100,14 +192,92 @@ pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, Repo
     Ok(answer(experiment, &tables, &summary, &verdicts, dir))
 }
 
-fn check_seal(dir: &Path) -> Result<(), ReportError> {
-    if let Some(path) = changed_table(dir)? {
-        // Malformed is the better message of the two: it has a line and a column.
-        read_tables(dir)?;
-        return Err(ReportError::Changed(format!(
-            "{}: changed since it was written: its SHA-256 is not that of {SUMS}; restore it, or delete {SUMS} to report on it as it is",
-            path.display()
-        )));
+/// Summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
+struct Recorded {
+    summary: Vec<SummaryRow>,
+    verdicts: Vec<VerdictRow>,
+    /// Claims whose row would be another one, made from the tables that are here.
+    others: Vec<String>,
+}
+
+impl Recorded {
+    fn read(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, ReportError> {
+        let recorded = |file: &str| dir.join(file).exists();
+        let from_tables = decide_claims(experiment, tables);
+        let summary = if recorded(SummaryRow::TABLE.file) { read_table(dir)? } else { summarise(experiment, tables) };
+        if !recorded(VerdictRow::TABLE.file) {
+            return Ok(Self { summary, verdicts: from_tables, others: Vec::new() });
+        }
+        let verdicts: Vec<VerdictRow> = read_table(dir)?;
+        // Compared as they would be read back.
+        let file = VerdictRow::TABLE.file;
+        let again: Vec<VerdictRow> = parse_table(file, &table_bytes(&dir.join(file), &from_tables)?)?;
+        let names = verdicts.iter().chain(&again).map(|row| &row.claim);
+        let row_in = |rows: &[VerdictRow], claim: &str| rows.iter().find(|row| row.claim == claim).cloned();
+        let mut others: Vec<String> = Vec::new();
+        for name in names.filter(|name| row_in(&verdicts, name) != row_in(&again, name)) {
+            if !others.contains(name) {
+                others.push(name.clone());
+            }
+        }
+        Ok(Self { summary, verdicts, others })
     }
-    Ok(())
+
+    fn answer(&self, dir: &Path, experiment: &Experiment, tables: &Tables, thinned: Option<&str>) -> Answer {
+        let mut answer = answer(experiment, tables, &self.summary, &self.verdicts, dir);
+        let others = self.others.join(", ");
+        if let Some(thinned) = thinned {
+            answer.notes.push(format!(
+                "the tables here are a part of the run's ({thinned}); summary and verdicts were made from all of them and are \
+                 shown as recorded"
+            ));
+        } else if !others.is_empty() {
+            answer.notes.push(format!(
+                "summary and verdicts are shown as recorded; made again from the tables here, the rows of these claims would \
+                 differ: {others}; the tables are a part of the run's, or another build recorded the verdicts"
+            ));
+        }
+        answer
+    }
+}
+
+/// A directory without parts is only read. What is absent altogether, and not sealed, is made if it can be written.
+fn published(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), ReportError> {
+    if let Some(seal) = Seal::read(dir)? {
+        seal.check(dir, Remedy::Restore, false)?;
+    }
+    let tables = read_tables(dir)?;
+    let recorded = Recorded::read(dir, experiment, &tables)?;
+    let written = match make_absent(dir, experiment, &tables, &recorded) {
+        Err(ReportError::File(error)) if is_read_only(&error.source) => Written::Nothing,
+        written => written?,
+    };
+    Ok((recorded.answer(dir, experiment, &tables, thinned), written))
+}
+
+fn make_absent(
+    dir: &Path,
+    experiment: &Experiment,
+    tables: &Tables,
+    recorded: &Recorded,
+) -> Result<Written, ReportError> {
+    let absent = |file: &str| fs::symlink_metadata(dir.join(file)).is_err();
+    let mut written = Written::Nothing;
+    if absent(SummaryRow::TABLE.file) {
+        write_table(dir, &recorded.summary)?;
+        written = Written::Report;
+    }
+    if absent(VerdictRow::TABLE.file) {
+        write_table(dir, &recorded.verdicts)?;
+        written = Written::Report;
+    }
+    if absent(PACKAGE) {
+        write_package(dir)?;
+    }
+    for (name, figure) in figures(experiment, tables, &recorded.verdicts)? {
+        if let Some(svg) = figure.filter(|_| absent(&format!("figures/{name}"))) {
+            write_figure(dir, name, &svg)?;
+        }
+    }
+    Ok(written)
 }

@@ -1,7 +1,8 @@
-//! What the columns of every CSV file mean, for the reader of this crate and for `schema.json`.
+//! What the columns of every CSV file mean, for the reader of this crate and for `datapackage.json`.
 
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, SummaryRow, TimingRow, VerdictRow};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// A CSV file of an experiment directory.
 #[derive(Debug)]
@@ -110,11 +111,15 @@ impl TableRow for TimingRow {
 /// All files, in the order in which a reader wants them.
 pub static TABLES: &[&Table] = &[&SUMMARY, &VERDICTS, &STEPS, &EVALS, &RESIDUAL, &DIMENSIONS, &TIMING];
 
-/// `schema.json`: a Frictionless data package with a table schema per CSV file.
-pub fn schema() -> Value {
+/// The name under which programs look for a data package.
+pub(crate) const PACKAGE: &str = "datapackage.json";
+
+/// `datapackage.json`: a Frictionless data package of the tables that are in `dir`, each with its schema.
+pub fn data_package(dir: &Path) -> Value {
     let resource = |table: &&Table| {
         json!({
             "name": table.file.trim_end_matches(".csv"),
+            "profile": "tabular-data-resource",
             "path": table.file,
             "description": table.about,
             "format": "csv",
@@ -128,7 +133,7 @@ pub fn schema() -> Value {
     json!({
         "profile": "tabular-data-package",
         "name": "basislab-experiment",
-        "resources": TABLES.iter().map(resource).collect::<Vec<_>>(),
+        "resources": TABLES.iter().filter(|table| dir.join(table.file).is_file()).map(resource).collect::<Vec<_>>(),
     })
 }
 
@@ -142,7 +147,7 @@ fn field(column: &Column) -> Value {
         Cell::Text => ("string", json!({})),
         Cell::Name(None) => ("string", json!({ "required": true })),
         Cell::Name(Some(names)) => ("string", json!({ "enum": names })),
-        Cell::Basis => ("string", json!({ "pattern": "standard|optimizer|random:[0-9]+" })),
+        Cell::Basis => ("string", json!({ "pattern": "(standard|optimizer|random:[0-9]+)" })),
         Cell::Integer => ("integer", json!({ "required": true, "minimum": 0 })),
         Cell::MaybeInteger => ("integer", json!({ "minimum": 0 })),
         Cell::Number => ("number", json!({ "required": true })),
@@ -249,7 +254,7 @@ static SUMMARY: Table = Table {
         column("ci_high", Cell::MaybeNumber, "upper end of the 95 % t interval of the mean"),
         column("null_mean", Cell::MaybeNumber, "the same activations in random bases, else the closed form"),
         column("null_sd", Cell::MaybeNumber, "standard deviation of one random basis, pooled within runs"),
-        column("z", Cell::MaybeNumber, "(mean - null_mean) / null_sd"),
+        column("z", Cell::MaybeNumber, "(mean - null_mean) / null_sd; empty where null_sd is 0"),
         BASIS,
         WHICH_TOKENS,
         STEP,

@@ -3,6 +3,7 @@
 use crate::figures::{FIGURES, in_words};
 use crate::read::Tables;
 use crate::rows::{SummaryRow, VerdictRow};
+use crate::schema::PACKAGE;
 use crate::select::{RunState, Runs};
 use crate::sentences::sentences;
 use crate::verdicts::{confidence, percent};
@@ -35,6 +36,8 @@ pub struct Answer {
     pub verdicts: Vec<VerdictLine>,
     /// What was seen, and how sure it is.
     pub sentences: Vec<String>,
+    /// What a reader must know about the evidence: tables that were thinned, parts that are gone, verdicts that changed.
+    pub notes: Vec<String>,
     /// The experiment directory.
     pub directory: String,
     /// Files worth opening, relative to it.
@@ -64,7 +67,8 @@ pub struct ArmLine {
     pub null_mean: Option<f64>,
     /// Standard deviation of one random basis.
     pub null_sd: Option<f64>,
-    /// Distance from the null in units of `null_sd`.
+    /// Distance from the null in units of `null_sd`. Empty where `null_sd` is 0: it is infinite then, unless `value` is
+    /// `null_mean`.
     pub z: Option<f64>,
 }
 
@@ -122,6 +126,7 @@ pub fn answer(
         arms: arm_lines(experiment, summary),
         verdicts: verdict_lines(experiment, verdicts),
         sentences: Vec::new(),
+        notes: Vec::new(),
         directory: dir.display().to_string(),
         files: files_in(dir),
         next: Vec::new(),
@@ -133,7 +138,7 @@ pub fn answer(
 
 fn files_in(dir: &Path) -> Vec<String> {
     let figures = FIGURES.iter().map(|name| format!("figures/{name}"));
-    let tables = ["summary.csv", "verdicts.csv", "schema.json", "config.toml"].map(str::to_owned);
+    let tables = ["summary.csv", "verdicts.csv", PACKAGE, "config.toml"].map(str::to_owned);
     figures.chain(tables).filter(|file| dir.join(file).exists()).collect()
 }
 
@@ -213,6 +218,9 @@ impl Display for Answer {
         for sentence in &self.sentences {
             writeln!(f, "{sentence}")?;
         }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
         writeln!(f, "\n{}: {}", self.directory, self.files.join(", "))?;
         for step in &self.next {
             writeln!(f, "next: {step}")?;
@@ -221,7 +229,35 @@ impl Display for Answer {
     }
 }
 
+impl ArmLine {
+    fn z_in_words(&self) -> String {
+        let infinite = match (self.value, self.null_mean, self.null_sd) {
+            (Some(value), Some(null), Some(0.0)) if value > null => "inf",
+            (Some(value), Some(null), Some(0.0)) if value < null => "-inf",
+            _ => return decimals(self.z, 1),
+        };
+        infinite.to_owned()
+    }
+}
+
 impl Answer {
+    /// Names the claims whose verdict is another one than was recorded.
+    pub(crate) fn note_changes(&mut self, recorded: &[VerdictRow]) {
+        let changed = self.verdicts.iter().filter_map(|line| {
+            let before = &recorded.iter().find(|row| row.claim == line.claim)?.verdict;
+            (*before != line.verdict).then(|| format!("{} was {before} and is {}", line.claim, line.verdict))
+        });
+        let changed: Vec<String> = changed.collect();
+        if !changed.is_empty() {
+            self.notes.push(format!("verdicts differ from the recorded ones: {}", changed.join("; ")));
+        }
+    }
+
+    /// Whether two arms that must be the same, bit for bit, are not.
+    pub fn self_test_failed(&self) -> bool {
+        self.verdicts.iter().any(|line| line.scale == "bits" && line.verdict == "contradicted")
+    }
+
     fn arm_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -241,7 +277,7 @@ impl Answer {
                 decimals(line.loss_above_floor, 3),
                 decimals(line.value, 2),
                 null,
-                decimals(line.z, 1),
+                line.z_in_words(),
             ]);
         }
         for column in table.column_iter_mut().skip(2) {

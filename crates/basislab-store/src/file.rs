@@ -23,6 +23,11 @@ impl FileError {
     }
 }
 
+/// Whether nothing can be written there, as opposed to a disk that fails or is full.
+pub fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
 /// How long a file is, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

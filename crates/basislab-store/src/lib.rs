@@ -14,7 +14,7 @@ mod tests;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Owner, newest, save, steps};
 pub use file::{
-    Extent, FileError, Hasher, clean, is_link, read_capped, remove, sha256, sync_folder, write_atomic,
+    Extent, FileError, Hasher, clean, is_link, is_read_only, read_capped, remove, sha256, sync_folder, write_atomic,
     write_atomic_with,
 };
 pub use lock::{Lock, LockError};

@@ -1,4 +1,4 @@
-use crate::file::{FileError, is_link};
+use crate::file::{FileError, is_link, is_read_only};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ pub enum LockError {
     /// This file system has no locks.
     #[error("{0}")]
     Unsupported(std::io::Error),
+    /// Nothing can be written in this directory, not even the lock file.
+    #[error(transparent)]
+    ReadOnly(FileError),
     /// The lock file could not be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -36,8 +39,10 @@ impl Lock {
         if is_link(&path) {
             return Err(fail(std::io::Error::other("found a symbolic link, expected a file of its own")).into());
         }
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fail)?;
+        let mut file = match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path) {
+            Err(error) if is_read_only(&error) => return Err(LockError::ReadOnly(fail(error))),
+            file => file.map_err(fail)?,
+        };
         // Somebody who only asks who writes here holds the lock for an instant.
         for attempt in 0.. {
             match file.try_lock() {

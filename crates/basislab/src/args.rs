@@ -37,7 +37,7 @@ Examples:
   basislab metrics eval activations.npy          measure your own [n_tokens, d_model] matrix
   basislab check adam-vs-sgd                     is each optimizer what it says it is?
 
-Exit codes: 0 done; 2 command line or config; 3 input data; 4 cannot write; 5 a run diverged or a law failed;
+Exit codes: 0 done; 2 command line or config; 3 input data; 4 cannot write; 5 a run diverged, or a law or self-test failed;
 6 the directory is in use; 7 the directory belongs to another config, or a file is not what was written;
 8 more memory or disk is needed than there is; 9 a device failed, after a checkpoint: run the same command again; 75 stopped by a signal after a checkpoint: run the same command again.";
 

@@ -4,11 +4,12 @@ use crate::backend::Place;
 use basislab_config::ModelSpec;
 use basislab_store::sha256;
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 
 /// What can change the bits of a result besides the experiment.
 pub(crate) fn build(place: &Place, model: &ModelSpec) -> Value {
     json!({
-        "basislab": { "version": env!("CARGO_PKG_VERSION"), "commit": env!("BASISLAB_COMMIT"), "dirty": env!("BASISLAB_DIRTY") },
+        "basislab": source(),
         "executable_sha256": executable(),
         "rustc": env!("BASISLAB_RUSTC"),
         "burn": env!("BASISLAB_BURN"),
@@ -16,6 +17,33 @@ pub(crate) fn build(place: &Place, model: &ModelSpec) -> Value {
         "machine": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu(), "cpu_features": cpu_features() },
         "device": place.describe(model),
     })
+}
+
+fn source() -> Value {
+    json!({ "version": env!("CARGO_PKG_VERSION"), "commit": env!("BASISLAB_COMMIT"), "dirty": env!("BASISLAB_DIRTY") })
+}
+
+/// What makes a report: it computes in f64 on the CPU, so that neither device nor machine matters.
+pub(crate) fn reporter() -> Value {
+    let mut reporter = source();
+    reporter["executable_sha256"] = executable().into();
+    reporter
+}
+
+/// The build that a manifest (or an entry of its `continued_by`) names, as [`reporter`] writes it.
+pub(crate) fn builder(entry: &Value) -> Value {
+    let mut builder = entry["basislab"].clone();
+    builder["executable_sha256"] = entry["executable_sha256"].clone();
+    builder
+}
+
+/// `basislab 0.0.0 (commit 7da29de213d1, modified, executable 2f71b447)`.
+pub(crate) fn in_words(reporter: &Value) -> String {
+    let of =
+        |key: &str, digits: usize| reporter[key].as_str().unwrap_or("unknown").chars().take(digits).collect::<String>();
+    let modified = if reporter["dirty"] == "true" { ", modified" } else { "" };
+    let (version, commit, executable) = (of("version", 32), of("commit", 12), of("executable_sha256", 8));
+    format!("basislab {version} (commit {commit}{modified}, executable {executable})")
 }
 
 /// What `there` (a manifest, or a [`build`]) and `here` disagree about.
@@ -36,7 +64,9 @@ pub(crate) fn differences(there: &Value, here: &Value) -> Vec<String> {
 
 /// Of the running program: two builds of one dirty tree differ here alone.
 fn executable() -> Option<String> {
-    Some(sha256(&std::fs::read(std::env::current_exe().ok()?).ok()?))
+    static EXECUTABLE: OnceLock<Option<String>> = OnceLock::new();
+    let read = || Some(sha256(&std::fs::read(std::env::current_exe().ok()?).ok()?));
+    EXECUTABLE.get_or_init(read).clone()
 }
 
 /// The CPU's own name, where the system tells it.

@@ -1,11 +1,12 @@
 //! A run's directory: whose it is, who writes there, which runs are complete.
 
+use crate::build::reporter;
 use crate::exit::{Code, Exit};
 use crate::resources;
 use basislab_config::{CorpusSpec, Experiment};
 use basislab_data::Corpus;
 use basislab_experiment::Job;
-use basislab_report::{RunEnd, part_dir};
+use basislab_report::{RunEnd, SUMS, part_dir};
 use basislab_store::{FileError, Lock, LockError, clean, is_link, sha256, write_atomic};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,17 +50,19 @@ pub(crate) fn enter(dir: &Path, no_lock: bool) -> Result<Option<Lock>, Exit> {
         return Err(refuse(what.to_owned()));
     }
     fs::create_dir_all(dir).map_err(|error| Exit::write(format!("{place}: cannot create: {error}")))?;
-    if no_lock {
+    if no_lock || is_published(dir) {
         return Ok(None);
     }
     match Lock::take(dir) {
         Ok(lock) => {
             // A directory that may be complete is left as it is, to the last byte.
-            if !dir.join("SHA256SUMS").exists() {
+            if !dir.join(SUMS).exists() {
                 lock.sign()?;
             }
             Ok(Some(lock))
         }
+        // A finished directory is only read.
+        Err(LockError::ReadOnly(_)) if dir.join(SUMS).exists() => Ok(None),
         Err(LockError::Busy(owner)) => Err(Exit::new(
             Code::Busy,
             format!("{place}: another basislab is running here ({owner}); wait for it, or choose another --out"),
@@ -70,8 +73,13 @@ pub(crate) fn enter(dir: &Path, no_lock: bool) -> Result<Option<Lock>, Exit> {
                 "{place}: this file system cannot lock files ({error}); with --no-lock it is on you that nobody else writes here"
             ),
         )),
-        Err(LockError::File(error)) => Err(error.into()),
+        Err(LockError::File(error) | LockError::ReadOnly(error)) => Err(error.into()),
     }
+}
+
+/// Whether the directory holds a finished experiment without its parts. It is complete, and nothing is run there.
+fn is_published(dir: &Path) -> bool {
+    !dir.join("parts").is_dir() && dir.join(SUMS).is_file()
 }
 
 /// Writes who owns the directory, or checks that it is this experiment's. Returns the manifest that is there now.
@@ -84,7 +92,8 @@ pub(crate) fn claim(
     let config = dir.join("config.toml");
     let write_config = || write_atomic(&config, recorded(experiment).as_bytes());
     // A manifest without runs describes nothing yet: the build that makes the first one writes its own.
-    let known = read_manifest(dir)?.filter(|known| known["identity"] != *identity || dir.join("parts").exists());
+    let has_runs = dir.join("parts").exists() || is_published(dir);
+    let known = read_manifest(dir)?.filter(|known| known["identity"] != *identity || has_runs);
     let Some(known) = known else {
         // The manifest first: a directory that holds anything says whose it is.
         let manifest = manifest();
@@ -152,6 +161,16 @@ pub(crate) fn read_manifest(dir: &Path) -> Result<Option<Value>, Exit> {
 
 pub(crate) fn write_manifest(dir: &Path, manifest: &Value) -> Result<(), FileError> {
     write_atomic(&dir.join("manifest.json"), format!("{manifest:#}\n").as_bytes())
+}
+
+/// Records which build makes the report. Summary and verdicts follow from the tables by its code.
+pub(crate) fn sign_report(dir: &Path, manifest: &mut Value) -> Result<(), FileError> {
+    let reporter = reporter();
+    if manifest["report"] == reporter {
+        return Ok(());
+    }
+    manifest["report"] = reporter;
+    write_manifest(dir, manifest)
 }
 
 /// A report counts only under the rule that was fixed before the first step.
@@ -245,6 +264,9 @@ pub(crate) fn checkpoints(dir: &Path, job: &Job<'_>) -> PathBuf {
 
 /// How many of these have not ended, as far as a look at their folders tells.
 pub(crate) fn pending(dir: &Path, jobs: &[Job<'_>]) -> usize {
+    if is_published(dir) {
+        return 0;
+    }
     jobs.iter().filter(|job| !part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()).count()
 }
 
@@ -258,6 +280,9 @@ pub(crate) fn survey<'a>(dir: &Path, jobs: &[Job<'a>]) -> Result<Vec<Job<'a>>, E
         )),
         false => Ok(()),
     };
+    if is_published(dir) {
+        return Ok(Vec::new());
+    }
     clean(dir)?;
     for folder in [dir.join("parts"), dir.join("figures")] {
         unlinked(&folder)?;

@@ -14,7 +14,7 @@ pub(crate) enum Code {
     Data = 3,
     /// Cannot write.
     Write = 4,
-    /// Finished, but at least one run diverged, or a law did not hold.
+    /// Finished, but a run diverged, or a law or a bit-exact self-test did not hold.
     Numbers = 5,
     /// Another process is writing there.
     Busy = 6,

@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::backend::Place;
-use crate::build::{build, differences};
+use crate::build::{build, builder, differences, in_words, reporter};
 use crate::check::{certificates, to_json};
 use crate::desk::Desk;
 use crate::directory::{self, identity, short_hash};
@@ -12,10 +12,11 @@ use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::terminal::{say, say_json};
 use crate::{Done, resources, threads};
+use basislab_config::Experiment;
 use basislab_data::Corpus;
 use basislab_experiment::{Control, Parallelism, jobs, run as run_jobs};
-use basislab_report::{finish, merge};
-use basislab_store::{Lock, LockError, write_atomic};
+use basislab_report::{Answer, SUMS, Written, is_finished, merge, read_answer, seal};
+use basislab_store::{Lock, LockError, remove, write_atomic};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -68,13 +69,23 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         (_, 0) => progress.line(&format!("{} runs -> {at}", todo.len())),
         _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {at}", all.len(), todo.len())),
     }
-    if todo.is_empty() && FINISHED.iter().all(|file| dir.join(file).exists()) {
+    let only_read = owner.is_none() && !args.no_lock;
+    if only_read && !todo.is_empty() {
+        let (at, left) = (dir.display(), todo.len());
+        return Err(Exit::write(format!("{at}: cannot lock it to write, and {left} of its runs have not ended")));
+    }
+    if todo.is_empty() && (only_read || is_finished(&dir)?) {
         progress.finish();
-        return say_answer(&basislab_report::read_answer(&dir, experiment)?, &known, args.json);
+        return say_answer(&read_answer(&dir, experiment, thinned(&known))?, &known, args.json);
     }
     owner.as_ref().map_or(Ok(()), Lock::sign)?;
     if !todo.is_empty() && dir.join("parts").exists() {
         same_build(&dir, &mut known, build(place, &experiment.model), args.allow_version_change)?;
+    }
+    if !todo.is_empty() {
+        // What was finished is not any more, and summary and verdicts are written again as runs end.
+        remove(&dir.join(SUMS))?;
+        directory::sign_report(&dir, &mut known)?;
     }
     if let Some(tokenizer) = corpus.tokenizer_json() {
         write_atomic(&dir.join("tokenizer.json"), tokenizer.as_bytes())?;
@@ -113,33 +124,68 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         merge(&dir, experiment)?;
         return Err(signals.goodbye(left));
     }
-    say_answer(&finish(&dir, experiment)?, &known, args.json)
+    say_answer(&write_report(&dir, experiment, &mut known)?, &known, args.json)
 }
 
-/// What a finished directory holds besides its parts.
-const FINISHED: [&str; 5] = ["SHA256SUMS", "summary.csv", "verdicts.csv", "schema.json", "figures"];
+/// Makes the report, or reads it where it must not be made again. The seal comes last of all.
+fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<Answer, Exit> {
+    let (answer, written) = basislab_report::report(dir, experiment, thinned(manifest))?;
+    if written != Written::Nothing {
+        directory::sign_report(dir, manifest)?;
+    }
+    if written == Written::Whole {
+        seal(dir)?;
+    }
+    Ok(answer)
+}
+
+/// What was left out of the tables of a published directory, as `scripts/thin_run.py` says it.
+fn thinned(manifest: &Value) -> Option<&str> {
+    manifest["thinned"].as_str()
+}
 
 pub(crate) fn report(dir: &Path, json: bool) -> Done {
-    let (experiment, manifest) = directory::open(dir)?;
+    let (experiment, mut manifest) = directory::open(dir)?;
     // Parts are joined under the lock. While a run holds it, the answer is read from what it has written.
     let lock = if dir.join("parts").is_dir() { Lock::take(dir).map(Some) } else { Ok(None) };
     let answer = match lock {
+        Err(LockError::ReadOnly(_)) if dir.join(SUMS).exists() => read_answer(dir, &experiment, thinned(&manifest))?,
         Err(LockError::Busy(_)) => basislab_report::read_unsealed(dir, &experiment)?,
+        Err(LockError::ReadOnly(error)) => {
+            let mut answer = basislab_report::read_unsealed(dir, &experiment)?;
+            answer.notes.push(format!("parts were not joined, since nothing can be written here ({error})"));
+            answer
+        }
         Err(LockError::File(error)) => return Err(error.into()),
-        Ok(_) | Err(LockError::Unsupported(_)) => basislab_report::report(dir, &experiment)?,
+        Ok(_) | Err(LockError::Unsupported(_)) => write_report(dir, &experiment, &mut manifest)?,
     };
     say_answer(&answer, &manifest, json)
 }
 
-fn say_answer(answer: &basislab_report::Answer, manifest: &Value, json: bool) -> Done {
+fn say_answer(answer: &Answer, manifest: &Value, json: bool) -> Done {
+    let later = manifest["continued_by"].as_array().into_iter().flatten();
+    let runs_by: Vec<Value> = std::iter::once(manifest).chain(later).map(builder).collect();
+    // Manifests of earlier versions do not say who made the report.
+    let report_by = &manifest["report"];
     if json {
-        say_json(&serde_json::to_value(answer).map_err(Exit::write)?)?
+        let mut value = serde_json::to_value(answer).map_err(Exit::write)?;
+        value["runs_by"] = runs_by.into();
+        value["report_by"] = report_by.clone();
+        say_json(&value)?
     } else {
-        let builds = manifest["continued_by"].as_array().map_or(0, Vec::len);
-        let note = format!("Made by {} different builds of basislab or machines: see the manifest.\n", builds + 1);
-        say(format!("{answer}\n{}", if builds > 0 { note.as_str() } else { "" }))?
+        let mut notes = String::new();
+        if runs_by.len() > 1 {
+            notes +=
+                &format!("Made by {} different builds of basislab or machines: see the manifest.\n", runs_by.len());
+        }
+        if !report_by.is_null() && runs_by.iter().any(|runs| runs != report_by) {
+            let runs: Vec<String> = runs_by.iter().map(in_words).collect();
+            notes += &format!("Runs made by {}; report made by {}.\n", runs.join(", then "), in_words(report_by));
+        }
+        say(format!("{answer}\n{notes}"))?
     }
-    Ok((answer.runs_diverged > 0 || broken_law(manifest)).then_some(Code::Numbers))
+    let failed = answer.runs_diverged > 0 || answer.self_test_failed() || broken_law(manifest);
+    Ok(failed.then_some(Code::Numbers))
 }
 
 /// Whether the manifest holds a law that was measured and did not hold.
@@ -189,6 +235,7 @@ fn manifest(named: &Named, place: &Place, corpus: &Corpus, identity: &Value, cer
         "corpus_sha256": corpus.sha256(),
         "certificates": certificates,
         "origins": origins,
+        "report": reporter(),
     });
     for part in [build(place, &experiment.model), rest] {
         if let (Value::Object(all), Value::Object(part)) = (&mut manifest, part) {

@@ -1,12 +1,10 @@
 //! A plot area with axes, a title and a legend beside it (never over the data).
 
 use super::scale::{Scale, Spacing};
-use basislab_store::{FileError, write_atomic};
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 560);
 /// Pixels from the left and right edge of the plot area.
@@ -78,14 +76,14 @@ pub(crate) struct Figure {
     pub(crate) dots: bool,
 }
 
-/// Draws a figure and writes it as SVG.
+/// A figure as SVG.
 ///
 /// # Errors
-/// The file that could not be written.
-pub(crate) fn draw(path: &Path, figure: &Figure) -> Result<(), FileError> {
+/// What the drawing library says.
+pub(crate) fn svg(figure: &Figure) -> Result<String, String> {
     let mut svg = String::new();
-    paint(&mut svg, figure).map_err(|error| FileError::new("draw", path, std::io::Error::other(error.to_string())))?;
-    write_atomic(path, svg.as_bytes())
+    paint(&mut svg, figure).map_err(|error| error.to_string())?;
+    Ok(svg)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

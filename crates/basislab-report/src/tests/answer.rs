@@ -26,6 +26,23 @@ fn nothing_that_is_not_a_number_is_ever_printed() {
 }
 
 #[test]
+fn an_infinite_z_is_shown_as_one() {
+    let experiment = experiment(2);
+    let tables = tables(&experiment, effect);
+    let (mut summary, verdicts) = (summarise(&experiment, &tables), decide_claims(&experiment, &tables));
+    let row = summary.iter().position(|row| row.arm == "adam" && row.metric == "token_kurtosis").unwrap();
+    for (mean, expected) in [(4.0, " inf"), (2.0, " -inf"), (3.0, " -")] {
+        (summary[row].mean, summary[row].null_mean) = (Some(mean), Some(3.0));
+        (summary[row].null_sd, summary[row].z) = (Some(0.0), None);
+        let answer = answer(&experiment, &tables, &summary, &verdicts, std::path::Path::new("x"));
+        let text = answer.to_string();
+        let line = text.lines().find(|line| line.trim_start().starts_with("adam ")).unwrap();
+        assert!(line.trim_end().ends_with(expected), "{mean}: {line}");
+        assert!(!serde_json::to_string(&answer).unwrap().contains("inf\""));
+    }
+}
+
+#[test]
 fn unequal_losses_point_to_the_matched_claim() {
     let experiment = experiment(8);
     let behind = |arm: &str, seed| {

@@ -45,7 +45,11 @@ fn round_trip<R: TableRow + PartialEq + std::fmt::Debug>(rows: &[R]) {
 
 #[test]
 fn the_schema_describes_every_column() {
-    let schema = schema();
+    let dir = tempfile::tempdir().unwrap();
+    for table in TABLES {
+        fs::write(dir.path().join(table.file), "").unwrap();
+    }
+    let schema = data_package(dir.path());
     let resources = schema["resources"].as_array().unwrap();
     assert_eq!(resources.len(), TABLES.len());
     for (resource, table) in resources.iter().zip(TABLES) {
@@ -121,6 +125,44 @@ fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
 }
 
 #[test]
+fn a_column_of_numbers_has_one_among_its_first_cells() {
+    let experiment = experiment(2);
+    let all = tables(&experiment, effect).residual;
+    let layered = all.iter().find(|row| row.layer.is_some()).unwrap();
+    let mut written = vec![ResidualRow { layer: None, value: None, ..all[0].clone() }; 150];
+    for (number, row) in written.iter_mut().enumerate() {
+        row.tokens_used = number as u64;
+    }
+    written[120].layer = layered.layer;
+    written[99].value = Some(1.5);
+    written[140].layer = layered.layer;
+    let dir = tempfile::tempdir().unwrap();
+    write_table(dir.path(), &written).unwrap();
+    let found: Vec<ResidualRow> = read_table(dir.path()).unwrap();
+    let order: Vec<u64> = found.iter().map(|row| row.tokens_used).collect();
+    let expected: Vec<u64> = std::iter::once(120).chain(0..120).chain(121..150).collect();
+    assert_eq!(order, expected, "one row is brought forward, and none is lost");
+    assert_eq!(found[0], written[120]);
+    // A column without a number stays as it is, and so does a table whose first rows have them all.
+    for row in &mut written {
+        row.layer = None;
+    }
+    write_table(dir.path(), &written).unwrap();
+    assert_eq!(read_table::<ResidualRow>(dir.path()).unwrap(), written);
+    // The same where parts are joined: each keeps its own order.
+    for (seed, layers) in [(0, true), (1, false)] {
+        let row = |number: usize| {
+            let layer = layered.layer.filter(|_| layers && number > 110);
+            Row::Residual(ResidualRow { seed, layer, tokens_used: number as u64, ..all[0].clone() })
+        };
+        write_part(dir.path(), "adam", seed, (0..120).map(row).collect());
+    }
+    merge(dir.path(), &experiment).unwrap();
+    let joined: Vec<u64> = read_table::<ResidualRow>(dir.path()).unwrap().iter().map(|row| row.tokens_used).collect();
+    assert_eq!(joined, std::iter::once(111).chain(0..111).chain(112..120).chain(0..120).collect::<Vec<u64>>());
+}
+
+#[test]
 fn a_shard_goes_on_where_it_was_and_cuts_off_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let experiment = experiment(1);
@@ -175,27 +217,28 @@ fn a_number_that_was_edited_is_not_reported() {
     let done = RunEnd { state: Ending::Complete, step: 2, tensor: None, tables };
     done.write(&part).unwrap();
     assert_eq!(RunEnd::read(&part).unwrap(), Some(done));
-    finish(dir.path(), &experiment).unwrap();
+    report_so_far(dir.path(), &experiment).unwrap();
+    seal(dir.path()).unwrap();
     // At the top: well-formed, but another number.
     let top = dir.path().join("steps.csv");
     let good = fs::read_to_string(&top).unwrap();
     fs::write(&top, good.replacen("adam,0,1,", "adam,0,7,", 1)).unwrap();
-    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
     assert!(error.contains("steps.csv: changed since it was written"), "{error}");
     fs::write(&top, &good).unwrap();
     // In the part of a run that has ended.
     let cell = part.join("evals.csv");
     let text = fs::read_to_string(&cell).unwrap();
     fs::write(&cell, text.replacen("adam,0,", "adam,1,", 1)).unwrap();
-    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
     assert!(error.contains("evals.csv: changed since its run ended"), "{error}");
     assert!(dir.path().join("SHA256SUMS").exists() && fs::read_to_string(&top).unwrap() == good, "nothing is touched");
     // A table of an ended run that is gone is no table without rows.
     fs::remove_file(&cell).unwrap();
-    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
     assert!(error.contains("evals.csv: cannot read"), "{error}");
     fs::write(part.join("done.json"), "{\"state\": \"finished\"}").unwrap();
-    let error = report(dir.path(), &experiment).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
     assert!(error.contains("done.json"), "{error}");
 }
 

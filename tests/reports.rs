@@ -1,0 +1,603 @@
+//! What a report may change: never better numbers for worse ones, and nothing where it only reads.
+
+use crate::cli::{basislab, refuses, stderr, stdout};
+use crate::support::{root, small};
+use basislab_store::sha256;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Every file below a directory, by its path in it.
+type Tree = BTreeMap<String, Vec<u8>>;
+
+fn tree(dir: &Path) -> Tree {
+    let mut all = Tree::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                all.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+fn write_tree(dir: &Path, tree: &Tree) {
+    for (name, bytes) in tree {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn assert_same(dir: &Path, expected: &Tree, what: &str) {
+    let found = tree(dir);
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{what}: other files");
+    // The lock file names its last owner.
+    for (name, bytes) in found.iter().filter(|(name, _)| *name != ".lock") {
+        assert!(*bytes == expected[name], "{what}: {name} differs");
+    }
+}
+
+/// A finished directory `o`, with its configuration beside it: five arms, two seeds, six steps.
+fn finished() -> (TempDir, PathBuf, Tree) {
+    static FINISHED: OnceLock<(Tree, String)> = OnceLock::new();
+    let (whole, config) = FINISHED.get_or_init(|| {
+        let dir = TempDir::new().unwrap();
+        let config = small(&[("seeds", "[0, 1]")]).to_toml();
+        fs::write(dir.path().join("lab.toml"), &config).unwrap();
+        let output = run(dir.path());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        (tree(&dir.path().join("o")), config)
+    });
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("o");
+    write_tree(&out, whole);
+    fs::write(dir.path().join("lab.toml"), config).unwrap();
+    (dir, out, whole.clone())
+}
+
+fn run(at: &Path) -> std::process::Output {
+    basislab(at, &["run", "lab.toml", "--quiet", "--out", "o"])
+}
+
+/// Runs `report o` and expects it to succeed.
+fn report(at: &Path) -> String {
+    let output = basislab(at, &["report", "o"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    stdout(&output)
+}
+
+fn report_json(at: &Path) -> serde_json::Value {
+    serde_json::from_str(&stdout(&basislab(at, &["report", "o", "--json"]))).unwrap()
+}
+
+/// The files that the seal lists.
+fn sealed(tree: &Tree) -> Vec<String> {
+    let sums = String::from_utf8(tree["SHA256SUMS"].clone()).unwrap();
+    sums.lines().map(|line| line.split_once("  ").unwrap().1.to_owned()).collect()
+}
+
+/// Writes the seal that fits the files as they are.
+fn seal_again(out: &Path) {
+    let names = sealed(&tree(out));
+    let line = |name: &String| format!("{}  {name}\n", sha256(&fs::read(out.join(name)).unwrap()));
+    fs::write(out.join("SHA256SUMS"), names.iter().map(line).collect::<String>()).unwrap();
+}
+
+#[test]
+fn the_seal_covers_all_that_a_reader_is_shown() {
+    let (_, _, whole) = finished();
+    let names = sealed(&whole);
+    let tables = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv"];
+    let drawn = whole.keys().filter(|name| name.starts_with("figures/"));
+    let mut expected: Vec<String> = tables.iter().map(|name| (*name).to_owned()).chain(drawn.cloned()).collect();
+    expected.push("datapackage.json".to_owned());
+    assert_eq!(expected.len(), 11);
+    assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>(), expected.iter().collect());
+    for (name, line) in names.iter().zip(String::from_utf8(whole["SHA256SUMS"].clone()).unwrap().lines()) {
+        assert_eq!(line, format!("{}  {name}", sha256(&whole[name])));
+    }
+}
+
+#[test]
+fn committed_evidence_is_read_and_not_made_again() {
+    for (results, compared) in [("adam-vs-sgd", "4355 numbers compared"), ("adam-vs-sgd-text", "4340 numbers compared")]
+    {
+        let before = tree(&root().join("results").join(results));
+        let dir = TempDir::new().unwrap();
+        let out = dir.path().join("o");
+        write_tree(&out, &before);
+        let said = report(dir.path());
+        assert_same(&out, &before, results);
+        assert!(said.contains(compared), "{said}");
+        assert!(said.contains("a part of the run's") && said.contains("every 20th"), "{said}");
+        assert!(report_json(dir.path())["notes"][0].as_str().unwrap().contains("a part of the run's"));
+        for name in sealed(&before) {
+            let path = out.join(&name);
+            fs::write(&path, [&before[&name][..], b" "].concat()).unwrap();
+            refuses(dir.path(), &["report", "o"], 7, &[&name, "changed since it was written"]);
+            fs::remove_file(&path).unwrap();
+            refuses(dir.path(), &["report", "o"], 7, &[&name, "missing", "restore it"]);
+            fs::write(&path, &before[&name]).unwrap();
+        }
+        for sums in ["", "x  steps.csv\n", &format!("{}  ../steps.csv\n", "0".repeat(64))] {
+            fs::write(out.join("SHA256SUMS"), sums).unwrap();
+            refuses(dir.path(), &["report", "o"], 7, &["SHA256SUMS", "expected"]);
+        }
+    }
+}
+
+#[test]
+fn evidence_is_stored_with_its_own_line_ends() {
+    let attributes = fs::read_to_string(root().join(".gitattributes")).unwrap();
+    assert!(attributes.lines().any(|line| line == "* -text"), "git would change line ends, and checksums with them");
+}
+
+#[test]
+fn a_published_directory_is_complete_and_nothing_is_run_there() {
+    let (dir, out, _) = finished();
+    fs::remove_dir_all(out.join("parts")).unwrap();
+    let before = tree(&out);
+    let output = basislab(dir.path(), &["run", "lab.toml", "--out", "o"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("already complete"), "{}", stderr(&output));
+    assert_same(&out, &before, "run");
+    // What is absent altogether is made, and nothing else.
+    fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    for name in ["summary.csv", "verdicts.csv", "datapackage.json", "figures/loss_curves.svg"] {
+        fs::remove_file(out.join(name)).unwrap();
+    }
+    let said = report(dir.path());
+    assert!(!said.contains("note:"), "{said}");
+    let after = tree(&out);
+    for name in ["summary.csv", "verdicts.csv", "datapackage.json", "figures/loss_curves.svg"] {
+        assert!(after[name] == before[name], "{name}");
+    }
+}
+
+#[test]
+fn a_part_of_the_tables_does_not_replace_what_was_made_from_all() {
+    let (dir, out, whole) = finished();
+    fs::remove_dir_all(out.join("parts")).unwrap();
+    let rows = String::from_utf8(whole["steps.csv"].clone()).unwrap();
+    let kept: Vec<&str> = rows.lines().filter(|line| !line.contains(",3,")).collect();
+    fs::write(out.join("steps.csv"), kept.join("\n") + "\n").unwrap();
+    refuses(dir.path(), &["report", "o"], 7, &["steps.csv", "changed"]);
+    seal_again(&out);
+    let before = tree(&out);
+    let note = "made again from the tables here, the rows of these claims would differ: identity-is-adam";
+    assert!(report(dir.path()).contains(note));
+    assert!(report_json(dir.path())["notes"][0].as_str().unwrap().contains(note));
+    fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    assert!(report(dir.path()).contains(note), "without a seal too");
+    fs::write(out.join("SHA256SUMS"), &before["SHA256SUMS"]).unwrap();
+    assert_same(&out, &before, "report");
+}
+
+#[test]
+fn parts_that_are_gone_do_not_take_their_numbers_along() {
+    let gone: [(&str, fn(&Path)); 3] = [
+        ("sgd seed 1 gone", |parts| fs::remove_dir_all(parts.join("sgd/1")).unwrap()),
+        ("sgd seed 1 not ended", |parts| fs::remove_file(parts.join("sgd/1/done.json")).unwrap()),
+        ("sgd seeds 0, 1 gone", |parts| {
+            fs::remove_dir_all(parts).unwrap();
+            fs::create_dir(parts).unwrap();
+        }),
+    ];
+    for (what, remove) in gone {
+        for seal in [true, false] {
+            let (dir, out, _) = finished();
+            let answer = report_json(dir.path());
+            remove(&out.join("parts"));
+            if !seal {
+                fs::remove_file(out.join("SHA256SUMS")).unwrap();
+            }
+            let before = tree(&out);
+            let said = report(dir.path());
+            assert!(said.contains("All 9 planned runs are complete") && said.contains(what), "{what}: {said}");
+            assert_same(&out, &before, what);
+            let mut now = report_json(dir.path());
+            assert_eq!(now["notes"].as_array_mut().unwrap().pop().unwrap().as_str().unwrap().contains(what), true);
+            assert_eq!(now, answer, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_part_of_an_unfinished_run_that_is_gone_keeps_its_rows_at_the_top() {
+    let (dir, out, whole) = finished();
+    // As after a kill: no seal, one run under way, and the tables at the top as they were merged then.
+    fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    fs::remove_file(out.join("parts/sgd/1/done.json")).unwrap();
+    let evals = String::from_utf8(whole["evals.csv"].clone()).unwrap();
+    let kept: Vec<&str> = evals.lines().filter(|line| !line.starts_with("sgd,1,6,")).collect();
+    assert!(kept.len() < evals.lines().count());
+    fs::write(out.join("evals.csv"), kept.join("\n") + "\n").unwrap();
+    let said = report(dir.path());
+    assert!(said.contains("8 of 9 planned runs are complete") && !said.contains("note:"), "{said}");
+    fs::remove_dir_all(out.join("parts/sgd/1")).unwrap();
+    let before = tree(&out);
+    assert!(report(dir.path()).contains("sgd seed 1 gone"));
+    assert_same(&out, &before, "report");
+}
+
+#[test]
+fn what_follows_from_whole_parts_is_made_again() {
+    let (dir, out, whole) = finished();
+    let derived: Vec<String> =
+        sealed(&whole).into_iter().filter(|name| !whole.contains_key(&format!("parts/sgd/0/{name}"))).collect();
+    assert_eq!(derived.len(), 7, "{derived:?}");
+    for name in &derived {
+        fs::write(out.join(name), [&whole[name][..], b" "].concat()).unwrap();
+        refuses(
+            dir.path(),
+            &["run", "lab.toml", "--quiet", "--out", "o"],
+            7,
+            &[name, "`basislab report o` makes it again"],
+        );
+        report(dir.path());
+        assert_same(&out, &whole, name);
+        for command in [&["report", "o"][..], &["run", "lab.toml", "--quiet", "--out", "o"]] {
+            fs::remove_file(out.join(name)).unwrap();
+            assert_eq!(basislab(dir.path(), command).status.code(), Some(0), "{command:?}");
+            assert_same(&out, &whole, name);
+        }
+    }
+    // A table of the runs is not made again over one that was edited, but it is where there is none.
+    for name in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"] {
+        let text = String::from_utf8(whole[name].clone()).unwrap();
+        fs::write(out.join(name), text.replacen("adam,0,", "adam,7,", 1)).unwrap();
+        refuses(dir.path(), &["report", "o"], 7, &[name, "changed since it was written"]);
+        refuses(dir.path(), &["run", "lab.toml", "--quiet", "--out", "o"], 7, &[name, "changed since it was written"]);
+        fs::remove_file(out.join(name)).unwrap();
+        report(dir.path());
+        assert_same(&out, &whole, name);
+    }
+    // A damaged part is found before anything is touched.
+    let part = out.join("parts/sgd/0/evals.csv");
+    fs::write(&part, String::from_utf8(fs::read(&part).unwrap()).unwrap().replacen("sgd,0,", "sgd,1,", 1)).unwrap();
+    fs::remove_file(out.join("summary.csv")).unwrap();
+    let before = tree(&out);
+    refuses(dir.path(), &["report", "o"], 7, &["evals.csv", "changed since its run ended"]);
+    assert_same(&out, &before, "damaged part");
+}
+
+#[test]
+fn a_report_that_fails_leaves_the_seal() {
+    let (dir, out, whole) = finished();
+    let names: Vec<String> = sealed(&whole).into_iter().chain(["timing.csv".to_owned()]).collect();
+    for name in &names {
+        // Something is to be written before the obstacle and after it.
+        for stale in ["summary.csv", "figures/loss_curves.svg"] {
+            fs::write(out.join(stale), "stale").unwrap();
+        }
+        fs::remove_file(out.join(name)).unwrap();
+        fs::create_dir_all(out.join(name).join("obstacle")).unwrap();
+        let output = basislab(dir.path(), &["report", "o"]);
+        assert!(matches!(output.status.code(), Some(3 | 4)), "{name}: {}", stderr(&output));
+        assert!(stderr(&output).contains(name.as_str()), "{name}: {}", stderr(&output));
+        assert!(fs::read(out.join("SHA256SUMS")).unwrap() == whole["SHA256SUMS"], "{name}");
+        assert!(out.join(name).join("obstacle").is_dir(), "{name}: what is in the way is not ours");
+        fs::remove_dir_all(out.join(name)).unwrap();
+        report(dir.path());
+        assert_same(&out, &whole, name);
+    }
+}
+
+#[test]
+fn a_failed_self_test_ends_with_5_and_a_contradicted_claim_does_not() {
+    let dir = TempDir::new().unwrap();
+    let config = fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
+    let test = "kind = \"bit-equal\", arm = \"adam-identity\", other = ";
+    let broken = config.replace(&format!("{test}\"adam\""), &format!("{test}\"sgd\""));
+    assert_ne!(broken, config);
+    fs::write(dir.path().join("lab.toml"), broken).unwrap();
+    let run = ["run", "lab.toml", "--smoke", "--quiet", "--out", "o"];
+    for command in [&run[..], &run[..], &["report", "o"], &["report", "o", "--json"]] {
+        let output = basislab(dir.path(), command);
+        assert_eq!(output.status.code(), Some(5), "{command:?}: {}", stderr(&output));
+        assert!(stdout(&output).contains("Self-test FAILED"), "{}", stdout(&output));
+    }
+    fs::remove_dir_all(dir.path().join("o/parts")).unwrap();
+    assert_eq!(basislab(dir.path(), &["report", "o"]).status.code(), Some(5), "recorded");
+    // Three seeds decide: equal losses are contradicted after one step in which only Adam moves far.
+    let decided =
+        ["--smoke", "--seeds", "0..3", "--set", "verdict.min_seeds=3", "--set", "verdict.equal_loss_margin=1e-9"];
+    let command = [&["run", "adam-vs-sgd", "--quiet", "--json", "--out", "p"][..], &decided].concat();
+    let output = basislab(dir.path(), &command);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let verdicts: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let contradicted = |line: &serde_json::Value| line["verdict"] == "contradicted";
+    assert!(verdicts["verdicts"].as_array().unwrap().iter().any(contradicted), "{verdicts}");
+}
+
+#[test]
+fn runs_and_report_of_different_builds_are_named_and_so_is_a_changed_verdict() {
+    let (dir, out, whole) = finished();
+    assert!(!report(dir.path()).contains("made by"), "one build made all of it");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&whole["manifest.json"]).unwrap();
+    let here = manifest["report"].clone();
+    assert_eq!(here["executable_sha256"], manifest["executable_sha256"]);
+    assert_eq!(here["commit"], manifest["basislab"]["commit"]);
+    // Another build made the runs and the report, and decided otherwise.
+    for key in ["/basislab/commit", "/report/commit"] {
+        *manifest.pointer_mut(key).unwrap() = "0123456789abcdef0123456789abcdef01234567".into();
+    }
+    for key in ["/basislab/dirty", "/report/dirty"] {
+        *manifest.pointer_mut(key).unwrap() = "false".into();
+    }
+    for key in ["/executable_sha256", "/report/executable_sha256"] {
+        *manifest.pointer_mut(key).unwrap() = "fedcba9876543210".repeat(4).into();
+    }
+    fs::write(out.join("manifest.json"), format!("{manifest:#}\n")).unwrap();
+    let verdicts = String::from_utf8(whole["verdicts.csv"].clone()).unwrap();
+    let first = verdicts.lines().nth(1).unwrap();
+    let changed = verdicts.replace(first, &first.replace(",exploratory,", ",supported,"));
+    assert_ne!(changed, verdicts);
+    fs::write(out.join("verdicts.csv"), changed).unwrap();
+    seal_again(&out);
+    let before = tree(&out);
+    assert_eq!(run(dir.path()).status.code(), Some(0));
+    assert_same(&out, &before, "run reads what was recorded");
+    let said = report(dir.path());
+    let builds =
+        "Runs made by basislab 0.0.0 (commit 0123456789ab, executable fedcba98); report made by basislab 0.0.0 (";
+    assert!(said.contains(builds), "{said}");
+    let change = "verdicts differ from the recorded ones: adam-differs-from-its-null was supported and is exploratory";
+    assert!(said.contains(change), "{said}");
+    assert!(tree(&out)["verdicts.csv"] == whole["verdicts.csv"]);
+    let now: serde_json::Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!((&now["report"], &now["basislab"]["commit"]), (&here, &manifest["basislab"]["commit"]));
+    let json = report_json(dir.path());
+    assert_eq!((&json["report_by"], &json["runs_by"][0]["executable_sha256"]), (&here, &manifest["executable_sha256"]));
+    assert_eq!(json["notes"].as_array().unwrap().len(), 0, "the verdicts are these now");
+}
+
+#[test]
+fn the_data_package_lists_the_tables_that_are_there() {
+    let (dir, out, whole) = finished();
+    let listed = |bytes: &[u8]| -> Vec<String> {
+        let package: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        assert_eq!(package["profile"], "tabular-data-package");
+        let resources = package["resources"].as_array().unwrap();
+        assert!(resources.iter().all(|resource| resource["profile"] == "tabular-data-resource"));
+        resources.iter().map(|resource| resource["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let names = listed(&whole["datapackage.json"]);
+    assert_eq!(names.len(), 7);
+    assert!(names.iter().all(|name| whole.contains_key(name)));
+    for name in ["parts", "timing.csv", "dimensions.csv", "SHA256SUMS", "datapackage.json"] {
+        basislab_store::remove(&out.join(name)).unwrap();
+    }
+    report(dir.path());
+    let names = listed(&fs::read(out.join("datapackage.json")).unwrap());
+    assert_eq!(names, ["summary.csv", "verdicts.csv", "steps.csv", "evals.csv", "residual.csv"]);
+}
+
+/// The program as a user who may not write in `dir`: root ignores permission bits, and becomes nobody.
+#[cfg(unix)]
+fn without_rights(dir: &Path) -> impl Fn(&[&str]) -> std::process::Output {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let is_root = rustix::process::geteuid().is_root();
+    let mut program = PathBuf::from(env!("CARGO_BIN_EXE_basislab"));
+    if is_root {
+        let copy = dir.join("basislab");
+        fs::copy(&program, &copy).unwrap();
+        program = copy;
+    }
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path != program {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+            }
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let dir = dir.to_owned();
+    move |args| {
+        let mut command = Command::new(&program);
+        command.args(args).current_dir(&dir).env("BURN_DEVICE", "explicit-only").env("NO_COLOR", "1");
+        if is_root {
+            command.uid(65534).gid(65534);
+        }
+        command.output().unwrap()
+    }
+}
+
+#[cfg(unix)]
+fn with_rights_again(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        folders.extend(fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_finished_directory_that_cannot_be_written_is_read() {
+    for (what, lock, parts) in
+        [("with its lock file", true, true), ("without", false, true), ("published", false, false)]
+    {
+        let (dir, out, _) = finished();
+        let expected = report(dir.path());
+        if !lock {
+            fs::remove_file(out.join(".lock")).unwrap();
+        }
+        if !parts {
+            fs::remove_dir_all(out.join("parts")).unwrap();
+            fs::remove_file(out.join("SHA256SUMS")).unwrap();
+            fs::remove_file(out.join("figures/loss_curves.svg")).unwrap();
+        }
+        let before = tree(&out);
+        let program = without_rights(dir.path());
+        let probe = program(&["run", "adam-vs-sgd", "--smoke", "--out", "o/x"]);
+        assert_eq!(probe.status.code(), Some(4), "{what}: nothing can be written: {}", stderr(&probe));
+        let mut commands = vec![vec!["report", "o"], vec!["status", "o"]];
+        if parts {
+            commands.push(vec!["run", "lab.toml", "--quiet", "--out", "o"]);
+        }
+        for command in commands {
+            let output = program(&command);
+            assert_eq!(output.status.code(), Some(0), "{what}: {command:?}: {}", stderr(&output));
+            let said = if command[0] == "status" { "9 complete of 9 runs" } else { "All 9 planned runs are complete" };
+            assert!(stdout(&output).contains(said), "{what}: {command:?}: {}", stdout(&output));
+            if parts && command[0] != "status" {
+                assert_eq!(stdout(&output), expected, "{what}: {command:?}");
+            }
+        }
+        assert_same(&out, &before, what);
+        with_rights_again(dir.path());
+        if parts {
+            // What was edited is found there too.
+            basislab_store::remove(&out.join("verdicts.csv")).unwrap();
+            fs::write(out.join("verdicts.csv"), [&before["verdicts.csv"][..], b" "].concat()).unwrap();
+            let output = without_rights(dir.path())(&["report", "o"]);
+            assert_eq!(output.status.code(), Some(7), "{what}: {}", stderr(&output));
+            with_rights_again(dir.path());
+            // A run that has not ended is reported as far as it goes, and is not trained without the lock.
+            fs::remove_file(out.join("parts/sgd/1/done.json")).unwrap();
+            let program = without_rights(dir.path());
+            let output = program(&["run", "lab.toml", "--quiet", "--out", "o"]);
+            assert_eq!(output.status.code(), Some(4), "{what}: {}", stderr(&output));
+            assert!(stderr(&output).contains("1 of its runs have not ended"), "{what}: {}", stderr(&output));
+            with_rights_again(dir.path());
+            fs::remove_file(out.join("SHA256SUMS")).unwrap();
+            let output = without_rights(dir.path())(&["report", "o"]);
+            assert_eq!(output.status.code(), Some(0), "{what}: {}", stderr(&output));
+            assert!(stdout(&output).contains("parts were not joined"), "{what}: {}", stdout(&output));
+            with_rights_again(dir.path());
+        }
+    }
+}
+
+/// A repository in the layout of this one, whose program prints what the build script recorded.
+struct Checkout {
+    dir: PathBuf,
+    target: PathBuf,
+}
+
+impl Checkout {
+    fn git(&self, args: &[&str]) {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]);
+        let output = git.args(args).current_dir(&self.dir).output().unwrap();
+        assert!(output.status.success(), "git {args:?}: {}", stderr(&output));
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        // A time of its own for each change: cargo compares them.
+        std::thread::sleep(Duration::from_millis(20));
+        let path = self.dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Builds and returns what the program prints (commit and whether it was modified), and when the script ran.
+    fn build(&self) -> (String, std::time::SystemTime) {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--offline", "--quiet", "--target-dir"]).arg(&self.target).current_dir(&self.dir);
+        for name in ["CARGO_BUILD_RUSTFLAGS", "RUSTFLAGS", "CARGO_MANIFEST_DIR", "CARGO_BUILD_TARGET"] {
+            cargo.env_remove(name);
+        }
+        let output = cargo.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = Command::new(self.target.join("debug/basislab")).output().unwrap();
+        let scripts = fs::read_dir(self.target.join("debug/build")).unwrap().map(|entry| entry.unwrap().path());
+        let ran = scripts.filter_map(|path| fs::metadata(path.join("output")).ok()?.modified().ok()).max().unwrap();
+        (stdout(&said).trim().to_owned(), ran)
+    }
+
+    fn modified(&self) -> bool {
+        let (said, _) = self.build();
+        said.ends_with(" true")
+    }
+
+    fn commit(&self) -> String {
+        let output = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&self.dir).output().unwrap();
+        stdout(&output).trim().to_owned()
+    }
+}
+
+#[test]
+fn the_build_script_runs_again_when_what_it_reports_has_changed() {
+    if Command::new("git").arg("--version").output().is_err() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let main = Checkout { dir: dir.path().join("main"), target: dir.path().join("target") };
+    fs::create_dir(&main.dir).unwrap();
+    main.git(&["init", "--quiet", "--initial-branch=work/deep"]);
+    main.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n");
+    main.write("rust-toolchain.toml", &fs::read_to_string(root().join("rust-toolchain.toml")).unwrap());
+    main.write(".cargo/config.toml", "");
+    main.write(".gitignore", "ignored\n");
+    main.write("configs/one.toml", "");
+    let manifest = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.22.1\"\nedition = \"2024\"\n");
+    main.write("crates/burn/Cargo.toml", &manifest("burn"));
+    main.write("crates/burn/src/lib.rs", "");
+    main.write("crates/basislab/Cargo.toml", &manifest("basislab"));
+    main.write("crates/basislab/build.rs", &fs::read_to_string(root().join("crates/basislab/build.rs")).unwrap());
+    let print = "fn main() { println!(\"{} {}\", env!(\"BASISLAB_COMMIT\"), env!(\"BASISLAB_DIRTY\")); }\n";
+    main.write("crates/basislab/src/main.rs", print);
+    let locked = Command::new(env!("CARGO")).args(["generate-lockfile", "--offline"]).current_dir(&main.dir).output();
+    assert!(locked.unwrap().status.success());
+    main.git(&["add", "."]);
+    main.git(&["commit", "--quiet", "-m", "one"]);
+    main.git(&["worktree", "add", "--quiet", "-b", "other", "../tree"]);
+    main.git(&["pack-refs", "--all"]);
+    let tree = Checkout { dir: dir.path().join("tree"), target: dir.path().join("tree-target") };
+    assert!(tree.dir.join(".git").is_file());
+    for checkout in [&main, &tree] {
+        let (said, first) = checkout.build();
+        assert_eq!(said, format!("{} false", checkout.commit()));
+        assert_eq!(checkout.build().1, first, "the script does not run where nothing changed");
+        checkout.write("ignored", "");
+        checkout.write("README.md", "not a source");
+        assert_eq!(checkout.build().1, first, "nor for what is not a source");
+        // Each is changed, and then put back as it was.
+        for name in
+            ["crates/burn/src/lib.rs", "configs/one.toml", "Cargo.toml", ".cargo/config.toml", "rust-toolchain.toml"]
+        {
+            let before = fs::read_to_string(checkout.dir.join(name)).unwrap();
+            checkout.write(name, &format!("{before}\n"));
+            assert!(checkout.modified(), "{name}");
+            checkout.write(name, &before);
+            assert!(!checkout.modified(), "{name} is as it was");
+        }
+        checkout.write("crates/burn/src/new/deep.rs", "");
+        assert!(checkout.modified(), "a new file");
+        checkout.write("crates/burn/src/lib.rs", "// changed\n");
+        std::thread::sleep(Duration::from_millis(20));
+        checkout.git(&["add", "."]);
+        checkout.git(&["commit", "--quiet", "-m", "two"]);
+        assert_eq!(checkout.build().0, format!("{} false", checkout.commit()), "a commit");
+        std::thread::sleep(Duration::from_millis(20));
+        checkout.git(&["commit", "--quiet", "--allow-empty", "-m", "three"]);
+        assert_eq!(checkout.build().0, format!("{} false", checkout.commit()), "a commit without a change");
+        std::thread::sleep(Duration::from_millis(20));
+        fs::remove_file(checkout.dir.join("crates/burn/src/new/deep.rs")).unwrap();
+        assert!(checkout.modified(), "a file that is gone");
+        std::thread::sleep(Duration::from_millis(20));
+        checkout.git(&["checkout", "--quiet", "."]);
+        assert!(!checkout.modified(), "a file that is back");
+        std::thread::sleep(Duration::from_millis(20));
+        checkout.git(&["rm", "--quiet", "--cached", "configs/one.toml"]);
+        assert!(checkout.modified(), "the index alone");
+        checkout.git(&["reset", "--quiet"]);
+    }
+}
