@@ -159,7 +159,8 @@ fn nothing_opens_opengl() {
         __attribute__((constructor)) static void loaded(void) { write(2, \"OpenGL was opened\\n\", 18); abort(); }\n";
     fs::write(&source, code).unwrap();
     for name in ["libEGL.so.1", "libEGL.so", "libGL.so.1", "libGLESv2.so.2"] {
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();
+        let built =
+            Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();
         assert!(built.unwrap().success());
     }
     // The stand-in works: a program that has it loaded is gone.
@@ -199,7 +200,8 @@ fn too_large(output: &Output, what: &str) {
 fn every_command_that_takes_a_size_or_a_file_estimates_its_memory_first() {
     let dir = TempDir::new().unwrap();
     // Distinct words, which a tokenizer keeps: 12 MB need half a gigabyte.
-    let words: String = (0..1_500_000u64).map(|i| format!("{:x} ", i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36)).collect();
+    let words: String =
+        (0..1_500_000u64).map(|i| format!("{:x} ", i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36)).collect();
     fs::write(dir.path().join("words.txt"), words).unwrap();
     assert_eq!(basislab(dir.path()).args(tiny(&["--out", "o"])).output().unwrap().status.code(), Some(0));
     // Rows that are read before anything is found wrong with them.
@@ -210,7 +212,16 @@ fn every_command_that_takes_a_size_or_a_file_estimates_its_memory_first() {
     let commands: [&[&str]; 7] = [
         &["data", "describe", "--text", "words.txt", "--tokens", "1024"],
         &["data", "describe", "--tokens", "100000000"],
-        &["data", "describe", "--set", "corpus.d_vocab=65536", "--set", "corpus.classes=256", "--set", "corpus.overlap=0.9"],
+        &[
+            "data",
+            "describe",
+            "--set",
+            "corpus.d_vocab=65536",
+            "--set",
+            "corpus.classes=256",
+            "--set",
+            "corpus.overlap=0.9",
+        ],
         &["data", "sample", "--count", "10000", "--set", "model.n_ctx=65536"],
         &["check", "--set", "model.d_model=8192", "--set", "model.d_mlp=32768"],
         &["run", "adam-vs-sgd", "--smoke", "--set", "corpus.kind=text", "--set", "corpus.path=words.txt", "--out", "p"],

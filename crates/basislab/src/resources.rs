@@ -4,9 +4,7 @@ mod cgroups;
 
 use crate::backend::Facts;
 use crate::exit::{Code, Exit};
-use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, Positions, RotatedAxes, Sharing,
-};
+use basislab_config::{Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, Positions, RotatedAxes, Sharing};
 use std::path::Path;
 
 /// Refuses what needs more memory or disk than there is. Sizes are computed in f64, which no configuration overflows.
@@ -150,7 +148,9 @@ fn rotations(experiment: &Experiment) -> f64 {
         let matrices = if sharing == Sharing::Shared { 1.0 } else { 3.0 + 6.0 * layers };
         let (others, largest) = match axes {
             RotatedAxes::Residual => (0.0, d),
-            RotatedAxes::Both => (2.0 * vocab * vocab + layers * (4.0 * d * d + 2.0 * mlp * mlp), d.max(mlp).max(vocab)),
+            RotatedAxes::Both => {
+                (2.0 * vocab * vocab + layers * (4.0 * d * d + 2.0 * mlp * mlp), d.max(mlp).max(vocab))
+            }
         };
         number * (matrices * d * d + others) + 7.0 * 8.0 * largest * largest
     };

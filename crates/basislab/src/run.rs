@@ -145,6 +145,7 @@ fn thinned(manifest: &Value) -> Option<&str> {
 }
 
 pub(crate) fn report(dir: &Path, json: bool) -> Done {
+    resources::check_tables(dir)?;
     let (experiment, mut manifest) = directory::open(dir)?;
     // Parts are joined under the lock. While a run holds it, the answer is read from what it has written.
     let lock = if dir.join("parts").is_dir() { Lock::take(dir).map(Some) } else { Ok(None) };

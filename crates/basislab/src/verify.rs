@@ -1,11 +1,11 @@
 //! `basislab verify`: the first steps again, compared with what a directory holds.
 
-use crate::{Done, resources};
 use crate::backend::Backend;
 use crate::build::{build, differences};
 use crate::directory;
 use crate::exit::{Code, Exit};
 use crate::terminal::say;
+use crate::{Done, resources};
 use basislab_experiment::{Control, Event, Job, Setting, stacks, train_together};
 use basislab_report::{Row, Shard, compare_run};
 use clap::ValueEnum;

@@ -60,9 +60,8 @@ fn left_in(folder: &Path) -> Option<f64> {
         let cached = stat.lines().find_map(|line| line.strip_prefix(cached)?.trim().parse::<f64>().ok());
         Some((limit - used + cached.unwrap_or(0.0)).max(0.0))
     };
-    of_version("memory.max", "memory.current", "inactive_file ").or_else(|| {
-        of_version("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
-    })
+    of_version("memory.max", "memory.current", "inactive_file ")
+        .or_else(|| of_version("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "))
 }
 
 #[cfg(test)]
