@@ -6,8 +6,8 @@
 
     python scripts/check_tables.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
 
-The data package must be valid, with every row; polars must read every table with its defaults, and find in it the rows, types and
-numbers that load_run finds. Exits 1 with one line at the first thing that is wrong.
+The data package must be valid, with every row; polars must read every table with its defaults, and find in it the rows,
+types and numbers that load_run finds. Exits 1 with one line at the first thing that is wrong.
 """
 
 import sys
@@ -45,10 +45,11 @@ def check(path):
 
 def compare(file, column, found, expected):
     """A column as polars and as load_run found it."""
-    if found.null_count() != expected.isna().sum():
-        raise ValueError(f"{file}: {column}: polars finds {found.null_count()} empty cells, load_run {expected.isna().sum()}")
+    empty = int(expected.isna().sum())
+    if found.null_count() != empty:
+        raise ValueError(f"{file}: {column}: polars finds {found.null_count()} empty cells, load_run {empty}")
     # Nothing can be guessed of a column without a value.
-    if found.null_count() == len(found):
+    if empty == len(found):
         return
     wanted = FOUND[str(expected.dtype)] if str(expected.dtype) in FOUND else pl.String
     if found.dtype != wanted:

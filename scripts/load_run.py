@@ -66,8 +66,8 @@ def read_table(file, fields):
 def load_weights(path, arm, seed, file="weights"):
     """The tensors of a run's newest checkpoint by name, as NumPy arrays: matrices are [in, out], vectors [1, n].
 
-    `file="optimizer"` gives the moments, `NAME.first` and `NAME.second`, in the basis the optimizer works in. Tensors of 16 bits
-    are widened to float32, which holds each of their values.
+    `file="optimizer"` gives the moments, `NAME.first` and `NAME.second`, in the basis the optimizer works in. Tensors of
+    16 bits are widened to float32, which holds each of their values.
     """
     checkpoints = sorted((Path(path) / "parts" / arm / str(seed) / "checkpoints").glob("[0-9]*"))
     if not checkpoints:
@@ -76,7 +76,7 @@ def load_weights(path, arm, seed, file="weights"):
 
 
 def read_safetensors(file):
-    """The tensors of a .safetensors file by name. Little-endian throughout: the header's length, the header as JSON, the bytes."""
+    """The tensors of a .safetensors file by name: its header's length, the header as JSON, then the bytes, little-endian."""
     data = Path(file).read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
