@@ -282,7 +282,8 @@ fn on_cuda(most: usize) -> Result<Vec<Place>, Exit> {
             index,
             name: identity.name,
             kind: "gpu",
-            driver: resources::nvidia("driver_version", &card).unwrap_or_else(|| "CUDA".to_owned()),
+            driver: resources::nvidia("driver_version", &card)
+                .map_or_else(|| "CUDA".to_owned(), |version| format!("NVIDIA {version}")),
             memory: resources::memory_of_card(&card),
             dtypes,
         };
