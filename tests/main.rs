@@ -13,6 +13,7 @@ mod fuzz;
 mod golden;
 mod gradients;
 mod laws;
+mod matrices;
 mod model;
 mod parity;
 mod properties;

@@ -47,6 +47,19 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// Refuses `what` where it needs more memory than this process may still take. To be called before anything of that size
+/// is allocated.
+pub(crate) fn require(need: f64, what: &str, advice: &str) -> Result<(), Exit> {
+    match memory_there().filter(|(have, _)| need > *have) {
+        Some((have, limit)) => {
+            let (need, have) = (size(need), size(have));
+            let message = format!("{what}: needs about {need} of memory, and {limit} is {have}; {advice}");
+            Err(Exit::new(Code::TooLarge, message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Bytes that `workers` runs side by side take at their peak: within a factor of two, as measured for the CPU backends.
 pub(crate) fn memory(experiment: &Experiment, d_vocab: usize, workers: usize) -> f64 {
     let Experiment { model, train, probe, .. } = experiment;
