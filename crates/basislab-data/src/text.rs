@@ -181,6 +181,10 @@ fn read(path: &str) -> Result<Vec<u8>, CorpusError> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(CorpusError::file(path, "more bytes than its length says", most(), smaller));
     }
+    if basislab_store::is_lfs_pointer(&bytes) {
+        let found = "a Git LFS pointer, not the data";
+        return Err(CorpusError::file(path, found, "a readable text file", "run `git lfs pull`"));
+    }
     if bytes.is_empty() { Err(fail("an empty file".to_owned())) } else { Ok(bytes) }
 }
 
