@@ -15,6 +15,7 @@ mod fuzz;
 mod golden;
 mod gradients;
 mod laws;
+mod matrices;
 mod model;
 mod parity;
 mod properties;

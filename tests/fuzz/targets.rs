@@ -8,7 +8,8 @@ use basislab_data::Text;
 use basislab_report::{
     DimensionRow, EvalRow, ResidualRow, RunEnd, StepRow, SummaryRow, TimingRow, VerdictRow, parse_table,
 };
-use basislab_store::{Owner, newest, read_npy, read_safetensors};
+use basislab_store::{MatrixFile, Owner, newest};
+use std::io::Cursor;
 
 pub(crate) fn config(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
@@ -68,14 +69,18 @@ pub(crate) fn corpus(data: &[u8]) {
 }
 
 pub(crate) fn npy(data: &[u8]) {
-    if let Ok((values, shape)) = read_npy(data) {
-        assert_eq!(values.len(), shape[0] * shape[1]);
-    }
+    read_all(MatrixFile::npy(Cursor::new(data)));
 }
 
 pub(crate) fn safetensors(data: &[u8]) {
-    if let Ok((values, shape)) = read_safetensors(data, None) {
-        assert_eq!(values.len(), shape[0] * shape[1]);
-    }
+    read_all(MatrixFile::safetensors(Cursor::new(data), None));
     let _ = basislab_store::decode(data, &[("x".to_owned(), basislab_store::Dtype::F32, vec![2, 4])]);
+}
+
+/// A header that was accepted fits its file.
+fn read_all(file: Result<MatrixFile<Cursor<&[u8]>>, String>) {
+    if let Ok(mut file) = file {
+        let [rows, columns] = file.shape();
+        assert_eq!(file.read().expect("as long as its header says").len(), rows * columns);
+    }
 }

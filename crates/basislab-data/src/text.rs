@@ -24,7 +24,6 @@ const PACKED: [(&str, &[u8]); 5] = [
 ];
 
 /// How the stand-in begins that Git LFS leaves where a file was not fetched.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// A text file, tokenised and split into a training part and a held-out part, its end.
 #[derive(Debug, Clone)]
@@ -189,9 +188,9 @@ fn read(path: &str) -> Result<Vec<u8>, CorpusError> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(CorpusError::file(path, "more bytes than its length says", most(), smaller));
     }
-    if bytes.starts_with(LFS_POINTER) {
-        let next = "fetch it with `git lfs pull`";
-        return Err(CorpusError::file(path, "a Git LFS pointer in place of the text", "a readable text file", next));
+    if basislab_store::is_lfs_pointer(&bytes) {
+        let found = "a Git LFS pointer in place of the text";
+        return Err(CorpusError::file(path, found, "a readable text file", "fetch it with `git lfs pull`"));
     }
     if bytes.is_empty() { Err(fail("an empty file".to_owned())) } else { Ok(bytes) }
 }

@@ -56,6 +56,14 @@ fn files_that_cannot_be_read() {
     assert_eq!(said(at("empty")), format!("found an empty file, {next}"));
 }
 
+#[test]
+fn a_git_lfs_pointer_is_no_text() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123456\n".repeat(9);
+    let expected = "found a Git LFS pointer, not the data, expected a readable text file; run `git lfs pull`";
+    assert_eq!(said(bytes(pointer.as_bytes(), 4)), expected);
+    assert_eq!(said(bpe(pointer.as_bytes(), 300)), expected);
+}
+
 #[cfg(unix)]
 #[test]
 fn devices_and_pipes_are_refused_without_being_read() {

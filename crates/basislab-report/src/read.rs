@@ -82,6 +82,9 @@ pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, Read
         let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();
         return Err(wrong(file, 1, 1, found, header(table)));
     }
+    if basislab_store::is_lfs_pointer(bytes) {
+        return Err(wrong(file, 1, 1, basislab_store::LFS_POINTER.to_owned(), header(table)));
+    }
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&bytes[..whole]);
     let mut record = csv::StringRecord::new();

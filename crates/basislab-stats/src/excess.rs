@@ -32,18 +32,25 @@ pub fn random_basis(seed: u64, k: usize, d_model: usize) -> Rotation {
 /// `None` where the metric is undefined in one of the bases or needs layers, with fewer than two bases, and for metrics
 /// that are the same in every basis: their draws differ by rounding only, and a z of rounding would look like a result.
 pub fn basis_excess_all(metrics: &[&Metric], x: &Residuals, k: usize, seed: u64) -> Vec<Option<BasisExcess>> {
-    let evaluate = |x: &Residuals| -> Vec<Option<f64>> {
-        let one = |metric: &&Metric| match metric.of {
-            MetricFn::Matrix(of) if metric.basis_dependent => of(x),
-            MetricFn::Matrix(_) | MetricFn::Stack(_) => None,
-        };
-        metrics.iter().map(one).collect()
+    let turned = |i| x.rotated(&random_basis(seed, i, x.d_model()));
+    let draws: Vec<_> = (0..k).map(|i| evaluate(metrics, &turned(i))).collect();
+    excess_all(metrics, &evaluate(metrics, x), &draws)
+}
+
+/// Each metric of one matrix; `None` where it is undefined or needs layers.
+pub fn evaluate(metrics: &[&Metric], x: &Residuals) -> Vec<Option<f64>> {
+    let one = |metric: &&Metric| match metric.of {
+        MetricFn::Matrix(of) => of(x),
+        MetricFn::Stack(_) => None,
     };
-    let values = evaluate(x);
-    let draws: Vec<Vec<Option<f64>>> =
-        (0..k).map(|i| evaluate(&x.rotated(&random_basis(seed, i, x.d_model())))).collect();
+    metrics.iter().map(one).collect()
+}
+
+/// What [`basis_excess_all`] makes of the metrics' values in the given basis and in each random one.
+pub fn excess_all(metrics: &[&Metric], values: &[Option<f64>], draws: &[Vec<Option<f64>>]) -> Vec<Option<BasisExcess>> {
     let column = |at: usize| draws.iter().map(|row| row[at]).collect::<Option<Vec<f64>>>();
-    values.iter().enumerate().map(|(at, value)| excess((*value)?, &column(at)?)).collect()
+    let one = |at: usize| if metrics[at].basis_dependent { excess(values[at]?, &column(at)?) } else { None };
+    (0..metrics.len()).map(one).collect()
 }
 
 /// A value against draws of its null; `None` with fewer than two draws.

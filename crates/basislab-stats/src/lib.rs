@@ -8,7 +8,7 @@ mod random;
 mod residuals;
 mod rotation;
 
-pub use excess::{BasisExcess, basis_excess_all, excess, random_basis};
+pub use excess::{BasisExcess, basis_excess_all, evaluate, excess, excess_all, random_basis};
 pub use inference::{
     Interval, Tost, Verdict, decide_difference, decide_equivalence, holm, mean_sd, sign_flip_p, t_interval, tost,
 };

@@ -4,9 +4,9 @@ mod arithmetic;
 pub(crate) mod shared;
 
 use crate::residuals::Residuals;
+pub(crate) use arithmetic::is_narrow;
 use arithmetic::{
-    all, dettmers, dim_rms_kurtosis, massive, max_dim_energy_share, mean_of, median_size, outlier_dims_6x_rms,
-    outlier_dims_abs6,
+    dettmers, dim_rms_kurtosis, massive, max_dim_energy_share, max_median_ratio, outlier_dims_6x_rms, outlier_dims_abs6,
 };
 use shared::pooled_kurtosis;
 
@@ -37,8 +37,8 @@ pub struct Metric {
     pub scale_invariant: bool,
     /// Expected value for independent isotropic Gaussian tokens, from `(d_model, n_tokens)`, where a closed form exists.
     pub null: Option<fn(usize, usize) -> f64>,
-    /// Largest possible value for this `d_model`.
-    pub ceiling: Option<fn(usize) -> f64>,
+    /// Largest possible value, from `(d_model, n_tokens)`, where there is one.
+    pub ceiling: Option<fn(usize, usize) -> f64>,
     /// The computation; `None` where it is undefined, never NaN.
     pub of: MetricFn,
 }
@@ -61,15 +61,21 @@ const ELHAGE: &str = "Elhage, Lasenby, Olah 2023, Privileged Bases in the Transf
 const HE: &str = "He, Noci, Paliotta, Schlag, Hofmann 2024, Understanding and Minimising Outlier Features";
 const TOKEN: &str = "the d_model coordinates of one token, then averaged over tokens";
 
+/// Of `n` numbers: of all but one that are equal.
+fn largest_kurtosis(n: usize) -> f64 {
+    n as f64 - 2.0 + 1.0 / (n as f64 - 1.0)
+}
+
 /// All metrics, the headline first.
 pub static METRICS: &[Metric] = &[
     Metric {
         name: "token_kurtosis",
         title: "kurtosis over the coordinates of a token, mean over tokens",
         formula: "m4 / m2^2 of one token's coordinates, m_k = mean((x_i - mean(x))^k)",
-        estimator: "biased central moments; arithmetic mean over tokens; never clamped",
+        estimator: "biased central moments, of exact differences to the first value where sd < 1e-6 |mean|; \
+                    arithmetic mean over tokens; never clamped",
         axis: TOKEN,
-        null_text: "3 (d-1)/(d+1) for a random direction (2.908 at d = 64), not 3; sd of one token about sqrt(24/d)",
+        null_text: "3 (d-1)/(d+1) for a random direction (2.908 at d = 64), not 3; sd of one token 0.545 at d = 64, about sqrt(24/d) for large d",
         ceiling_text: "d - 2 + 1/(d-1), for a one-hot token",
         source: ELHAGE,
         known_failure: "a few huge tokens raise the mean (compare the median); more outlier dimensions can lower it; \
@@ -77,14 +83,14 @@ pub static METRICS: &[Metric] = &[
         basis_dependent: true,
         scale_invariant: true,
         null: Some(|d, _| 3.0 * (d as f64 - 1.0) / (d as f64 + 1.0)),
-        ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
-        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.kurtosis)),
+        ceiling: Some(|d, _| largest_kurtosis(d)),
+        of: MetricFn::Matrix(|x| x.tokens().kurtosis),
     },
     Metric {
         name: "token_kurtosis_median",
         title: "kurtosis over the coordinates of a token, median over tokens",
         formula: "median over tokens of m4 / m2^2",
-        estimator: "biased central moments; median, the mean of the two middle values for an even count",
+        estimator: "central moments as of token_kurtosis; median, the mean of the two middle values for an even count",
         axis: "the d_model coordinates of one token, then the median over tokens",
         null_text: "below the mean's null, for the law of one token's kurtosis is skewed; use random bases",
         ceiling_text: "d - 2 + 1/(d-1)",
@@ -93,8 +99,8 @@ pub static METRICS: &[Metric] = &[
         basis_dependent: true,
         scale_invariant: true,
         null: None,
-        ceiling: Some(|d| d as f64 - 2.0 + 1.0 / (d as f64 - 1.0)),
-        of: MetricFn::Matrix(|x| Some(median_size(&all(x.tokens(), |token| token.kurtosis)?))),
+        ceiling: Some(|d, _| largest_kurtosis(d)),
+        of: MetricFn::Matrix(|x| x.tokens().kurtosis_median),
     },
     Metric {
         name: "token_kurtosis_uncentred",
@@ -109,8 +115,8 @@ pub static METRICS: &[Metric] = &[
         basis_dependent: true,
         scale_invariant: true,
         null: Some(|d, _| 3.0 * d as f64 / (d as f64 + 2.0)),
-        ceiling: Some(|d| d as f64),
-        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.kurtosis_about_zero)),
+        ceiling: Some(|d, _| d as f64),
+        of: MetricFn::Matrix(|x| x.tokens().kurtosis_about_zero),
     },
     Metric {
         name: "dim_rms_kurtosis",
@@ -126,7 +132,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         // The shares of energy are Dirichlet(n/2, ..., n/2).
         null: Some(|d, n| (d * (n + 2)) as f64 / (d * n + 2) as f64),
-        ceiling: Some(|d| d as f64),
+        ceiling: Some(|d, _| d as f64),
         of: MetricFn::Matrix(dim_rms_kurtosis),
     },
     Metric {
@@ -143,7 +149,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: true,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x.peaks(), |peak| *peak)),
+        of: MetricFn::Matrix(max_median_ratio),
     },
     Metric {
         name: "outlier_dims_abs6",
@@ -158,7 +164,7 @@ pub static METRICS: &[Metric] = &[
         basis_dependent: true,
         scale_invariant: false,
         null: None,
-        ceiling: Some(|d| d as f64),
+        ceiling: Some(|d, _| d as f64),
         of: MetricFn::Matrix(outlier_dims_abs6),
     },
     Metric {
@@ -174,7 +180,7 @@ pub static METRICS: &[Metric] = &[
         basis_dependent: true,
         scale_invariant: true,
         null: Some(|_, _| 0.0),
-        ceiling: Some(|d| ((d - 1) / 2) as f64),
+        ceiling: Some(|d, _| ((d - 1) / 2) as f64),
         of: MetricFn::Matrix(outlier_dims_6x_rms),
     },
     Metric {
@@ -191,7 +197,7 @@ pub static METRICS: &[Metric] = &[
         basis_dependent: true,
         scale_invariant: false,
         null: None,
-        ceiling: Some(|d| d as f64),
+        ceiling: Some(|d, _| d as f64),
         of: MetricFn::Stack(dettmers),
     },
     Metric {
@@ -201,66 +207,69 @@ pub static METRICS: &[Metric] = &[
         estimator: "a count; median over all values",
         axis: "the whole matrix",
         null_text: "0",
-        ceiling_text: "below half of all values",
+        ceiling_text: "(n d - 1)/2 for n tokens, rounded down: below half of all values",
         source: "Sun, Chen, Kolter, Liu 2024, Massive Activations in Large Language Models",
         known_failure: "counts values, not dimensions; needs a stream on the published scale",
         basis_dependent: true,
         scale_invariant: false,
         null: Some(|_, _| 0.0),
-        ceiling: None,
+        ceiling: Some(|d, n| ((d * n - 1) / 2) as f64),
         of: MetricFn::Matrix(massive),
     },
     Metric {
         name: "pooled_kurtosis",
         title: "kurtosis of all values together",
         formula: "m4 / m2^2 over the flattened matrix",
-        estimator: "biased central moments",
+        estimator: "central moments as of token_kurtosis",
         axis: "the whole matrix",
-        null_text: "3 to first order for tokens of equal norm; 3 d/(d+2) mean(r^4)/mean(r^2)^2 for norms r",
-        ceiling_text: "grows with the number of values",
+        null_text: "3 (N-1)/(N+1) for N independent Gaussian values; 3 d/(d+2) mean(r^4)/mean(r^2)^2 for tokens of norms r",
+        ceiling_text: "N - 2 + 1/(N-1) for N values: grows with the matrix",
         source: "the flattened form found in several training logs",
-        known_failure: "one token with 50 times the norm makes it 333 in a basis without any preference: never a verdict",
+        known_failure: "one of 128 tokens with 50 times the norm makes it 337 at d = 64 in a basis without any preference: never a verdict",
         basis_dependent: true,
         scale_invariant: true,
         null: Some(|d, n| {
             let values = (d * n) as f64;
             3.0 * (values - 1.0) / (values + 1.0)
         }),
-        ceiling: None,
+        ceiling: Some(|d, n| largest_kurtosis(d * n)),
         of: MetricFn::Matrix(|x| pooled_kurtosis(x.values())),
     },
     Metric {
         name: "osp_excess_kurtosis",
         title: "the clamped excess kurtosis of the OSP script",
         formula: "max(0, mean(x^4) / sd(x)^4 - 3), sd about the mean with ddof = 1",
-        estimator: "fourth moment NOT centred, sd centred and unbiased; clamped at 0 per token; mean over tokens",
+        estimator: "fourth moment NOT centred, sd centred (as of token_kurtosis) and unbiased; clamped at 0 per token; mean over tokens",
         axis: TOKEN,
         null_text: "positive because of the clamp: 0.178 (d 64), 0.139 (128), 0.106 (256), 0.078 (512), 0.040 (2048)",
-        ceiling_text: "about d - 3",
+        ceiling_text: "none: a common offset of 1000 sd gives 1e12, for the fourth moment is not centred and the sd is",
         source: "Park et al. 2025, Outlier-Safe Pre-Training, evaluate_kurtosis.py",
-        known_failure: "a common offset of all dimensions raises it without any outlier; its floor is not 0; \
+        known_failure: "a common offset of all dimensions raises it without any outlier; its null is above 0; \
                         the script feeds every token as a sequence of its own",
         basis_dependent: true,
         scale_invariant: true,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.excess_about_zero)),
+        of: MetricFn::Matrix(|x| x.tokens().excess_about_zero),
     },
     Metric {
         name: "lesswrong_excess_kurtosis",
         title: "the clamped excess kurtosis of the Adam-versus-SGD notebooks",
         formula: "max(0, m4 / sd(x)^4 - 3), sd with ddof = 1",
-        estimator: "centred fourth moment, unbiased sd; clamped at 0 per token; mean over tokens",
+        estimator: "central moments as of token_kurtosis, unbiased sd; clamped at 0 per token; mean over tokens",
         axis: TOKEN,
         null_text: "positive because of the clamp: 0.132 (d 64), 0.117 (128), 0.095 (256), 0.072 (512), 0.039 (2048)",
-        ceiling_text: "about d - 5",
+        ceiling_text: "max(0, (d - 2 + 1/(d-1)) ((d-1)/d)^2 - 3) for a one-hot token, about d - 7",
         source: "Caples, Neuhaus 2024, LessWrong",
-        known_failure: "cannot show kurtosis below the null; its floor is not 0",
+        known_failure: "cannot show kurtosis below the null, which is above 0",
         basis_dependent: true,
         scale_invariant: true,
         null: None,
-        ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.excess)),
+        ceiling: Some(|d, _| {
+            let shrunk = (d as f64 - 1.0) / d as f64;
+            (largest_kurtosis(d) * shrunk * shrunk - 3.0).max(0.0)
+        }),
+        of: MetricFn::Matrix(|x| x.tokens().excess),
     },
     Metric {
         name: "max_dim_energy_share",
@@ -275,7 +284,7 @@ pub static METRICS: &[Metric] = &[
         basis_dependent: true,
         scale_invariant: true,
         null: None,
-        ceiling: Some(|_| 1.0),
+        ceiling: Some(|_, _| 1.0),
         of: MetricFn::Matrix(max_dim_energy_share),
     },
     Metric {
@@ -292,6 +301,6 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: false,
         null: None,
         ceiling: None,
-        of: MetricFn::Matrix(|x| mean_of(x.tokens(), |token| token.rms)),
+        of: MetricFn::Matrix(|x| x.tokens().rms),
     },
 ];

@@ -1,3 +1,4 @@
+use crate::metrics::is_narrow;
 use crate::residuals::Residuals;
 
 /// Moments of one dimension over tokens. Estimators are biased (divided by the number of tokens).
@@ -25,7 +26,8 @@ pub struct DimensionMoments {
     pub share_of_energy: f64,
 }
 
-/// Moments of every dimension: two passes, so that large means cost no digits.
+/// Moments of every dimension: two passes, so that large means cost no digits, and a third from an exact difference where
+/// the standard deviation is below 1e-6 of the mean.
 pub fn dimensions(x: &Residuals) -> Vec<DimensionMoments> {
     let n = x.n_tokens() as f64;
     let energy: f64 = x.values().iter().map(|v| v * v).sum();
@@ -35,8 +37,15 @@ pub fn dimensions(x: &Residuals) -> Vec<DimensionMoments> {
         let first = column_values.next().expect("residuals hold at least two tokens");
         // The mean of equal values may miss them by a bit, and a dead dimension would then show a kurtosis.
         let constant = column_values.all(|v| v == first);
-        let mean = if constant { first } else { column().sum::<f64>() / n };
-        let central = |power: i32| column().map(|v| (v - mean).powi(power)).sum::<f64>() / n;
+        let mut mean = if constant { first } else { column().sum::<f64>() / n };
+        let about =
+            |origin: f64, centre: f64, power: i32| column().map(|v| (v - origin - centre).powi(power)).sum::<f64>() / n;
+        let (mut origin, mut centre) = (0.0, mean);
+        if is_narrow(about(0.0, mean, 2).sqrt(), mean) && !constant {
+            (origin, centre) = (first, column().map(|v| v - first).sum::<f64>() / n);
+            mean = origin + centre;
+        }
+        let central = |power: i32| about(origin, centre, power);
         let (m2, squares) = (central(2), column().map(|v| v * v).sum::<f64>());
         let min = column().fold(f64::INFINITY, f64::min);
         let max = column().fold(f64::NEG_INFINITY, f64::max);

@@ -1,4 +1,4 @@
-use crate::metrics::shared::{ColumnStats, Token, columns, peaks, tokens};
+use crate::metrics::shared::{ColumnStats, Token, TokenMeans, columns, peaks, tokens};
 use crate::rotation::Rotation;
 use std::sync::OnceLock;
 
@@ -7,11 +7,16 @@ use std::sync::OnceLock;
 pub struct Residuals {
     values: Vec<f64>,
     d_model: usize,
-    /// Computed by the first metric that asks; a subset takes its tokens' share along.
+    /// Computed by the first metric that asks. Of up to [`KEPT`] tokens each one's statistics are kept, and a subset takes
+    /// its tokens' share along; of more they would need as much memory as narrow activations themselves.
     tokens: OnceLock<Vec<Token>>,
-    peaks: OnceLock<Vec<Option<f64>>>,
+    peaks: OnceLock<Vec<f64>>,
+    means: OnceLock<TokenMeans>,
     columns: OnceLock<ColumnStats>,
 }
+
+/// Tokens whose statistics are kept.
+const KEPT: usize = 1 << 16;
 
 impl PartialEq for Residuals {
     fn eq(&self, other: &Self) -> bool {
@@ -81,6 +86,12 @@ impl Residuals {
         Self::from_finite(q.apply_rows(&self.values), self.d_model)
     }
 
+    /// [`Residuals::rotated`] in the same memory, for a large matrix.
+    pub fn into_rotated(mut self, q: &Rotation) -> Self {
+        q.rotate_rows(&mut self.values);
+        Self::from_finite(self.values, self.d_model)
+    }
+
     /// The chosen tokens, in that order.
     ///
     /// # Panics
@@ -101,14 +112,40 @@ impl Residuals {
         subset
     }
 
-    /// Statistics of every token.
-    pub(crate) fn tokens(&self) -> &[Token] {
-        self.tokens.get_or_init(|| tokens(&self.values, self.d_model))
+    /// Means of every token's statistics.
+    pub(crate) fn tokens(&self) -> &TokenMeans {
+        self.means.get_or_init(|| {
+            TokenMeans::of(self.n_tokens(), |see| {
+                if self.n_tokens() <= KEPT {
+                    see(self.tokens.get_or_init(|| tokens(&self.values, self.d_model)));
+                } else {
+                    let blocks = self.values.chunks(4096 * self.d_model);
+                    blocks.for_each(|block| see(&tokens(block, self.d_model)));
+                }
+            })
+        })
     }
 
-    /// Largest over median magnitude of every token.
-    pub(crate) fn peaks(&self) -> &[Option<f64>] {
-        self.peaks.get_or_init(|| peaks(&self.values, self.d_model))
+    /// Largest over median magnitude of every token in turn.
+    pub(crate) fn each_peak(&self, see: impl FnMut(f64)) {
+        if self.n_tokens() <= KEPT {
+            self.peaks.get_or_init(|| peaks(&self.values, self.d_model).collect()).iter().copied().for_each(see);
+        } else {
+            peaks(&self.values, self.d_model).for_each(see);
+        }
+    }
+
+    /// Without the tokens whose coordinates are all 0, in the same memory; `None` where fewer than two remain.
+    pub fn without_zero_tokens(mut self) -> Option<Self> {
+        let (d, mut kept) = (self.d_model, 0);
+        for at in (0..self.values.len()).step_by(d) {
+            if self.values[at..at + d].iter().any(|value| *value != 0.0) {
+                self.values.copy_within(at..at + d, kept);
+                kept += d;
+            }
+        }
+        self.values.truncate(kept);
+        (kept >= 2 * d).then(|| Self::from_finite(self.values, d))
     }
 
     /// Statistics of every dimension.
@@ -117,7 +154,7 @@ impl Residuals {
     }
 
     fn from_finite(values: Vec<f64>, d_model: usize) -> Self {
-        let (tokens, peaks, columns) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { values, d_model, tokens, peaks, columns }
+        let (tokens, peaks, means, columns) = Default::default();
+        Self { values, d_model, tokens, peaks, means, columns }
     }
 }

@@ -1,8 +1,20 @@
 use crate::random::{gaussian, shuffle};
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::householder::{
+    apply_block_householder_sequence_on_the_left_in_place_scratch as apply_scratch,
+    apply_block_householder_sequence_on_the_left_in_place_with_conj as apply,
+};
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch, recommended_block_size};
+use faer::{Accum, Conj, Mat, MatMut, MatRef, Par};
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
+
+/// Columns (and rows) of a block at least: enough to be multiplied at full speed.
+const COLUMNS: usize = 256;
+
+/// Values that are rotated in place at a time, where rows are short.
+const BLOCK: usize = 1 << 19;
 
 /// An orthogonal matrix in f64. The determinant may be -1: reflections are as good as rotations here.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,10 +30,15 @@ impl Rotation {
             return None;
         }
         let matrix = MatRef::from_row_major_slice(&q, d, d);
-        let mut product = Mat::<f64>::zeros(d, d);
-        matmul(&mut product, Accum::Replace, matrix.transpose(), matrix, 1.0, Par::Seq);
-        let off = |i: usize, j: usize| (product[(i, j)] - f64::from(u8::from(i == j))).abs();
-        let orthogonal = (0..d).all(|i| (0..d).all(|j| off(i, j) < 1e-12));
+        // A few columns of the product at a time.
+        let mut product = Mat::<f64>::zeros(d, d.min(COLUMNS));
+        let orthogonal = (0..d).step_by(COLUMNS).all(|first| {
+            let width = COLUMNS.min(d - first);
+            let mut block = product.subcols_mut(0, width);
+            matmul(&mut block, Accum::Replace, matrix.transpose(), matrix.subcols(first, width), 1.0, Par::Seq);
+            let off = |i: usize, j: usize| (block[(i, j)] - f64::from(u8::from(i == first + j))).abs();
+            (0..width).all(|j| (0..d).all(|i| off(i, j) < 1e-12))
+        });
         orthogonal.then_some(Self { d, q })
     }
 
@@ -50,12 +67,25 @@ impl Rotation {
 
     /// Uniform over the orthogonal group: QR of a Gaussian matrix, columns turned so that `diag(R) > 0`
     /// (Mezzadri 2007; without the signs the law is not Haar's).
+    ///
+    /// Never more than two `d` by `d` matrices are held at a time.
     pub fn haar(d: usize, rng: &mut ChaCha8Rng) -> Self {
-        let gaussians: Vec<f64> = (0..d * d).map(|_| gaussian(rng)).collect();
-        let qr = MatRef::from_row_major_slice(&gaussians, d, d).to_owned().qr();
-        let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
-        let entry = |i: usize, j: usize| if r[(j, j)] < 0.0 { -q[(i, j)] } else { q[(i, j)] };
-        let q = (0..d * d).map(|at| entry(at / d, at % d)).collect();
+        let mut basis = Mat::zeros(d, d);
+        for (row, column) in (0..d * d).map(|at| (at / d, at % d)) {
+            basis[(row, column)] = gaussian(rng);
+        }
+        let block = recommended_block_size::<f64>(d, d);
+        let mut coefficients = Mat::zeros(block, d);
+        let mut scratch = MemBuffer::new(qr_in_place_scratch::<f64>(d, d, block, Par::Seq, Default::default()));
+        let stack = MemStack::new(&mut scratch);
+        qr_in_place(basis.as_mut(), coefficients.as_mut(), Par::Seq, stack, Default::default());
+        let signs: Vec<f64> = (0..d).map(|j| if basis[(j, j)] < 0.0 { -1.0 } else { 1.0 }).collect();
+        let mut q = Mat::identity(d, d);
+        let mut scratch = MemBuffer::new(apply_scratch::<f64>(d, block, d));
+        let stack = MemStack::new(&mut scratch);
+        apply(basis.as_ref(), coefficients.as_ref(), Conj::No, q.as_mut(), Par::Seq, stack);
+        drop(basis);
+        let q = (0..d * d).map(|at| signs[at % d] * q[(at / d, at % d)]).collect();
         Self::new(q, d).expect("Householder QR is orthogonal to rounding")
     }
 
@@ -80,13 +110,31 @@ impl Rotation {
     /// # Panics
     /// If `rows` is not a whole number of rows.
     pub fn apply_rows(&self, rows: &[f64]) -> Vec<f64> {
+        let mut out = vec![0.0; rows.len()];
+        self.apply_rows_to(rows, &mut out);
+        out
+    }
+
+    /// [`Rotation::apply_rows`] in place, a block of rows at a time.
+    ///
+    /// # Panics
+    /// If `rows` is not a whole number of rows.
+    pub(crate) fn rotate_rows(&self, rows: &mut [f64]) {
+        let block = self.d * (BLOCK / self.d).max(COLUMNS);
+        let mut out = vec![0.0; block.min(rows.len())];
+        for rows in rows.chunks_mut(block) {
+            let out = &mut out[..rows.len()];
+            self.apply_rows_to(rows, out);
+            rows.copy_from_slice(out);
+        }
+    }
+
+    fn apply_rows_to(&self, rows: &[f64], out: &mut [f64]) {
         let n = rows.len() / self.d;
         assert_eq!(rows.len(), n * self.d, "not whole rows of {}", self.d);
-        let mut out = vec![0.0; rows.len()];
         let x = MatRef::from_row_major_slice(rows, n, self.d);
         let q = MatRef::from_row_major_slice(&self.q, self.d, self.d);
-        let y = faer::MatMut::from_row_major_slice_mut(&mut out, n, self.d);
+        let y = MatMut::from_row_major_slice_mut(out, n, self.d);
         matmul(y, Accum::Replace, x, q.transpose(), 1.0, Par::Seq);
-        out
     }
 }

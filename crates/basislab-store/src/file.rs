@@ -198,3 +198,11 @@ pub fn read_capped(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
 pub fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|info| info.file_type().is_symlink())
 }
+
+/// What to say of a file for which [`is_lfs_pointer`] holds, after "is" or "found".
+pub const LFS_POINTER: &str = "a Git LFS pointer, not the data: run `git lfs pull`";
+
+/// Whether a file that begins with these bytes only names its data, which Git LFS has not fetched.
+pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}

@@ -6,6 +6,7 @@ mod checkpoint;
 mod file;
 mod lock;
 mod matrix;
+mod npy;
 mod tensors;
 
 #[cfg(test)]
@@ -14,9 +15,9 @@ mod tests;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Owner, newest, save, steps};
 pub use file::{
-    Extent, FileError, Hasher, clean, is_link, is_read_only, read_capped, remove, sha256, sync_folder, write_atomic,
-    write_atomic_with,
+    Extent, FileError, Hasher, LFS_POINTER, clean, is_lfs_pointer, is_link, is_read_only, read_capped, remove, sha256,
+    sync_folder, write_atomic, write_atomic_with,
 };
 pub use lock::{Lock, LockError};
-pub use matrix::{Matrix, read_npy, read_safetensors};
+pub use matrix::MatrixFile;
 pub use tensors::{Dtype, NamedTensor, TensorError, decode, encode};

@@ -1,79 +1,219 @@
-//! A user's matrix from a .npy or .safetensors file.
+//! A user's matrix in a .npy or .safetensors file: the header is read first, the values when they are asked for.
 
-use safetensors::{Dtype, SafeTensors};
+use crate::file::{LFS_POINTER, is_lfs_pointer};
+use crate::npy;
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeSet;
+use std::io::{self, Read, Seek, SeekFrom};
 
-/// Values in C order and their two axes, or what is wrong with the bytes.
-pub type Matrix = Result<(Vec<f64>, [usize; 2]), String>;
-
-/// `[n, m]` of float16, float32 or float64, in either order.
-///
-/// # Errors
-/// What the file holds instead.
-pub fn read_npy(bytes: &[u8]) -> Matrix {
-    let npy = npyz::NpyFile::new(bytes).map_err(|error| format!("not a .npy file: {error}"))?;
-    let shape = two_axes(npy.shape().iter().map(|&n| n as usize).collect())?;
-    let kind = npy.dtype().descr();
-    let fortran = npy.order() == npyz::Order::Fortran;
-    let width = match kind.trim_matches('\'') {
-        "<f8" | ">f8" => 8,
-        "<f4" | ">f4" => 4,
-        "<f2" | ">f2" => 2,
-        other => return Err(format!("found dtype {other}, expected float16, float32 or float64")),
-    };
-    // Before anything of that size is allocated.
-    if shape[0].saturating_mul(shape[1]).saturating_mul(width) > bytes.len() {
-        return Err(format!("damaged .npy file: found {} bytes for shape {shape:?}", bytes.len()));
-    }
-    let broken = |error: std::io::Error| format!("damaged .npy file: {error}");
-    let values: Vec<f64> = match width {
-        8 => npy.into_vec::<f64>().map_err(broken)?,
-        4 => npy.into_vec::<f32>().map_err(broken)?.into_iter().map(f64::from).collect(),
-        _ => npy.into_vec::<half::f16>().map_err(broken)?.into_iter().map(f64::from).collect(),
-    };
-    let [rows, columns] = shape;
-    if values.len() != rows * columns {
-        return Err(format!("damaged .npy file: found {} values for shape {shape:?}", values.len()));
-    }
-    if fortran {
-        return Ok(((0..rows * columns).map(|i| values[(i % columns) * rows + i / columns]).collect(), shape));
-    }
-    Ok((values, shape))
+/// A matrix of float16, bfloat16, float32 or float64 in a file, whose header fits the file's length.
+#[derive(Debug)]
+pub struct MatrixFile<R> {
+    source: R,
+    /// Bytes before the first value.
+    start: u64,
+    float: Float,
+    big_endian: bool,
+    /// Whether the first index runs fastest.
+    fortran: bool,
+    shape: [usize; 2],
+    /// Every number of 16 bits by its pattern: one after another, the CPU's conversion can be slow.
+    narrow: Vec<f64>,
 }
 
-/// The tensor of that name, or the only one: `[n, m]` of F16, BF16, F32 or F64.
-///
-/// # Errors
-/// What the file holds instead.
-pub fn read_safetensors(bytes: &[u8], name: Option<&str>) -> Matrix {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("not a .safetensors file: {error}"))?;
-    if let Some(twice) = name_found_twice(bytes) {
-        return Err(format!("found tensor {twice:?} twice, expected distinct names"));
-    }
-    let mut names = file.names();
-    names.sort_unstable();
-    let name = match (name, &names[..]) {
-        (Some(name), _) => name,
-        (None, [only]) => only,
-        (None, _) => {
-            return Err(format!("found {} tensors, expected --tensor with one of {}", names.len(), names.join(", ")));
+/// Types of values that can be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Float {
+    F16,
+    Bf16,
+    F32,
+    F64,
+}
+
+impl Float {
+    /// Every number of 16 bits; none of wider types.
+    fn narrow(self) -> Vec<f64> {
+        match self {
+            Self::F16 => (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f64()).collect(),
+            Self::Bf16 => (0..=u16::MAX).map(|bits| half::bf16::from_bits(bits).to_f64()).collect(),
+            Self::F32 | Self::F64 => Vec::new(),
         }
-    };
-    let view = file.tensor(name).map_err(|_| format!("no tensor {name:?}, expected one of {}", names.join(", ")))?;
-    let shape = two_axes(view.shape().to_vec())?;
-    let data = view.data();
-    let values: Vec<f64> = match view.dtype() {
-        Dtype::F64 => data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
-        Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| f64::from(half::f16::from_le_bytes(*b))).collect(),
-        Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| f64::from(half::bf16::from_le_bytes(*b))).collect(),
-        other => return Err(format!("tensor {name:?}: found dtype {other:?}, expected F16, BF16, F32 or F64")),
-    };
-    if values.len() != shape[0] * shape[1] {
-        return Err(format!("tensor {name:?}: found {} values for shape {shape:?}", values.len()));
     }
-    Ok((values, shape))
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
+/// Values that are read at a time.
+const CHUNK: usize = 1 << 15;
+
+impl<R: Read + Seek> MatrixFile<R> {
+    /// `[n, m]` in either order.
+    ///
+    /// # Errors
+    /// What the file holds instead.
+    pub fn npy(mut source: R) -> Result<Self, String> {
+        refuse_pointer(&mut source)?;
+        let npy::Header { dtype: (float, big_endian), fortran, shape, start } = npy::header(&mut source)?;
+        let shape = two_axes(shape)?;
+        let length = source.seek(SeekFrom::End(0)).map_err(|error| error.to_string())?;
+        if start.saturating_add((shape[0] * shape[1] * float.bytes()) as u64) > length {
+            return Err(format!("damaged .npy file: found {} bytes for shape {shape:?}", length - start.min(length)));
+        }
+        Ok(Self { source, start, float, big_endian, fortran, shape, narrow: float.narrow() })
+    }
+
+    /// The tensor of that name, or the only one.
+    ///
+    /// # Errors
+    /// What the file holds instead.
+    pub fn safetensors(mut source: R, name: Option<&str>) -> Result<Self, String> {
+        refuse_pointer(&mut source)?;
+        let header = safetensors_header(&mut source)?;
+        let fail = |what: String| format!("not a .safetensors file: {what}");
+        let file: Metadata = serde_json::from_slice(&header).map_err(|error| fail(error.to_string()))?;
+        if let Some(twice) = name_found_twice(&header) {
+            return Err(format!("found tensor {twice:?} twice, expected distinct names"));
+        }
+        let start = 8 + header.len() as u64;
+        let length = source.seek(SeekFrom::End(0)).map_err(|error| error.to_string())?;
+        let expected = start.saturating_add(file.data_len() as u64);
+        if length != expected {
+            return Err(fail(format!("found {length} bytes, expected {expected} as its header says")));
+        }
+        let mut names = file.offset_keys();
+        names.sort_unstable();
+        let name = match (name, &names[..]) {
+            (Some(name), _) => name,
+            (None, [only]) => only,
+            (None, _) => {
+                let (found, all) = (names.len(), names.join(", "));
+                return Err(format!("found {found} tensors, expected --tensor with one of {all}"));
+            }
+        };
+        let Some(tensor) = file.info(name) else {
+            return Err(format!("no tensor {name:?}, expected one of {}", names.join(", ")));
+        };
+        let float = match tensor.dtype {
+            Dtype::F64 => Float::F64,
+            Dtype::F32 => Float::F32,
+            Dtype::F16 => Float::F16,
+            Dtype::BF16 => Float::Bf16,
+            other => return Err(format!("tensor {name:?}: found dtype {other:?}, expected F16, BF16, F32 or F64")),
+        };
+        let shape = two_axes(tensor.shape.clone())?;
+        let start = start + tensor.data_offsets.0 as u64;
+        Ok(Self { source, start, float, big_endian: false, fortran: false, shape, narrow: float.narrow() })
+    }
+
+    /// The two axes.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// All values in C order. Little more memory is taken than they need.
+    ///
+    /// # Errors
+    /// What cannot be read; `OutOfMemory` where there is no room for them.
+    pub fn read(&mut self) -> io::Result<Vec<f64>> {
+        let [rows, columns] = self.shape;
+        let (mut values, mut bytes) = (Vec::new(), Vec::new());
+        values.try_reserve_exact(rows * columns)?;
+        if self.fortran {
+            values.resize(rows * columns, 0.0);
+            self.read_columns(&mut values, &mut bytes)?;
+            return Ok(values);
+        }
+        self.source.seek(SeekFrom::Start(self.start))?;
+        while values.len() < rows * columns {
+            self.decode(CHUNK.min(rows * columns - values.len()), &mut bytes, &mut values)?;
+        }
+        Ok(values)
+    }
+
+    /// Transposes a few columns of some thousand rows at a time: each line of the cache is then written once.
+    fn read_columns(&mut self, values: &mut [f64], bytes: &mut Vec<u8>) -> io::Result<()> {
+        const COLUMNS: usize = 8;
+        let [rows, columns] = self.shape;
+        let mut tile = Vec::new();
+        for left in (0..columns).step_by(COLUMNS) {
+            for top in (0..rows).step_by(CHUNK / COLUMNS) {
+                let (width, height) = (COLUMNS.min(columns - left), (CHUNK / COLUMNS).min(rows - top));
+                tile.clear();
+                for column in left..left + width {
+                    let at = (column * rows + top) * self.float.bytes();
+                    self.source.seek(SeekFrom::Start(self.start + at as u64))?;
+                    self.decode(height, bytes, &mut tile)?;
+                }
+                for row in 0..height {
+                    let line = &mut values[(top + row) * columns + left..][..width];
+                    for (column, value) in line.iter_mut().enumerate() {
+                        *value = tile[column * height + row];
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the next `count` values.
+    fn decode(&mut self, count: usize, bytes: &mut Vec<u8>, values: &mut Vec<f64>) -> io::Result<()> {
+        bytes.resize(count * self.float.bytes(), 0);
+        self.source.read_exact(bytes)?;
+        let big = self.big_endian;
+        match self.float {
+            Float::F64 => values.extend(numbers(bytes, big).map(f64::from_le_bytes)),
+            Float::F32 => values.extend(numbers(bytes, big).map(|b| f64::from(f32::from_le_bytes(b)))),
+            Float::F16 | Float::Bf16 => {
+                values.extend(numbers(bytes, big).map(|b| self.narrow[usize::from(u16::from_le_bytes(b))]));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of each number, smallest first.
+fn numbers<const N: usize>(bytes: &[u8], big_endian: bool) -> impl Iterator<Item = [u8; N]> {
+    bytes.as_chunks::<N>().0.iter().map(move |number| {
+        let mut number = *number;
+        if big_endian {
+            number.reverse();
+        }
+        number
+    })
+}
+
+fn refuse_pointer(source: &mut (impl Read + Seek)) -> Result<(), String> {
+    let mut head = Vec::new();
+    let read = source.take(64).read_to_end(&mut head).and_then(|_| source.seek(SeekFrom::Start(0)));
+    read.map_err(|error| error.to_string())?;
+    if is_lfs_pointer(&head) { Err(format!("is {LFS_POINTER}")) } else { Ok(()) }
+}
+
+/// The JSON at the start of a .safetensors file. No more is allocated than the file holds.
+fn safetensors_header(source: &mut impl Read) -> Result<Vec<u8>, String> {
+    // The format's own limit.
+    const MOST_BYTES: u64 = 100_000_000;
+    let fail = |what: String| format!("not a .safetensors file: {what}");
+    let mut length = [0; 8];
+    source.read_exact(&mut length).map_err(|error| fail(error.to_string()))?;
+    let length = u64::from_le_bytes(length);
+    if length > MOST_BYTES {
+        return Err(fail(format!("found a header of {length} bytes, expected at most {MOST_BYTES}")));
+    }
+    let mut header = Vec::new();
+    source.take(length).read_to_end(&mut header).map_err(|error| fail(error.to_string()))?;
+    if (header.len() as u64) < length {
+        return Err(fail(format!("found {} bytes of a header of {length}", header.len())));
+    }
+    Ok(header)
 }
 
 fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
@@ -90,7 +230,7 @@ fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
 }
 
 /// A name that the header of a safetensors file holds twice; the parser keeps the last one in silence.
-fn name_found_twice(bytes: &[u8]) -> Option<String> {
+fn name_found_twice(header: &[u8]) -> Option<String> {
     struct Names;
     impl<'de> Visitor<'de> for Names {
         type Value = Option<String>;
@@ -109,7 +249,5 @@ fn name_found_twice(bytes: &[u8]) -> Option<String> {
             Ok(twice)
         }
     }
-    let length = u64::from_le_bytes(*bytes.first_chunk()?);
-    let header = bytes.get(8..)?.get(..usize::try_from(length).ok()?)?;
     serde_json::Deserializer::from_slice(header).deserialize_map(Names).ok()?
 }

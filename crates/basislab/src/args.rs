@@ -218,7 +218,10 @@ const EVAL_EXAMPLES: &str = "\
 Examples:
   python -c 'import numpy; numpy.save(\"x.npy\", activations)'     activations: [n_tokens, d_model], f16, f32 or f64
   basislab metrics eval x.npy
-  basislab metrics eval activations.safetensors --tensor blocks.3.resid_post --json";
+  basislab metrics eval activations.safetensors --tensor blocks.3.resid_post --json
+
+Memory: the matrix once in f64, and two matrices [d_model, d_model].
+In JSON, `z` is null where it is undefined or infinite, and `z_infinite` says which.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
@@ -233,6 +236,12 @@ pub(crate) struct Eval {
     /// Seed of the random bases
     #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MOST - 1))]
     pub(crate) seed: u64,
+    /// Leave out tokens whose coordinates are all 0 (padding): most metrics are undefined for them
+    #[arg(long)]
+    pub(crate) skip_zero_tokens: bool,
+    /// No progress on stderr
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -67,6 +67,13 @@ impl Progress {
         }
     }
 
+    /// A line that stays, where no bar is shown.
+    pub(crate) fn line_without_bar(&self, text: &str) {
+        if self.bar.is_hidden() {
+            self.line(text);
+        }
+    }
+
     /// Removes the bar.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();

@@ -251,6 +251,10 @@ fn the_reader_says_where_and_what() {
             format!("\u{feff}{good}"),
             "evals.csv:1:1: found a byte order mark (re-saved by a spreadsheet?), expected arm,seed,",
         ),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".to_owned(),
+            "evals.csv:1:1: found a Git LFS pointer, not the data: run `git lfs pull`",
+        ),
         (good.replace(',', ";"), "evals.csv:1:1: found columns that no comma separates (re-saved by a spreadsheet?)"),
         (good.replace("split", "part"), "evals.csv:1:15: found \"part\", expected the column split"),
         (

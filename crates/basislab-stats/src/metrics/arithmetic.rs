@@ -8,16 +8,32 @@ pub(super) fn mean(x: &[f64]) -> f64 {
     sum(x, |v| v) / x.len() as f64
 }
 
-/// Biased `m4 / m2^2`; `None` without variance.
+/// Sums of the squares and fourth powers of deviations from the mean; `None` without variance.
 #[inline(always)]
-pub(super) fn kurtosis(x: &[f64]) -> Option<f64> {
+pub(super) fn central_sums(x: &[f64]) -> Option<(f64, f64)> {
     if is_constant(x) {
         return None;
     }
-    let centre = mean(x);
-    let m2 = sum(x, |v| (v - centre) * (v - centre));
-    ratio(sum(x, |v| fourth(v - centre)) * x.len() as f64, m2 * m2)
+    let n = x.len() as f64;
+    let (mut origin, mut centre) = (0.0, mean(x));
+    let mut m2 = sum(x, |v| (v - centre) * (v - centre));
+    if is_narrow((m2 / n).sqrt(), centre) {
+        origin = x[0];
+        centre = sum(x, |v| v - origin) / n;
+        m2 = sum(x, |v| (v - origin - centre) * (v - origin - centre));
+    }
+    Some((m2, sum(x, |v| fourth(v - origin - centre))))
 }
+
+/// Whether values spread so little that the rounding of their mean would show in their moments. Then differences to one of
+/// the values are taken first: they are exact, since such values lie within a factor of two of each other (Sterbenz).
+#[inline(always)]
+pub(crate) fn is_narrow(sd: f64, mean: f64) -> bool {
+    sd < NARROW * mean.abs()
+}
+
+/// A standard deviation over the mean below which [`is_narrow`] holds.
+const NARROW: f64 = 1e-6;
 
 pub(super) fn dim_rms_kurtosis(x: &Residuals) -> Option<f64> {
     let energy = &x.columns().energy;
@@ -34,12 +50,18 @@ pub(super) fn outlier_dims_abs6(x: &Residuals) -> Option<f64> {
     Some(x.columns().largest.iter().filter(|largest| **largest > 6.0).count() as f64)
 }
 
+pub(super) fn max_median_ratio(x: &Residuals) -> Option<f64> {
+    let mut mean = Mean::of(x.n_tokens());
+    x.each_peak(|peak| mean.add(peak));
+    mean.value()
+}
+
 pub(super) fn massive(x: &Residuals) -> Option<f64> {
     // Most matrices have none, and the median of a whole matrix is the dearest step of all metrics.
     if x.columns().largest.iter().all(|largest| *largest <= 100.0) {
         return Some(0.0);
     }
-    let middle = median_size(x.values());
+    let middle = median_size_in_place(x.values());
     let is_massive = |v: &&f64| v.abs() > 100.0 && v.abs() >= 1000.0 * middle;
     Some(x.values().iter().filter(is_massive).count() as f64)
 }
@@ -64,16 +86,6 @@ pub(super) fn dettmers(stack: &[Residuals]) -> Option<f64> {
     Some((0..first.d_model()).filter(is_outlier).count() as f64)
 }
 
-/// The mean over tokens of what `of` reads; `None` if one token has no value.
-pub(super) fn mean_of<T>(tokens: &[T], of: impl Fn(&T) -> Option<f64>) -> Option<f64> {
-    Some(mean(&all(tokens, of)?)).filter(|value| value.is_finite())
-}
-
-/// What `of` reads of each token; `None` if one token has no value.
-pub(super) fn all<T>(tokens: &[T], of: impl Fn(&T) -> Option<f64>) -> Option<Vec<f64>> {
-    tokens.iter().map(of).collect()
-}
-
 /// The median magnitude; the mean of the two middle ones for an even count.
 pub(super) fn median_size(x: &[f64]) -> f64 {
     median_size_in(x, &mut Vec::with_capacity(x.len()))
@@ -81,15 +93,49 @@ pub(super) fn median_size(x: &[f64]) -> f64 {
 
 /// [`median_size`] with memory to work in.
 pub(super) fn median_size_in(x: &[f64], bits: &mut Vec<u64>) -> f64 {
-    // Bit patterns of magnitudes order as the magnitudes do, and integers compare faster.
     bits.clear();
     bits.extend(x.iter().map(|v| v.abs().to_bits()));
+    median_of_bits(bits)
+}
+
+/// The median of magnitudes by their bit patterns, which order as they do, and integers compare faster.
+pub(super) fn median_of_bits(bits: &mut [u64]) -> f64 {
+    let even = bits.len().is_multiple_of(2);
     let half = bits.len() / 2;
     let (below, middle, _) = bits.select_nth_unstable(half);
     let middle = f64::from_bits(*middle);
     match below.iter().max() {
-        Some(&previous) if x.len().is_multiple_of(2) => 0.5 * (middle + f64::from_bits(previous)),
+        Some(&previous) if even => 0.5 * (middle + f64::from_bits(previous)),
         _ => middle,
+    }
+}
+
+/// [`median_size`] of a slice too long to be copied: digit after digit of the bit pattern, the values that share the
+/// digits found so far are counted by their next one.
+pub(super) fn median_size_in_place(x: &[f64]) -> f64 {
+    const DIGIT: u32 = 13;
+    let bits = || x.iter().map(|v| v.abs().to_bits());
+    // Five digits hold the 63 bits of a magnitude.
+    let (mut rank, mut found) = (x.len() / 2, 0);
+    let mut counts = vec![0usize; 1 << DIGIT];
+    for shift in (0..5).rev().map(|digit| digit * DIGIT) {
+        counts.fill(0);
+        for value in bits().filter(|value| (value >> shift) >> DIGIT == found) {
+            counts[(value >> shift) as usize & ((1 << DIGIT) - 1)] += 1;
+        }
+        let mut digit = 0;
+        while rank >= counts[digit] {
+            rank -= counts[digit];
+            digit += 1;
+        }
+        found = found << DIGIT | digit as u64;
+    }
+    let middle = f64::from_bits(found);
+    // `rank` is now the number of values before it that are equal to it.
+    match bits().filter(|value| *value < found).max() {
+        _ if x.len() % 2 == 1 || rank > 0 => middle,
+        Some(previous) => 0.5 * (middle + f64::from_bits(previous)),
+        None => middle,
     }
 }
 
@@ -127,6 +173,38 @@ pub(super) fn fourth(v: f64) -> f64 {
 #[inline(always)]
 pub(super) fn is_constant(x: &[f64]) -> bool {
     x.iter().all(|value| *value == x[0])
+}
+
+/// The mean of values that come one after another: the bits of [`mean`] of them all.
+pub(super) struct Mean {
+    lanes: [f64; 8],
+    tail: f64,
+    seen: usize,
+    n: usize,
+}
+
+impl Mean {
+    /// Of `n` values.
+    pub(super) fn of(n: usize) -> Self {
+        Self { lanes: [0.0; 8], tail: 0.0, seen: 0, n }
+    }
+
+    /// One more value.
+    pub(super) fn add(&mut self, value: f64) {
+        let to = if self.seen < self.n - self.n % 8 { &mut self.lanes[self.seen % 8] } else { &mut self.tail };
+        *to += value;
+        self.seen += 1;
+    }
+
+    /// `None` if one of the values was NaN.
+    pub(super) fn value(&self) -> Option<f64> {
+        finite((self.lanes.iter().sum::<f64>() + self.tail) / self.n as f64)
+    }
+}
+
+/// A number, or `None` for NaN and infinities.
+pub(super) fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
 }
 
 /// `a / b` where that is a number, and `b` has not lost digits to underflow.

@@ -1,21 +1,21 @@
 //! What several metrics read of every token or dimension, computed once for a matrix.
 
-use super::arithmetic::{fourth, is_constant, kurtosis, mean, median_size_in, ratio, sum};
+use super::arithmetic::{Mean, central_sums, fourth, median_of_bits, median_size_in, ratio, sum};
 use pulp::{Arch, Simd, WithSimd};
 
-/// Statistics over the coordinates of one token; `None` where undefined.
+/// Statistics over the coordinates of one token; NaN where undefined.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token {
     /// Biased `m4 / m2^2`.
-    pub(crate) kurtosis: Option<f64>,
+    kurtosis: f64,
     /// The same about zero.
-    pub(crate) kurtosis_about_zero: Option<f64>,
+    kurtosis_about_zero: f64,
     /// `max(0, m4 / sd^4 - 3)`, sd with ddof 1.
-    pub(crate) excess: Option<f64>,
+    excess: f64,
     /// The same with the fourth moment about zero.
-    pub(crate) excess_about_zero: Option<f64>,
+    excess_about_zero: f64,
     /// Root mean square.
-    pub(crate) rms: Option<f64>,
+    rms: f64,
 }
 
 impl Token {
@@ -23,23 +23,52 @@ impl Token {
     fn new(x: &[f64]) -> Self {
         let n = x.len() as f64;
         let (s2, s4) = (sum(x, |v| v * v), sum(x, fourth));
-        let rms = (s2 / n).sqrt();
         let about_zero = Self {
-            kurtosis: None,
-            kurtosis_about_zero: ratio(s4 * n, s2 * s2),
-            excess: None,
-            excess_about_zero: None,
-            rms: rms.is_finite().then_some(rms),
+            kurtosis: f64::NAN,
+            kurtosis_about_zero: ratio(s4 * n, s2 * s2).unwrap_or(f64::NAN),
+            excess: f64::NAN,
+            excess_about_zero: f64::NAN,
+            rms: (s2 / n).sqrt(),
         };
-        if is_constant(x) {
-            return about_zero;
-        }
-        let centre = mean(x);
-        let m2 = sum(x, |v| (v - centre) * (v - centre));
-        let m4 = sum(x, |v| fourth(v - centre));
+        let Some((m2, m4)) = central_sums(x) else { return about_zero };
         let variance = m2 / (n - 1.0);
         let excess = |fourth: f64| ratio(fourth / n, variance * variance).map(|kurtosis| (kurtosis - 3.0).max(0.0));
-        Self { kurtosis: ratio(m4 * n, m2 * m2), excess: excess(m4), excess_about_zero: excess(s4), ..about_zero }
+        Self {
+            kurtosis: ratio(m4 * n, m2 * m2).unwrap_or(f64::NAN),
+            excess: excess(m4).unwrap_or(f64::NAN),
+            excess_about_zero: excess(s4).unwrap_or(f64::NAN),
+            ..about_zero
+        }
+    }
+}
+
+/// Means over tokens, and a median; `None` where one token has no value.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenMeans {
+    pub(crate) kurtosis: Option<f64>,
+    pub(crate) kurtosis_median: Option<f64>,
+    pub(crate) kurtosis_about_zero: Option<f64>,
+    pub(crate) excess: Option<f64>,
+    pub(crate) excess_about_zero: Option<f64>,
+    pub(crate) rms: Option<f64>,
+}
+
+impl TokenMeans {
+    /// Of the statistics of `n` tokens, which come block by block.
+    pub(crate) fn of(n: usize, each_block: impl FnOnce(&mut dyn FnMut(&[Token]))) -> Self {
+        let mut means = [(); 5].map(|()| Mean::of(n));
+        let mut sizes = Vec::with_capacity(n);
+        each_block(&mut |tokens| {
+            for token in tokens {
+                let Token { kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms } = *token;
+                let values = [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms];
+                means.iter_mut().zip(values).for_each(|(mean, value)| mean.add(value));
+                sizes.push(kurtosis.to_bits());
+            }
+        });
+        let [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms] = means.map(|mean| mean.value());
+        let kurtosis_median = kurtosis.map(|_| median_of_bits(&mut sizes));
+        Self { kurtosis, kurtosis_median, kurtosis_about_zero, excess, excess_about_zero, rms }
     }
 }
 
@@ -67,14 +96,13 @@ impl WithSimd for Tokens<'_> {
     }
 }
 
-/// `max_i |x_i| / median_i |x_i|` of every row: apart, because the median is the dearest of all.
-pub(crate) fn peaks(values: &[f64], d_model: usize) -> Vec<Option<f64>> {
+/// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart, because the median is the dearest of all.
+pub(crate) fn peaks(values: &[f64], d_model: usize) -> impl Iterator<Item = f64> {
     let mut bits = Vec::with_capacity(d_model);
-    let mut peak = |row: &[f64]| {
+    values.chunks_exact(d_model).map(move |row| {
         let middle = median_size_in(row, &mut bits);
-        ratio(row.iter().fold(0.0f64, |largest, v| largest.max(v.abs())), middle)
-    };
-    values.chunks_exact(d_model).map(&mut peak).collect()
+        ratio(row.iter().fold(0.0f64, |largest, v| largest.max(v.abs())), middle).unwrap_or(f64::NAN)
+    })
 }
 
 /// Statistics over the tokens of every dimension.
@@ -112,7 +140,7 @@ impl WithSimd for Columns<'_> {
     }
 }
 
-/// [`kurtosis`] of a long slice.
+/// Biased `m4 / m2^2` of all values; `None` without variance.
 pub(crate) fn pooled_kurtosis(values: &[f64]) -> Option<f64> {
     struct Pooled<'a>(&'a [f64]);
     impl WithSimd for Pooled<'_> {
@@ -120,7 +148,8 @@ pub(crate) fn pooled_kurtosis(values: &[f64]) -> Option<f64> {
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) -> Option<f64> {
-            kurtosis(self.0)
+            let (m2, m4) = central_sums(self.0)?;
+            ratio(m4 * self.0.len() as f64, m2 * m2)
         }
     }
     Arch::new().dispatch(Pooled(values))

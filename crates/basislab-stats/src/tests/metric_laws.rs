@@ -212,6 +212,53 @@ fn dettmers_needs_a_quarter_of_layers_and_six_percent_of_positions() {
     assert_eq!(of(&ragged), None, "layers of different width");
 }
 
+// Values and thresholds that meet exactly: a median that is wrong by one rank changes the count.
+#[test]
+fn massive_activations_agree_with_sorting() {
+    for i in 0..200 {
+        let mut rng = stream(0, Purpose::Simulation, 900 + i);
+        let (n, d) = (2 + (i as usize % 9), 4 + (i as usize % 5));
+        let tail = [1, 3, 40, 2000][i as usize % 4];
+        let mut draw = || {
+            let k = 1.0 + crate::below(&mut rng, 1 + i % 7) as f64;
+            if crate::below(&mut rng, 10) < 3 { -1000.0 * k * f64::from(tail) / 8.0 } else { k * f64::from(tail) / 8.0 }
+        };
+        let x = residuals((0..n * d).map(|_| draw()).collect(), d);
+        let mut sorted: Vec<f64> = x.values().iter().map(|v| v.abs()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let middle = (sorted[(n * d - 1) / 2] + sorted[n * d / 2]) / 2.0;
+        let count = sorted.iter().filter(|v| **v > 100.0 && **v >= 1000.0 * middle).count();
+        assert_eq!(value("massive_activations", &x), Some(count as f64), "{n} x {d}: median {middle}");
+    }
+}
+
+// Of so many tokens no statistics are kept.
+#[test]
+fn a_long_matrix_has_the_means_of_its_tokens() {
+    let x = gaussian_residuals(610, 70_003, 5);
+    let mut kurtosis: Vec<f64> = Vec::new();
+    let mut ratio = 0.0;
+    for row in x.rows() {
+        let mean = row.iter().sum::<f64>() / 5.0;
+        let central = |power: i32| row.iter().map(|v| (v - mean).powi(power)).sum::<f64>() / 5.0;
+        kurtosis.push(central(4) / central(2).powi(2));
+        let mut sizes: Vec<f64> = row.iter().map(|v| v.abs()).collect();
+        sizes.sort_by(f64::total_cmp);
+        ratio += sizes[4] / sizes[2] / 70_003.0;
+    }
+    let mean = kurtosis.iter().sum::<f64>() / 70_003.0;
+    kurtosis.sort_by(f64::total_cmp);
+    for (name, expected) in
+        [("token_kurtosis", mean), ("token_kurtosis_median", kurtosis[35_001]), ("max_median_ratio", ratio)]
+    {
+        assert!(close(value(name, &x).expect("defined"), expected, 1e-10), "{name}");
+    }
+    let silent = changed(&x, |token, _, v| if token == 70_000 { 0.0 } else { v });
+    for name in ["token_kurtosis", "token_kurtosis_median", "max_median_ratio", "token_kurtosis_uncentred"] {
+        assert_eq!(value(name, &silent), None, "{name}");
+    }
+}
+
 /// The metric token by token (each doubled, since residuals hold at least two).
 fn each_token(name: &str, x: &Residuals) -> Vec<f64> {
     (0..x.n_tokens()).map(|t| value(name, &x.subset(&[t, t])).expect("defined")).collect()

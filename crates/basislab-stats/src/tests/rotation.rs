@@ -1,5 +1,5 @@
 use super::{gaussian_residuals, mean_and_error};
-use crate::{Purpose, Rotation, stream};
+use crate::{Purpose, Rotation, gaussian, stream};
 
 fn each_kind(d: usize) -> Vec<(&'static str, Rotation)> {
     let mut rng = stream(3, Purpose::Rotation, d as u64);
@@ -90,6 +90,33 @@ fn haar_follows_haars_law() {
         assert!(mean.abs() < 5.0 * error, "entry {at}: {mean} +- {error}");
         let (fourth, error) = mean_and_error(&entries.iter().map(|v| v.powi(4)).collect::<Vec<_>>());
         assert!((fourth - 3.0 / (d * (d + 2)) as f64).abs() < 5.0 * error, "entry {at}: {fourth} +- {error}");
+    }
+}
+
+#[test]
+fn a_haar_matrix_has_the_bits_of_the_plain_decomposition() {
+    for d in [4, 6, 33, 64, 300] {
+        let mut rng = stream(7, Purpose::Rotation, d as u64);
+        let gaussians: Vec<f64> = (0..d * d).map(|_| gaussian(&mut rng)).collect();
+        let qr = faer::MatRef::from_row_major_slice(&gaussians, d, d).to_owned().qr();
+        let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+        let found = Rotation::haar(d, &mut stream(7, Purpose::Rotation, d as u64));
+        for (at, value) in found.as_slice().iter().enumerate() {
+            let expected = if r[(at % d, at % d)] < 0.0 { -q[(at / d, at % d)] } else { q[(at / d, at % d)] };
+            assert_eq!(value.to_bits(), expected.to_bits(), "{at} of {d}");
+        }
+    }
+}
+
+#[test]
+fn rotating_in_place_is_rotating() {
+    // One row, one block, and several blocks with a rest.
+    for (n, d) in [(2, 6), (500, 48), (70_001, 8), (1500, 1100)] {
+        let x = gaussian_residuals(203, n, d);
+        let q = Rotation::haar(d, &mut stream(8, Purpose::Rotation, 0));
+        let (apart, in_place) = (x.rotated(&q), x.clone().into_rotated(&q));
+        let worst = apart.values().iter().zip(in_place.values()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 1e-13, "{n} x {d}: {worst}");
     }
 }
 

@@ -1,0 +1,194 @@
+//! `basislab metrics eval`: every metric of a user's matrix, against random bases of the same activations.
+
+use super::silent::{Tokens, is_constant, is_undefined_by, is_zero};
+use crate::args::Eval;
+use crate::exit::{Code, Exit};
+use crate::progress::Progress;
+use crate::resources::require;
+use crate::terminal::{say, say_json, shown};
+use basislab_stats::{BasisExcess, METRICS, Metric, MetricFn, Residuals, evaluate, excess_all, random_basis};
+use basislab_store::MatrixFile;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(super) fn eval(args: &Eval) -> Result<(), Exit> {
+    let file = args.file.display().to_string();
+    let mut source = open(&args.file, args.tensor.as_deref())?;
+    let [n_tokens, d_model] = source.shape();
+    if d_model >= 8 * n_tokens || d_model > 16_384 {
+        let what = format!("{n_tokens} tokens of d_model {d_model}: rows are tokens, columns are dimensions");
+        let line = format!("warning: {file}: {what}; save the transposed matrix if it is the other way round");
+        // A closed stderr must not end the work.
+        let _ = writeln!(std::io::stderr(), "{}", shown(&line));
+    }
+    require(memory(n_tokens, d_model), &file, "save fewer tokens, or fewer dimensions")?;
+    let first = load(&mut source, &file)?;
+    let zero = Tokens::of(&first, is_zero);
+    let constant = Tokens::of(&first, is_constant);
+    let used = |x: Residuals| {
+        let too_few = || {
+            let found = zero.sentence(n_tokens, "all zero");
+            Exit::data(format!("{file}: {found}, expected at least 2 that are not"))
+        };
+        if args.skip_zero_tokens { x.without_zero_tokens().ok_or_else(too_few) } else { Ok(x) }
+    };
+    let x = used(first)?;
+    let tokens_used = x.n_tokens();
+    let metrics: Vec<&Metric> = METRICS.iter().collect();
+    let values = evaluate(&metrics, &x);
+    // Freed before the first basis is drawn: the matrix is read again for each, so that it is held only once.
+    drop(x);
+    let progress = Progress::new(args.quiet);
+    progress.plan(args.bases);
+    let draws = draw(args, &progress, d_model, &metrics, || used(load(&mut source, &file)?));
+    progress.finish();
+    let excess = excess_all(&metrics, &values, &draws?);
+    let skipped = args.skip_zero_tokens;
+    let why_empty = |metric: &Metric, value: Option<f64>| why_empty(metric, value, &zero, skipped, &constant);
+    let rows: Vec<Row<'_>> =
+        metrics.iter().zip(values).zip(excess).map(|((m, v), e)| (*m, v, e, why_empty(m, v))).collect();
+    if args.json {
+        let mut zero_tokens = zero.json();
+        zero_tokens["skipped"] = skipped.into();
+        return say_json(&json!({
+            "file": file, "n_tokens": n_tokens, "d_model": d_model, "tokens_used": tokens_used,
+            "zero_tokens": zero_tokens, "constant_tokens": constant.json(),
+            "random_bases": args.bases, "seed": args.seed,
+            "metrics": rows.iter().map(|row| object(row, d_model, tokens_used)).collect::<Vec<_>>(),
+        }));
+    }
+    let mut head = format!("{file}: {tokens_used} tokens, d_model {d_model}, {} random bases\n", args.bases);
+    if zero.count > 0 {
+        let next = if skipped { "left out" } else { "--skip-zero-tokens leaves them out" };
+        head += &format!("{}: {next}\n", zero.sentence(n_tokens, "all zero"));
+    }
+    if constant.count > 0 {
+        head += &format!("{}: no kurtosis\n", constant.sentence(n_tokens, "constant"));
+    }
+    say(format!("{head}\n{}\n", table(&rows, d_model, tokens_used)))
+}
+
+/// A metric, its value, its excess over random bases, and why it has no value.
+type Row<'a> = (&'a Metric, Option<f64>, Option<BasisExcess>, Option<String>);
+
+/// Bytes that measuring takes at its peak: a basis while it is drawn, or the matrix, a basis, the kurtosis of each token
+/// and a block of rotated rows.
+fn memory(n_tokens: usize, d_model: usize) -> f64 {
+    let [n, d] = [n_tokens, d_model].map(|size| size as f64);
+    let block = (256.0 * d).max(524_288.0);
+    40e6 + 8.0 * (2.1 * d * d).max(n * d + d * d + n + block)
+}
+
+/// Every metric in each random basis.
+fn draw(
+    args: &Eval,
+    progress: &Progress,
+    d_model: usize,
+    metrics: &[&Metric],
+    mut load: impl FnMut() -> Result<Residuals, Exit>,
+) -> Result<Vec<Vec<Option<f64>>>, Exit> {
+    const BETWEEN_LINES: Duration = Duration::from_secs(10);
+    let mut said = Instant::now();
+    let mut draws = Vec::new();
+    for k in 0..args.bases as usize {
+        let basis = random_basis(args.seed, k, d_model);
+        draws.push(evaluate(metrics, &load()?.into_rotated(&basis)));
+        progress.step();
+        if said.elapsed() >= BETWEEN_LINES {
+            said = Instant::now();
+            progress.line_without_bar(&format!("{} of {} random bases", k + 1, args.bases));
+        }
+    }
+    Ok(draws)
+}
+
+fn object((metric, value, excess, why_empty): &Row<'_>, d_model: usize, n_tokens: usize) -> Value {
+    let of = |read: fn(&BasisExcess) -> f64| excess.as_ref().map(read);
+    json!({
+        "metric": metric.name, "value": value,
+        "closed_form_null": metric.null.map(|null| null(d_model, n_tokens)),
+        "ceiling": metric.ceiling.map(|ceiling| ceiling(d_model, n_tokens)),
+        "null_mean": of(|e| e.null_mean), "null_sd": of(|e| e.null_sd),
+        // JSON has no infinity.
+        "z": of(|e| e.z).filter(|z| z.is_finite()), "z_infinite": of(|e| e.z).is_some_and(f64::is_infinite),
+        "rank_p": of(|e| e.rank_p), "why_empty": why_empty,
+    })
+}
+
+fn table(rows: &[Row<'_>], d_model: usize, n_tokens: usize) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "metric",
+        "value",
+        "null (random bases)",
+        "z",
+        "rank p",
+        "ceiling",
+    ]);
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    for (metric, value, excess, why_empty) in rows {
+        let null = excess.as_ref().map_or_else(
+            || number(metric.null.map(|null| null(d_model, n_tokens))),
+            |e| format!("{:.4} +- {:.4}", e.null_mean, e.null_sd),
+        );
+        table.add_row([
+            metric.name.to_owned(),
+            why_empty.as_ref().map_or_else(|| number(*value), |why| format!("- ({why})")),
+            null,
+            number(excess.as_ref().map(|e| e.z)),
+            number(excess.as_ref().map(|e| e.rank_p)),
+            number(metric.ceiling.map(|ceiling| ceiling(d_model, n_tokens))),
+        ]);
+    }
+    table
+}
+
+fn why_empty(metric: &Metric, value: Option<f64>, zero: &Tokens, skipped: bool, constant: &Tokens) -> Option<String> {
+    if matches!(metric.of, MetricFn::Stack(_)) {
+        return Some("needs several layers".to_owned());
+    }
+    let many = |count: usize| if count == 1 { "1 token is".to_owned() } else { format!("{count} tokens are") };
+    match value {
+        Some(_) => None,
+        None if !skipped && zero.count > 0 && is_undefined_by(metric, 0.0) => {
+            Some(format!("undefined: {} all zero, see --skip-zero-tokens", many(zero.count)))
+        }
+        None if constant.count > 0 && is_undefined_by(metric, 1.0) => {
+            Some(format!("undefined: {} constant", many(constant.count)))
+        }
+        None => Some("undefined here: mostly zeros, or numbers too large or too small to be squared".to_owned()),
+    }
+}
+
+/// A matrix file, of which the header was read.
+fn open(path: &Path, tensor: Option<&str>) -> Result<MatrixFile<File>, Exit> {
+    let file = path.display();
+    let unreadable = |error: std::io::Error| Exit::data(format!("{file}: cannot read: {error}"));
+    // Before it is opened: opening a pipe waits for its other end.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        let expected = "expected a .npy or .safetensors file";
+        return Err(Exit::data(format!("{file}: found something that is not a file, {expected}")));
+    }
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    let matrix = match (ending.as_deref(), tensor) {
+        (Some("npy"), Some(_)) => {
+            return Err(Exit::usage(format!("--tensor is for .safetensors files, and {file} holds one array")));
+        }
+        (Some("npy"), None) => MatrixFile::npy(File::open(path).map_err(unreadable)?),
+        (Some("safetensors"), _) => MatrixFile::safetensors(File::open(path).map_err(unreadable)?, tensor),
+        (other, _) => Err(format!("found the ending {:?}, expected .npy or .safetensors", other.unwrap_or(""))),
+    };
+    matrix.map_err(|what| Exit::data(format!("{file}: {what}")))
+}
+
+fn load(source: &mut MatrixFile<File>, file: &str) -> Result<Residuals, Exit> {
+    let [_, d_model] = source.shape();
+    let values = source.read().map_err(|error| match error.kind() {
+        ErrorKind::OutOfMemory => Exit::new(Code::TooLarge, format!("{file}: no memory for its values; save fewer")),
+        _ => Exit::data(format!("{file}: cannot read its values: {error}")),
+    })?;
+    Residuals::new(values, d_model).map_err(|error| Exit::data(format!("{file}: {error}")))
+}
