@@ -1,7 +1,7 @@
 //! What single metrics must do: closed forms, bounds, invariances, and their documented failures.
 
 use super::{changed, close, gaussian_residuals, mean_and_error, residuals, value};
-use crate::{Purpose, Residuals, Rotation, gaussian, metric, random_basis, stream};
+use crate::{Purpose, Residuals, Rotation, below, gaussian, metric, random_basis, stream};
 
 // Var k = 24 d^2 (d-1) / ((d+2)^2 (d+4) (d+6)) for a random direction; centred, the same with d-1 for d in a subspace.
 #[test]
@@ -219,9 +219,11 @@ fn massive_activations_agree_with_sorting() {
         let mut rng = stream(0, Purpose::Simulation, 900 + i);
         let (n, d) = (2 + (i as usize % 9), 4 + (i as usize % 5));
         let tail = [1, 3, 40, 2000][i as usize % 4];
+        // Large values are thousands of halves of the small ones' steps, as medians of even counts are.
         let mut draw = || {
-            let k = 1.0 + crate::below(&mut rng, 1 + i % 7) as f64;
-            if crate::below(&mut rng, 10) < 3 { -1000.0 * k * f64::from(tail) / 8.0 } else { k * f64::from(tail) / 8.0 }
+            let mut k = |most: u64| 1.0 + below(&mut rng, most) as f64;
+            let large = k(10) < 4.0;
+            f64::from(tail) / 8.0 * if large { -500.0 * k(2 + 2 * (i % 7)) } else { k(1 + i % 7) }
         };
         let x = residuals((0..n * d).map(|_| draw()).collect(), d);
         let mut sorted: Vec<f64> = x.values().iter().map(|v| v.abs()).collect();
