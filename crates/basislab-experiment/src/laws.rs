@@ -51,10 +51,14 @@ impl Law {
 /// after 30; unequal optimizers differ by more than all of it.
 const ROUNDED: (u64, f64) = (8, 0.3);
 
+/// How much further apart two equal functions may end than the same training twice, on a device that does not repeat its bits.
+const NOISE: f64 = 10.0;
+
 /// Measures the laws of one optimizer over `steps` updates of a small model of the experiment's architecture.
 ///
 /// The tolerance is 1e-9 in f64 and 1e-4 in f32; where the device multiplies f32 from rounded inputs (TF32), it is a share
-/// of the way that training went, since two equal functions are then rounded differently. Keep to 50 steps: at a large learning rate training is chaotic. SGD at
+/// of the way that training went, since two equal functions are then rounded differently. A device that does not repeat its
+/// own bits is measured too, by the same training twice, and no law asks for more than ten times that. Keep to 50 steps: at a large learning rate training is chaotic. SGD at
 /// lr 0.5 was 2.6e-10 from its rotated twin after 50 steps in f64, and 1.9 after 200.
 pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, on: (&Device, Dtype)) -> Vec<Law> {
     let (device, dtype) = on;
@@ -65,24 +69,32 @@ pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, o
     let train = |basis: BasisSpec| trained(&small, &corpus, optimizer, basis, device);
     let rotated =
         |rotation, sharing| train(BasisSpec::RotatedOptimizer { rotation, sharing, axes: RotatedAxes::Residual });
-    let plain = train(BasisSpec::Standard {});
+    let (mut plain, mut again) = (train(BasisSpec::Standard {}), train(BasisSpec::Standard {}));
+    if distance(&again, &plain) != Some(0.0) {
+        // Where kernels are tuned, that happened in the first training.
+        (plain, again) = (again, train(BasisSpec::Standard {}));
+    }
+    // Sums in no fixed order: no law can ask for more than that the device repeats itself.
+    let noise = distance(&again, &plain).unwrap_or(0.0);
     let haar = RotationSpec::Haar { seed: 1 };
     let shared = rotated(haar.clone(), Sharing::Shared);
     let independent = rotated(haar.clone(), Sharing::Independent);
     // "Really different" is read against the way that training went: small learning rates make small differences.
     let way = distance(&plain, &start(&small, &corpus, optimizer, device)).unwrap_or(0.0);
-    let rounding = Expected::Below(match exact {
+    let tolerance = match exact {
         "f64" => 1e-9,
         "f32" => 1e-4,
         _ => ROUNDED.1 * way,
-    });
-    let turned = if commutes(optimizer) { rounding } else { Expected::Above(0.01 * way) };
+    };
+    let rounding = Expected::Below(tolerance.max(NOISE * noise));
+    let same = if noise == 0.0 { Expected::Zero } else { rounding };
+    let turned = if commutes(optimizer) { rounding } else { Expected::Above((0.01 * way).max(NOISE * noise)) };
     let law = |name, a: &Weights, b: &Weights, expected| Law { name, difference: distance(a, b), expected };
     let identity = rotated(RotationSpec::Identity {}, Sharing::Shared);
     let signed = rotated(RotationSpec::SignedPermutation { seed: 1 }, Sharing::Shared);
     let mut laws = vec![
-        law("in the identity basis = plain", &identity, &plain, Expected::Zero),
-        law("in a signed permutation = plain", &signed, &plain, Expected::Zero),
+        law("in the identity basis = plain", &identity, &plain, same),
+        law("in a signed permutation = plain", &signed, &plain, same),
         law("in one Haar basis vs plain", &shared, &plain, turned),
         law("in a Haar basis per parameter vs plain", &independent, &plain, turned),
     ];
@@ -99,6 +111,9 @@ pub fn certify(experiment: &Experiment, optimizer: &OptimizerSpec, steps: u64, o
         false => ("rotating the stream: this norm forbids it", Expected::Above(0.01 * way)),
     };
     laws.push(law(name, &shared, &by_stream, expected));
+    if noise > 0.0 {
+        laws.push(law("the same training twice", &again, &plain, Expected::Below(ROUNDED.1 * way)));
+    }
     laws
 }
 

@@ -21,8 +21,8 @@ pub(crate) fn prepare() -> Result<(), Exit> {
     } else {
         let mut granted = granted.into_iter();
         let start = |task| match granted.next() {
-            Some(hand_over) => hand_over.send(task).map_err(std::io::Error::other),
-            None => Err(std::io::Error::other("more threads than were started")),
+            Some(hand_over) => hand_over.send(task).map_err(|_| std::io::Error::other("a thread has ended early")),
+            None => Err(std::io::Error::other("more threads are wanted than were started")),
         };
         pool.spawn_handler(start).build_global()
     };
