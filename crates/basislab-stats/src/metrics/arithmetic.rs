@@ -128,7 +128,7 @@ pub(super) fn median_size_in_place(x: &[f64]) -> f64 {
             rank -= counts[digit];
             digit += 1;
         }
-        found = found << DIGIT | digit as u64;
+        found = (found << DIGIT) | digit as u64;
     }
     let middle = f64::from_bits(found);
     // `rank` is now the number of values before it that are equal to it.
