@@ -83,7 +83,7 @@ fn metrics_of_a_users_matrix_stand_in_their_columns() {
             let z = if value.unwrap() == mean { Some(0.0) } else { Some(z).filter(|z| z.is_finite()) };
             (mean, sd, z, p)
         });
-        let (closed, ceiling) = (metric.null.map(|null| null(d, n)), metric.ceiling.map(|ceiling| ceiling(d)));
+        let (closed, ceiling) = (metric.null.map(|null| null(d, n)), metric.ceiling.map(|ceiling| ceiling(d, n)));
         for (key, expected) in [
             ("value", value),
             ("null_mean", null.map(|null| null.0)),

@@ -23,7 +23,6 @@ const PACKED: [(&str, &[u8]); 5] = [
     ("7z", b"7z\xbc\xaf\x27\x1c"),
 ];
 
-
 /// A text file, tokenised and split into a training part and a held-out part, its end.
 #[derive(Debug, Clone)]
 pub struct Text {
