@@ -429,9 +429,9 @@ fn what_does_not_fit_is_refused_before_it_is_read() {
     sparse("huge.npy", [1 << 34, 16]);
     sparse("wide.npy", [16, 1 << 20]);
     for (name, kib, limit) in [
-        ("long.npy", 500_000, "what the limit on address space leaves"),
-        ("huge.npy", 60_000_000, "is "),
-        ("wide.npy", 60_000_000, "is "),
+        ("long.npy", 500_000, "the limit on address space (ulimit -v) leaves"),
+        ("huge.npy", 60_000_000, "and the "),
+        ("wide.npy", 60_000_000, "and the "),
     ] {
         let (code, said, took) = limited(name, kib);
         assert_eq!(code, Some(8), "{name}: {said}");

@@ -6,7 +6,7 @@ use crate::support::{experiment, flex};
 use basislab_config::Dtype;
 use basislab_data::Corpus;
 use basislab_experiment::{Control, Event, Job, Setting, certify, train};
-use basislab_report::{Row, SummaryRow, TimingRow, VerdictRow, read_table, read_tables};
+use basislab_report::{DimensionRow, ResidualRow, Row, SummaryRow, TimingRow, VerdictRow, read_table, read_tables};
 use basislab_stats::{METRICS, MetricFn, Purpose, Residuals, Rotation, gaussian, stream};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -100,7 +100,10 @@ fn metrics_of_a_users_matrix_stand_in_their_columns() {
             Some((mean, sd, ..)) => vec![cell(Some(mean)), "+-".to_owned(), cell(Some(sd))],
             None => vec![cell(closed)],
         };
-        let (z, p) = (cell(null.and_then(|null| null.2)), cell(null.map(|null| null.3)));
+        let (mut z, p) = (cell(null.and_then(|null| null.2)), cell(null.map(|null| null.3)));
+        if let (Some((mean, 0.0, None, _)), Some(value)) = (null, value) {
+            z = if value > mean { "inf".to_owned() } else { "-inf".to_owned() };
+        }
         let expected = [vec![metric.name.to_owned(), cell(value)], null_cells, vec![z, p, cell(ceiling)]].concat();
         assert_eq!(words(&text, &format!("{} ", metric.name)), expected);
     }
@@ -298,7 +301,16 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     }
     assert_eq!(tables.steps, steps);
     assert_eq!(tables.evals, evals);
-    assert!(tables.residual == residual && tables.dimensions == dimensions);
+    // A row may have been brought forward, for readers that guess types from the first ones.
+    let sorted = |rows: Vec<String>| {
+        let mut rows = rows;
+        rows.sort_unstable();
+        rows
+    };
+    let texts = |rows: &[ResidualRow]| sorted(rows.iter().map(|row| format!("{row:?}")).collect());
+    assert!(texts(&tables.residual) == texts(&residual));
+    let texts = |rows: &[DimensionRow]| sorted(rows.iter().map(|row| format!("{row:?}")).collect());
+    assert!(texts(&tables.dimensions) == texts(&dimensions));
 
     // The first seed of each arm again, up to update 3: as many lines as its tables hold until then.
     let verified = printed(dir.path(), &["verify", "o", "--steps", "3"]);

@@ -209,7 +209,7 @@ fn pick(rng: &mut ChaCha8Rng, n: usize) -> usize {
     below(rng, n as u64) as usize
 }
 
-fn check_entries(spec: &LanguageSpec) -> Result<(), CorpusError> {
+pub(crate) fn check_entries(spec: &LanguageSpec) -> Result<(), CorpusError> {
     let bigrams = if spec.bigram > 0.0 { spec.d_vocab.saturating_mul(spec.bigram_fan) } else { 0 };
     let words = spec.d_vocab.saturating_add(spec.classes.saturating_mul(common_words(spec)));
     let tables = [

@@ -1,15 +1,17 @@
 //! How much memory opening a corpus takes.
 
+use crate::language::check_entries;
 use basislab_config::{CorpusSpec, TokenizerKind};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader};
 
-/// Bytes that [`Corpus::open`](crate::Corpus::open) takes at its peak: within a factor of two, as measured. 0 for a file that
-/// cannot be read, which opening it will say.
+/// Bytes that [`Corpus::open`](crate::Corpus::open) takes at its peak: within a factor of two, as measured. 0 for what
+/// cannot be opened at all, as opening it will say.
 pub fn memory(spec: &CorpusSpec) -> f64 {
     match spec {
         // Each class keeps name, share and cumulative share of every word that it can emit, and each word its classes.
+        CorpusSpec::Language(language) if check_entries(language).is_err() => 0.0,
         CorpusSpec::Language(language) => {
             let [vocab, classes, successors, fan] =
                 [language.d_vocab, language.classes, language.successors, language.bigram_fan].map(|n| n as f64);

@@ -47,6 +47,11 @@ pub(crate) fn require(need: f64, what: &str, advice: &str) -> Result<(), Exit> {
     fits(need, memory_there(), what, advice)
 }
 
+/// [`require`] of what comes beside the program itself. Less than that is not worth a refusal.
+fn require_beside(need: f64, what: &str, advice: &str) -> Result<(), Exit> {
+    if need < PROGRAM { Ok(()) } else { require(PROGRAM + need, what, advice) }
+}
+
 fn fits(need: f64, there: Option<(f64, &str)>, what: &str, advice: &str) -> Result<(), Exit> {
     match there.filter(|(have, _)| need > *have) {
         Some((have, limit)) => {
@@ -84,19 +89,19 @@ pub(crate) fn check_corpus(spec: &CorpusSpec) -> Result<(), Exit> {
         CorpusSpec::Language(_) => "the corpus",
         CorpusSpec::Text(text) => &text.path,
     };
-    require(PROGRAM + basislab_data::memory(spec), what, "use a smaller one")
+    require_beside(basislab_data::memory(spec), what, "use a smaller one")
 }
 
 /// Refuses tables that do not fit when they are read. A row takes three times what its line does (measured).
 pub(crate) fn check_tables(dir: &Path) -> Result<(), Exit> {
     let size = |table: &&basislab_report::Table| dir.join(table.file).metadata().map_or(0, |info| info.len());
     let bytes: u64 = basislab_report::TABLES.iter().map(size).sum();
-    require(PROGRAM + 5.0 * bytes as f64, &dir.display().to_string(), "read its tables with a tool that streams them")
+    require_beside(5.0 * bytes as f64, &dir.display().to_string(), "read its tables with a tool that streams them")
 }
 
 /// Refuses `tokens` tokens with the 13 bytes that are computed of each.
 pub(crate) fn check_tokens(tokens: f64) -> Result<(), Exit> {
-    require(PROGRAM + 13.0 * tokens, &format!("{tokens} tokens"), "ask for fewer")
+    require_beside(13.0 * tokens, &format!("{tokens} tokens"), "ask for fewer")
 }
 
 /// Refuses the models of a certificate: small ones for the laws, and the experiment's own, without activations, to count
@@ -104,8 +109,7 @@ pub(crate) fn check_tokens(tokens: f64) -> Result<(), Exit> {
 pub(crate) fn check_certificate(experiment: &Experiment) -> Result<(), Exit> {
     let number = experiment.model.param_dtype.at_least_f32().bytes() as f64;
     let model = parameters(&experiment.model, experiment.corpus.d_vocab());
-    let need = PROGRAM + number * 2.0 * model + rotations(experiment);
-    require(need, "the experiment's model", "use a smaller one")
+    require_beside(number * 2.0 * model + rotations(experiment), "the experiment's model", "use a smaller one")
 }
 
 /// Bytes that the program takes before it does anything.
