@@ -36,7 +36,7 @@ fn kills_at_any_time_are_invisible() {
     let mut rng = stream(1, Purpose::Simulation, 11);
     let mut draw = |n: u64| below(&mut rng, n) as usize;
     let (mut kills, mut round) = (0, 0);
-    while kills < count("BASISLAB_KILLS", 200) {
+    while kills < count("BASISLAB_KILLS", 60) {
         round += 1;
         let out = lab.out(&format!("kill-{round}"));
         // Up to five kills in one directory, with any number of jobs.
@@ -163,7 +163,7 @@ fn a_finished_directory_is_not_touched() {
 #[test]
 fn one_of_many_processes_wins() {
     let (lab, undisturbed) = undisturbed();
-    let rounds = count("BASISLAB_RIVALS", 100);
+    let rounds = count("BASISLAB_RIVALS", 20);
     for round in 0..rounds {
         for rivals in [2, 16] {
             let out = lab.out(&format!("rivals-{round}-{rivals}"));

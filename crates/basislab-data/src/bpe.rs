@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -36,16 +37,18 @@ type Fallible<T> = Result<T, tokenizers::Error>;
 /// Trains on `train` towards `d_vocab` entries, the 256 bytes included, and encodes both splits. Fewer entries come out of
 /// a text that is too small; `spelling` tells how many.
 pub(crate) fn train_and_encode(train: &str, held_out: &str, d_vocab: usize) -> Fallible<(Bpe, Vec<u16>, Vec<u16>)> {
-    let regex = SysRegex::new(PIECE)?;
+    // Compiling it takes longer than reading a small text.
+    static REGEX: LazyLock<SysRegex> = LazyLock::new(|| SysRegex::new(PIECE).expect("a fixed pattern"));
+    let regex = &*REGEX;
     let letters = letters();
-    let model = train_model(&regex, &letters, train, d_vocab)?;
+    let model = train_model(regex, &letters, train, d_vocab)?;
     let bytes: BTreeMap<char, u8> = (0..=u8::MAX).map(|byte| (letters[usize::from(byte)], byte)).collect();
     let mut spelling = vec![Vec::new(); model.get_vocab_size()];
     for (token, id) in model.get_vocab() {
         spelling[id as usize] = token.chars().filter_map(|letter| bytes.get(&letter).copied()).collect();
     }
-    let train = encode(&regex, &letters, &model, train)?;
-    let held_out = encode(&regex, &letters, &model, held_out)?;
+    let train = encode(regex, &letters, &model, train)?;
+    let held_out = encode(regex, &letters, &model, held_out)?;
     Ok((Bpe { spelling, json: to_json(model)? }, train, held_out))
 }
 

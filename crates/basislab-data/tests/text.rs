@@ -59,7 +59,8 @@ fn files_that_cannot_be_read() {
 #[test]
 fn a_git_lfs_pointer_is_no_text() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123456\n".repeat(9);
-    let expected = "found a Git LFS pointer in place of the text, expected a readable text file; fetch it with `git lfs pull`";
+    let expected =
+        "found a Git LFS pointer in place of the text, expected a readable text file; fetch it with `git lfs pull`";
     assert_eq!(said(bytes(pointer.as_bytes(), 4)), expected);
     assert_eq!(said(bpe(pointer.as_bytes(), 300)), expected);
 }
