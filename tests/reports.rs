@@ -185,7 +185,8 @@ fn a_part_of_the_tables_does_not_replace_what_was_made_from_all() {
 
 #[test]
 fn parts_that_are_gone_do_not_take_their_numbers_along() {
-    let gone: [(&str, fn(&Path)); 3] = [
+    type Remove = fn(&Path);
+    let gone: [(&str, Remove); 3] = [
         ("sgd seed 1 gone", |parts| fs::remove_dir_all(parts.join("sgd/1")).unwrap()),
         ("sgd seed 1 not ended", |parts| fs::remove_file(parts.join("sgd/1/done.json")).unwrap()),
         ("sgd seeds 0, 1 gone", |parts| {
