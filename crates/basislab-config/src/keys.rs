@@ -174,7 +174,8 @@ macro_rules! tagged {
     };
 }
 
-/// A key that holds one of a few names: an enum without fields.
+/// An enum without fields whose variants have names in configurations and tables.
+#[macro_export]
 macro_rules! choice {
     (
         $(#[$attribute:meta])*
@@ -193,8 +194,8 @@ macro_rules! choice {
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
             /// Their names, in that order.
             pub const NAMES: &'static [&'static str] = &[$($text),*];
-            #[allow(dead_code, reason = "some are used in lists only")]
-            pub(crate) const KIND: crate::keys::Kind = crate::keys::Kind::Choice(Self::NAMES);
+            /// A key that holds one of them.
+            pub const KIND: $crate::Kind = $crate::Kind::Choice(Self::NAMES);
 
             /// Its name in configurations and tables.
             pub fn name(self) -> &'static str {
@@ -212,4 +213,4 @@ macro_rules! choice {
     };
 }
 
-pub(crate) use {choice, keys, table, tagged};
+pub(crate) use {crate::choice, keys, table, tagged};

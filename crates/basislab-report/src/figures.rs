@@ -9,11 +9,11 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use crate::read::Tables;
-use crate::rows::VerdictRow;
-use crate::select::{Cells, RunState, Runs};
-use basislab_config::{Arm, ClaimKind, Experiment};
+use crate::index::{RunState, Runs, Values};
+use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Tokens};
+use basislab_stats::Verdict;
 use basislab_store::FileError;
+use basislab_tables::{Tables, VerdictRow};
 use frame::{Key, Mark, Weight};
 use plotters::style::RGBColor;
 use std::io;
@@ -58,14 +58,14 @@ impl<'a> Scene<'a> {
         colours.filter(|(arm, _)| !copies.contains(&arm.name.as_str())).collect()
     }
 
-    fn copy(&self, claim: &'a basislab_config::Claim) -> Option<&'a str> {
+    fn copy(&self, claim: &'a Claim) -> Option<&'a str> {
         let ClaimKind::BitEqual { arm, .. } = &claim.test else { return None };
-        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == "supported");
+        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == Verdict::Supported);
         proved.then_some(arm.as_str())
     }
 
     fn complete(&self, arm: &Arm) -> Vec<u64> {
-        self.runs.seeds_in(self.experiment, arm, RunState::Complete)
+        self.runs.seeds_in(arm, RunState::Complete)
     }
 
     /// The verdict's metric at the head of a title: `Token kurtosis`.
@@ -75,11 +75,16 @@ impl<'a> Scene<'a> {
         letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
     }
 
+    /// The verdict's site, `last` resolved where all arms are equally deep.
+    fn site(&self) -> String {
+        crate::answer::site_of_verdict(self.experiment)
+    }
+
     fn which_tokens(&self) -> &'static str {
-        match self.experiment.verdict.tokens.as_str() {
-            "first" => "first token of each sequence",
-            "rest" => "first token of each sequence left out",
-            _ => "all tokens",
+        match self.experiment.verdict.tokens {
+            Tokens::All => "all tokens",
+            Tokens::First => "first token of each sequence",
+            Tokens::Rest => "first token of each sequence left out",
         }
     }
 
@@ -116,7 +121,7 @@ impl Curve {
         let at = |seed: u64| places.iter().filter_map(|&(place, x)| Some((x, value(seed, place)?))).collect::<Vec<_>>();
         let mean_at = |&(place, x): &(P, f64)| {
             let values: Option<Vec<f64>> = complete.iter().map(|&seed| value(seed, place)).collect();
-            Some((x, crate::select::mean(&values?)?))
+            Some((x, crate::index::mean(&values?)?))
         };
         let single: Vec<_> = seeds.iter().map(|&seed| at(seed)).filter(|points| !points.is_empty()).collect();
         Self { mean: places.iter().filter_map(mean_at).collect(), single }
@@ -179,10 +184,10 @@ fn shorten(label: &str) -> String {
 }
 
 /// The bases in which an arm is drawn and what its curves are called; the optimizer's only where recorded.
-fn bases(arm: &Arm, cells: &[&Cells<'_>]) -> Vec<(&'static str, String)> {
-    let mut all = vec![("standard", arm.name.to_string())];
-    if cells.iter().any(|cells| !cells.steps(&arm.name, "optimizer").is_empty()) {
-        all.push(("optimizer", format!("{}, own basis", arm.name)));
+fn bases(arm: &Arm, values: &[&Values<'_>]) -> Vec<(Basis, String)> {
+    let mut all = vec![(Basis::Standard, arm.name.to_string())];
+    if values.iter().any(|values| !values.steps(&arm.name, Basis::Optimizer).is_empty()) {
+        all.push((Basis::Optimizer, format!("{}, own basis", arm.name)));
     }
     all
 }

@@ -3,36 +3,20 @@
 //! A report never replaces better numbers by worse. Where all parts are there, everything is made again; where parts are
 //! gone or were never there, what was recorded is read and nothing that exists is written.
 
+use crate::answer::{Answer, answer};
 use crate::evidence::Gaps;
-use crate::figures::figures;
-use crate::files::{RunEnd, part_dir, table_bytes, write_table};
-use crate::merge::{check_parts, merge};
-use crate::read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
-use crate::rows::{EvalRow, StepRow, SummaryRow, VerdictRow};
-use crate::schema::{PACKAGE, TableRow, data_package};
-use crate::seal::{Remedy, Seal, is_sealed, replace};
+use crate::figures::{FIGURES, figures};
 use crate::summary::summarise;
 use crate::verdicts::decide_claims;
-use crate::words::{Answer, answer};
 use basislab_config::{Experiment, RunName};
-use basislab_store::{FileError, is_read_only};
+use basislab_store::{FileError, is_read_only, write_if_changed};
+use basislab_tables::{
+    EvalRow, PACKAGE, Remedy, RunEnd, Seal, StepRow, SummaryRow, TableError, TableRow, Tables, VerdictRow, check_parts,
+    data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table, read_tables, table_bytes, write_table,
+};
 use std::fs;
 use std::io;
 use std::path::Path;
-
-/// A report that could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A table is not what it should be.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A file could not be written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A file is well-formed, but not what was written.
-    #[error("{0}")]
-    Changed(String),
-}
 
 /// What [`report`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +34,7 @@ pub enum Written {
 ///
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
-pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
     let summary = summarise(experiment, &tables);
     let verdicts = decide_claims(experiment, &tables);
@@ -67,13 +51,13 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportErro
 }
 
 fn write_package(dir: &Path) -> Result<(), FileError> {
-    replace(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
+    write_if_changed(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
 }
 
 fn write_figure(dir: &Path, name: &str, svg: &str) -> Result<(), FileError> {
     let folder = dir.join("figures");
     fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
-    replace(&folder.join(name), svg.as_bytes())
+    write_if_changed(&folder.join(name), svg.as_bytes())
 }
 
 fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
@@ -88,7 +72,7 @@ fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
 ///
 /// # Errors
 /// As [`rebuild`], and a part that could not be joined or was changed.
-pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     merge(dir, experiment)?;
     rebuild(dir, experiment)
 }
@@ -99,7 +83,7 @@ pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, Repo
 ///
 /// # Errors
 /// As [`report_so_far`], and a sealed file that was changed.
-pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), ReportError> {
+pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), TableError> {
     if !dir.join("parts").is_dir() {
         return published(dir, experiment, thinned);
     }
@@ -126,14 +110,14 @@ pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Res
     }
     let mut answer = report_so_far(dir, experiment)?;
     answer.note_changes(&recorded);
-    Ok((answer, if is_sealed(dir)? { Written::Nothing } else { Written::Whole }))
+    Ok((answer, if is_sealed(dir, &FIGURES)? { Written::Nothing } else { Written::Whole }))
 }
 
 /// The planned runs whose parts have not ended.
 fn unended<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<(&'a RunName, u64)>, FileError> {
     let mut all = Vec::new();
     for arm in &experiment.arms {
-        for &seed in experiment.seeds_of(arm) {
+        for &seed in &arm.seeds {
             if RunEnd::read(&part_dir(dir, &arm.name, seed))?.is_none() {
                 all.push((&arm.name, seed));
             }
@@ -143,16 +127,17 @@ fn unended<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<(&'a RunNam
 }
 
 /// Of these runs, those of which the tables at the top hold more than joining the parts would leave there.
-fn lost(dir: &Path, experiment: &Experiment, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, ReportError> {
+fn lost(dir: &Path, experiment: &Experiment, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, TableError> {
     let mut lost = Gaps::default();
     if unended.is_empty() {
         return Ok(lost);
     }
     let (steps, evals) = (read_optional::<StepRow>(dir)?, read_optional::<EvalRow>(dir)?);
     for &(arm, seed) in unended {
-        let of_run = || evals.iter().filter(|row| *arm == *row.arm && row.seed == seed);
-        let complete = of_run().any(|row| row.step == experiment.train.steps);
-        let begun = of_run().next().is_some() || steps.iter().any(|row| *arm == *row.arm && row.seed == seed);
+        let last = experiment.arm(arm).map(|arm| arm.run.train.steps);
+        let of_run = || evals.iter().filter(|row| row.arm == *arm && row.seed == seed);
+        let complete = of_run().any(|row| Some(row.step) == last);
+        let begun = of_run().next().is_some() || steps.iter().any(|row| row.arm == *arm && row.seed == seed);
         let gone = !part_dir(dir, arm, seed).is_dir();
         if sealed || complete || (begun && gone) {
             lost.add(arm, seed, if gone { "gone" } else { "not ended" });
@@ -165,7 +150,7 @@ fn lost(dir: &Path, experiment: &Experiment, sealed: bool, unended: &[(&RunName,
 ///
 /// # Errors
 /// A seal that cannot be read.
-pub fn is_finished(dir: &Path) -> Result<bool, ReportError> {
+pub fn is_finished(dir: &Path) -> Result<bool, TableError> {
     Ok(Seal::read(dir)?.is_some_and(|seal| seal.is_whole(dir)))
 }
 
@@ -173,7 +158,7 @@ pub fn is_finished(dir: &Path) -> Result<bool, ReportError> {
 ///
 /// # Errors
 /// The file that is wrong or was changed.
-pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, ReportError> {
+pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, TableError> {
     if let Some(seal) = Seal::read(dir)? {
         let whole = dir.join("parts").is_dir() && unended(dir, experiment)?.is_empty();
         seal.check(dir, if whole { Remedy::MakeAgain } else { Remedy::Restore }, false)?;
@@ -186,7 +171,7 @@ pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -
 ///
 /// # Errors
 /// The table that is wrong.
-pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
     let (summary, verdicts) = (summarise(experiment, &tables), decide_claims(experiment, &tables));
     Ok(answer(experiment, &tables, &summary, &verdicts, dir))
@@ -201,7 +186,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn read(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, ReportError> {
+    fn read(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, TableError> {
         let recorded = |file: &str| dir.join(file).exists();
         let from_tables = decide_claims(experiment, tables);
         let summary = if recorded(SummaryRow::TABLE.file) { read_table(dir)? } else { summarise(experiment, tables) };
@@ -212,12 +197,12 @@ impl Recorded {
         // Compared as they would be read back.
         let file = VerdictRow::TABLE.file;
         let again: Vec<VerdictRow> = parse_table(file, &table_bytes(&dir.join(file), &from_tables)?)?;
-        let names = verdicts.iter().chain(&again).map(|row| &row.claim);
+        let names = verdicts.iter().chain(&again).map(|row| row.claim.to_string());
         let row_in = |rows: &[VerdictRow], claim: &str| rows.iter().find(|row| row.claim == claim).cloned();
         let mut others: Vec<String> = Vec::new();
         for name in names.filter(|name| row_in(&verdicts, name) != row_in(&again, name)) {
-            if !others.contains(name) {
-                others.push(name.clone());
+            if !others.contains(&name) {
+                others.push(name);
             }
         }
         Ok(Self { summary, verdicts, others })
@@ -242,14 +227,14 @@ impl Recorded {
 }
 
 /// A directory without parts is only read. What is absent altogether, and not sealed, is made if it can be written.
-fn published(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), ReportError> {
+fn published(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), TableError> {
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
     let tables = read_tables(dir)?;
     let recorded = Recorded::read(dir, experiment, &tables)?;
     let written = match make_absent(dir, experiment, &tables, &recorded) {
-        Err(ReportError::File(error)) if is_read_only(&error.source) => Written::Nothing,
+        Err(TableError::File(error)) if is_read_only(&error.source) => Written::Nothing,
         written => written?,
     };
     Ok((recorded.answer(dir, experiment, &tables, thinned), written))
@@ -260,7 +245,7 @@ fn make_absent(
     experiment: &Experiment,
     tables: &Tables,
     recorded: &Recorded,
-) -> Result<Written, ReportError> {
+) -> Result<Written, TableError> {
     let absent = |file: &str| fs::symlink_metadata(dir.join(file)).is_err();
     let mut written = Written::Nothing;
     if absent(SummaryRow::TABLE.file) {
@@ -280,4 +265,12 @@ fn make_absent(
         }
     }
     Ok(written)
+}
+
+/// Seals a directory with a finished report: the last thing that is written there.
+///
+/// # Errors
+/// The file that could not be read or written.
+pub fn seal(dir: &Path) -> Result<(), FileError> {
+    basislab_tables::seal(dir, &FIGURES)
 }

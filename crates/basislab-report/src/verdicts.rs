@@ -1,10 +1,9 @@
 //! One decision per claim, from the tables and the rule that was fixed before the first step.
 
 use crate::evidence::{Evidence, Lookup, Test};
-use crate::read::Tables;
-use crate::rows::VerdictRow;
 use basislab_config::{Claim, ClaimKind, Experiment, VerdictSpec};
 use basislab_stats::{Verdict, decide_difference, decide_equivalence, holm, sign_flip_p, t_interval, tost};
+use basislab_tables::{Tables, VerdictRow};
 
 /// Decides every claim of the experiment, in its order. Primary claims are corrected together (Holm).
 pub fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow> {
@@ -14,17 +13,6 @@ pub fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow
     let corrected = correct(&experiment.claims, &p_values);
     let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
     claims.map(|((claim, evidence), (&p, p_holm))| row(claim, evidence, p, p_holm, &experiment.verdict)).collect()
-}
-
-/// A claim's kind as the configuration spells it.
-pub(crate) fn kind_name(kind: &ClaimKind) -> &'static str {
-    match kind {
-        ClaimKind::DiffersFromNull { .. } => "differs-from-null",
-        ClaimKind::EquivalentToNull { .. } => "equivalent-to-null",
-        ClaimKind::ArmsDiffer { .. } => "arms-differ",
-        ClaimKind::EqualLoss { .. } => "equal-loss",
-        ClaimKind::BitEqual { .. } => "bit-equal",
-    }
 }
 
 /// The level of a claim's interval: `1 - alpha` for a difference, `1 - 2 alpha` for an equivalence.
@@ -64,12 +52,12 @@ fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, r
         claim: claim.name.clone(),
         rule: rule_in_words(&evidence, claim.primary, rule),
         n_seeds: evidence.n_seeds,
-        estimate: crate::select::mean(&evidence.values),
+        estimate: crate::index::mean(&evidence.values),
         ci_low: interval.map(|interval| interval.low),
         ci_high: interval.map(|interval| interval.high),
         p_exact: p,
-        verdict: verdict.to_string(),
-        kind: kind_name(&claim.test).to_owned(),
+        verdict,
+        kind: claim.test.kind().to_owned(),
         margin: match evidence.test {
             Test::Difference { smallest_effect: margin } | Test::Equivalence { margin } => Some(margin),
             Test::SameBits { .. } => None,

@@ -1,5 +1,6 @@
 //! Statistics of paired seeds: the unit is the seed, never a token, batch or step.
 
+use serde::{Deserialize, Serialize};
 use crate::random::{Purpose, stream};
 use rand_core::Rng;
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -30,7 +31,8 @@ pub struct Tost {
 }
 
 /// What was decided about a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The rule's conditions are met.
     Supported,
@@ -42,14 +44,24 @@ pub enum Verdict {
     Exploratory,
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Verdict {
+    /// The names of all of them.
+    pub const NAMES: &'static [&'static str] = &["supported", "contradicted", "inconclusive", "exploratory"];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Supported => "supported",
             Self::Contradicted => "contradicted",
             Self::Inconclusive => "inconclusive",
             Self::Exploratory => "exploratory",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

@@ -1,6 +1,6 @@
 use crate::fixture::{effect, experiment, name, rows, tables, write_part};
-use crate::schema::{Cell, TABLES, TableRow, header};
 use crate::*;
+use basislab_tables::*;
 use std::fs;
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn headers_are_the_contract() {
         "arm,seed,step,site,layer,dim,mean,rms,variance,skewness,kurtosis,min,max,max_abs,share_of_energy,basis,tokens",
         "arm,seed,seconds,train_seconds,probe_seconds,tokens_per_second,started,backend,device,driver",
     ];
-    let found: Vec<String> = TABLES.iter().map(|table| header(table)).collect();
+    let found: Vec<String> = TABLES.iter().map(|table| table.header()).collect();
     assert_eq!(found, golden);
 }
 
@@ -100,8 +100,9 @@ fn a_crash_leaves_whole_lines_up_to_the_last_look() {
 fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
     let dir = tempfile::tempdir().unwrap();
     let mut experiment = experiment(0);
-    experiment.seeds = vec![3, 1];
-    experiment.train.steps = 2;
+    experiment.arms.iter_mut().filter(|arm| arm.seeds.is_empty()).for_each(|arm| arm.seeds = vec![3, 1]);
+    experiment.arms.iter_mut().for_each(|arm| arm.run.train.steps = 2);
+    experiment.shared.train.steps = 2;
     for (arm, seed) in [("sgd", 1), ("adam", 1), ("sgd", 3), ("adam", 3), ("adam-identity", 0)] {
         write_part(dir.path(), arm, seed, rows(&experiment, arm, seed, effect(arm, seed)));
     }
@@ -207,7 +208,8 @@ fn rows_never_go_to_a_file_that_is_gone() {
 fn a_number_that_was_edited_is_not_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut experiment = experiment(1);
-    experiment.train.steps = 2;
+    experiment.arms.iter_mut().for_each(|arm| arm.run.train.steps = 2);
+    experiment.shared.train.steps = 2;
     write_part(dir.path(), "adam", 0, rows(&experiment, "adam", 0, effect("adam", 0)));
     let part = part_dir(dir.path(), &name("adam"), 0);
     fs::remove_file(part.join("done.json")).unwrap();
@@ -218,7 +220,7 @@ fn a_number_that_was_edited_is_not_reported() {
     done.write(&part).unwrap();
     assert_eq!(RunEnd::read(&part).unwrap(), Some(done));
     report_so_far(dir.path(), &experiment).unwrap();
-    seal(dir.path()).unwrap();
+    crate::seal(dir.path()).unwrap();
     // At the top: well-formed, but another number.
     let top = dir.path().join("steps.csv");
     let good = fs::read_to_string(&top).unwrap();
@@ -261,7 +263,7 @@ fn the_reader_says_where_and_what() {
             good.replace("3.4", "nan"),
             "evals.csv:2:21: found \"nan\", expected a finite number or an empty cell in loss",
         ),
-        (good.replace("600", "six"), "evals.csv:2:8: found \"six\", expected a whole number in step"),
+        (good.replace("600", "six"), "evals.csv:2:8: found \"six\", expected an integer in step"),
         (good.replace("held-out", "train"), "evals.csv:2:12: found \"train\", expected held-out in split"),
         (good.replace(",3.4,", ""), "evals.csv:2:21: found 4 cells, expected 6 cells (loss is missing)"),
         (String::new(), "evals.csv:1:1: found no header"),
@@ -283,7 +285,7 @@ fn read_evals(text: &str) -> Result<Vec<EvalRow>, ReadError> {
 
 fn timing() -> TimingRow {
     TimingRow {
-        arm: "adam".to_owned(),
+        arm: name("adam"),
         seed: 3,
         seconds: 13.5,
         train_seconds: 12.0,
@@ -300,14 +302,14 @@ fn timing() -> TimingRow {
 fn no_text_cell_is_a_formula_and_numbers_stay_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let experiment = experiment(1);
-    let mut row = tables(&experiment, effect).steps[0].clone();
-    row.lr = -1.5;
+    let mut row = decide_claims(&experiment, &tables(&experiment, effect)).swap_remove(0);
+    row.margin = Some(-1.5);
     for start in ['=', '+', '-', '@', '\t', '\r'] {
-        row.status = format!("{start}cmd|' /C calc'!A0");
+        row.note = format!("{start}cmd|' /C calc'!A0");
         write_table(dir.path(), std::slice::from_ref(&row)).unwrap();
-        let mut reader = csv::Reader::from_path(dir.path().join("steps.csv")).unwrap();
+        let mut reader = csv::Reader::from_path(dir.path().join("verdicts.csv")).unwrap();
         let record = reader.records().next().unwrap().unwrap();
-        assert_eq!(record[7], format!("'{}", row.status));
-        assert_eq!(&record[4], "-1.5");
+        assert_eq!(record[15], format!("'{}", row.note));
+        assert_eq!(&record[12], "-1.5");
     }
 }

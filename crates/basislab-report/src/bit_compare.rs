@@ -1,6 +1,7 @@
 //! Whether two runs recorded the same numbers, bit for bit.
 
-use crate::read::Tables;
+use basislab_config::{Basis, RunName};
+use basislab_tables::Tables;
 use std::collections::BTreeMap;
 
 /// What a comparison of two runs found.
@@ -12,7 +13,7 @@ pub(crate) struct Outcome {
 }
 
 /// Compares losses, gradient norms and the metrics of the standard basis. A row that only one run has is a difference.
-pub(crate) fn compare(tables: &Tables, arm: &str, other: &str, seed: u64) -> Outcome {
+pub(crate) fn compare(tables: &Tables, arm: &RunName, other: &RunName, seed: u64) -> Outcome {
     let (left, right) = (recorded(tables, arm, seed), recorded(tables, other, seed));
     let mut outcome = Outcome { compared: 0, first_difference: None };
     for (key, value) in &left {
@@ -39,18 +40,18 @@ impl Outcome {
 }
 
 /// By step and what it is, so that the first difference is the earliest.
-fn recorded(tables: &Tables, arm: &str, seed: u64) -> BTreeMap<(u64, String), Option<f64>> {
+fn recorded(tables: &Tables, arm: &RunName, seed: u64) -> BTreeMap<(u64, String), Option<f64>> {
     let mut all = BTreeMap::new();
-    for row in tables.steps.iter().filter(|row| row.arm == arm && row.seed == seed) {
+    for row in tables.steps.iter().filter(|row| row.arm == *arm && row.seed == seed) {
         all.insert((row.step, "train_loss".to_owned()), row.train_loss);
         all.insert((row.step, "grad_norm".to_owned()), row.grad_norm);
     }
-    for row in tables.evals.iter().filter(|row| row.arm == arm && row.seed == seed) {
+    for row in tables.evals.iter().filter(|row| row.arm == *arm && row.seed == seed) {
         all.insert((row.step, format!("{} loss", row.split)), row.loss);
         all.insert((row.step, format!("{} loss_above_floor", row.split)), row.loss_above_floor);
     }
-    let standard = tables.residual.iter().filter(|row| row.basis == "standard");
-    for row in standard.filter(|row| row.arm == arm && row.seed == seed) {
+    let standard = tables.residual.iter().filter(|row| row.basis == Basis::Standard);
+    for row in standard.filter(|row| row.arm == *arm && row.seed == seed) {
         all.insert((row.step, format!("{} {} ({} tokens)", row.site, row.metric, row.tokens)), row.value);
     }
     all

@@ -1,7 +1,7 @@
 //! Reading the files back, strictly: they may have been edited by hand.
 
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
-use crate::schema::{Table, TableRow, header};
+use crate::schema::{Table, TableRow};
 use basislab_store::FileError;
 use std::fs;
 use std::path::Path;
@@ -68,7 +68,7 @@ pub fn read_table<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
 }
 
 /// [`read_table`], without rows where there is no file.
-pub(crate) fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
+pub fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
     if dir.join(R::TABLE.file).exists() { read_table(dir) } else { Ok(Vec::new()) }
 }
 
@@ -80,10 +80,10 @@ pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, Read
     let table = R::TABLE;
     if bytes.starts_with("\u{feff}".as_bytes()) {
         let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();
-        return Err(wrong(file, 1, 1, found, header(table)));
+        return Err(wrong(file, 1, 1, found, table.header()));
     }
     if basislab_store::is_lfs_pointer(bytes) {
-        return Err(wrong(file, 1, 1, basislab_store::LFS_POINTER.to_owned(), header(table)));
+        return Err(wrong(file, 1, 1, basislab_store::LFS_POINTER.to_owned(), table.header()));
     }
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&bytes[..whole]);
@@ -104,7 +104,7 @@ pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, Read
         rows.push(row);
     }
     if first {
-        return Err(wrong(file, 1, 1, "no header".to_owned(), header(table)));
+        return Err(wrong(file, 1, 1, "no header".to_owned(), table.header()));
     }
     Ok(rows)
 }
@@ -119,7 +119,7 @@ fn read_record(file: &str, reader: &mut csv::Reader<&[u8]>, record: &mut csv::St
 fn check_header(file: &str, table: &Table, found: &csv::StringRecord) -> Result<(), ReadError> {
     if found.get(0).is_some_and(|first| first.contains([';', '\t'])) {
         let found = "columns that no comma separates (re-saved by a spreadsheet?)".to_owned();
-        return Err(wrong(file, 1, 1, found, header(table)));
+        return Err(wrong(file, 1, 1, found, table.header()));
     }
     for (index, column) in table.columns.iter().enumerate() {
         if found.get(index) != Some(column.name) {

@@ -1,12 +1,10 @@
 //! `SHA256SUMS`, the seal of a finished directory: what was written there, so that nothing else is reported.
 
-use crate::figures::FIGURES;
-use crate::files::run_tables;
+use crate::error::TableError;
 use crate::read::read_tables;
-use crate::report::ReportError;
-use crate::rows::{SummaryRow, VerdictRow};
+use crate::rows::{RUN_TABLES, SummaryRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow};
-use basislab_store::{FileError, read_capped, sha256, write_atomic};
+use basislab_store::{FileError, read_capped, sha256, write_if_changed};
 use std::fs;
 use std::io;
 use std::path::{Component, Path};
@@ -16,11 +14,11 @@ pub const SUMS: &str = "SHA256SUMS";
 
 /// The sealed files and their SHA-256.
 #[derive(Debug)]
-pub(crate) struct Seal(Vec<(String, String)>);
+pub struct Seal(Vec<(String, String)>);
 
 /// What can be done about a sealed file that was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
+pub enum Remedy {
     /// All parts are there: whatever follows from them can be made again.
     MakeAgain,
     /// Nothing here can make it again.
@@ -32,7 +30,7 @@ impl Seal {
     ///
     /// # Errors
     /// A seal that is not what [`seal`] writes.
-    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, ReportError> {
+    pub fn read(dir: &Path) -> Result<Option<Self>, TableError> {
         let path = dir.join(SUMS);
         let bytes = match read_capped(&path, 1 << 16) {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -43,12 +41,12 @@ impl Seal {
         for (number, line) in String::from_utf8_lossy(&bytes).lines().enumerate() {
             let entry = parse(line).ok_or_else(|| {
                 let expected = "a SHA-256, two spaces and the name of a file here; restore it";
-                ReportError::Changed(format!("{place}:{}: found {line:?}, expected {expected}", number + 1))
+                TableError::Changed(format!("{place}:{}: found {line:?}, expected {expected}", number + 1))
             })?;
             all.push(entry);
         }
-        match run_tables().iter().find(|table| all.iter().all(|(file, _)| file != table.file)) {
-            Some(table) => Err(ReportError::Changed(format!(
+        match RUN_TABLES.iter().find(|table| all.iter().all(|(file, _)| file != table.file)) {
+            Some(table) => Err(TableError::Changed(format!(
                 "{place}: found no line for {}, expected one for each table; restore it",
                 table.file
             ))),
@@ -56,12 +54,13 @@ impl Seal {
         }
     }
 
-    pub(crate) fn lists(&self, file: &str) -> bool {
+    /// Whether a file is sealed.
+    pub fn lists(&self, file: &str) -> bool {
         self.0.iter().any(|(sealed, _)| sealed == file)
     }
 
     /// Whether all files of a finished report are listed and there.
-    pub(crate) fn is_whole(&self, dir: &Path) -> bool {
+    pub fn is_whole(&self, dir: &Path) -> bool {
         let derived = [SummaryRow::TABLE.file, VerdictRow::TABLE.file, PACKAGE];
         derived.iter().all(|file| self.lists(file)) && self.0.iter().all(|(file, _)| dir.join(file).is_file())
     }
@@ -71,9 +70,9 @@ impl Seal {
     ///
     /// # Errors
     /// The file that was changed or is missing, or that cannot be read.
-    pub(crate) fn check(&self, dir: &Path, remedy: Remedy, only_tables: bool) -> Result<(), ReportError> {
+    pub fn check(&self, dir: &Path, remedy: Remedy, only_tables: bool) -> Result<(), TableError> {
         for (file, sum) in &self.0 {
-            let is_table = run_tables().iter().any(|table| table.file == file);
+            let is_table = RUN_TABLES.iter().any(|table| table.file == file);
             if only_tables && !is_table {
                 continue;
             }
@@ -97,7 +96,7 @@ impl Seal {
                     "restore it; to report on the tables as they are, delete {SUMS}, summary.csv, verdicts.csv and figures"
                 ),
             };
-            return Err(ReportError::Changed(format!("{}: {what}; {next}", path.display())));
+            return Err(TableError::Changed(format!("{}: {what}; {next}", path.display())));
         }
         Ok(())
     }
@@ -114,10 +113,10 @@ fn parse(line: &str) -> Option<(String, String)> {
 
 /// The seal that fits the directory as it is: its run tables, summary, verdicts, data package and figures. Timing, manifest
 /// and configuration are left out: equal runs have equal seals, and the manifest holds the configuration's hash.
-fn sums(dir: &Path) -> Result<String, FileError> {
-    let tables = run_tables().map(|table| table.file.to_owned());
+fn sums(dir: &Path, figures: &[&str]) -> Result<String, FileError> {
+    let tables = RUN_TABLES.map(|table| table.file.to_owned());
     let derived = [SummaryRow::TABLE.file, VerdictRow::TABLE.file, PACKAGE].map(str::to_owned);
-    let figures = FIGURES.map(|name| format!("figures/{name}")).into_iter().filter(|file| dir.join(file).exists());
+    let figures = figures.iter().map(|name| format!("figures/{name}")).filter(|file| dir.join(file).exists());
     let mut lines = String::new();
     for file in tables.into_iter().chain(derived).chain(figures) {
         let path = dir.join(&file);
@@ -128,8 +127,8 @@ fn sums(dir: &Path) -> Result<String, FileError> {
 }
 
 /// Whether the seal is there and fits every file as it is.
-pub(crate) fn is_sealed(dir: &Path) -> Result<bool, FileError> {
-    let sums = sums(dir)?;
+pub fn is_sealed(dir: &Path, figures: &[&str]) -> Result<bool, FileError> {
+    let sums = sums(dir, figures)?;
     Ok(fs::read(dir.join(SUMS)).is_ok_and(|there| there == sums.as_bytes()))
 }
 
@@ -137,17 +136,6 @@ pub(crate) fn is_sealed(dir: &Path) -> Result<bool, FileError> {
 ///
 /// # Errors
 /// The file that could not be read or written.
-pub fn seal(dir: &Path) -> Result<(), FileError> {
-    replace(&dir.join(SUMS), sums(dir)?.as_bytes())
-}
-
-/// Makes `path` hold these bytes, atomically. A file that holds them already is not touched.
-///
-/// # Errors
-/// The file that could not be written.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    if fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(());
-    }
-    write_atomic(path, bytes)
+pub fn seal(dir: &Path, figures: &[&str]) -> Result<(), FileError> {
+    write_if_changed(&dir.join(SUMS), sums(dir, figures)?.as_bytes())
 }

@@ -1,11 +1,10 @@
 //! Writing: a run's own files, and whole tables.
 
 use crate::merge::guessable;
-use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, TimingRow};
-use crate::schema::{Table, TableRow, header};
-use crate::seal::replace;
+use crate::rows::{RUN_TABLES, Row, TimingRow};
+use crate::schema::{Table, TableRow};
 use basislab_config::RunName;
-use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic};
+use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic, write_if_changed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -33,7 +32,7 @@ impl Shard {
         fs::create_dir_all(part).map_err(|error| FileError::new("create", part, error))?;
         // DIR/parts/ARM/SEED: every name on the way is on the disk before anything in it is.
         part.ancestors().take(4).filter(|folder| folder.is_dir()).try_for_each(sync_folder)?;
-        let [a, b, c, d] = run_tables().map(|table| RowWriter::create(part, table));
+        let [a, b, c, d] = RUN_TABLES.map(|table| RowWriter::create(part, table));
         let mut shard = Self { files: [a?, b?, c?, d?] };
         shard.commit()?;
         Ok(shard)
@@ -45,7 +44,7 @@ impl Shard {
     /// # Errors
     /// The file that could not be read or cut.
     pub fn resume(part: &Path, tables: &BTreeMap<String, Extent>) -> Result<Option<Self>, FileError> {
-        let [a, b, c, d] = run_tables().map(|table| RowWriter::resume(part, table, tables.get(table.file)));
+        let [a, b, c, d] = RUN_TABLES.map(|table| RowWriter::resume(part, table, tables.get(table.file)));
         let (Some(a), Some(b), Some(c), Some(d)) = (a?, b?, c?, d?) else { return Ok(None) };
         Ok(Some(Self { files: [a, b, c, d] }))
     }
@@ -100,7 +99,7 @@ impl RowWriter {
     fn create(part: &Path, table: &'static Table) -> Result<Self, FileError> {
         let path = part.join(table.file);
         let file = File::create(&path).map_err(|error| FileError::new("write", &path, error))?;
-        let buffer = format!("{}\n", header(table)).into_bytes();
+        let buffer = format!("{}\n", table.header()).into_bytes();
         Ok(Self { table, path, file, buffer, written: Hasher::default() })
     }
 
@@ -231,7 +230,7 @@ pub fn compare_run(
     };
     let ended = !published && RunEnd::read(&part)?.is_some();
     let mut compared = 0;
-    for table in run_tables() {
+    for table in RUN_TABLES {
         let path = part.join(table.file);
         if !ended && !path.exists() {
             continue;
@@ -269,24 +268,20 @@ pub fn write_timing(part: &Path, row: &TimingRow) -> Result<(), FileError> {
 /// The file that could not be written, or whose row holds a number that is not finite.
 pub fn write_table<R: TableRow>(dir: &Path, rows: &[R]) -> Result<(), FileError> {
     let path = dir.join(R::TABLE.file);
-    replace(&path, &table_bytes(&path, rows)?)
+    write_if_changed(&path, &table_bytes(&path, rows)?)
 }
 
 /// What [`write_table`] writes to `path`.
-pub(crate) fn table_bytes<R: TableRow>(path: &Path, rows: &[R]) -> Result<Vec<u8>, FileError> {
+pub fn table_bytes<R: TableRow>(path: &Path, rows: &[R]) -> Result<Vec<u8>, FileError> {
     let mut lines = Vec::new();
     for row in rows {
         lines.extend(line(row).map_err(|error| FileError::new("write", path, error))?);
     }
-    Ok([format!("{}\n", header(R::TABLE)).into_bytes(), guessable(R::TABLE, lines)].concat())
+    Ok([format!("{}\n", R::TABLE.header()).into_bytes(), guessable(R::TABLE, lines)].concat())
 }
 
 fn line(row: &impl Serialize) -> Result<Vec<u8>, io::Error> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     writer.serialize(row).map_err(io::Error::other)?;
     writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
-}
-
-pub(crate) fn run_tables() -> [&'static Table; 4] {
-    [StepRow::TABLE, EvalRow::TABLE, ResidualRow::TABLE, DimensionRow::TABLE]
 }

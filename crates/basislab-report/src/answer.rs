@@ -1,13 +1,12 @@
 //! The answer in a table, a list and a few sentences.
 
 use crate::figures::{FIGURES, in_words};
-use crate::read::Tables;
-use crate::rows::{SummaryRow, VerdictRow};
-use crate::schema::PACKAGE;
-use crate::select::{RunState, Runs};
-use crate::sentences::sentences;
+use crate::index::{RunState, Runs};
+use crate::narrative::narrative;
 use crate::verdicts::{confidence, percent};
-use basislab_config::Experiment;
+use basislab_config::{Basis, ClaimKind, Experiment, Site};
+use basislab_stats::Verdict;
+use basislab_tables::{PACKAGE, SummaryRow, Tables, VerdictRow};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
@@ -28,7 +27,7 @@ pub struct Answer {
     pub runs_planned: usize,
     /// The verdict's metric, e.g. `token_kurtosis`.
     pub metric: String,
-    /// Where it is read.
+    /// Where it is read, by its pattern in the configuration.
     pub site: String,
     /// One line per arm and basis.
     pub arms: Vec<ArmLine>,
@@ -51,8 +50,8 @@ pub struct Answer {
 pub struct ArmLine {
     /// The arm.
     pub arm: String,
-    /// `standard` or `optimizer`.
-    pub basis: String,
+    /// The coordinates of the measurement.
+    pub basis: Basis,
     /// Complete runs.
     pub n_seeds: usize,
     /// Runs the configuration asks for.
@@ -79,12 +78,12 @@ pub struct VerdictLine {
     pub claim: String,
     /// The claim in words.
     pub text: String,
-    /// `supported`, `contradicted`, `inconclusive` or `exploratory`.
-    pub verdict: String,
+    /// What was decided.
+    pub verdict: Verdict,
     /// What was compared.
     pub comparison: String,
-    /// `ratio`, `nats` or `bits`: what the estimate is.
-    pub scale: String,
+    /// What the estimate is.
+    pub scale: Scale,
     /// Ratio or difference; empty for bits.
     pub estimate: Option<f64>,
     /// Lower end of its interval.
@@ -103,6 +102,18 @@ pub struct VerdictLine {
     pub note: String,
 }
 
+/// What an estimate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// The ratio of two metrics.
+    Ratio,
+    /// The difference of two losses.
+    Nats,
+    /// None: bits were compared.
+    Bits,
+}
+
 /// Puts tables and verdicts into words. The files it names are those that exist in `dir`.
 pub fn answer(
     experiment: &Experiment,
@@ -112,8 +123,8 @@ pub fn answer(
     dir: &Path,
 ) -> Answer {
     let runs = Runs::of(experiment, tables);
-    let count = |state| experiment.arms.iter().map(|arm| runs.seeds_in(experiment, arm, state).len()).sum::<usize>();
-    let runs_planned = experiment.arms.iter().map(|arm| experiment.seeds_of(arm).len()).sum();
+    let count = |state| experiment.arms.iter().map(|arm| runs.seeds_in(arm, state).len()).sum::<usize>();
+    let runs_planned = experiment.arms.iter().map(|arm| arm.seeds.len()).sum();
     let name = dir.file_name().map_or_else(|| ".".to_owned(), |name| name.to_string_lossy().into_owned());
     let mut answer = Answer {
         experiment: name,
@@ -122,7 +133,7 @@ pub fn answer(
         runs_diverged: count(RunState::Diverged),
         runs_planned,
         metric: experiment.verdict.metric.clone(),
-        site: experiment.verdict_site(),
+        site: site_of_verdict(experiment),
         arms: arm_lines(experiment, summary),
         verdicts: verdict_lines(experiment, verdicts),
         sentences: Vec::new(),
@@ -131,9 +142,17 @@ pub fn answer(
         files: files_in(dir),
         next: Vec::new(),
     };
-    answer.sentences = sentences(experiment, &answer, &runs, verdicts);
+    answer.sentences = narrative(experiment, &answer, &runs, verdicts);
     answer.next = next_steps(experiment, &answer);
     answer
+}
+
+/// The site of the verdict, in the one model that all arms share, or else as the configuration has it.
+pub(crate) fn site_of_verdict(experiment: &Experiment) -> String {
+    let cell = experiment.verdict.cell();
+    let sites: Vec<Site> = experiment.arms.iter().map(|arm| experiment.site(&cell, arm)).collect();
+    let shared = sites.first().filter(|first| sites.iter().all(|site| site == *first));
+    shared.map_or_else(|| cell.site.to_string(), Site::to_string)
 }
 
 fn files_in(dir: &Path) -> Vec<String> {
@@ -144,10 +163,10 @@ fn files_in(dir: &Path) -> Vec<String> {
 
 fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
     let loss_of = |arm: &str, name: &str| summary.iter().find(|row| row.arm == arm && row.metric == name)?.mean;
-    let of_metric = summary.iter().filter(|row| row.metric == experiment.verdict.metric && !row.basis.is_empty());
-    let line = |row: &SummaryRow| ArmLine {
-        arm: row.arm.clone(),
-        basis: row.basis.clone(),
+    let of_metric = summary.iter().filter(|row| row.metric == experiment.verdict.metric);
+    let line = |row: &SummaryRow| Some(ArmLine {
+        arm: row.arm.to_string(),
+        basis: row.basis?,
         n_seeds: row.n_seeds,
         seeds_planned: row.seeds_planned,
         loss: loss_of(&row.arm, "loss"),
@@ -156,25 +175,27 @@ fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
         null_mean: row.null_mean,
         null_sd: row.null_sd,
         z: row.z,
-    };
-    of_metric.map(line).collect()
+    });
+    of_metric.filter_map(line).collect()
 }
 
 fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
     let line = |row: &VerdictRow| {
         let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
-        let scale = match row.kind.as_str() {
-            "bit-equal" => "bits",
-            "equal-loss" => "nats",
-            _ => "ratio",
+        let scale = match claim.test {
+            ClaimKind::BitEqual { .. } => Scale::Bits,
+            ClaimKind::EqualLoss { .. } => Scale::Nats,
+            ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. } | ClaimKind::ArmsDiffer { .. } => {
+                Scale::Ratio
+            }
         };
-        let on_scale = |value: Option<f64>| if scale == "ratio" { value.map(f64::exp) } else { value };
+        let on_scale = |value: Option<f64>| if scale == Scale::Ratio { value.map(f64::exp) } else { value };
         Some(VerdictLine {
-            claim: row.claim.clone(),
+            claim: row.claim.to_string(),
             text: claim.text.clone(),
-            verdict: row.verdict.clone(),
+            verdict: row.verdict,
             comparison: row.comparison.clone(),
-            scale: scale.to_owned(),
+            scale,
             estimate: on_scale(row.estimate),
             low: on_scale(row.ci_low),
             high: on_scale(row.ci_high),
@@ -193,7 +214,7 @@ fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
     if answer.runs_complete + answer.runs_diverged < answer.runs_planned {
         next.push("the same `basislab run` command again finishes the missing runs".to_owned());
     }
-    if answer.verdicts.iter().any(|line| line.verdict == "exploratory") {
+    if answer.verdicts.iter().any(|line| line.verdict == Verdict::Exploratory) {
         next.push(format!("for a verdict instead of a lead, plan at least {} seeds", experiment.verdict.min_seeds));
     }
     if let Some(figure) = answer.files.iter().find(|file| file.ends_with("kurtosis_over_steps.svg")) {
@@ -244,8 +265,8 @@ impl Answer {
     /// Names the claims whose verdict is another one than was recorded.
     pub(crate) fn note_changes(&mut self, recorded: &[VerdictRow]) {
         let changed = self.verdicts.iter().filter_map(|line| {
-            let before = &recorded.iter().find(|row| row.claim == line.claim)?.verdict;
-            (*before != line.verdict).then(|| format!("{} was {before} and is {}", line.claim, line.verdict))
+            let before = recorded.iter().find(|row| row.claim == *line.claim)?.verdict;
+            (before != line.verdict).then(|| format!("{} was {before} and is {}", line.claim, line.verdict))
         });
         let changed: Vec<String> = changed.collect();
         if !changed.is_empty() {
@@ -255,7 +276,7 @@ impl Answer {
 
     /// Whether two arms that must be the same, bit for bit, are not.
     pub fn self_test_failed(&self) -> bool {
-        self.verdicts.iter().any(|line| line.scale == "bits" && line.verdict == "contradicted")
+        self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Contradicted)
     }
 
     fn arm_table(&self) -> Table {
@@ -271,7 +292,7 @@ impl Answer {
             };
             table.add_row([
                 line.arm.clone(),
-                line.basis.clone(),
+                line.basis.to_string(),
                 format!("{}/{}", line.n_seeds, line.seeds_planned),
                 decimals(line.loss, 3),
                 decimals(line.loss_above_floor, 3),
@@ -290,8 +311,8 @@ impl Answer {
 impl VerdictLine {
     /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
     pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
-        let show = |value: f64| if self.scale == "nats" { format!("{value:+.4}") } else { format!("{value:.2}") };
-        let unit = if self.scale == "nats" { " nats" } else { " times" };
+        let show = |value: f64| if self.scale == Scale::Nats { format!("{value:+.4}") } else { format!("{value:.2}") };
+        let unit = if self.scale == Scale::Nats { " nats" } else { " times" };
         let mut text = format!("{}{unit}", show(self.estimate?));
         if let (Some(low), Some(high)) = (self.low, self.high) {
             text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));

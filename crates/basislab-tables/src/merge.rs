@@ -1,11 +1,12 @@
 //! The tables at the top of a directory: the parts of all runs, joined.
 
-use crate::files::{RunEnd, part_dir, run_tables};
-use crate::report::ReportError;
-use crate::rows::{EvalRow, TimingRow};
-use crate::schema::{Cell, Column, Table, TableRow, header};
+use crate::cell::Cell;
+use crate::error::TableError;
+use crate::rows::{EvalRow, RUN_TABLES, TimingRow};
+use crate::schema::{Column, Table, TableRow};
 use crate::seal::Seal;
-use basislab_config::{Arm, Experiment};
+use crate::shard::{RunEnd, part_dir};
+use basislab_config::Experiment;
 use basislab_store::{Extent, FileError, Hasher, write_atomic_with};
 use std::fs;
 use std::io::{self, Write};
@@ -17,8 +18,8 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// The file that could not be read or written, whose header is not this version's, or that was changed.
-pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), ReportError> {
-    let (parts, last) = (parts(dir, experiment), experiment.train.steps);
+pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
+    let parts = parts(dir, experiment);
     let seal = Seal::read(dir)?;
     let mut stale = Vec::new();
     for (table, joined) in check_parts(dir, experiment)? {
@@ -31,7 +32,7 @@ pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), ReportError> {
     }
     for (table, path) in stale {
         write_atomic_with(&path, |file| {
-            join(&parts, table, last, &mut |bytes| {
+            join(&parts, table, &mut |bytes| {
                 file.write_all(bytes).map_err(|error| FileError::new("write", &path, error))
             })
         })?;
@@ -43,35 +44,35 @@ pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), ReportError> {
 ///
 /// # Errors
 /// As [`merge`].
-pub(crate) fn check_parts(dir: &Path, experiment: &Experiment) -> Result<Vec<(&'static Table, Extent)>, ReportError> {
+pub fn check_parts(dir: &Path, experiment: &Experiment) -> Result<Vec<(&'static Table, Extent)>, TableError> {
     let parts = parts(dir, experiment);
     let of_table = |table: &'static Table| {
         let mut joined = Hasher::default();
-        join(&parts, table, experiment.train.steps, &mut |bytes| {
+        join(&parts, table, &mut |bytes| {
             joined.update(bytes);
             Ok(())
         })?;
         Ok((table, joined.extent()))
     };
-    run_tables().into_iter().chain([TimingRow::TABLE]).map(of_table).collect()
+    RUN_TABLES.into_iter().chain([TimingRow::TABLE]).map(of_table).collect()
 }
 
-fn parts(dir: &Path, experiment: &Experiment) -> Vec<PathBuf> {
-    let of_arm = |arm: &Arm| experiment.seeds_of(arm).iter().map(|seed| part_dir(dir, &arm.name, *seed)).collect();
-    experiment.arms.iter().flat_map::<Vec<PathBuf>, _>(of_arm).collect()
+/// Where each planned run writes, and its last update.
+fn parts(dir: &Path, experiment: &Experiment) -> Vec<(PathBuf, u64)> {
+    let runs = experiment.arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (arm, *seed)));
+    runs.map(|(arm, seed)| (part_dir(dir, &arm.name, seed), arm.run.train.steps)).collect()
 }
 
 /// Hands one table, joined, to `write`.
 fn join(
-    parts: &[PathBuf],
+    parts: &[(PathBuf, u64)],
     table: &Table,
-    last: u64,
     write: &mut dyn FnMut(&[u8]) -> Result<(), FileError>,
-) -> Result<(), ReportError> {
-    write(format!("{}\n", header(table)).as_bytes())?;
+) -> Result<(), TableError> {
+    write(format!("{}\n", table.header()).as_bytes())?;
     let mut first = true;
-    for part in parts {
-        let mut lines = part_lines(part, table, last)?;
+    for (part, last) in parts {
+        let mut lines = part_lines(part, table, *last)?;
         if first && !lines.is_empty() {
             lines = guessable(table, lines);
             first = false;
@@ -83,7 +84,7 @@ fn join(
 
 /// Rows, with one brought to the front for each column of numbers whose first cells are all empty: programs that guess a
 /// column's type from its first rows would take its numbers for text.
-pub(crate) fn guessable(table: &Table, lines: Vec<u8>) -> Vec<u8> {
+pub fn guessable(table: &Table, lines: Vec<u8>) -> Vec<u8> {
     // What polars reads before it decides.
     const GUESSED_FROM: usize = 100;
     let may_be_empty = |column: &Column| matches!(column.cell, Cell::MaybeInteger | Cell::MaybeNumber);
@@ -117,7 +118,7 @@ pub(crate) fn guessable(table: &Table, lines: Vec<u8>) -> Vec<u8> {
 
 /// The whole lines of one table of one run, without the header. A run that has not ended has no line of update `last`: it
 /// must not pass for a complete one.
-fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, ReportError> {
+fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, TableError> {
     let path = part.join(table.file);
     // In this order: a run that ends in between is read as one that has not.
     let done = RunEnd::read(part)?;
@@ -131,7 +132,7 @@ fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, ReportEr
         let found = Extent::of(&bytes);
         if found != *expected {
             let (found, expected) = (found.sha256, &expected.sha256);
-            return Err(ReportError::Changed(format!(
+            return Err(TableError::Changed(format!(
                 "{}: changed since its run ended: found SHA-256 {found}, expected {expected}; restore it, or delete {} to run it again",
                 path.display(),
                 part.display()
@@ -144,9 +145,9 @@ fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, ReportEr
     if bytes.is_empty() {
         return Ok(bytes);
     }
-    let expected = format!("{}\n", header(table));
+    let expected = format!("{}\n", table.header());
     let Some(lines) = bytes.strip_prefix(expected.as_bytes()) else {
-        let message = format!("its header is not {}", header(table));
+        let message = format!("its header is not {}", table.header());
         return Err(FileError::new("merge", &path, io::Error::new(io::ErrorKind::InvalidData, message)).into());
     };
     if done.is_some() || table.file != EvalRow::TABLE.file {

@@ -1,7 +1,8 @@
 use super::{answer_of, verdict};
 use crate::fixture::{Outcome, effect, experiment, no_effect, rows, tables, write_part};
-use crate::schema::header;
 use crate::*;
+use basislab_stats::Verdict;
+use basislab_tables::{DimensionRow, TableRow, Tables};
 use std::fs;
 
 #[test]
@@ -50,7 +51,7 @@ fn unequal_losses_point_to_the_matched_claim() {
         Outcome { loss: outcome.loss + if arm == "sgd" { 0.08 } else { 0.0 }, ..outcome }
     };
     let tables = tables(&experiment, behind);
-    assert_eq!(verdict(&experiment, &tables, "sgd-loss-equals-adam-loss").verdict, "contradicted");
+    assert_eq!(verdict(&experiment, &tables, "sgd-loss-equals-adam-loss").verdict, Verdict::Contradicted);
     let text = answer_of(&experiment, &tables).sentences.join("\n");
     assert!(text.contains("read the loss-matched claim adam-differs-from-sgd-at-matched-loss: supported"), "{text}");
 }
@@ -60,7 +61,7 @@ fn a_report_writes_everything_twice_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let experiment = experiment(2);
     for arm in &experiment.arms {
-        for &seed in experiment.seeds_of(arm) {
+        for &seed in &arm.seeds {
             let outcome = effect(&arm.name, seed);
             write_part(dir.path(), &arm.name, seed, rows(&experiment, &arm.name, seed, outcome));
         }
@@ -82,7 +83,7 @@ fn a_report_writes_everything_twice_the_same() {
     }
     assert_eq!(first.files.iter().filter(|file| file.ends_with(".svg")).count(), 4);
 
-    fs::write(dir.path().join("dimensions.csv"), format!("{}\n", header(DimensionRow::TABLE))).unwrap();
+    fs::write(dir.path().join("dimensions.csv"), format!("{}\n", DimensionRow::TABLE.header())).unwrap();
     let thinned = rebuild(dir.path(), &experiment).unwrap();
     assert!(!thinned.files.iter().any(|file| file.ends_with("dimension_rms.svg")));
 }

@@ -1,0 +1,25 @@
+//! The CSV files of an experiment: what their columns mean, how runs write them, how they are joined and read back.
+//!
+//! Runs append rows to their own files ([`Shard`]); [`merge`] joins them at the top of the directory; [`read_tables`] reads
+//! them strictly. Nothing here trains, measures, decides or draws.
+
+mod cell;
+mod error;
+mod merge;
+mod read;
+mod rows;
+mod schema;
+mod seal;
+mod shard;
+
+pub use cell::{Cell, CellValue};
+pub use error::TableError;
+pub use merge::{check_parts, guessable, merge};
+pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
+pub use rows::{
+    DimensionRow, EvalRow, RUN_TABLES, ResidualRow, Row, Split, Status, StepRow, SummaryRow, TABLES, TimingRow,
+    VerdictRow,
+};
+pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
+pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
+pub use shard::{Difference, Ending, RunEnd, Shard, compare_run, part_dir, table_bytes, write_table, write_timing};
