@@ -7,8 +7,9 @@ use crate::corpus::{CorpusSpec, TokenizerKind};
 use crate::error::{ConfigError, one_of};
 use crate::experiment::{Arm, Experiment};
 use crate::merge::Rules;
-use crate::model::Positions;
+use crate::model::{ModelSpec, Positions};
 use crate::optimizer::{OptimizerSpec, Role};
+use crate::phase::Moments;
 use crate::run::RunSpec;
 use crate::tree::{Node, join};
 
@@ -77,7 +78,7 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
         return fail("probe.null_sites", what);
     }
     check_corpus(&run.corpus, &fail)?;
-    check_optimizer(&run.optimizer, "optimizer", &fail, rules)?;
+    check_optimizer(&run.optimizer, model, "optimizer", &fail, rules)?;
     check_basis(&run.basis, run, "basis", &fail)?;
     let mut before = 1;
     for (index, phase) in run.phases.iter().enumerate() {
@@ -87,8 +88,19 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
             return fail(&format!("{path}.from"), what);
         }
         before = phase.from;
-        check_optimizer(&phase.optimizer, &format!("{path}.optimizer"), &fail, rules)?;
+        check_optimizer(&phase.optimizer, model, &format!("{path}.optimizer"), &fail, rules)?;
         check_basis(&phase.basis, run, &format!("{path}.basis"), &fail)?;
+        if phase.moments != Moments::Reset {
+            let slots = |spec: &OptimizerSpec, role| {
+                spec.rule_for(role).and_then(|rule| rules.find(&rule.kind)).map(|rule| rule.slots)
+            };
+            let before = if index == 0 { &run.optimizer } else { &run.phases[index - 1].optimizer };
+            let others = model.roles().into_iter().any(|role| slots(before, role) != slots(&phase.optimizer, role));
+            if others {
+                let what = format!("found {}, expected reset: the optimizer before it keeps another state", phase.moments);
+                return fail(&format!("{path}.moments"), what);
+            }
+        }
         let model_basis = |basis: &BasisSpec| matches!(basis, BasisSpec::RotatedModel { .. });
         if phase.basis != run.basis && (model_basis(&phase.basis) || model_basis(&run.basis)) {
             let what = "found another basis of the model, expected one of the optimizer: a model keeps its own";
@@ -131,12 +143,18 @@ fn check_corpus(corpus: &CorpusSpec, fail: Fail<'_>) -> Checked {
     Ok(())
 }
 
-fn check_optimizer(optimizer: &OptimizerSpec, path: &str, fail: Fail<'_>, rules: Rules<'_>) -> Checked {
+fn check_optimizer(
+    optimizer: &OptimizerSpec,
+    model: &ModelSpec,
+    path: &str,
+    fail: Fail<'_>,
+    rules: Rules<'_>,
+) -> Checked {
     let groups = matches!(optimizer, OptimizerSpec::Groups { .. });
     for (name, roles, spec) in optimizer.rules() {
         let path = if groups { format!("{path}.groups.{name}") } else { path.to_owned() };
         let rule = rules.find(&spec.kind).expect("checked");
-        let wanted = roles.unwrap_or(Role::ALL);
+        let wanted = roles.map_or_else(|| model.roles(), <[Role]>::to_vec);
         if let Some(role) = wanted.iter().find(|role| !rule.roles.contains(role)) {
             let (kind, known) = (&spec.kind, rule.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "));
             let what = format!(
@@ -148,7 +166,13 @@ fn check_optimizer(optimizer: &OptimizerSpec, path: &str, fail: Fail<'_>, rules:
             return fail(&join(&path, key), what.to_owned());
         }
     }
-    Ok(())
+    match model.roles().into_iter().find(|role| optimizer.rule_for(*role).is_none()) {
+        Some(role) => {
+            let what = format!("found no group for {role} parameters, which the model has, expected {role} among the roles of one");
+            fail(&join(path, "groups"), what)
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_basis(basis: &BasisSpec, run: &RunSpec, path: &str, fail: Fail<'_>) -> Checked {

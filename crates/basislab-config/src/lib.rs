@@ -42,7 +42,7 @@ pub use load::{Library, Loaded, load};
 pub use model::{Activation, Attention, ModelSpec, NormKind, Positions};
 pub use name::RunName;
 pub use number::integer;
-pub use optimizer::{GroupSpec, OptimizerSpec, Role, RuleKeys, RuleSpec};
+pub use optimizer::{GroupSpec, OptimizerSpec, Parameter, Role, RuleKeys, RuleSpec};
 pub use phase::{Moments, Phase};
 pub use run::RunSpec;
 pub use train::{ProbeSpec, ScheduleKind, TrainSpec};

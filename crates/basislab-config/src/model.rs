@@ -1,5 +1,6 @@
 use crate::dtype::Dtype;
 use crate::keys::{Kind, choice, table, tagged};
+use crate::optimizer::Role;
 
 /// Longest axis of any kind.
 pub(crate) const SIZE: u64 = 1 << 20;
@@ -41,6 +42,21 @@ table! {
 }
 
 impl ModelSpec {
+    /// The roles that its parameters have.
+    pub fn roles(&self) -> Vec<Role> {
+        let has_vectors = self.biases || matches!(self.norm, NormKind::RmsGain | NormKind::Layernorm);
+        let has_others = self.biases || self.norm == NormKind::RmsScalar;
+        let all = [
+            (Role::Embedding, true),
+            (Role::Read, true),
+            (Role::Write, true),
+            (Role::Vector, has_vectors),
+            (Role::Head, !self.tied_head),
+            (Role::Other, has_others),
+        ];
+        all.into_iter().filter(|(_, has)| *has).map(|(role, _)| role).collect()
+    }
+
     /// Whether rotating the whole residual stream leaves the function as it is: no per-dimension gain, no centring.
     pub fn is_basis_free(&self) -> bool {
         match self.norm {

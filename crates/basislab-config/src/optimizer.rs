@@ -24,6 +24,29 @@ choice! {
     }
 }
 
+impl Role {
+    /// The axis of such a parameter that is `d_model`: 0 where it reads the stream, 1 where it writes to it, none where it
+    /// never meets it.
+    pub fn residual_axis(self) -> Option<usize> {
+        match self {
+            Self::Read | Self::Head => Some(0),
+            Self::Embedding | Self::Write | Self::Vector => Some(1),
+            Self::Other => None,
+        }
+    }
+}
+
+/// A parameter of a model as optimizers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its path in the model, e.g. `blocks.0.w_q`.
+    pub path: String,
+    /// What it does there.
+    pub role: Role,
+    /// `[in, out]`; vectors are `[1, n]`.
+    pub shape: [usize; 2],
+}
+
 /// The configuration of an update rule: what it is called and which keys it has.
 #[derive(Debug)]
 pub struct RuleKeys {
@@ -33,6 +56,8 @@ pub struct RuleKeys {
     pub keys: &'static [Key],
     /// The roles that it is defined for.
     pub roles: &'static [Role],
+    /// What it remembers of each parameter, by name.
+    pub slots: &'static [&'static str],
     /// What its keys must be together: the key that is wrong, and what was found and expected.
     pub check: fn(&RuleSpec) -> Option<(&'static str, &'static str)>,
 }
@@ -73,6 +98,11 @@ impl RuleSpec {
             Setting::Integer(number) => *number as f64,
             other => panic!("{}.{key} is no number: {other:?}", self.kind),
         }
+    }
+
+    /// [`RuleSpec::number`], or `other` where the rule declares no such key.
+    pub fn number_or(&self, key: &str, other: f64) -> f64 {
+        if self.settings.contains_key(key) { self.number(key) } else { other }
     }
 
     /// The value of a key that holds an integer.

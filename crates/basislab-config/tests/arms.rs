@@ -13,6 +13,7 @@ static RULES: &[&RuleKeys] = &[
         name: "sgd",
         keys: &[key("lr", Kind::Positive(1e6), "0.5"), key("momentum", Kind::FloatBelow(0.0, 1.0), "0.9")],
         roles: Role::ALL,
+        slots: &[],
         check: |_| None,
     },
     &RuleKeys {
@@ -25,18 +26,28 @@ static RULES: &[&RuleKeys] = &[
             key("weight_decay", Kind::Float(0.0, 1e3), "0.0"),
         ],
         roles: Role::ALL,
+        slots: &[],
         check: |_| None,
     },
     &RuleKeys {
         name: "adamw",
         keys: &[key("lr", Kind::Positive(1e6), "1e-2"), key("decoupled_weight_decay", Kind::Float(0.0, 1e3), "0.01")],
         roles: Role::ALL,
+        slots: &[],
+        check: |_| None,
+    },
+    &RuleKeys {
+        name: "lion",
+        keys: &[key("lr", Kind::Positive(1e6), "1e-3")],
+        roles: Role::ALL,
+        slots: &["momentum"],
         check: |_| None,
     },
     &RuleKeys {
         name: "muon",
         keys: &[key("lr", Kind::Positive(1e6), "2e-2"), key("ns_steps", Kind::Integer(1, 20), "5")],
         roles: MATRICES,
+        slots: &["momentum"],
         check: |_| None,
     },
 ];
@@ -354,6 +365,8 @@ fn phases_are_complete_and_in_order() {
         ("{ from = 1, moments = \"keep\" }", "found the integer 1"),
         ("{ from = 101, moments = \"keep\" }", "arm.x.phases.0.from: found 101"),
         ("{ from = 9, moments = \"keep\" }, { from = 9, moments = \"keep\" }", "arm.x.phases.1.from: found 9"),
+        ("{ from = 9, optimizer = \"muon\", moments = \"keep\" }", "found muon for embedding"),
+        ("{ from = 9, optimizer = \"lion\", moments = \"keep\" }", "arm.x.phases.0.moments: found keep, expected reset"),
         ("{ from = 9 }", "arm.x.phases.0.moments: missing"),
         ("{ from = 9, basis = \"rotated-model\", moments = \"keep\" }", "a model keeps its own"),
     ] {
@@ -374,6 +387,7 @@ fn groups_assign_every_role_once_and_rules_only_where_they_are_defined() {
     for (text, expected) in [
         (format!("{matrices}\n{matrices}2"), "f.toml"),
         (format!("{matrices}\n{}", rest.replace("\"vector\"", "\"read\"")), "found role read a second time"),
+        (format!("{matrices}\n{}", rest.replace("\"head\", ", "")), "arm.x.optimizer.groups: found no group for head parameters"),
         (format!("{matrices}\n{}", rest.replace("adam", "muon").replace(", lr = 3e-3", "")), "found muon for embedding parameters"),
         ("a = { kind = \"adam\" }".to_owned(), "arm.x.optimizer.groups.a.roles: missing"),
         ("a = 1".to_owned(), "expected a table with roles and kind"),

@@ -9,11 +9,10 @@ mod init;
 mod model;
 mod norm;
 mod product;
-mod stack;
 mod weight;
 
 pub use init::init;
-pub use model::{Point, Site, Transformer, cross_entropy};
+pub use model::{Transformer, cross_entropy};
 pub use norm::Norm;
-pub use product::{dtype, wide};
-pub use weight::{Axis, Facing, Role, Weight};
+pub use product::{at_least_f32, dtype};
+pub use weight::Weight;
