@@ -5,19 +5,17 @@
 mod commands;
 mod reference;
 
-use crate::support::{flex, small, typed};
+use crate::support::{flex, never, small, typed};
 use basislab_config::{
     Arm, BasisSpec, CorpusSpec, Dtype, Experiment, LanguageSpec, OptimizerSpec, RotatedAxes, RotationSpec, RunName,
     ScheduleKind, Sharing,
 };
 use basislab_data::Corpus;
 use basislab_experiment::{
-    Control, Event, Expected, Job, Outcome, Setting, State, certify, rotated_share, train, train_together,
+    Event, Expected, Job, Outcome, Setting, State, certify, rotated_share, train, train_together,
 };
 use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
 use reference::{Cells, Matrix, Reference};
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 const SEEDS: [u64; 2] = [5, 2];
 
@@ -164,11 +162,6 @@ impl Sent {
             }
         }
     }
-}
-
-fn never() -> Control<'static> {
-    static NO: AtomicBool = AtomicBool::new(false);
-    Control { stop: &NO, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX }
 }
 
 fn alone(setting: Setting<'_>, arm: &Arm, seed: u64) -> (Sent, Outcome) {

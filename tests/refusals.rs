@@ -1,7 +1,7 @@
 //! What the system refuses (terminals, memory, threads, large files, OpenGL) ends in one line, or is done without.
 
 use crate::cli::{stderr, stdout, tiny};
-use crate::support::small;
+use crate::support::{limited, root, small};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,13 +14,6 @@ fn basislab(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_basislab"));
     command.current_dir(dir).env("NO_COLOR", "1");
     command
-}
-
-/// The program under a shell that sets a limit first.
-fn limited(dir: &Path, limit: &str, args: &[&str]) -> Output {
-    let mut command = Command::new("sh");
-    let start = format!("{limit}; exec \"$0\" \"$@\"");
-    command.args(["-c", &start, env!("CARGO_BIN_EXE_basislab")]).args(args).current_dir(dir).output().unwrap()
 }
 
 /// What the program writes to stderr when that is a terminal, and how it ends.
@@ -154,10 +147,7 @@ fn where_threads_are_refused_fewer_do() {
 #[test]
 fn nothing_opens_opengl() {
     let dir = TempDir::new().unwrap();
-    let source = dir.path().join("gl.c");
-    let code = "#include <stdlib.h>\n#include <unistd.h>\n\
-        __attribute__((constructor)) static void loaded(void) { write(2, \"OpenGL was opened\\n\", 18); abort(); }\n";
-    fs::write(&source, code).unwrap();
+    let source = root().join("tests/faults/opengl.c");
     for name in ["libEGL.so.1", "libEGL.so", "libGL.so.1", "libGLESv2.so.2"] {
         let built =
             Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();

@@ -3,7 +3,7 @@
 use crate::name::{NAME, RunName};
 use crate::number::{advice, fits};
 use crate::overrides::apply;
-use crate::schema::{Key, Kind, MAX_SEED, ROOT, Variant};
+use crate::schema::{Key, Kind, MAX_SEED, MAX_SEEDS, ROOT, Variant};
 use crate::spec::Experiment;
 use crate::tree::{Node, Value};
 use crate::whole::check_whole;
@@ -115,7 +115,7 @@ fn changed(root: &Node, overrides: &[&Override]) -> Result<Loaded, ConfigError> 
     Ok(Loaded { experiment, origins })
 }
 
-/// The error at what was typed and brought it about: a check that ties several keys together finds it at any of them.
+/// Attributes the error to the override that caused it: a check that ties several keys together finds it at any of them.
 fn attribute(error: ConfigError, root: &Node, overrides: &[Override]) -> ConfigError {
     let mut all: Vec<&str> = Vec::new();
     let mut cures = Vec::new();
@@ -278,8 +278,9 @@ fn check_seeds(node: &Node, items: &[Node], path: &str) -> Result<(), ConfigErro
             ));
         }
     }
-    if seen.is_empty() || seen.len() > 4096 {
-        return Err(ConfigError::new(&node.origin, path, format!("found {} seeds, expected 1 to 4096", seen.len())));
+    if seen.is_empty() || seen.len() > MAX_SEEDS {
+        let what = format!("found {} seeds, expected 1 to {MAX_SEEDS}", seen.len());
+        return Err(ConfigError::new(&node.origin, path, what));
     }
     Ok(())
 }
@@ -306,7 +307,7 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Name => NAME.to_owned(),
         Kind::Site => "embed, blocks.N.resid_mid, blocks.N.resid_post (N may be last) or final".to_owned(),
         Kind::Choice(words) => one_of(words, None),
-        Kind::Seeds => "a list of distinct integers from 0 to 1099511627775, e.g. [0, 1, 2]".to_owned(),
+        Kind::Seeds => format!("a list of distinct integers from 0 to {MAX_SEED}, e.g. [0, 1, 2]"),
         Kind::Table(_) => "a table".to_owned(),
         Kind::Tagged(variants) => {
             let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();

@@ -20,7 +20,7 @@ pub use check::{ConfigError, Loaded, Origin, Override, load, one_of};
 pub use dtype::Dtype;
 pub use name::RunName;
 pub use number::integer;
-pub use schema::{Key, Kind, ROOT, Variant};
+pub use schema::{Key, Kind, MAX_SEED, MAX_SEEDS, ROOT, Variant};
 pub use spec::{
     Activation, Attention, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,
     ScheduleKind, TextSpec, TokenizerKind, TrainSpec, VerdictSpec,

@@ -70,7 +70,10 @@ const fn preset(name: &'static str, kind: Kind, value: &'static str, about: &'st
     Key { name, kind, about, preset: Some(value), optional: false }
 }
 
-pub(crate) const MAX_SEED: u64 = (1 << 40) - 1;
+/// The largest seed.
+pub const MAX_SEED: u64 = (1 << 40) - 1;
+/// Seeds of an experiment at most.
+pub const MAX_SEEDS: usize = 4096;
 const SIZE: u64 = 1 << 20;
 
 /// The keys of an experiment file.
@@ -80,7 +83,7 @@ pub static ROOT: &[Key] = &[
     key("model", Kind::Table(MODEL), "the transformer"),
     key("corpus", Kind::Tagged(CORPUS), "where tokens come from"),
     key("train", Kind::Table(TRAIN), "how long, how much at a time, and the schedule"),
-    key("probe", Kind::Table(PROBE), "when to look, and at how many tokens"),
+    key("probe", Kind::Table(PROBE), "when to probe, and how many tokens"),
     key("verdict", Kind::Table(VERDICT), "the rule by which claims are decided"),
     key("arm", Kind::Tables(ARM), "one optimizer in one basis"),
     key("claim", Kind::Tables(CLAIM), "one thing to be decided"),
@@ -153,7 +156,7 @@ static TRAIN: &[Key] = &[
 ];
 
 static PROBE: &[Key] = &[
-    key("log_until", Kind::Integer(1, 1 << 40), "look at 0, 1, 2, 4, ... up to this step"),
+    key("log_until", Kind::Integer(1, 1 << 40), "probe at steps 0, 1, 2, 4, ... up to this one"),
     key("every", Kind::Integer(1, 1 << 40), "then at each multiple of this"),
     key("loss_sequences", Kind::Integer(1, SIZE), "held-out sequences for the validation loss"),
     key("residual_sequences", Kind::Integer(2, SIZE), "of those, how many are measured; at most loss_sequences"),

@@ -17,7 +17,7 @@ pub struct Experiment {
     pub corpus: CorpusSpec,
     /// How long, how much at a time, and the learning-rate schedule.
     pub train: TrainSpec,
-    /// When to look, and at how many tokens.
+    /// When to probe, and how many tokens.
     pub probe: ProbeSpec,
     /// The rule by which claims are decided, fixed before the first step.
     pub verdict: VerdictSpec,
@@ -179,7 +179,7 @@ pub enum Attention {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum CorpusSpec {
-    /// The built-in laboratory language.
+    /// The built-in synthetic language.
     Language(LanguageSpec),
     /// A text file.
     Text(TextSpec),
@@ -195,7 +195,7 @@ impl CorpusSpec {
     }
 }
 
-/// Knobs of the laboratory language: a hidden Markov model over classes, plus optional structure.
+/// The synthetic language: a hidden Markov model over classes, plus optional structure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageSpec {
@@ -305,11 +305,11 @@ pub enum ScheduleKind {
     Cosine,
 }
 
-/// When to look, and at how many tokens. All arms of a seed see the same held-out sequences.
+/// When to probe, and how many tokens. All arms of a seed see the same held-out sequences.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeSpec {
-    /// Look at steps 0, 1, 2, 4, ... up to this one,
+    /// Probe at steps 0, 1, 2, 4, ... up to this one,
     pub log_until: u64,
     /// then at every multiple of this, and at the last step.
     pub every: u64,

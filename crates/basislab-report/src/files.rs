@@ -3,9 +3,8 @@
 use crate::merge::guessable;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow, TimingRow};
 use crate::schema::{Table, TableRow, header};
-use crate::seal::replace;
 use basislab_config::RunName;
-use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic};
+use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic, write_if_changed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,6 +14,11 @@ use std::path::{Path, PathBuf};
 /// Where one run writes: `DIR/parts/ARM/SEED`.
 pub fn part_dir(dir: &Path, arm: &RunName, seed: u64) -> PathBuf {
     dir.join("parts").join(arm).join(seed.to_string())
+}
+
+/// Whether `dir` holds tables but not the parts they were made from. Such a directory is only read.
+pub fn is_published(dir: &Path) -> bool {
+    !dir.join("parts").is_dir() && run_tables().iter().any(|table| dir.join(table.file).is_file())
 }
 
 /// The four files that one run appends to. Lines reach the files at [`Shard::commit`] and the disk at [`Shard::sync`].
@@ -221,7 +225,7 @@ pub fn compare_run(
     last: u64,
 ) -> Result<Result<usize, Difference>, FileError> {
     let text = |path: &Path| fs::read_to_string(path).map_err(|error| FileError::new("read", path, error));
-    let published = !dir.join("parts").is_dir();
+    let published = is_published(dir);
     let part = if published { dir.to_owned() } else { part_dir(dir, arm, seed) };
     let key = format!("{arm},{seed},");
     let step = |line: &str| line.get(key.len()..)?.split(',').next()?.parse::<u64>().ok();
@@ -269,7 +273,7 @@ pub fn write_timing(part: &Path, row: &TimingRow) -> Result<(), FileError> {
 /// The file that could not be written, or whose row holds a number that is not finite.
 pub fn write_table<R: TableRow>(dir: &Path, rows: &[R]) -> Result<(), FileError> {
     let path = dir.join(R::TABLE.file);
-    replace(&path, &table_bytes(&path, rows)?)
+    write_if_changed(&path, &table_bytes(&path, rows)?)
 }
 
 /// What [`write_table`] writes to `path`.

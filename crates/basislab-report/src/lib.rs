@@ -24,7 +24,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use files::{Difference, Ending, RunEnd, Shard, compare_run, part_dir, write_table, write_timing};
+pub use files::{Difference, Ending, RunEnd, Shard, compare_run, is_published, part_dir, write_table, write_timing};
 pub use merge::merge;
 pub use read::{ReadError, Tables, parse_table, read_table, read_tables};
 pub use report::{ReportError, Written, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far};

@@ -10,12 +10,12 @@ use crate::merge::{check_parts, merge};
 use crate::read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
 use crate::rows::{EvalRow, StepRow, SummaryRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow, data_package};
-use crate::seal::{Remedy, Seal, is_sealed, replace};
+use crate::seal::{Remedy, Seal, is_sealed};
 use crate::summary::summarise;
 use crate::verdicts::decide_claims;
 use crate::words::{Answer, answer};
 use basislab_config::{Experiment, RunName};
-use basislab_store::{FileError, is_read_only};
+use basislab_store::{FileError, is_read_only, write_if_changed};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -67,13 +67,13 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportErro
 }
 
 fn write_package(dir: &Path) -> Result<(), FileError> {
-    replace(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
+    write_if_changed(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
 }
 
 fn write_figure(dir: &Path, name: &str, svg: &str) -> Result<(), FileError> {
     let folder = dir.join("figures");
     fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
-    replace(&folder.join(name), svg.as_bytes())
+    write_if_changed(&folder.join(name), svg.as_bytes())
 }
 
 fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {

@@ -6,7 +6,7 @@ use crate::read::read_tables;
 use crate::report::ReportError;
 use crate::rows::{SummaryRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow};
-use basislab_store::{FileError, read_capped, sha256, write_atomic};
+use basislab_store::{FileError, read_capped, sha256, write_if_changed};
 use std::fs;
 use std::io;
 use std::path::{Component, Path};
@@ -138,16 +138,5 @@ pub(crate) fn is_sealed(dir: &Path) -> Result<bool, FileError> {
 /// # Errors
 /// The file that could not be read or written.
 pub fn seal(dir: &Path) -> Result<(), FileError> {
-    replace(&dir.join(SUMS), sums(dir)?.as_bytes())
-}
-
-/// Makes `path` hold these bytes, atomically. A file that holds them already is not touched.
-///
-/// # Errors
-/// The file that could not be written.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    if fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(());
-    }
-    write_atomic(path, bytes)
+    write_if_changed(&dir.join(SUMS), sums(dir)?.as_bytes())
 }

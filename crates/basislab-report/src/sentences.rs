@@ -1,4 +1,4 @@
-//! What was seen, in plain sentences that hold in every case.
+//! The findings in plain sentences that hold in every case.
 
 use crate::evidence::list;
 use crate::figures::in_words;

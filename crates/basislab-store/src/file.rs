@@ -82,6 +82,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write_atomic_with(path, |file| file.write_all(bytes).map_err(|error| FileError::new("write", path, error)))
 }
 
+/// [`write_atomic`], unless the file holds these bytes already; then it is not touched.
+///
+/// # Errors
+/// The file that could not be written.
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    if fs::read(path).is_ok_and(|there| there == bytes) { Ok(()) } else { write_atomic(path, bytes) }
+}
+
 /// [`write_atomic`] of what `write` writes.
 ///
 /// # Errors

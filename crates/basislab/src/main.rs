@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 /// What every command needs of the process.
 fn prepare() -> Result<(), Exit> {
     #[cfg(unix)]
-    signals::survive_large_files()?;
+    signals::ignore_file_size_signal()?;
     threads::prepare()
 }
 

@@ -50,7 +50,7 @@ impl Signals {
 
 /// A limit on the size of files (`ulimit -f`) then makes a write fail, which names the file, instead of killing the process.
 #[cfg(unix)]
-pub(crate) fn survive_large_files() -> Result<(), Exit> {
+pub(crate) fn ignore_file_size_signal() -> Result<(), Exit> {
     // A handler that nobody reads does what ignoring would.
     let unread = Arc::new(AtomicBool::new(false));
     let cannot = |error| Exit::write(format!("cannot listen to signals: {error}"));
