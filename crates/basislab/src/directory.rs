@@ -6,7 +6,7 @@ use crate::resources;
 use basislab_config::{CorpusSpec, Experiment};
 use basislab_data::Corpus;
 use basislab_experiment::Job;
-use basislab_report::{RunEnd, SUMS, part_dir};
+use basislab_report::{RunEnd, SUMS, is_published, part_dir};
 use basislab_store::{FileError, Lock, LockError, clean, is_link, sha256, write_atomic};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,11 +75,6 @@ pub(crate) fn enter(dir: &Path, no_lock: bool) -> Result<Option<Lock>, Exit> {
         )),
         Err(LockError::File(error) | LockError::ReadOnly(error)) => Err(error.into()),
     }
-}
-
-/// Whether the directory holds a finished experiment without its parts. It is complete, and nothing is run there.
-fn is_published(dir: &Path) -> bool {
-    !dir.join("parts").is_dir() && dir.join(SUMS).is_file()
 }
 
 /// Writes who owns the directory, or checks that it is this experiment's. Returns the manifest that is there now.
@@ -262,7 +257,7 @@ pub(crate) fn checkpoints(dir: &Path, job: &Job<'_>) -> PathBuf {
     part_dir(dir, &job.arm.name, job.seed).join("checkpoints")
 }
 
-/// How many of these have not ended, as far as a look at their folders tells.
+/// How many of these have not ended, judging by their folders.
 pub(crate) fn pending(dir: &Path, jobs: &[Job<'_>]) -> usize {
     if is_published(dir) {
         return 0;
