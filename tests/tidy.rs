@@ -87,6 +87,23 @@ fn rows_of(results: &str, table: &str) -> Vec<BTreeMap<String, String>> {
     reader.deserialize().map(Result::unwrap).collect()
 }
 
+#[test]
+fn the_readme_quotes_what_the_learning_rate_does() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let rows = rows_of("", "adam-learning-rates.csv");
+    let column =
+        |name: &str, show: fn(f64) -> String| rows.iter().map(|row| show(number(row, name))).collect::<Vec<_>>();
+    let rates: Vec<String> = rows.iter().map(|row| row["lr"].clone()).collect();
+    for (line, expected) in [
+        ("lr", rates),
+        ("Adam's kurtosis over its null", column("ratio", |ratio| format!("x{ratio:.2}"))),
+        ("loss, nats", column("loss", |loss| format!("{loss:.3}"))),
+    ] {
+        let cells = readme_cells(&readme, line);
+        assert_eq!(cells[2..cells.len() - 1], expected, "{line}");
+    }
+}
+
 /// The cells of README's line that begins with `| first |`.
 fn readme_cells(readme: &str, first: &str) -> Vec<String> {
     let line = readme.lines().find(|line| line.starts_with(&format!("| {first} |")));
