@@ -382,8 +382,10 @@ fn the_text_behind_the_evidence_is_named() {
     let sha256 = manifest["identity"]["corpus"].as_str().unwrap();
     assert!(readme.contains(sha256), "results/README.md lacks SHA-256 {sha256}");
     for entry in fs::read_dir(root().join("results")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name == "README.md" || readme.contains(&format!("`{name}/`")), "results/README.md lacks {name}");
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let name = if entry.path().is_dir() { format!("`{name}/`") } else { format!("`{name}`") };
+        assert!(name == "`README.md`" || readme.contains(&name), "results/README.md lacks {name}");
     }
     // No path of the machine that made it.
     let config = fs::read_to_string(root().join("results/adam-vs-sgd-text/config.toml")).unwrap();
