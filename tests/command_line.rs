@@ -90,6 +90,11 @@ fn a_link_gets_one_answer_however_it_is_spelt() {
         refused(&format!("victim/../{name}/"), "is a symbolic link");
         refused(&format!("{}/", at.join(name).display()), "is a symbolic link");
     }
+    // Through a folder that is not there yet: making it would lead past what was checked.
+    for out in ["new/../link", "new/../victim", "./new/deeper/../../link"] {
+        refused(out, "leads back with .. from ");
+        assert!(!at.join("new").exists(), "{out}");
+    }
     assert_eq!(fs::read_dir(at.join("victim")).unwrap().count(), 0);
     assert!(!at.join("nowhere").exists());
 
@@ -106,6 +111,20 @@ fn a_link_gets_one_answer_however_it_is_spelt() {
         for spelling in ["link/", "link/.", "link//"] {
             assert_eq!(answer(spelling), first, "{command:?} {spelling}");
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_text_that_is_no_file_is_refused_and_not_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status().unwrap();
+    assert!(pipe.success());
+    for text in ["pipe", "/dev/zero", "/dev/null", "."] {
+        refuses(dir.path(), &["data", "describe", "--text", text], 3, &[text, "expected a readable text file"]);
+        let path = format!("corpus.path={text}");
+        let run = ["run", "adam-vs-sgd", "--smoke", "--out", "o", "--set", "corpus.kind=text", "--set", &path];
+        refuses(dir.path(), &run, 3, &[text, "expected a readable text file"]);
     }
 }
 

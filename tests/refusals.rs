@@ -122,11 +122,12 @@ fn where_threads_are_refused_fewer_do() {
     let mut whole = None;
     for threads in [1, 2, 3, 5, 9, 4000] {
         let out = format!("out-{threads}");
-        let commands: [(&[&str], &str); 4] = [
+        let commands: [(&[&str], &str); 5] = [
             (&["run", "adam-vs-sgd", "--smoke", "--seeds", "0..2", "--jobs", "6", "--out", &out], "warning"),
             (&["check", "--steps", "2"], ""),
             (&["data", "describe", "--text", "t.txt", "--tokens", "1024"], ""),
             (&["list"], ""),
+            (&["backends"], ""),
         ];
         for (args, warned) in commands {
             let Some(mut command) = as_nobody(threads, dir.path()) else { return };
@@ -137,6 +138,23 @@ fn where_threads_are_refused_fewer_do() {
             if !warned.is_empty() {
                 // Six runs side by side and the threads beside them.
                 assert_eq!(said.contains("instead of 6 --jobs"), threads < 6, "{threads}: {said}");
+            }
+        }
+        // burn-ndarray starts threads of its own, or says which it lacks.
+        for args in [
+            &["check", "--backend", "ndarray", "--steps", "2"][..],
+            &["run", "adam-vs-sgd", "--smoke", "--backend", "ndarray", "--out", "n"],
+        ] {
+            let Some(mut command) = as_nobody(threads, dir.path()) else { return };
+            let output = command.args(args).output().unwrap();
+            let said = stderr(&output);
+            assert!(!said.contains("panicked"), "{threads} {args:?}: {said}");
+            match output.status.code() {
+                Some(0) => assert!(threads > 1, "{args:?}"),
+                code => {
+                    assert!(code == Some(8) && threads < 9, "{threads} {args:?}: {code:?} {said}");
+                    assert!(said.contains("--backend ndarray: the system refuses the threads"), "{said}");
+                }
             }
         }
         let table = fs::read(dir.path().join(&out).join("residual.csv")).unwrap();
@@ -218,6 +236,8 @@ fn every_command_that_takes_a_size_or_a_file_estimates_its_memory_first() {
         &["report", "o"],
     ];
     for args in commands {
+        let least = limited(dir.path(), "ulimit -v 130000", args);
+        assert!(matches!(least.status.code(), Some(0 | 2 | 3 | 8)), "{args:?}: {:?} {}", least.status, stderr(&least));
         too_large(&limited(dir.path(), "ulimit -v 400000", args), &format!("{args:?} with little address space"));
     }
     too_large(&limited(dir.path(), "ulimit -d 300000", commands[1]), "little data");

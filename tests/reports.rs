@@ -9,6 +9,7 @@ use basislab_store::sha256;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
@@ -139,8 +140,22 @@ fn committed_evidence_is_read_and_not_made_again() {
 
 #[test]
 fn evidence_is_stored_with_its_own_line_ends() {
-    let attributes = fs::read_to_string(root().join(".gitattributes")).unwrap();
-    assert!(attributes.lines().any(|line| line == "* -text"), "git would change line ends, and checksums with them");
+    let git = |dir: &Path, args: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]);
+        git.args(args).current_dir(dir).output().is_ok_and(|output| output.status.success())
+    };
+    let dir = TempDir::new().unwrap();
+    let evidence = tree(&root().join("results/adam-vs-sgd"));
+    fs::create_dir(dir.path().join("a")).unwrap();
+    write_tree(&dir.path().join("a/evidence"), &evidence);
+    fs::copy(root().join(".gitattributes"), dir.path().join("a/.gitattributes")).unwrap();
+    let committed = git(dir.path(), &["init", "--quiet", "a"])
+        && git(&dir.path().join("a"), &["add", "."])
+        && git(&dir.path().join("a"), &["commit", "--quiet", "-m", "one"]);
+    assert!(committed, "git is needed here");
+    assert!(git(dir.path(), &["clone", "--quiet", "-c", "core.autocrlf=true", "a", "b"]));
+    assert_same(&dir.path().join("b/evidence"), &evidence, "git changes line ends, and checksums with them");
 }
 
 #[test]
@@ -191,6 +206,46 @@ fn a_part_of_the_tables_does_not_replace_what_was_made_from_all() {
     assert!(report(dir.path()).contains(note), "without a seal too");
     fs::write(out.join("SHA256SUMS"), &before["SHA256SUMS"]).unwrap();
     assert_same(&out, &before, "report");
+}
+
+#[test]
+fn a_summary_that_does_not_follow_from_its_tables_is_named() {
+    let (dir, out, whole) = finished();
+    for name in ["parts", "SHA256SUMS"] {
+        basislab_store::remove(&out.join(name)).unwrap();
+    }
+    assert!(!report(dir.path()).contains("note:"));
+    let summary = String::from_utf8(whole["summary.csv"].clone()).unwrap();
+    let mean = summary.lines().nth(1).unwrap().split(',').nth(4).unwrap();
+    fs::write(out.join("summary.csv"), summary.replacen(mean, "9.25", 1)).unwrap();
+    let said = report(dir.path());
+    assert!(said.contains("made again from the tables here, summary.csv would differ"), "{said}");
+}
+
+#[test]
+fn what_was_edited_beside_the_tables_ends_in_one_line() {
+    let (dir, out, whole) = finished();
+    let manifest = String::from_utf8(whole["manifest.json"].clone()).unwrap();
+    let mut odd: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    odd["basislab"] = 3.into();
+    fs::write(out.join("manifest.json"), odd.to_string()).unwrap();
+    for args in [&["report", "o"][..], &["report", "o", "--json"]] {
+        let output = basislab(dir.path(), args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+    }
+    fs::write(out.join("manifest.json"), &manifest).unwrap();
+    // Another rule than the one that was fixed before the first step.
+    let config = String::from_utf8(whole["config.toml"].clone()).unwrap();
+    fs::write(out.join("config.toml"), config.replacen("alpha = 0.05", "alpha = 0.5", 1)).unwrap();
+    refuses(dir.path(), &["run", "lab.toml", "--out", "o"], 7, &["config.toml: edited after the run began"]);
+    fs::write(out.join("config.toml"), &config).unwrap();
+    // Pointers of Git LFS instead of the files.
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    for (name, code) in [("manifest.json", 3), ("config.toml", 3), ("SHA256SUMS", 7)] {
+        fs::write(out.join(name), pointer).unwrap();
+        refuses(dir.path(), &["report", "o"], code, &[name, "a Git LFS pointer", "git lfs pull"]);
+        fs::write(out.join(name), &whole[name]).unwrap();
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub(crate) enum Command {
 const BACKENDS_HELP: &str = "\
 `kind` tells hardware (discrete, integrated, virtual, gpu) from a CPU and from software Vulkan (lavapipe).
 `products` is the measured precision of a product of f32 matrices: f32, or tf32 where the device rounds its inputs.
-wgpu means Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, build with --features tuned.
+wgpu means Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, try a build with --features tuned.
 Initial weights, batches and rotations are drawn on the host and are the same everywhere. flex and ndarray repeat their
 own bits; other backends do not promise it: compare distributions over seeds there, not curves.
 

@@ -6,6 +6,7 @@ use crate::resources;
 use basislab_config::{Loaded, MAX_SEED, MAX_SEEDS, Override, integer, load, one_of};
 use basislab_data::Corpus;
 use basislab_stats::{METRICS, Metric, MetricFn};
+use basislab_store::{LFS_POINTER, is_lfs_pointer};
 use std::path::Path;
 
 /// `(name, text)` of every file in `configs/`.
@@ -131,6 +132,9 @@ fn text(experiment: &str) -> Result<(String, String, String), Exit> {
         )));
     }
     let bytes = std::fs::read(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
+    if is_lfs_pointer(&bytes) {
+        return Err(Exit::usage(format!("{experiment}: found {LFS_POINTER}")));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         Exit::usage(format!(
             "{experiment}: not UTF-8 at byte {}, expected a TOML file",
@@ -164,6 +168,9 @@ fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
         let form = "seeds are a range such as 0..8 or a list such as 0,3,5";
         integer(text.trim(), 0, MAX_SEED).map_err(|what| fail(format!("{what}; {form}")))
     };
+    if text.contains("..") && text.contains(',') {
+        return Err(fail("found a range in a list, expected a range such as 0..8 or a list such as 0,3,5".to_owned()));
+    }
     let Some((low, high)) = text.split_once("..") else {
         if text.trim().is_empty() {
             return Err(fail("found no seed, expected a range such as 0..8 or a list such as 0,3,5".to_owned()));

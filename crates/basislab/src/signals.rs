@@ -57,6 +57,17 @@ pub(crate) fn ignore_file_size_signal() -> Result<(), Exit> {
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unread).map(drop).map_err(cannot)
 }
 
+/// Where memory is refused all the same, Rust's library says so and aborts the process: that ends with exit code 8 as well.
+#[cfg(unix)]
+pub(crate) fn end_with_8_where_memory_is_refused() -> Result<(), Exit> {
+    let always = Arc::new(AtomicBool::new(true));
+    let cannot = |error| Exit::write(format!("cannot listen to signals: {error}"));
+    let code = Code::TooLarge as i32;
+    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGABRT, code, always)
+        .map(drop)
+        .map_err(cannot)
+}
+
 /// Which signals this process was started to ignore: `nohup` must stay in force.
 fn ignored() -> impl Fn(i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
