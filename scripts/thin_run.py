@@ -28,8 +28,6 @@ THINNED = (
     "steps.csv holds every 20th and the last step; residual.csv the verdict's metric and tokens, in random bases at the verdict's"
     " site alone, and all metrics there at the last step; dimensions.csv the verdict's site at the last step"
 )
-TABLES = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"]
-FIGURES = ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"]
 
 
 def main(source, target):
@@ -69,16 +67,15 @@ def main(source, target):
             writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
             writer.writeheader()
             writer.writerows(row for row in reader if keep(row))
-    seal(target)
+    seal(source, target)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{target}: {total} bytes")
 
 
-def seal(target):
-    """SHA256SUMS as basislab writes it, for `sha256sum -c`."""
-    names = [*TABLES, "summary.csv", "verdicts.csv", "datapackage.json", *(f"figures/{name}" for name in FIGURES)]
-    files = [(name, target / name) for name in names if (target / name).exists()]
-    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name}\n" for name, file in files]
+def seal(source, target):
+    """SHA256SUMS of the files that the run's own lists, for `sha256sum -c`."""
+    names = [line.split("  ", 1)[1] for line in (source / "SHA256SUMS").read_text().splitlines()]
+    sums = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (target / "SHA256SUMS").write_text("".join(sums), newline="\n")
 
 

@@ -90,6 +90,11 @@ fn a_link_gets_one_answer_however_it_is_spelt() {
         refused(&format!("victim/../{name}/"), "is a symbolic link");
         refused(&format!("{}/", at.join(name).display()), "is a symbolic link");
     }
+    // Through a folder that is not there yet: making it would lead past what was checked.
+    for out in ["new/../link", "new/../victim", "./new/deeper/../../link"] {
+        refused(out, "leads back with .. from ");
+        assert!(!at.join("new").exists(), "{out}");
+    }
     assert_eq!(fs::read_dir(at.join("victim")).unwrap().count(), 0);
     assert!(!at.join("nowhere").exists());
 
@@ -106,6 +111,20 @@ fn a_link_gets_one_answer_however_it_is_spelt() {
         for spelling in ["link/", "link/.", "link//"] {
             assert_eq!(answer(spelling), first, "{command:?} {spelling}");
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_text_that_is_no_file_is_refused_and_not_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status().unwrap();
+    assert!(pipe.success());
+    for text in ["pipe", "/dev/zero", "/dev/null", "."] {
+        refuses(dir.path(), &["data", "describe", "--text", text], 3, &[text, "expected a readable text file"]);
+        let path = format!("corpus.path={text}");
+        let run = ["run", "adam-vs-sgd", "--smoke", "--out", "o", "--set", "corpus.kind=text", "--set", &path];
+        refuses(dir.path(), &run, 3, &[text, "expected a readable text file"]);
     }
 }
 
@@ -382,8 +401,10 @@ fn the_text_behind_the_evidence_is_named() {
     let sha256 = manifest["identity"]["corpus"].as_str().unwrap();
     assert!(readme.contains(sha256), "results/README.md lacks SHA-256 {sha256}");
     for entry in fs::read_dir(root().join("results")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name == "README.md" || readme.contains(&format!("`{name}/`")), "results/README.md lacks {name}");
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let name = if entry.path().is_dir() { format!("`{name}/`") } else { format!("`{name}`") };
+        assert!(name == "`README.md`" || readme.contains(&name), "results/README.md lacks {name}");
     }
     // No path of the machine that made it.
     let config = fs::read_to_string(root().join("results/adam-vs-sgd-text/config.toml")).unwrap();

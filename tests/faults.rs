@@ -9,7 +9,7 @@ mod gpu;
 mod lab;
 mod strikes;
 
-use crate::support::{small, values};
+use crate::support::{needed_megabytes, peak_of, small, values};
 use basislab_config::RunName;
 use basislab_experiment::jobs;
 use basislab_report::part_dir;
@@ -399,20 +399,6 @@ fn weights_can_be_read_by_the_documented_names() {
     }
 }
 
-/// The largest resident size that a process reaches, and what it wrote.
-fn peak_of(mut child: Child) -> (f64, Output) {
-    let path = format!("/proc/{}/status", child.id());
-    let mut peak = 0.0;
-    while child.try_wait().unwrap().is_none() {
-        let status = fs::read_to_string(&path).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-        peak = kib.map_or(peak, |kib| 1024.0 * kib);
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    (peak, child.wait_with_output().unwrap())
-}
-
 #[test]
 fn what_does_not_fit_is_refused_and_the_estimate_is_within_two() {
     let dir = TempDir::new().unwrap();
@@ -437,8 +423,7 @@ fn what_does_not_fit_is_refused_and_the_estimate_is_within_two() {
         assert_eq!(refused.status.code(), Some(8), "{model:?}: {}", text(&refused));
         assert!(!dir.path().join(format!("o{number}")).exists(), "nothing is begun");
         let said = text(&refused);
-        let estimate =
-            said.split("needs about ").nth(1).unwrap().split(" MB").next().unwrap().parse::<f64>().unwrap() * 1e6;
+        let estimate = needed_megabytes(&said) * 1e6;
         let (peak, output) = peak_of(command("").spawn().unwrap());
         assert_eq!(output.status.code(), Some(0), "{model:?}: {}", text(&output));
         assert!(estimate < 2.0 * peak && peak < 2.0 * estimate, "{model:?}: estimate {estimate:e}, peak {peak:e}");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod backends;
+mod build_script;
 mod call_sites;
 mod cli;
 mod command_line;

@@ -1,7 +1,7 @@
 //! What the system refuses (terminals, memory, threads, large files, OpenGL) ends in one line, or is done without.
 
 use crate::cli::{stderr, stdout, tiny};
-use crate::support::small;
+use crate::support::{limited, root, small};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,13 +14,6 @@ fn basislab(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_basislab"));
     command.current_dir(dir).env("NO_COLOR", "1");
     command
-}
-
-/// The program under a shell that sets a limit first.
-fn limited(dir: &Path, limit: &str, args: &[&str]) -> Output {
-    let mut command = Command::new("sh");
-    let start = format!("{limit}; exec \"$0\" \"$@\"");
-    command.args(["-c", &start, env!("CARGO_BIN_EXE_basislab")]).args(args).current_dir(dir).output().unwrap()
 }
 
 /// What the program writes to stderr when that is a terminal, and how it ends.
@@ -129,11 +122,12 @@ fn where_threads_are_refused_fewer_do() {
     let mut whole = None;
     for threads in [1, 2, 3, 5, 9, 4000] {
         let out = format!("out-{threads}");
-        let commands: [(&[&str], &str); 4] = [
+        let commands: [(&[&str], &str); 5] = [
             (&["run", "adam-vs-sgd", "--smoke", "--seeds", "0..2", "--jobs", "6", "--out", &out], "warning"),
             (&["check", "--steps", "2"], ""),
             (&["data", "describe", "--text", "t.txt", "--tokens", "1024"], ""),
             (&["list"], ""),
+            (&["backends"], ""),
         ];
         for (args, warned) in commands {
             let Some(mut command) = as_nobody(threads, dir.path()) else { return };
@@ -146,6 +140,23 @@ fn where_threads_are_refused_fewer_do() {
                 assert_eq!(said.contains("instead of 6 --jobs"), threads < 6, "{threads}: {said}");
             }
         }
+        // burn-ndarray starts threads of its own, or says which it lacks.
+        for args in [
+            &["check", "--backend", "ndarray", "--steps", "2"][..],
+            &["run", "adam-vs-sgd", "--smoke", "--backend", "ndarray", "--out", "n"],
+        ] {
+            let Some(mut command) = as_nobody(threads, dir.path()) else { return };
+            let output = command.args(args).output().unwrap();
+            let said = stderr(&output);
+            assert!(!said.contains("panicked"), "{threads} {args:?}: {said}");
+            match output.status.code() {
+                Some(0) => assert!(threads > 1, "{args:?}"),
+                code => {
+                    assert!(code == Some(8) && threads < 9, "{threads} {args:?}: {code:?} {said}");
+                    assert!(said.contains("--backend ndarray: the system refuses the threads"), "{said}");
+                }
+            }
+        }
         let table = fs::read(dir.path().join(&out).join("residual.csv")).unwrap();
         assert!(*whole.get_or_insert_with(|| table.clone()) == table, "other numbers with {threads} threads");
     }
@@ -154,10 +165,7 @@ fn where_threads_are_refused_fewer_do() {
 #[test]
 fn nothing_opens_opengl() {
     let dir = TempDir::new().unwrap();
-    let source = dir.path().join("gl.c");
-    let code = "#include <stdlib.h>\n#include <unistd.h>\n\
-        __attribute__((constructor)) static void loaded(void) { write(2, \"OpenGL was opened\\n\", 18); abort(); }\n";
-    fs::write(&source, code).unwrap();
+    let source = root().join("tests/faults/opengl.c");
     for name in ["libEGL.so.1", "libEGL.so", "libGL.so.1", "libGLESv2.so.2"] {
         let built =
             Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(name)).arg(&source).status();
@@ -228,6 +236,8 @@ fn every_command_that_takes_a_size_or_a_file_estimates_its_memory_first() {
         &["report", "o"],
     ];
     for args in commands {
+        let least = limited(dir.path(), "ulimit -v 130000", args);
+        assert!(matches!(least.status.code(), Some(0 | 2 | 3 | 8)), "{args:?}: {:?} {}", least.status, stderr(&least));
         too_large(&limited(dir.path(), "ulimit -v 400000", args), &format!("{args:?} with little address space"));
     }
     too_large(&limited(dir.path(), "ulimit -d 300000", commands[1]), "little data");

@@ -1,5 +1,8 @@
 //! What a report may change: never better numbers for worse ones, and nothing where it only reads.
 
+#[cfg(unix)]
+mod read_only;
+
 use crate::cli::{basislab, refuses, stderr, stdout};
 use crate::support::{root, small};
 use basislab_store::sha256;
@@ -8,7 +11,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// Every file below a directory, by its path in it.
@@ -138,8 +140,22 @@ fn committed_evidence_is_read_and_not_made_again() {
 
 #[test]
 fn evidence_is_stored_with_its_own_line_ends() {
-    let attributes = fs::read_to_string(root().join(".gitattributes")).unwrap();
-    assert!(attributes.lines().any(|line| line == "* -text"), "git would change line ends, and checksums with them");
+    let git = |dir: &Path, args: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]);
+        git.args(args).current_dir(dir).output().is_ok_and(|output| output.status.success())
+    };
+    let dir = TempDir::new().unwrap();
+    let evidence = tree(&root().join("results/adam-vs-sgd"));
+    fs::create_dir(dir.path().join("a")).unwrap();
+    write_tree(&dir.path().join("a/evidence"), &evidence);
+    fs::copy(root().join(".gitattributes"), dir.path().join("a/.gitattributes")).unwrap();
+    let committed = git(dir.path(), &["init", "--quiet", "a"])
+        && git(&dir.path().join("a"), &["add", "."])
+        && git(&dir.path().join("a"), &["commit", "--quiet", "-m", "one"]);
+    assert!(committed, "git is needed here");
+    assert!(git(dir.path(), &["clone", "--quiet", "-c", "core.autocrlf=true", "a", "b"]));
+    assert_same(&dir.path().join("b/evidence"), &evidence, "git changes line ends, and checksums with them");
 }
 
 #[test]
@@ -151,8 +167,17 @@ fn a_published_directory_is_complete_and_nothing_is_run_there() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("already complete"), "{}", stderr(&output));
     assert_same(&out, &before, "run");
-    // What is absent altogether is made, and nothing else.
+    // Nor without the seal, whatever is left of the tables.
     fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    let steps = &before["steps.csv"];
+    fs::write(out.join("steps.csv"), &steps[..steps.iter().position(|byte| *byte == b'\n').unwrap() + 1]).unwrap();
+    let fewer = tree(&out);
+    let output = basislab(dir.path(), &["run", "lab.toml", "--out", "o"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("nothing is run there"), "{}", stderr(&output));
+    assert_same(&out, &fewer, "run without a seal");
+    fs::write(out.join("steps.csv"), steps).unwrap();
+    // What is absent altogether is made, and nothing else.
     for name in ["summary.csv", "verdicts.csv", "datapackage.json", "figures/loss_curves.svg"] {
         fs::remove_file(out.join(name)).unwrap();
     }
@@ -181,6 +206,46 @@ fn a_part_of_the_tables_does_not_replace_what_was_made_from_all() {
     assert!(report(dir.path()).contains(note), "without a seal too");
     fs::write(out.join("SHA256SUMS"), &before["SHA256SUMS"]).unwrap();
     assert_same(&out, &before, "report");
+}
+
+#[test]
+fn a_summary_that_does_not_follow_from_its_tables_is_named() {
+    let (dir, out, whole) = finished();
+    for name in ["parts", "SHA256SUMS"] {
+        basislab_store::remove(&out.join(name)).unwrap();
+    }
+    assert!(!report(dir.path()).contains("note:"));
+    let summary = String::from_utf8(whole["summary.csv"].clone()).unwrap();
+    let mean = summary.lines().nth(1).unwrap().split(',').nth(4).unwrap();
+    fs::write(out.join("summary.csv"), summary.replacen(mean, "9.25", 1)).unwrap();
+    let said = report(dir.path());
+    assert!(said.contains("made again from the tables here, summary.csv would differ"), "{said}");
+}
+
+#[test]
+fn what_was_edited_beside_the_tables_ends_in_one_line() {
+    let (dir, out, whole) = finished();
+    let manifest = String::from_utf8(whole["manifest.json"].clone()).unwrap();
+    let mut odd: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    odd["basislab"] = 3.into();
+    fs::write(out.join("manifest.json"), odd.to_string()).unwrap();
+    for args in [&["report", "o"][..], &["report", "o", "--json"]] {
+        let output = basislab(dir.path(), args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+    }
+    fs::write(out.join("manifest.json"), &manifest).unwrap();
+    // Another rule than the one that was fixed before the first step.
+    let config = String::from_utf8(whole["config.toml"].clone()).unwrap();
+    fs::write(out.join("config.toml"), config.replacen("alpha = 0.05", "alpha = 0.5", 1)).unwrap();
+    refuses(dir.path(), &["run", "lab.toml", "--out", "o"], 7, &["config.toml: edited after the run began"]);
+    fs::write(out.join("config.toml"), &config).unwrap();
+    // Pointers of Git LFS instead of the files.
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    for (name, code) in [("manifest.json", 3), ("config.toml", 3), ("SHA256SUMS", 7)] {
+        fs::write(out.join(name), pointer).unwrap();
+        refuses(dir.path(), &["report", "o"], code, &[name, "a Git LFS pointer", "git lfs pull"]);
+        fs::write(out.join(name), &whole[name]).unwrap();
+    }
 }
 
 #[test]
@@ -383,223 +448,4 @@ fn the_data_package_lists_the_tables_that_are_there() {
     report(dir.path());
     let names = listed(&fs::read(out.join("datapackage.json")).unwrap());
     assert_eq!(names, ["summary.csv", "verdicts.csv", "steps.csv", "evals.csv", "residual.csv"]);
-}
-
-/// The program as a user who may not write in `dir`: root ignores permission bits, and becomes nobody.
-#[cfg(unix)]
-fn without_rights(dir: &Path) -> impl Fn(&[&str]) -> std::process::Output {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
-    let is_root = rustix::process::geteuid().is_root();
-    let mut program = PathBuf::from(env!("CARGO_BIN_EXE_basislab"));
-    if is_root {
-        let copy = dir.join("basislab");
-        fs::copy(&program, &copy).unwrap();
-        program = copy;
-    }
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path != program {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-            }
-        }
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
-    }
-    let dir = dir.to_owned();
-    move |args| {
-        let mut command = Command::new(&program);
-        command.args(args).current_dir(&dir).env("BURN_DEVICE", "explicit-only").env("NO_COLOR", "1");
-        if is_root {
-            command.uid(65534).gid(65534);
-        }
-        command.output().unwrap()
-    }
-}
-
-#[cfg(unix)]
-fn with_rights_again(dir: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        folders.extend(fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()));
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn a_finished_directory_that_cannot_be_written_is_read() {
-    for (what, lock, parts) in
-        [("with its lock file", true, true), ("without", false, true), ("published", false, false)]
-    {
-        let (dir, out, _) = finished();
-        let expected = report(dir.path());
-        if !lock {
-            fs::remove_file(out.join(".lock")).unwrap();
-        }
-        if !parts {
-            fs::remove_dir_all(out.join("parts")).unwrap();
-            fs::remove_file(out.join("SHA256SUMS")).unwrap();
-            fs::remove_file(out.join("figures/loss_curves.svg")).unwrap();
-        }
-        let before = tree(&out);
-        let program = without_rights(dir.path());
-        let probe = program(&["run", "adam-vs-sgd", "--smoke", "--out", "o/x"]);
-        assert_eq!(probe.status.code(), Some(4), "{what}: nothing can be written: {}", stderr(&probe));
-        let mut commands = vec![vec!["report", "o"], vec!["status", "o"]];
-        if parts {
-            commands.push(vec!["run", "lab.toml", "--quiet", "--out", "o"]);
-        }
-        for command in commands {
-            let output = program(&command);
-            assert_eq!(output.status.code(), Some(0), "{what}: {command:?}: {}", stderr(&output));
-            let said = if command[0] == "status" { "9 complete of 9 runs" } else { "All 9 planned runs are complete" };
-            assert!(stdout(&output).contains(said), "{what}: {command:?}: {}", stdout(&output));
-            if parts && command[0] != "status" {
-                assert_eq!(stdout(&output), expected, "{what}: {command:?}");
-            }
-        }
-        assert_same(&out, &before, what);
-        with_rights_again(dir.path());
-        if parts {
-            // What was edited is found there too.
-            basislab_store::remove(&out.join("verdicts.csv")).unwrap();
-            fs::write(out.join("verdicts.csv"), [&before["verdicts.csv"][..], b" "].concat()).unwrap();
-            let output = without_rights(dir.path())(&["report", "o"]);
-            assert_eq!(output.status.code(), Some(7), "{what}: {}", stderr(&output));
-            with_rights_again(dir.path());
-            // A run that has not ended is reported as far as it goes, and is not trained without the lock.
-            fs::remove_file(out.join("parts/sgd/1/done.json")).unwrap();
-            let program = without_rights(dir.path());
-            let output = program(&["run", "lab.toml", "--quiet", "--out", "o"]);
-            assert_eq!(output.status.code(), Some(4), "{what}: {}", stderr(&output));
-            assert!(stderr(&output).contains("1 of its runs have not ended"), "{what}: {}", stderr(&output));
-            with_rights_again(dir.path());
-            fs::remove_file(out.join("SHA256SUMS")).unwrap();
-            let output = without_rights(dir.path())(&["report", "o"]);
-            assert_eq!(output.status.code(), Some(0), "{what}: {}", stderr(&output));
-            assert!(stdout(&output).contains("parts were not joined"), "{what}: {}", stdout(&output));
-            with_rights_again(dir.path());
-        }
-    }
-}
-
-/// A repository in the layout of this one, whose program prints what the build script recorded.
-struct Checkout {
-    dir: PathBuf,
-    target: PathBuf,
-}
-
-impl Checkout {
-    fn git(&self, args: &[&str]) {
-        let mut git = Command::new("git");
-        git.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]);
-        let output = git.args(args).current_dir(&self.dir).output().unwrap();
-        assert!(output.status.success(), "git {args:?}: {}", stderr(&output));
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        // A time of its own for each change: cargo compares them.
-        std::thread::sleep(Duration::from_millis(20));
-        let path = self.dir.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    /// Builds and returns what the program prints (commit and whether it was modified), and when the script ran.
-    fn build(&self) -> (String, std::time::SystemTime) {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--offline", "--quiet", "--target-dir"]).arg(&self.target).current_dir(&self.dir);
-        for name in ["CARGO_BUILD_RUSTFLAGS", "RUSTFLAGS", "CARGO_MANIFEST_DIR", "CARGO_BUILD_TARGET"] {
-            cargo.env_remove(name);
-        }
-        let output = cargo.output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        let said = Command::new(self.target.join("debug/basislab")).output().unwrap();
-        let scripts = fs::read_dir(self.target.join("debug/build")).unwrap().map(|entry| entry.unwrap().path());
-        let ran = scripts.filter_map(|path| fs::metadata(path.join("output")).ok()?.modified().ok()).max().unwrap();
-        (stdout(&said).trim().to_owned(), ran)
-    }
-
-    fn modified(&self) -> bool {
-        let (said, _) = self.build();
-        said.ends_with(" true")
-    }
-
-    fn commit(&self) -> String {
-        let output = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&self.dir).output().unwrap();
-        stdout(&output).trim().to_owned()
-    }
-}
-
-#[test]
-fn the_build_script_runs_again_when_what_it_reports_has_changed() {
-    if Command::new("git").arg("--version").output().is_err() {
-        return;
-    }
-    let dir = TempDir::new().unwrap();
-    let main = Checkout { dir: dir.path().join("main"), target: dir.path().join("target") };
-    fs::create_dir(&main.dir).unwrap();
-    main.git(&["init", "--quiet", "--initial-branch=work/deep"]);
-    main.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n");
-    main.write("rust-toolchain.toml", &fs::read_to_string(root().join("rust-toolchain.toml")).unwrap());
-    main.write(".cargo/config.toml", "");
-    main.write(".gitignore", "ignored\n");
-    main.write("configs/one.toml", "");
-    let manifest = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.22.1\"\nedition = \"2024\"\n");
-    main.write("crates/burn/Cargo.toml", &manifest("burn"));
-    main.write("crates/burn/src/lib.rs", "");
-    main.write("crates/basislab/Cargo.toml", &manifest("basislab"));
-    main.write("crates/basislab/build.rs", &fs::read_to_string(root().join("crates/basislab/build.rs")).unwrap());
-    let print = "fn main() { println!(\"{} {}\", env!(\"BASISLAB_COMMIT\"), env!(\"BASISLAB_DIRTY\")); }\n";
-    main.write("crates/basislab/src/main.rs", print);
-    let locked = Command::new(env!("CARGO")).args(["generate-lockfile", "--offline"]).current_dir(&main.dir).output();
-    assert!(locked.unwrap().status.success());
-    main.git(&["add", "."]);
-    main.git(&["commit", "--quiet", "-m", "one"]);
-    main.git(&["worktree", "add", "--quiet", "-b", "other", "../tree"]);
-    main.git(&["pack-refs", "--all"]);
-    let tree = Checkout { dir: dir.path().join("tree"), target: dir.path().join("tree-target") };
-    assert!(tree.dir.join(".git").is_file());
-    for checkout in [&main, &tree] {
-        let (said, first) = checkout.build();
-        assert_eq!(said, format!("{} false", checkout.commit()));
-        assert_eq!(checkout.build().1, first, "the script does not run where nothing changed");
-        checkout.write("ignored", "");
-        checkout.write("README.md", "not a source");
-        assert_eq!(checkout.build().1, first, "nor for what is not a source");
-        // Each is changed, and then put back as it was.
-        for name in
-            ["crates/burn/src/lib.rs", "configs/one.toml", "Cargo.toml", ".cargo/config.toml", "rust-toolchain.toml"]
-        {
-            let before = fs::read_to_string(checkout.dir.join(name)).unwrap();
-            checkout.write(name, &format!("{before}\n"));
-            assert!(checkout.modified(), "{name}");
-            checkout.write(name, &before);
-            assert!(!checkout.modified(), "{name} is as it was");
-        }
-        checkout.write("crates/burn/src/new/deep.rs", "");
-        assert!(checkout.modified(), "a new file");
-        checkout.write("crates/burn/src/lib.rs", "// changed\n");
-        std::thread::sleep(Duration::from_millis(20));
-        checkout.git(&["add", "."]);
-        checkout.git(&["commit", "--quiet", "-m", "two"]);
-        assert_eq!(checkout.build().0, format!("{} false", checkout.commit()), "a commit");
-        std::thread::sleep(Duration::from_millis(20));
-        checkout.git(&["commit", "--quiet", "--allow-empty", "-m", "three"]);
-        assert_eq!(checkout.build().0, format!("{} false", checkout.commit()), "a commit without a change");
-        std::thread::sleep(Duration::from_millis(20));
-        fs::remove_file(checkout.dir.join("crates/burn/src/new/deep.rs")).unwrap();
-        assert!(checkout.modified(), "a file that is gone");
-        std::thread::sleep(Duration::from_millis(20));
-        checkout.git(&["checkout", "--quiet", "."]);
-        assert!(!checkout.modified(), "a file that is back");
-        std::thread::sleep(Duration::from_millis(20));
-        checkout.git(&["rm", "--quiet", "--cached", "configs/one.toml"]);
-        assert!(checkout.modified(), "the index alone");
-        checkout.git(&["reset", "--quiet"]);
-    }
 }

@@ -1,8 +1,13 @@
 //! What several tests need.
 
 use basislab_config::{Dtype, Experiment, Override, load};
+use basislab_experiment::Control;
 use burn::tensor::{Device, Tensor};
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::process::{Child, Command, Output};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 // The program's own: tests must not open what it refuses.
 #[cfg(feature = "wgpu")]
@@ -104,4 +109,40 @@ pub(crate) fn relative(a: &[f64], b: &[f64]) -> f64 {
 pub(crate) fn typed(mut experiment: Experiment, dtype: Dtype) -> Experiment {
     (experiment.model.param_dtype, experiment.model.compute_dtype) = (dtype, dtype);
     experiment
+}
+
+/// No stop, and no checkpoint before the end.
+pub(crate) fn never() -> Control<'static> {
+    static NO: AtomicBool = AtomicBool::new(false);
+    Control { stop: &NO, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX }
+}
+
+/// The program under a shell that sets a limit first.
+#[cfg(target_os = "linux")]
+pub(crate) fn limited(dir: &Path, limit: &str, args: &[&str]) -> Output {
+    let mut command = Command::new("sh");
+    let start = format!("{limit}; exec \"$0\" \"$@\"");
+    command.args(["-c", &start, env!("CARGO_BIN_EXE_basislab")]).args(args).current_dir(dir);
+    command.env("BURN_DEVICE", "explicit-only").output().unwrap()
+}
+
+/// The largest resident size that a process reaches, and what it wrote.
+#[cfg(target_os = "linux")]
+pub(crate) fn peak_of(mut child: Child) -> (f64, Output) {
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0.0;
+    while child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        peak = kib.map_or(peak, |kib| 1024.0 * kib);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (peak, child.wait_with_output().unwrap())
+}
+
+/// The megabytes that a refusal says are needed.
+#[cfg(target_os = "linux")]
+pub(crate) fn needed_megabytes(said: &str) -> f64 {
+    said.split("needs about ").nth(1).unwrap().split(" MB").next().unwrap().parse().unwrap()
 }

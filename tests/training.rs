@@ -1,6 +1,6 @@
 //! The training loop: pairing, determinism, divergence, probes.
 
-use crate::support::{backends, flex, small, values};
+use crate::support::{backends, flex, never, small, values};
 use basislab_config::Experiment;
 use basislab_data::Corpus;
 use basislab_experiment::{Control, Event, Job, Outcome, Parallelism, Setting, State, jobs, run, train};
@@ -13,12 +13,6 @@ use std::time::Duration;
 
 fn open(experiment: &Experiment) -> Corpus {
     Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap()
-}
-
-/// No stop, and no checkpoint before the end.
-fn never() -> Control<'static> {
-    static GO_ON: AtomicBool = AtomicBool::new(false);
-    Control { stop: &GO_ON, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX }
 }
 
 fn rows(experiment: &Experiment, arm: &str, seed: u64, device: &Device) -> (Vec<Row>, Outcome) {

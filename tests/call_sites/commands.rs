@@ -2,17 +2,15 @@
 //! wording is free.
 
 use crate::cli::{basislab, stderr, stdout};
-use crate::support::{experiment, flex};
+use crate::support::{experiment, flex, never};
 use basislab_config::Dtype;
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Event, Job, Setting, certify, train};
+use basislab_experiment::{Event, Job, Setting, certify, train};
 use basislab_report::{DimensionRow, ResidualRow, Row, SummaryRow, TimingRow, VerdictRow, read_table, read_tables};
 use basislab_stats::{METRICS, MetricFn, Purpose, Residuals, Rotation, gaussian, stream};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 use tempfile::TempDir;
 
 fn printed(dir: &Path, args: &[&str]) -> String {
@@ -282,8 +280,6 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     for arm in &experiment.arms {
         for &seed in experiment.seeds_of(arm) {
             let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead: 1 };
-            let no = AtomicBool::new(false);
-            let control = Control { stop: &no, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX };
             let mut take = |event| {
                 let Event::Rows(rows) = event else { return Ok(()) };
                 for row in rows {
@@ -296,7 +292,7 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
                 }
                 Ok(())
             };
-            train(setting, Job { arm, seed }, None, control, &mut take).unwrap();
+            train(setting, Job { arm, seed }, None, never(), &mut take).unwrap();
         }
     }
     assert_eq!(tables.steps, steps);

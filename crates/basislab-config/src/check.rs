@@ -1,7 +1,7 @@
 //! Whether a document is what the declarations of its keys say.
 
 use crate::error::{ConfigError, one_of};
-use crate::keys::{Key, Kind, MAX_SEED, Variant};
+use crate::keys::{Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
 use crate::merge::Rules;
 use crate::name::{NAME, RunName};
 use crate::number::{advice, fits};
@@ -202,8 +202,8 @@ impl<'a> Check<'a> {
                 return Err(ConfigError::new(&item.origin, path, what));
             }
         }
-        if taken.is_empty() || taken.len() > 4096 {
-            let what = format!("found {} seeds, expected 1 to 4096", taken.len());
+        if taken.is_empty() || taken.len() > MAX_SEEDS {
+            let what = format!("found {} seeds, expected 1 to {MAX_SEEDS}", taken.len());
             return Err(ConfigError::new(&node.origin, path, what));
         }
         Ok(())
@@ -243,7 +243,7 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Step => "\"last\" or an integer from 0".to_owned(),
         Kind::Choice(names) => one_of(names, None),
         Kind::Choices(names) => format!("a list of {}", one_of(names, None)),
-        Kind::Seeds => "a list of distinct integers from 0 to 1099511627775, e.g. [0, 1, 2]".to_owned(),
+        Kind::Seeds => format!("a list of distinct integers from 0 to {MAX_SEED}, e.g. [0, 1, 2]"),
         Kind::Table(_) => "a table".to_owned(),
         Kind::Tagged(variants) => {
             let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();

@@ -89,7 +89,9 @@ pub struct Variant {
 }
 
 /// The largest seed.
-pub(crate) const MAX_SEED: u64 = (1 << 40) - 1;
+pub const MAX_SEED: u64 = (1 << 40) - 1;
+/// Seeds of an experiment at most.
+pub const MAX_SEEDS: usize = 4096;
 
 /// Whether the word after a key's kind, if there is one, is `optional`.
 pub(crate) const fn is_optional(word: &[&'static str]) -> bool {

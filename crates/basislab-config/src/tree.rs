@@ -52,7 +52,7 @@ impl Node {
             })
         };
         let read =
-            Reading { place: &place, misspelt: if at.is_empty() || at.len() > 16 { &|_| None } else { &misspelt } };
+            Source { place: &place, misspelt: if at.is_empty() || at.len() > 16 { &|_| None } else { &misspelt } };
         let root = Self { origin: place(0), value: from_table(table.get_ref(), &read) };
         let error = errors.first().map(|error| {
             ConfigError::new(&place(at[0]), "", format!("not TOML: {}", error.message().replace('\n', ", ")))
@@ -65,7 +65,7 @@ impl Node {
 
     /// Parses one TOML value, or takes the text as a string: `3`, `[1, 2]`.
     pub(crate) fn parse_value(text: &str, origin: &Origin) -> Self {
-        let read = Reading { place: &|_| origin.clone(), misspelt: &|_| None };
+        let read = Source { place: &|_| origin.clone(), misspelt: &|_| None };
         match DeValue::parse(text) {
             Ok(value) => from_value(value.get_ref(), &read, 0..0),
             Err(_) => Self::string(text, origin),
@@ -180,14 +180,14 @@ impl Node {
 }
 
 /// What a parsed value does not say of itself.
-struct Reading<'a> {
+struct Source<'a> {
     /// Where an offset lies.
     place: &'a dyn Fn(usize) -> Origin,
     /// What is written there, if it is a number that TOML writes in another way.
     misspelt: &'a dyn Fn(Range<usize>) -> Option<String>,
 }
 
-fn from_table(table: &DeTable<'_>, read: &Reading<'_>) -> Value {
+fn from_table(table: &DeTable<'_>, read: &Source<'_>) -> Value {
     let mut entries: Vec<(usize, Entry)> = table
         .iter()
         .map(|(key, value)| {
@@ -200,7 +200,7 @@ fn from_table(table: &DeTable<'_>, read: &Reading<'_>) -> Value {
     Value::Table(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
-fn from_value(value: &DeValue<'_>, read: &Reading<'_>, span: Range<usize>) -> Node {
+fn from_value(value: &DeValue<'_>, read: &Source<'_>, span: Range<usize>) -> Node {
     let leaf = |value: toml::Value| Value::Leaf(value);
     let origin = (read.place)(span.start);
     if !matches!(value, DeValue::Array(_) | DeValue::Table(_))

@@ -10,7 +10,7 @@ pub const BATCH_STREAMS: u64 = 1 << 20;
 /// A source of token windows.
 #[derive(Debug, Clone)]
 pub enum Corpus {
-    /// The laboratory language.
+    /// The synthetic language.
     Language(Language),
     /// A text file.
     Text(Text),

@@ -23,7 +23,7 @@ const WORDS: u64 = 1;
 const BIGRAMS: u64 = 2;
 const SAMPLE: u64 = 3;
 
-/// The laboratory language: a hidden Markov chain over classes, each of which emits from its own Zipf law.
+/// The synthetic language: a hidden Markov chain over classes, each of which emits from its own Zipf law.
 ///
 /// **Classes.** Each class stays with probability `stay` and otherwise moves to one of its `successors`, whose weights are
 /// uniform in 0.5 to 1.5 before normalising. The first successor of every class is its neighbour on a random cycle through

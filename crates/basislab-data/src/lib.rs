@@ -1,6 +1,6 @@
 //! Corpora.
 //!
-//! A corpus is either the laboratory language, a hidden Markov model whose entropy floor is computable, or a text file.
+//! A corpus is either the synthetic language, a hidden Markov model whose entropy floor is computable, or a text file.
 //! Both hand out windows of tokens that depend on the run's seed, the update and the position in the batch only, so that
 //! every arm of an experiment sees the same tokens however a batch is split.
 

@@ -2,7 +2,7 @@
 
 use crate::language::check_entries;
 use basislab_config::{CorpusSpec, TokenizerKind};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader};
 
@@ -20,8 +20,10 @@ pub fn memory(spec: &CorpusSpec) -> f64 {
             64.0 * (words + vocab + classes * successors) + 4.0 * bigrams
         }
         CorpusSpec::Text(text) => {
+            // Before it is opened: opening a pipe waits for its other end, and a device may have none.
+            let Some(info) = std::fs::metadata(&text.path).ok().filter(Metadata::is_file) else { return 0.0 };
             let Ok(file) = File::open(&text.path) else { return 0.0 };
-            let bytes = file.metadata().map_or(0, |info| info.len()) as f64;
+            let bytes = info.len() as f64;
             match text.tokenizer {
                 TokenizerKind::Bytes => 4.5 * bytes,
                 // The trainer keeps every distinct word with its symbols and pairs.

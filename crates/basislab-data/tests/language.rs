@@ -1,4 +1,4 @@
-//! The laboratory language: what it draws, and that it draws the same again.
+//! The synthetic language: what it draws, and that it draws the same again.
 
 use basislab_config::{CorpusSpec, LanguageSpec};
 use basislab_data::{Corpus, Language, describe};

@@ -135,7 +135,7 @@ pub fn run(
     failure.into_inner().expect("no panic while held").map_or(Ok(()), Err)
 }
 
-/// Does `work` once in each pool, all at the same time.
+/// Does `work` once in each pool, all at the same time, and starts no thread for that: the system may refuse it.
 fn in_all(pools: &[ThreadPool], work: &(dyn Fn() + Sync)) {
     if let Some((first, others)) = pools.split_first() {
         first.in_place_scope(|scope| {

@@ -33,7 +33,7 @@ pub struct Answer {
     pub arms: Vec<ArmLine>,
     /// One per claim.
     pub verdicts: Vec<VerdictLine>,
-    /// What was seen, and how sure it is.
+    /// The findings, each with its uncertainty.
     pub sentences: Vec<String>,
     /// What a reader must know about the evidence: tables that were thinned, parts that are gone, verdicts that changed.
     pub notes: Vec<String>,

@@ -183,15 +183,23 @@ struct Recorded {
     verdicts: Vec<VerdictRow>,
     /// Claims whose row would be another one, made from the tables that are here.
     others: Vec<String>,
+    /// Whether the summary would be another one.
+    summary_differs: bool,
 }
 
 impl Recorded {
     fn read(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, TableError> {
         let recorded = |file: &str| dir.join(file).exists();
         let from_tables = decide_claims(experiment, tables);
-        let summary = if recorded(SummaryRow::TABLE.file) { read_table(dir)? } else { summarise(experiment, tables) };
+        let (file, mut summary_differs) = (SummaryRow::TABLE.file, false);
+        let mut summary = summarise(experiment, tables);
+        if recorded(file) {
+            let again: Vec<SummaryRow> = parse_table(file, &table_bytes(&dir.join(file), &summary)?)?;
+            summary = read_table(dir)?;
+            summary_differs = summary != again;
+        }
         if !recorded(VerdictRow::TABLE.file) {
-            return Ok(Self { summary, verdicts: from_tables, others: Vec::new() });
+            return Ok(Self { summary, verdicts: from_tables, others: Vec::new(), summary_differs });
         }
         let verdicts: Vec<VerdictRow> = read_table(dir)?;
         // Compared as they would be read back.
@@ -205,12 +213,16 @@ impl Recorded {
                 others.push(name);
             }
         }
-        Ok(Self { summary, verdicts, others })
+        Ok(Self { summary, verdicts, others, summary_differs })
     }
 
     fn answer(&self, dir: &Path, experiment: &Experiment, tables: &Tables, thinned: Option<&str>) -> Answer {
         let mut answer = answer(experiment, tables, &self.summary, &self.verdicts, dir);
-        let others = self.others.join(", ");
+        let mut others = Vec::new();
+        if !self.others.is_empty() {
+            others.push(format!("the rows of these claims would differ: {}", self.others.join(", ")));
+        }
+        others.extend(self.summary_differs.then(|| format!("{} would differ", SummaryRow::TABLE.file)));
         if let Some(thinned) = thinned {
             answer.notes.push(format!(
                 "the tables here are a part of the run's ({thinned}); summary and verdicts were made from all of them and are \
@@ -218,8 +230,9 @@ impl Recorded {
             ));
         } else if !others.is_empty() {
             answer.notes.push(format!(
-                "summary and verdicts are shown as recorded; made again from the tables here, the rows of these claims would \
-                 differ: {others}; the tables are a part of the run's, or another build recorded the verdicts"
+                "summary and verdicts are shown as recorded; made again from the tables here, {}; the tables are a part of the \
+                 run's, or another build recorded the report, or it was edited",
+                others.join("; ")
             ));
         }
         answer

@@ -19,7 +19,7 @@ pub enum Purpose {
     Rotation = 5,
     /// Random bases for nulls.
     RandomBasis = 6,
-    /// The laboratory language itself.
+    /// The synthetic language itself.
     Language = 7,
     /// Simulations in tests and of error rates.
     Simulation = 8,

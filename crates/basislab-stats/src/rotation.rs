@@ -1,5 +1,5 @@
 use crate::random::{gaussian, shuffle};
-use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use faer::linalg::householder::{
     apply_block_householder_sequence_on_the_left_in_place_scratch as apply_scratch,
     apply_block_householder_sequence_on_the_left_in_place_with_conj as apply,
@@ -9,12 +9,33 @@ use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch, re
 use faer::{Accum, Conj, Mat, MatMut, MatRef, Par};
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
+use std::alloc::{Layout, handle_alloc_error};
 
 /// Columns (and rows) of a block at least: enough to be multiplied at full speed.
 const COLUMNS: usize = 256;
 
 /// Values that are rotated in place at a time, where rows are short.
 const BLOCK: usize = 1 << 19;
+
+// Where memory is refused faer panics. Here that ends the process as any other allocation would.
+
+/// Memory to work in.
+fn memory(needed: StackReq) -> MemBuffer {
+    MemBuffer::try_new(needed).unwrap_or_else(|_| refused(needed.layout().ok()))
+}
+
+fn zeros(rows: usize, columns: usize) -> Mat<f64> {
+    let mut matrix = Mat::new();
+    if matrix.try_reserve(rows, columns).is_err() {
+        refused(Layout::array::<f64>(rows.saturating_mul(columns)).ok())
+    }
+    matrix.resize_with(rows, columns, |_, _| 0.0);
+    matrix
+}
+
+fn refused(layout: Option<Layout>) -> ! {
+    handle_alloc_error(layout.unwrap_or(Layout::new::<f64>()))
+}
 
 /// An orthogonal matrix in f64. The determinant may be -1: reflections are as good as rotations here.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +52,7 @@ impl Rotation {
         }
         let matrix = MatRef::from_row_major_slice(&q, d, d);
         // A few columns of the product at a time.
-        let mut product = Mat::<f64>::zeros(d, d.min(COLUMNS));
+        let mut product = zeros(d, d.min(COLUMNS));
         let orthogonal = (0..d).step_by(COLUMNS).all(|first| {
             let width = COLUMNS.min(d - first);
             let mut block = product.subcols_mut(0, width);
@@ -70,18 +91,19 @@ impl Rotation {
     ///
     /// Never more than two `d` by `d` matrices are held at a time.
     pub fn haar(d: usize, rng: &mut ChaCha8Rng) -> Self {
-        let mut basis = Mat::zeros(d, d);
+        let mut basis = zeros(d, d);
         for (row, column) in (0..d * d).map(|at| (at / d, at % d)) {
             basis[(row, column)] = gaussian(rng);
         }
         let block = recommended_block_size::<f64>(d, d);
-        let mut coefficients = Mat::zeros(block, d);
-        let mut scratch = MemBuffer::new(qr_in_place_scratch::<f64>(d, d, block, Par::Seq, Default::default()));
+        let mut coefficients = zeros(block, d);
+        let mut scratch = memory(qr_in_place_scratch::<f64>(d, d, block, Par::Seq, Default::default()));
         let stack = MemStack::new(&mut scratch);
         qr_in_place(basis.as_mut(), coefficients.as_mut(), Par::Seq, stack, Default::default());
         let signs: Vec<f64> = (0..d).map(|j| if basis[(j, j)] < 0.0 { -1.0 } else { 1.0 }).collect();
-        let mut q = Mat::identity(d, d);
-        let mut scratch = MemBuffer::new(apply_scratch::<f64>(d, block, d));
+        let mut q = zeros(d, d);
+        (0..d).for_each(|j| q[(j, j)] = 1.0);
+        let mut scratch = memory(apply_scratch::<f64>(d, block, d));
         let stack = MemStack::new(&mut scratch);
         apply(basis.as_ref(), coefficients.as_ref(), Conj::No, q.as_mut(), Par::Seq, stack);
         drop(basis);

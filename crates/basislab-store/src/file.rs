@@ -82,7 +82,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write_atomic_with(path, |file| file.write_all(bytes).map_err(|error| FileError::new("write", path, error)))
 }
 
-/// [`write_atomic`] where the file does not hold these bytes already; else it is not touched.
+/// [`write_atomic`], unless the file holds these bytes already; then it is not touched.
 ///
 /// # Errors
 /// The file that could not be written.

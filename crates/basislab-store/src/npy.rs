@@ -1,4 +1,4 @@
-//! The header of a .npy file: a Python dictionary in text, read as NumPy reads it.
+//! The header of a .npy file: a Python dictionary in text, in every form that NumPy writes.
 
 use crate::matrix::Float;
 use std::io::Read;
@@ -131,7 +131,7 @@ fn dtype(descr: &Descr) -> Result<(Float, bool), String> {
             let kind = match code.as_bytes().first() {
                 Some(b'i' | b'u') => " (integers)",
                 Some(b'c') => " (complex numbers)",
-                Some(b'b' | b'?') => " (booleans)",
+                Some(b'b' | b'?') if code.len() <= 2 => " (booleans)",
                 Some(b'O') => " (Python objects)",
                 Some(b'V') => " (raw bytes)",
                 _ => "",

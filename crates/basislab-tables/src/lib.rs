@@ -22,4 +22,4 @@ pub use rows::{
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
-pub use shard::{Difference, Ending, RunEnd, Shard, compare_run, part_dir, table_bytes, write_table, write_timing};
+pub use shard::{Difference, Ending, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, write_table, write_timing};

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Joins the parts of all runs into the files at the top: arms and seeds in the configuration's order, lines in the
 /// order of their file (see [`guessable`]). Runs without a part are left out; those of an ended run must be what it wrote,
-/// or nothing is touched. Files that hold the joined lines already are not touched either, and nor is a sealed one.
+/// or nothing is touched. Files that hold the joined lines already are left alone, and so are sealed ones.
 ///
 /// # Errors
 /// The file that could not be read or written, whose header is not this version's, or that was changed.

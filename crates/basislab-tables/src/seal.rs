@@ -4,7 +4,7 @@ use crate::error::TableError;
 use crate::read::read_tables;
 use crate::rows::{RUN_TABLES, SummaryRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow};
-use basislab_store::{FileError, read_capped, sha256, write_if_changed};
+use basislab_store::{FileError, LFS_POINTER, is_lfs_pointer, read_capped, sha256, write_if_changed};
 use std::fs;
 use std::io;
 use std::path::{Component, Path};
@@ -37,6 +37,9 @@ impl Seal {
             bytes => bytes?,
         };
         let place = path.display();
+        if is_lfs_pointer(&bytes) {
+            return Err(TableError::Changed(format!("{place}: found {LFS_POINTER}")));
+        }
         let mut all: Vec<(String, String)> = Vec::new();
         for (number, line) in String::from_utf8_lossy(&bytes).lines().enumerate() {
             let entry = parse(line).ok_or_else(|| {

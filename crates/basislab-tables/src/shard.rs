@@ -16,6 +16,11 @@ pub fn part_dir(dir: &Path, arm: &RunName, seed: u64) -> PathBuf {
     dir.join("parts").join(arm).join(seed.to_string())
 }
 
+/// Whether `dir` holds tables but not the parts they were made from. Such a directory is only read.
+pub fn is_published(dir: &Path) -> bool {
+    !dir.join("parts").is_dir() && RUN_TABLES.iter().any(|table| dir.join(table.file).is_file())
+}
+
 /// The four files that one run appends to. Lines reach the files at [`Shard::commit`] and the disk at [`Shard::sync`].
 #[derive(Debug)]
 #[must_use = "rows that are not committed are lost"]
@@ -220,7 +225,7 @@ pub fn compare_run(
     last: u64,
 ) -> Result<Result<usize, Difference>, FileError> {
     let text = |path: &Path| fs::read_to_string(path).map_err(|error| FileError::new("read", path, error));
-    let published = !dir.join("parts").is_dir();
+    let published = is_published(dir);
     let part = if published { dir.to_owned() } else { part_dir(dir, arm, seed) };
     let key = format!("{arm},{seed},");
     let step = |line: &str| line.get(key.len()..)?.split(',').next()?.parse::<u64>().ok();

@@ -1,6 +1,6 @@
 use crate::backend::{Backend, Place};
 use crate::exit::Exit;
-use basislab_config::integer;
+use basislab_config::{MAX_SEED, integer};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -13,15 +13,15 @@ fn count(low: u64, high: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
     move |text| integer(text, low, high)
 }
 
-/// A folder by one spelling: `runs/`, `runs/.` and `runs//` are `runs`, which tells of a link what it is.
+/// A folder's path without trailing `/` or `/.`, so that a symbolic link is recognised as one.
 fn folder() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| path.components().collect::<PathBuf>())
 }
 
-/// The laboratory for privileged bases in the transformer residual stream.
+/// Experiments on privileged bases in the transformer residual stream.
 ///
 /// Trains small transformers under Adam, SGD and rotated Adam, measures kurtosis and outliers of every residual
-/// dimension against their nulls, and says what was seen and how sure it is.
+/// dimension against their nulls, and reports each finding with its uncertainty.
 #[derive(Debug, Parser)]
 #[command(name = "basislab", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -94,10 +94,10 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at a corpus
+    /// Describe or sample a corpus
     #[command(subcommand)]
     Data(Data),
-    /// Look at a configuration
+    /// Show a configuration
     #[command(subcommand)]
     Config(Config),
 }
@@ -105,7 +105,7 @@ pub(crate) enum Command {
 const BACKENDS_HELP: &str = "\
 `kind` tells hardware (discrete, integrated, virtual, gpu) from a CPU and from software Vulkan (lavapipe).
 `products` is the measured precision of a product of f32 matrices: f32, or tf32 where the device rounds its inputs.
-wgpu means Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, build with --features tuned.
+wgpu means Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, try a build with --features tuned.
 Initial weights, batches and rotations are drawn on the host and are the same everywhere. flex and ndarray repeat their
 own bits; other backends do not promise it: compare distributions over seeds there, not curves.
 
@@ -122,7 +122,7 @@ Examples:
   basislab run my-experiment.toml --out runs/mine
   basislab run results/adam-vs-sgd/config.toml             reproduce a committed result
 
-The same command again goes on where it was stopped or killed, and skips the runs that are complete.
+Re-run the command to resume after a stop or a kill; complete runs are skipped.
 `basislab config show adam-vs-sgd` prints every key that --set can change.";
 
 /// Which experiment, and what to change in it.
@@ -183,7 +183,7 @@ pub(crate) struct Run {
     /// Updates between a run's checkpoints at most [default: no limit]
     #[arg(long, value_name = "STEPS", allow_hyphen_values = true, value_parser = count(1, MOST))]
     pub(crate) checkpoint_steps: Option<u64>,
-    /// Go on in a directory that another build or machine began; the manifest records it
+    /// Resume in a directory that another build or machine began; the manifest records it
     #[arg(long)]
     pub(crate) allow_version_change: bool,
     /// Do without the lock, on a file system that has none
@@ -235,7 +235,7 @@ pub(crate) struct Eval {
     #[arg(long, default_value_t = 64, allow_hyphen_values = true, value_parser = count(8, 4096))]
     pub(crate) bases: u64,
     /// Seed of the random bases
-    #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MOST - 1))]
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MAX_SEED))]
     pub(crate) seed: u64,
     /// Leave out tokens whose coordinates are all 0 (padding): most metrics are undefined for them
     #[arg(long)]
@@ -286,7 +286,7 @@ pub(crate) enum Data {
     Describe {
         #[command(flatten)]
         source: Source,
-        /// Tokens to look at
+        /// Tokens to read
         #[arg(long, default_value_t = 262_144, allow_hyphen_values = true, value_parser = count(1024, 100_000_000))]
         tokens: u64,
         /// Print JSON
@@ -301,7 +301,7 @@ pub(crate) enum Data {
         #[arg(long, default_value_t = 4, allow_hyphen_values = true, value_parser = count(1, 10_000))]
         count: u64,
         /// Seed of the run they belong to
-        #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MOST - 1))]
+        #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MAX_SEED))]
         seed: u64,
     },
 }

@@ -120,8 +120,7 @@ impl Backend {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(vec![on_cpu(Self::Flex, Device::flex())]),
             #[cfg(feature = "ndarray")]
-            #[expect(deprecated, reason = "asked for by name; the day burn drops it, this line stops compiling")]
-            Self::Ndarray => Ok(vec![on_cpu(Self::Ndarray, Device::ndarray())]),
+            Self::Ndarray => on_ndarray(),
             #[cfg(feature = "wgpu")]
             Self::Wgpu => on_wgpu(most),
             #[cfg(feature = "cuda")]
@@ -229,6 +228,23 @@ fn on_cpu(backend: Backend, device: Device) -> Place {
         dtypes: dtypes(&device),
     };
     Place { device, facts }
+}
+
+/// burn-ndarray multiplies with threads of its own, which the first product starts: here, where a refusal can be told.
+#[cfg(feature = "ndarray")]
+fn on_ndarray() -> Result<Vec<Place>, Exit> {
+    #[expect(deprecated, reason = "asked for by name; the day burn drops it, this line stops compiling")]
+    let device = Device::ndarray();
+    match without_panic(|| precision(&device, basislab_model::dtype(Dtype::F32), [64; 3], 1)) {
+        Ok(_) => Ok(vec![on_cpu(Backend::Ndarray, device)]),
+        Err((reason, _)) => Err(Exit::new(
+            Code::TooLarge,
+            format!(
+                "--backend ndarray: the system refuses the threads that it multiplies with ({}); allow more (see `ulimit -u`), or use --backend flex",
+                in_one_line(&reason)
+            ),
+        )),
+    }
 }
 
 /// The adapters of [`adapters::open`], with what the system knows of their memory.

@@ -32,8 +32,10 @@ pub(crate) fn reporter() -> Value {
 
 /// The build that a manifest (or an entry of its `continued_by`) names, as [`reporter`] writes it.
 pub(crate) fn builder(entry: &Value) -> Value {
-    let mut builder = entry["basislab"].clone();
-    builder["executable_sha256"] = entry["executable_sha256"].clone();
+    let mut builder = json!({ "executable_sha256": entry["executable_sha256"] });
+    if let Value::Object(source) = &entry["basislab"] {
+        source.iter().for_each(|(key, value)| builder[key] = value.clone());
+    }
     builder
 }
 

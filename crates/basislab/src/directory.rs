@@ -6,12 +6,12 @@ use crate::resources;
 use basislab_config::{CorpusSpec, Experiment};
 use basislab_data::Corpus;
 use basislab_experiment::Job;
-use basislab_report::{RunEnd, SUMS, part_dir};
-use basislab_store::{FileError, Lock, LockError, clean, is_link, sha256, write_atomic};
+use basislab_report::{RunEnd, SUMS, is_published, part_dir};
+use basislab_store::{FileError, LFS_POINTER, Lock, LockError, clean, is_lfs_pointer, is_link, sha256, write_atomic};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What decides the numbers of a directory: experiment, backend, corpus, and how many seeds are trained as one model.
 /// Never jobs, output or verbosity.
@@ -35,6 +35,10 @@ pub(crate) fn enter(dir: &Path, no_lock: bool) -> Result<Option<Lock>, Exit> {
     if is_link(dir) {
         let target = fs::read_link(dir).unwrap_or_default();
         return Err(refuse(format!("is a symbolic link to {}, expected a directory of its own", target.display())));
+    }
+    if let Some(missing) = passed_by(dir) {
+        let what = format!("leads back with .. from {}, which does not exist", missing.display());
+        return Err(refuse(what));
     }
     let foreign = match fs::read_dir(dir) {
         // Another process may be just starting here.
@@ -77,9 +81,17 @@ pub(crate) fn enter(dir: &Path, no_lock: bool) -> Result<Option<Lock>, Exit> {
     }
 }
 
-/// Whether the directory holds a finished experiment without its parts. It is complete, and nothing is run there.
-fn is_published(dir: &Path) -> bool {
-    !dir.join("parts").is_dir() && dir.join(SUMS).is_file()
+/// A folder that does not exist, from which the path leads back with `..`: making it would lead to a directory that cannot be
+/// judged before.
+fn passed_by(path: &Path) -> Option<PathBuf> {
+    let mut so_far = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir && !so_far.as_os_str().is_empty() && !so_far.is_dir() {
+            return Some(so_far);
+        }
+        so_far.push(part);
+    }
+    None
 }
 
 /// Writes who owns the directory, or checks that it is this experiment's. Returns the manifest that is there now.
@@ -114,7 +126,9 @@ pub(crate) fn claim(
             ),
         ));
     }
-    if !config.is_file() {
+    if config.is_file() {
+        open(dir)?;
+    } else {
         write_config()?;
     }
     Ok(known)
@@ -141,6 +155,9 @@ pub(crate) fn read_manifest(dir: &Path) -> Result<Option<Value>, Exit> {
         Ok(bytes) => bytes,
     };
     let place = path.display();
+    if is_lfs_pointer(&bytes) {
+        return Err(Exit::data(format!("{place}: found {LFS_POINTER}")));
+    }
     let manifest: Value = serde_json::from_slice(&bytes).map_err(|error| {
         Exit::new(
             Code::Identity,
@@ -196,6 +213,9 @@ pub(crate) fn open(dir: &Path) -> Result<(Experiment, Value), Exit> {
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Exit::data(format!("{}: cannot read: {error}; expected a directory of `basislab run`", path.display()))
     })?;
+    if is_lfs_pointer(text.as_bytes()) {
+        return Err(Exit::data(format!("{}: found {LFS_POINTER}", path.display())));
+    }
     let experiment = basislab_config::load(&text, &path.display().to_string(), &[])?.experiment;
     let manifest = check_config(dir, &experiment)?;
     Ok((experiment, manifest))
@@ -262,7 +282,7 @@ pub(crate) fn checkpoints(dir: &Path, job: &Job<'_>) -> PathBuf {
     part_dir(dir, &job.arm.name, job.seed).join("checkpoints")
 }
 
-/// How many of these have not ended, as far as a look at their folders tells.
+/// How many of these have not ended, judging by their folders.
 pub(crate) fn pending(dir: &Path, jobs: &[Job<'_>]) -> usize {
     if is_published(dir) {
         return 0;

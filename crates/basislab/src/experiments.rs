@@ -3,9 +3,10 @@
 use crate::args::Which;
 use crate::exit::Exit;
 use crate::resources;
-use basislab_config::{Loaded, Override, integer, load, one_of};
+use basislab_config::{Loaded, MAX_SEED, MAX_SEEDS, Override, integer, load, one_of};
 use basislab_data::Corpus;
 use basislab_stats::{METRICS, Metric, MetricFn};
+use basislab_store::{LFS_POINTER, is_lfs_pointer};
 use std::path::Path;
 
 /// `(name, text)` of every file in `configs/`.
@@ -93,7 +94,7 @@ pub(crate) fn corpus(loaded: &Loaded) -> Result<Corpus, Exit> {
     })
 }
 
-/// The config's crate knows no metrics: whether the verdict's exists is seen here.
+/// The config's crate knows no metrics: whether the verdict's exists is checked here.
 fn check_metric(loaded: &Loaded) -> Result<(), Exit> {
     let fits = |metric: &&Metric| metric.basis_dependent && matches!(metric.of, MetricFn::Matrix(_));
     let names: Vec<&str> = METRICS.iter().filter(fits).map(|metric| metric.name).collect();
@@ -131,6 +132,9 @@ fn text(experiment: &str) -> Result<(String, String, String), Exit> {
         )));
     }
     let bytes = std::fs::read(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
+    if is_lfs_pointer(&bytes) {
+        return Err(Exit::usage(format!("{experiment}: found {LFS_POINTER}")));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         Exit::usage(format!(
             "{experiment}: not UTF-8 at byte {}, expected a TOML file",
@@ -158,16 +162,15 @@ fn set(text: &str) -> Result<Override, Exit> {
     Ok(Override { path: path.trim().to_owned(), value: value.to_owned(), typed: format!("--set {text}") })
 }
 
-/// Seeds of a run at most, as in a config.
-const MOST_SEEDS: u64 = 4096;
-const LARGEST_SEED: u64 = (1 << 40) - 1;
-
 fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
     let fail = |what: String| Exit::usage(format!("--seeds {text}: {what}"));
     let number = |text: &str| {
         let form = "seeds are a range such as 0..8 or a list such as 0,3,5";
-        integer(text.trim(), 0, LARGEST_SEED).map_err(|what| fail(format!("{what}; {form}")))
+        integer(text.trim(), 0, MAX_SEED).map_err(|what| fail(format!("{what}; {form}")))
     };
+    if text.contains("..") && text.contains(',') {
+        return Err(fail("found a range in a list, expected a range such as 0..8 or a list such as 0,3,5".to_owned()));
+    }
     let Some((low, high)) = text.split_once("..") else {
         if text.trim().is_empty() {
             return Err(fail("found no seed, expected a range such as 0..8 or a list such as 0,3,5".to_owned()));
@@ -181,13 +184,13 @@ fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
     }
     let (low, high) = (number(low)?, number(high)?);
     if low >= high {
-        let turned = low > high && low - high <= MOST_SEEDS;
+        let turned = low > high && low - high <= MAX_SEEDS as u64;
         let example = if turned { format!("{high}..{low}") } else { "0..8".to_owned() };
         let what = "the range holds no seed, expected LOW..HIGH with LOW below HIGH";
         return Err(fail(format!("{what}, for example {example}")));
     }
-    if high - low > MOST_SEEDS {
-        return Err(fail(format!("found {} seeds, expected at most {MOST_SEEDS}", high - low)));
+    if high - low > MAX_SEEDS as u64 {
+        return Err(fail(format!("found {} seeds, expected at most {MAX_SEEDS}", high - low)));
     }
     Ok((low..high).collect())
 }

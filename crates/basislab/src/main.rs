@@ -48,7 +48,10 @@ fn main() -> ExitCode {
 /// What every command needs of the process.
 fn prepare() -> Result<(), Exit> {
     #[cfg(unix)]
-    signals::survive_large_files()?;
+    {
+        signals::end_with_8_where_memory_is_refused()?;
+        signals::ignore_file_size_signal()?;
+    }
     threads::prepare()
 }
 

@@ -7,6 +7,14 @@ use crate::exit::{Code, Exit};
 use basislab_config::{Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, Positions, RotatedAxes, Sharing};
 use std::path::Path;
 
+/// What a user can do where a command needs more than there is.
+pub(crate) struct Advice {
+    /// Of memory.
+    pub(crate) memory: &'static str,
+    /// Of disk.
+    pub(crate) disk: &'static str,
+}
+
 /// Refuses what needs more memory or disk than there is. Sizes are computed in f64, which no configuration overflows.
 pub(crate) fn check(
     experiment: &Experiment,
@@ -15,26 +23,31 @@ pub(crate) fn check(
     jobs: usize,
     dir: &Path,
     device: &Facts,
+    advice: &Advice,
 ) -> Result<(), Exit> {
     if jobs == 0 {
         return Ok(());
     }
-    let what = format!("training with {workers} runs side by side");
-    let advice = "use fewer --jobs, or a smaller model, batch or context";
+    let what = match workers {
+        1 => "training one run".to_owned(),
+        _ => format!("training with {workers} runs side by side"),
+    };
     let need = memory(experiment, d_vocab, workers);
     match device.kind {
-        "cpu" | "software" => require(need, &what, advice)?,
-        _ => fits(need, device.memory.map(|bytes| (bytes as f64, "the device has")), &what, advice)?,
+        "cpu" | "software" => require(need, &what, advice.memory)?,
+        _ => fits(need, device.memory.map(|bytes| (bytes as f64, "the device has")), &what, advice.memory)?,
     }
     let need = disk(experiment, d_vocab, jobs);
     if let Some(have) = disk_there(dir).filter(|have| need > *have) {
         return Err(Exit::new(
             Code::TooLarge,
             format!(
-                "{}: needs about {} of disk for {jobs} runs, and {} are free; free some, or choose another --out",
+                "{}: needs about {} of disk for {}, and {} are free; {}",
                 dir.display(),
                 size(need),
-                size(have)
+                if jobs == 1 { "one run".to_owned() } else { format!("{jobs} runs") },
+                size(have),
+                advice.disk
             ),
         ));
     }
@@ -76,7 +89,8 @@ pub(crate) fn memory(experiment: &Experiment, d_vocab: usize, workers: usize) ->
     // Weights, gradients, moments, and the copies that an update and a transpose make.
     let weights = parameters(model, d_vocab) * (4.0 + slots(experiment) as f64);
     let probe_rows = probe.residual_sequences as f64 * pos;
-    let probes = probe_rows * d * (2.0 * layers + 2.0) * 2.0;
+    // The stream at every site, twice, and the random bases with one more while it is drawn.
+    let probes = probe_rows * d * (2.0 * layers + 2.0) * 2.0 + d * d * (probe.random_bases as f64 + HAAR);
     // The program itself, and the tables that the report reads.
     let tables = 400.0 * table_rows(experiment);
     let number = model.param_dtype.at_least_f32().bytes() as f64;
@@ -92,7 +106,8 @@ pub(crate) fn check_corpus(spec: &CorpusSpec) -> Result<(), Exit> {
     require_beside(basislab_data::memory(spec), what, "use a smaller one")
 }
 
-/// Refuses tables that do not fit when they are read. A row takes three times what its line does (measured).
+/// Refuses tables that do not fit when they are read. A row takes three times what its line does (measured); the rest is for
+/// the bytes of the file that is being read, and for what is made from the rows.
 pub(crate) fn check_tables(dir: &Path) -> Result<(), Exit> {
     let size = |table: &&basislab_report::Table| dir.join(table.file).metadata().map_or(0, |info| info.len());
     let bytes: u64 = basislab_report::TABLES.iter().map(size).sum();
@@ -133,12 +148,15 @@ fn parameters(model: &ModelSpec, d_vocab: usize) -> f64 {
     heads * vocab * d + positions + layers * (4.0 * d * d + 2.0 * d * f)
 }
 
-/// Numbers that an optimizer keeps per parameter, of the greediest arm.
+/// Numbers that an optimizer keeps per parameter, of the arm that needs most.
 fn slots(experiment: &Experiment) -> usize {
     experiment.arms.iter().map(|arm| arm.optimizer.slots()).max().unwrap_or(0)
 }
 
-/// Bytes that the rotations of the greediest arm take: those it keeps, and seven of f64 while one is drawn.
+/// Matrices `[d, d]` of f64 that drawing a Haar rotation holds at a time.
+const HAAR: f64 = 2.1;
+
+/// Bytes that the rotations of the arm that needs most take: those it keeps, and those that drawing one holds.
 fn rotations(experiment: &Experiment) -> f64 {
     let ModelSpec { d_model, n_layers, d_mlp, param_dtype, .. } = experiment.model;
     let (d, number) = (d_model as f64, param_dtype.at_least_f32().bytes() as f64);
@@ -156,10 +174,9 @@ fn rotations(experiment: &Experiment) -> f64 {
                 (2.0 * vocab * vocab + layers * (4.0 * d * d + 2.0 * mlp * mlp), d.max(mlp).max(vocab))
             }
         };
-        number * (matrices * d * d + others) + 7.0 * 8.0 * largest * largest
+        number * (matrices * d * d + others) + HAAR * 8.0 * largest * largest
     };
-    let bases = 7.0 * 8.0 * d * d;
-    experiment.arms.iter().map(of_arm).fold(bases, f64::max)
+    experiment.arms.iter().map(of_arm).fold(0.0, f64::max)
 }
 
 /// Rows of all tables together.

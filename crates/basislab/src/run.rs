@@ -15,7 +15,7 @@ use crate::{Done, resources, threads};
 use basislab_config::Experiment;
 use basislab_data::Corpus;
 use basislab_experiment::{Control, Parallelism, jobs, run as run_jobs};
-use basislab_report::{Answer, SUMS, Written, is_finished, merge, read_answer, seal};
+use basislab_report::{Answer, SUMS, Written, is_finished, is_published, merge, read_answer, seal};
 use basislab_store::{Lock, LockError, remove, write_atomic};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,11 @@ pub(crate) fn run(args: &args::Run) -> Done {
     place.require(&named.loaded.experiment.model)?;
     place.work(|| run_on(&place, &named, args, &signals))
 }
+
+const ADVICE: resources::Advice = resources::Advice {
+    memory: "use fewer --jobs, or a smaller model, batch or context",
+    disk: "free some, or choose another --out",
+};
 
 fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> Done {
     let experiment = &named.loaded.experiment;
@@ -49,6 +54,7 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
         directory::pending(&dir, &all),
         &dir,
         &place.facts,
+        &ADVICE,
     )?;
 
     let owner = directory::enter(&dir, args.no_lock)?;
@@ -65,6 +71,9 @@ fn run_on(place: &Place, named: &Named, args: &args::Run, signals: &Signals) -> 
     progress.plan(todo.len() as u64 * experiment.train.steps);
     let (at, kept) = (dir.display(), all.len() - todo.len());
     match (todo.len(), kept) {
+        (0, _) if is_published(&dir) && !dir.join(SUMS).is_file() => {
+            progress.line(&format!("{at} holds tables without the parts they were made from; nothing is run there"));
+        }
         (0, _) => progress.line(&format!("{at} is already complete; nothing is run again")),
         (_, 0) => progress.line(&format!("{} runs -> {at}", todo.len())),
         _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {at}", all.len(), todo.len())),

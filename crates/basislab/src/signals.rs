@@ -50,11 +50,22 @@ impl Signals {
 
 /// A limit on the size of files (`ulimit -f`) then makes a write fail, which names the file, instead of killing the process.
 #[cfg(unix)]
-pub(crate) fn survive_large_files() -> Result<(), Exit> {
+pub(crate) fn ignore_file_size_signal() -> Result<(), Exit> {
     // A handler that nobody reads does what ignoring would.
     let unread = Arc::new(AtomicBool::new(false));
     let cannot = |error| Exit::write(format!("cannot listen to signals: {error}"));
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unread).map(drop).map_err(cannot)
+}
+
+/// Where memory is refused all the same, Rust's library says so and aborts the process: that ends with exit code 8 as well.
+#[cfg(unix)]
+pub(crate) fn end_with_8_where_memory_is_refused() -> Result<(), Exit> {
+    let always = Arc::new(AtomicBool::new(true));
+    let cannot = |error| Exit::write(format!("cannot listen to signals: {error}"));
+    let code = Code::TooLarge as i32;
+    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGABRT, code, always)
+        .map(drop)
+        .map_err(cannot)
 }
 
 /// Which signals this process was started to ignore: `nohup` must stay in force.

@@ -5,7 +5,7 @@ use crate::directory::{self, checkpoints};
 use crate::exit::Exit;
 use crate::terminal::{quoted, say, say_json, shown};
 use basislab_experiment::{Job, jobs};
-use basislab_report::{Ending, part_dir};
+use basislab_report::{Ending, is_published, part_dir};
 use basislab_store::{Lock, steps};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ impl Status {
             None => device,
         };
         let holder = Lock::holder(dir);
-        let published = !dir.join("parts").is_dir() && dir.join("summary.csv").is_file();
+        let published = is_published(dir);
         let run = |job: &Job<'_>| {
             let state = if published { State::Complete } else { state(dir, job, holder.is_some())? };
             Ok((job.arm.name.to_string(), job.seed, state))

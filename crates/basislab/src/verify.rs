@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+const ADVICE: resources::Advice = resources::Advice {
+    memory: "verify on a machine that has more",
+    disk: "free some, or set TMPDIR to a folder with more room",
+};
+
 pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> Done {
     let (experiment, manifest) = directory::open(dir)?;
     let place = dir.display();
@@ -28,7 +33,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> Done {
     let setting = device.setting(&experiment, &corpus);
     let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment.model)))?);
     let stack = manifest["identity"]["stacked_seeds"].as_u64().map_or(1, |stack| stack as usize);
-    resources::check(&experiment, corpus.d_vocab(), stack, 1, &std::env::temp_dir(), &device.facts)?;
+    resources::check(&experiment, corpus.d_vocab(), stack, 1, &std::env::temp_dir(), &device.facts, &ADVICE)?;
     let (mut arms, mut total) = (BTreeSet::new(), 0);
     for jobs in stacks(&experiment, stack) {
         // Breadth-first: the first jobs of an arm are its first seeds.

@@ -57,7 +57,7 @@ pub(super) fn max_median_ratio(x: &Residuals) -> Option<f64> {
 }
 
 pub(super) fn massive(x: &Residuals) -> Option<f64> {
-    // Most matrices have none, and the median of a whole matrix is the dearest step of all metrics.
+    // Most matrices have none, and the median of a whole matrix is the most expensive step of all metrics.
     if x.columns().largest.iter().all(|largest| *largest <= 100.0) {
         return Some(0.0);
     }

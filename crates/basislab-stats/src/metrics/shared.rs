@@ -96,7 +96,7 @@ impl WithSimd for Tokens<'_> {
     }
 }
 
-/// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart, because the median is the dearest of all.
+/// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart, because the median is the most expensive of all.
 pub(crate) fn peaks(values: &[f64], d_model: usize) -> impl Iterator<Item = f64> {
     let mut bits = Vec::with_capacity(d_model);
     values.chunks_exact(d_model).map(move |row| {

@@ -5,24 +5,23 @@ use crate::args::Eval;
 use crate::exit::{Code, Exit};
 use crate::progress::Progress;
 use crate::resources::require;
-use crate::terminal::{say, say_json, shown};
+use crate::terminal::{say, say_json};
 use basislab_stats::{BasisExcess, METRICS, Metric, MetricFn, Residuals, evaluate, excess_all, random_basis};
 use basislab_store::MatrixFile;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(super) fn eval(args: &Eval) -> Result<(), Exit> {
     let file = args.file.display().to_string();
+    let progress = Progress::new(args.quiet);
     let mut source = open(&args.file, args.tensor.as_deref())?;
     let [n_tokens, d_model] = source.shape();
     if d_model >= 8 * n_tokens || d_model > 16_384 {
         let what = format!("{n_tokens} tokens of d_model {d_model}: rows are tokens, columns are dimensions");
-        let line = format!("warning: {file}: {what}; save the transposed matrix if it is the other way round");
-        // A closed stderr must not end the work.
-        let _ = writeln!(std::io::stderr(), "{}", shown(&line));
+        progress.warn(&format!("warning: {file}: {what}; save the transposed matrix if it is the other way round"));
     }
     require(memory(n_tokens, d_model), &file, "save fewer tokens, or fewer dimensions")?;
     let first = load(&mut source, &file)?;
@@ -41,7 +40,6 @@ pub(super) fn eval(args: &Eval) -> Result<(), Exit> {
     let values = evaluate(&metrics, &x);
     // Freed before the first basis is drawn: the matrix is read again for each, so that it is held only once.
     drop(x);
-    let progress = Progress::new(args.quiet);
     progress.plan(args.bases);
     let draws = draw(args, &progress, d_model, &metrics, || used(load(&mut source, &file)?));
     progress.finish();
