@@ -92,7 +92,7 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
         check_basis(&phase.basis, run, &format!("{path}.basis"), &fail)?;
         if phase.moments != Moments::Reset {
             let slots = |spec: &OptimizerSpec, role| {
-                spec.rule_for(role).and_then(|rule| rules.find(&rule.kind)).map(|rule| rule.slots)
+                spec.rule_for(role).and_then(|own| rules.find(&own.kind).map(|rule| (rule.slots)(own)))
             };
             let before = if index == 0 { &run.optimizer } else { &run.phases[index - 1].optimizer };
             let others = model.roles().into_iter().any(|role| slots(before, role) != slots(&phase.optimizer, role));

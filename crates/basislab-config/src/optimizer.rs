@@ -57,7 +57,7 @@ pub struct RuleKeys {
     /// The roles that it is defined for.
     pub roles: &'static [Role],
     /// What it remembers of each parameter, by name.
-    pub slots: &'static [&'static str],
+    pub slots: fn(&RuleSpec) -> &'static [&'static str],
     /// What its keys must be together: the key that is wrong, and what was found and expected.
     pub check: fn(&RuleSpec) -> Option<(&'static str, &'static str)>,
 }

@@ -51,7 +51,8 @@ impl Transformer {
     /// # Shapes
     /// `tokens [B, T]`, `T <= n_ctx` -> `[B T, V]`; `on_site` gets `[B T, D]`
     pub fn forward(&self, tokens: Tensor<2, Int>, on_site: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
-        let last = self.norm.apply(self.stream(tokens, on_site));
+        let mut resid = self.stream(vec![tokens], &mut |site, streams| on_site(site, &streams[0]));
+        let last = self.norm.apply(resid.remove(0));
         on_site(Site::Final, &last);
         self.logits(last)
     }
@@ -61,38 +62,48 @@ impl Transformer {
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
-        self.head_loss(self.stream(tokens, &mut |_, _| {}), targets)
+        self.head_loss(self.stream(vec![tokens], &mut |_, _| {}).remove(0), targets)
     }
 
-    /// [`Transformer::loss`], while `on_site` gets the residual stream at every site in order.
-    pub fn loss_with_sites(
+    /// [`Transformer::loss`] of several batches, which go through the model together, block by block. `on_site` gets the
+    /// residual streams of all of them at every site in order.
+    ///
+    /// # Shapes
+    /// `(tokens, targets)`, each `[B, T]` -> `[1]` each; `on_site` gets `[B T, D]` each
+    pub fn losses_with_sites(
         &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
-        on_site: &mut dyn FnMut(Site, &Tensor<2>),
-    ) -> Tensor<1> {
-        let resid = self.stream(tokens, on_site);
-        on_site(Site::Final, &self.norm.apply(resid.clone()));
-        self.head_loss(resid, targets)
+        batches: Vec<(Tensor<2, Int>, Tensor<2, Int>)>,
+        on_site: &mut dyn FnMut(Site, &[Tensor<2>]),
+    ) -> Vec<Tensor<1>> {
+        let (tokens, targets): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
+        let streams = self.stream(tokens, on_site);
+        let last: Vec<Tensor<2>> = streams.iter().map(|resid| self.norm.apply(resid.clone())).collect();
+        on_site(Site::Final, &last);
+        streams.into_iter().zip(targets).map(|(resid, targets)| self.head_loss(resid, targets)).collect()
     }
 
-    /// The residual stream after the last block. `[B, T]` -> `[B T, D]`
-    fn stream(&self, tokens: Tensor<2, Int>, on_site: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
-        let [batch, pos] = tokens.dims();
+    /// The residual streams of several batches after the last block. `[B, T]` each -> `[B T, D]` each
+    fn stream(&self, tokens: Vec<Tensor<2, Int>>, on_site: &mut dyn FnMut(Site, &[Tensor<2>])) -> Vec<Tensor<2>> {
+        let pos = tokens.first().map_or(0, |tokens| tokens.dims()[1]);
         assert!(pos <= self.spec.n_ctx, "{pos} positions in a model of {}", self.spec.n_ctx);
-        let mut resid = self.w_e.write_rows(tokens.reshape([batch * pos])); // [N, D]
-        if let Some(w_pos) = &self.w_pos {
-            let positions = Tensor::<1, Int>::arange(0..pos as i64, &self.device).repeat_dim(0, batch);
-            resid = resid + w_pos.write_rows(positions);
-        }
+        let mut resid: Vec<Tensor<2>> = tokens.into_iter().map(|tokens| self.embed(tokens)).collect(); // [N, D] each
         on_site(Site::Embed, &resid);
         for layer in 0..self.blocks.len() {
-            resid = self.attention(layer, resid, pos);
+            resid = resid.into_iter().map(|x| self.attention(layer, x, pos)).collect();
             on_site(Site::ResidMid(layer), &resid);
-            resid = self.mlp(layer, resid, pos);
+            resid = resid.into_iter().map(|x| self.mlp(layer, x, pos)).collect();
             on_site(Site::ResidPost(layer), &resid);
         }
         resid
+    }
+
+    /// What the embeddings write. `[B, T]` -> `[B T, D]`
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, pos] = tokens.dims();
+        let resid = self.w_e.write_rows(tokens.reshape([batch * pos]));
+        let Some(w_pos) = &self.w_pos else { return resid };
+        let positions = Tensor::<1, Int>::arange(0..pos as i64, &self.device).repeat_dim(0, batch);
+        resid + w_pos.write_rows(positions)
     }
 
     /// The stream with what the attention of block `layer` writes, over sequences of `pos` rows. `[N, D]` -> `[N, D]`
@@ -121,6 +132,11 @@ impl Transformer {
             Some(w_u) => w_u.read(last),
             None => self.w_e.read_transposed(last),
         }
+    }
+
+    /// The device that it lies on.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Width of the residual stream.

@@ -17,4 +17,4 @@ pub use clip::{clip, clip_on_device};
 pub use optimizer::Optimizer;
 pub use precision::{Precision, precision};
 pub use rule::{Commutes, Rule};
-pub use rules::{RULES, rule, rule_keys};
+pub use rules::{RULES, commutes, rule, rule_keys};

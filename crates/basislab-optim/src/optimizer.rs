@@ -4,6 +4,7 @@ use crate::rule::{Rule, State, Step, coupled_decay, decoupled_decay};
 use crate::rules::rule;
 use basislab_config::{Moments, OptimizerSpec, Parameter, RuleSpec};
 use burn::tensor::Tensor;
+use std::collections::BTreeMap;
 
 /// Update rules with their state, each parameter with its rule and its [`Basis`].
 #[derive(Debug, Clone)]
@@ -72,7 +73,7 @@ impl Optimizer {
         next.count = self.count;
         for (before, after) in self.parameters.into_iter().zip(&mut next.parameters) {
             let change = before.basis.change_to(&after.basis);
-            for slot in after.rule.keys.slots {
+            for slot in (after.rule.keys.slots)(&after.spec) {
                 let Some(value) = before.state.get(slot).cloned() else { continue };
                 let value = match moments {
                     Moments::Rotate if *slot == SECOND => change.apply_squared(value),
@@ -87,28 +88,37 @@ impl Optimizer {
 
     /// What the rules remember: the parameter's path, the slot, the tensor in the basis that the rule works in.
     pub fn state(&self) -> Vec<(&str, &'static str, Tensor<2>)> {
-        let of = |assigned: &'_ Assigned| {
-            let slots = assigned.rule.keys.slots.iter();
-            slots.filter_map(|slot| Some((*slot, assigned.state.get(slot)?.clone()))).collect::<Vec<_>>()
-        };
-        let named = |assigned: &'_ Assigned| {
-            of(assigned).into_iter().map(|(slot, value)| (assigned.parameter.path.as_str(), slot, value))
-        };
-        self.parameters.iter().flat_map(named).collect()
+        let mut all = Vec::new();
+        for Assigned { parameter, rule, spec, state, .. } in &self.parameters {
+            for slot in (rule.keys.slots)(spec) {
+                all.extend(state.get(slot).map(|value| (parameter.path.as_str(), *slot, value.clone())));
+            }
+        }
+        all
     }
 
     /// Puts back what [`Optimizer::state`] gave after `count` updates since the state was last empty.
     ///
-    /// # Panics
-    /// If a path or a slot is unknown.
-    pub fn restore(&mut self, count: u64, state: Vec<(String, String, Tensor<2>)>) {
+    /// # Errors
+    /// The tensors that are missing or that no rule remembers.
+    pub fn restore(&mut self, count: u64, state: Vec<(String, String, Tensor<2>)>) -> Result<(), String> {
         self.count = count;
-        for (path, slot, value) in state {
-            let assigned = self.parameters.iter_mut().find(|assigned| assigned.parameter.path == path);
-            let assigned = assigned.unwrap_or_else(|| panic!("no parameter {path}"));
-            let known = assigned.rule.keys.slots.iter().find(|known| **known == slot);
-            assigned.state.put(known.unwrap_or_else(|| panic!("{} has no slot {slot}", assigned.spec.kind)), value);
+        let mut given: BTreeMap<(String, String), Tensor<2>> =
+            state.into_iter().map(|(path, slot, value)| ((path, slot), value)).collect();
+        let mut missing = Vec::new();
+        for Assigned { parameter, rule, spec, state, .. } in &mut self.parameters {
+            let slots = if count == 0 { &[] } else { (rule.keys.slots)(spec) };
+            *state = State::default();
+            for slot in slots {
+                match given.remove(&(parameter.path.clone(), (*slot).to_owned())) {
+                    Some(value) => state.put(slot, value),
+                    None => missing.push(format!("{}.{slot} is missing", parameter.path)),
+                }
+            }
         }
+        let unknown = given.into_keys().map(|(path, slot)| format!("{path}.{slot} is unknown"));
+        let wrong: Vec<String> = missing.into_iter().chain(unknown).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 
     /// Whether each parameter's rule works in a rotated basis.

@@ -24,8 +24,11 @@ pub enum Commutes {
         /// Whether a signed permutation changes no bit. It does where sums run over coordinates.
         permutations_exactly: bool,
     },
-    /// With permutations and changes of sign alone, to the last bit.
-    SignedPermutations,
+    /// With permutations and changes of sign alone.
+    SignedPermutations {
+        /// Whether they change no bit.
+        exactly: bool,
+    },
 }
 
 impl Commutes {
@@ -36,7 +39,9 @@ impl Commutes {
 
     /// Whether a signed permutation changes no bit.
     pub fn with_permutations_exactly(self) -> bool {
-        matches!(self, Self::SignedPermutations | Self::Rotations { permutations_exactly: true })
+        match self {
+            Self::Rotations { permutations_exactly: exactly } | Self::SignedPermutations { exactly } => exactly,
+        }
     }
 }
 

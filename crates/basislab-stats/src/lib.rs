@@ -1,7 +1,8 @@
-//! Host numerics in f64: random streams, rotations, residual metrics, inference. Knows neither burn nor configs.
+//! Host numerics in f64: random streams, rotations, residual metrics, inference. Knows neither burn nor files.
 
 mod excess;
 mod inference;
+mod measure;
 mod metrics;
 mod moments;
 mod random;
@@ -12,7 +13,8 @@ pub use excess::{BasisExcess, basis_excess_all, evaluate, excess, excess_all, ra
 pub use inference::{
     Interval, Tost, Verdict, decide_difference, decide_equivalence, holm, mean_sd, sign_flip_p, t_interval, tost,
 };
-pub use metrics::{METRICS, Metric, MetricFn, metric};
+pub use measure::{Measured, Value, Wanted, measure};
+pub use metrics::{LargeValues, METRICS, Metric, MetricFn, metric};
 pub use moments::{DimensionMoments, dimensions};
 pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};
 pub use residuals::{Residuals, ResidualsError};

@@ -12,7 +12,7 @@ mod random;
 mod residuals;
 mod rotation;
 
-use crate::{MetricFn, Purpose, Residuals, gaussian, metric, stream};
+use crate::{Purpose, Residuals, gaussian, metric, stream};
 
 /// Independent standard normal activations; `index` tells tests apart.
 fn gaussian_residuals(index: u64, n_tokens: usize, d_model: usize) -> Residuals {
@@ -32,10 +32,7 @@ fn changed(x: &Residuals, change: impl Fn(usize, usize, f64) -> f64) -> Residual
 
 /// A metric by name, of one matrix.
 fn value(name: &str, x: &Residuals) -> Option<f64> {
-    match metric(name).expect("a known metric").of {
-        MetricFn::Matrix(of) => of(x),
-        MetricFn::Stack(of) => of(std::slice::from_ref(x)),
-    }
+    metric(name).expect("a known metric").of.of(std::slice::from_ref(x))
 }
 
 fn close(a: f64, b: f64, relative: f64) -> bool {

@@ -20,4 +20,4 @@ pub use file::{
 };
 pub use lock::{Lock, LockError};
 pub use matrix::MatrixFile;
-pub use tensors::{Dtype, NamedTensor, TensorError, decode, encode};
+pub use tensors::{Dtype, NamedTensor, TensorError, decode, decode_any, encode};

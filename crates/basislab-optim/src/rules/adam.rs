@@ -9,11 +9,11 @@ pub(crate) static ADAM: Rule = Rule {
         name: "adam",
         keys: &[lr("1e-2"), BETA_1, BETA_2, EPSILON, weight_decay("0.0")],
         roles: Role::ALL,
-        slots: SLOTS,
+        slots: |_| SLOTS,
         check: |_| None,
     },
     about: "Kingma & Ba 2015 (arXiv:1412.6980), as torch.optim.Adam",
-    commutes: Commutes::SignedPermutations,
+    commutes: Commutes::SignedPermutations { exactly: true },
     update,
 };
 

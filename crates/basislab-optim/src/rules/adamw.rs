@@ -8,10 +8,10 @@ pub(crate) static ADAMW: Rule = Rule {
         name: "adamw",
         keys: &[lr("1e-2"), BETA_1, BETA_2, EPSILON, decoupled_weight_decay("0.01")],
         roles: Role::ALL,
-        slots: SLOTS,
+        slots: |_| SLOTS,
         check: |_| None,
     },
     about: "Loshchilov & Hutter 2019 (arXiv:1711.05101), as torch.optim.AdamW",
-    commutes: Commutes::SignedPermutations,
+    commutes: Commutes::SignedPermutations { exactly: true },
     update,
 };

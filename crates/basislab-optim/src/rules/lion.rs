@@ -12,11 +12,11 @@ pub(crate) static LION: Rule = Rule {
             decoupled_weight_decay("0.0"),
         ],
         roles: Role::ALL,
-        slots: &["momentum"],
+        slots: |_| &["momentum"],
         check: |_| None,
     },
     about: "Chen et al. 2023 (arXiv:2302.06675), algorithm 2",
-    commutes: Commutes::SignedPermutations,
+    commutes: Commutes::SignedPermutations { exactly: true },
     update: |step, grad| {
         let old = step.state.take("momentum");
         let change = decayed(old.clone(), grad.clone(), step.number("beta_1")).sign();

@@ -18,7 +18,7 @@ pub(crate) static MUON: Rule = Rule {
             decoupled_weight_decay("0.0"),
         ],
         roles: &[Role::Read, Role::Write],
-        slots: &["momentum"],
+        slots: |_| &["momentum"],
         check: |spec| {
             let wrong = spec.flag("nesterov") && spec.number("momentum") == 0.0;
             wrong.then_some(("nesterov", "found true with momentum 0, expected a momentum above 0"))

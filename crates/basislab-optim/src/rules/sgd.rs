@@ -9,7 +9,7 @@ pub(crate) static SGD: Rule = Rule {
         name: "sgd",
         keys: &[lr("0.5"), momentum("0.9"), nesterov("false"), weight_decay("0.0"), decoupled_weight_decay("0.0")],
         roles: Role::ALL,
-        slots: &["momentum"],
+        slots: |spec| if spec.number("momentum") == 0.0 { &[] } else { &["momentum"] },
         check: |spec| {
             let wrong = spec.flag("nesterov") && spec.number("momentum") == 0.0;
             wrong.then_some(("nesterov", "found true with momentum 0, expected a momentum above 0"))
