@@ -149,6 +149,23 @@ impl Experiment {
         table
     }
 
+    /// Adds the seeds of another version of this experiment that it lacks, in the experiment and in arms of both.
+    pub fn add_seeds(&mut self, other: &Self) {
+        let add = |own: &mut Vec<u64>, there: &[u64]| {
+            let mut all = there.to_vec();
+            all.extend(own.iter().filter(|seed| !there.contains(seed)));
+            *own = all;
+        };
+        for arm in &mut self.arms {
+            if let Some(there) = other.arm(&arm.name) {
+                add(&mut arm.seeds, &there.seeds);
+            } else if arm.seeds == self.seeds {
+                add(&mut arm.seeds, &other.seeds);
+            }
+        }
+        add(&mut self.seeds, &other.seeds);
+    }
+
     /// The arm of that name.
     pub fn arm(&self, name: &str) -> Option<&Arm> {
         self.arms.iter().find(|arm| arm.name == name)

@@ -279,6 +279,21 @@ impl Answer {
         self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Contradicted)
     }
 
+    /// Leaves out what is about other arms, and says which claims that are. Corrected p-values stay those of the whole
+    /// family.
+    pub fn keep_arms(&mut self, arms: &[String], experiment: &Experiment) {
+        let is_kept = |name: &str| arms.iter().any(|arm| arm == name);
+        let about = |claim: &str| experiment.claims.iter().find(|known| known.name == claim);
+        let keeps = |claim: &str| about(claim).is_none_or(|claim| claim.test.arms().iter().all(|arm| is_kept(arm)));
+        let dropped: Vec<String> =
+            self.verdicts.iter().map(|line| line.claim.to_string()).filter(|claim| !keeps(claim)).collect();
+        self.arms.retain(|line| is_kept(&line.arm));
+        self.verdicts.retain(|line| keeps(&line.claim));
+        if !dropped.is_empty() {
+            self.notes.push(format!("claims about other arms are dropped: {}", dropped.join(", ")));
+        }
+    }
+
     fn arm_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);

@@ -15,18 +15,6 @@ const MANIFEST: &str = "manifest.json";
 /// Far more than any manifest has.
 const MOST_MANIFEST: u64 = 1 << 20;
 
-/// Whose state it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Owner {
-    /// What decides the numbers of the experiment.
-    pub identity: Value,
-    /// The arm.
-    pub arm: String,
-    /// The seed.
-    pub seed: u64,
-}
-
 /// State after `step` updates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -69,7 +57,8 @@ pub enum CheckpointError {
 struct Manifest {
     format: u32,
     step: u64,
-    owner: Owner,
+    /// What decides the numbers of the run whose state it is.
+    owner: Value,
     files: BTreeMap<String, Extent>,
     tables: BTreeMap<String, Extent>,
     /// SHA-256 of this manifest with this field empty.
@@ -94,7 +83,7 @@ impl Manifest {
 ///
 /// # Errors
 /// What could not be written; the older checkpoints are still there then.
-pub fn save(root: &Path, owner: &Owner, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+pub fn save(root: &Path, owner: &Value, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let fail = |doing, path: &Path| {
         let path = path.to_owned();
         move |error| FileError::new(doing, &path, error)
@@ -116,7 +105,7 @@ pub fn save(root: &Path, owner: &Owner, checkpoint: &Checkpoint) -> Result<(), C
     Ok(())
 }
 
-fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, temporary: &Path) -> Result<(), FileError> {
+fn write_and_commit(root: &Path, owner: &Value, checkpoint: &Checkpoint, temporary: &Path) -> Result<(), FileError> {
     let mut files = BTreeMap::new();
     for (name, bytes) in &checkpoint.files {
         write_new(&temporary.join(name), bytes)?;
@@ -135,7 +124,7 @@ fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, tempora
     sync_folder(root)
 }
 
-/// The newest checkpoint under `root`, of step `most` or before, that is whole, `owner`'s, and `fits` what lies beside it
+/// The newest checkpoint under `root` that is whole, `owner`'s, and `fits` what lies beside it
 /// (says what does not), judged by step and never by time; `None` without any checkpoint. Each newer one that had to be
 /// passed over goes to `passed_over`.
 ///
@@ -143,13 +132,12 @@ fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, tempora
 /// The newest one's error if none can be used; an owner that differs, and an error of `fits`, at once.
 pub fn newest(
     root: &Path,
-    owner: &Owner,
-    most: u64,
+    owner: &Value,
     fits: &mut dyn FnMut(&Checkpoint) -> Result<Option<String>, FileError>,
     passed_over: &mut dyn FnMut(&CheckpointError),
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     let mut first = None;
-    for step in steps(root)?.into_iter().filter(|step| *step <= most) {
+    for step in steps(root)? {
         let path = folder(root, step);
         let error = match open(&path, step, owner) {
             Ok(checkpoint) => match fits(&checkpoint)? {
@@ -166,7 +154,7 @@ pub fn newest(
 }
 
 /// Reads one checkpoint and checks every byte before anybody parses it.
-fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointError> {
+fn open(path: &Path, step: u64, owner: &Value) -> Result<Checkpoint, CheckpointError> {
     let at = path.join(MANIFEST);
     let damaged = |path: &Path, what: String| CheckpointError::Damaged { path: path.to_owned(), what };
     let text = read_capped(&at, MOST_MANIFEST).map_err(|error| damaged(&at, error.source.to_string()))?;
@@ -183,8 +171,7 @@ fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointE
         ));
     }
     if manifest.owner != *owner {
-        let say = |owner: &Owner| format!("{} seed {} of {}", owner.arm, owner.seed, owner.identity);
-        let (found, expected) = (say(&manifest.owner), say(owner));
+        let (found, expected) = (manifest.owner.to_string(), owner.to_string());
         return Err(CheckpointError::Foreign { path: path.to_owned(), found, expected });
     }
     let mut files = BTreeMap::new();

@@ -13,7 +13,7 @@ mod tensors;
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
 
-pub use checkpoint::{Checkpoint, CheckpointError, Owner, newest, save, steps};
+pub use checkpoint::{Checkpoint, CheckpointError, newest, save, steps};
 pub use file::{
     Extent, FileError, Hasher, LFS_POINTER, clean, is_lfs_pointer, is_link, is_read_only, read_capped, remove, sha256,
     sync_folder, write_atomic, write_atomic_with, write_if_changed,

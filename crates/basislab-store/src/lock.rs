@@ -2,7 +2,7 @@ use crate::file::{FileError, is_link, is_read_only};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The right to write in a directory. The lock is the kernel's: it ends with the process, however that ends.
 #[derive(Debug)]
@@ -53,6 +53,20 @@ impl Lock {
             }
         }
         Ok(Self { file, path })
+    }
+
+    /// [`Lock::take`], waiting for somebody else up to this long.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn wait(dir: &Path, most: Duration) -> Result<Self, LockError> {
+        let begun = Instant::now();
+        loop {
+            match Self::take(dir) {
+                Err(LockError::Busy(_)) if begun.elapsed() < most => std::thread::sleep(Duration::from_millis(20)),
+                taken => return taken,
+            }
+        }
     }
 
     /// Writes process, host and time into the lock file.

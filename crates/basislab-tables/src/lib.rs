@@ -7,6 +7,7 @@ mod cell;
 mod error;
 mod merge;
 mod read;
+mod record;
 mod rows;
 mod schema;
 mod seal;
@@ -16,10 +17,11 @@ pub use cell::{Cell, CellValue};
 pub use error::TableError;
 pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
+pub use record::{Identity, RunRecord};
 pub use rows::{
     DimensionRow, EvalRow, RUN_TABLES, ResidualRow, Row, Split, Status, StepRow, SummaryRow, TABLES, TimingRow,
     VerdictRow,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
-pub use shard::{Difference, Ending, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, write_table, write_timing};
+pub use shard::{Difference, Ending, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, work_dir, write_table, write_timing};

@@ -2,7 +2,7 @@
 
 use crate::cell::Cell;
 use crate::error::TableError;
-use crate::rows::{EvalRow, RUN_TABLES, TimingRow};
+use crate::rows::{RUN_TABLES, TimingRow};
 use crate::schema::{Column, Table, TableRow};
 use crate::seal::Seal;
 use crate::shard::{RunEnd, part_dir};
@@ -13,8 +13,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Joins the parts of all runs into the files at the top: arms and seeds in the configuration's order, lines in the
-/// order of their file (see [`guessable`]). Runs without a part are left out; those of an ended run must be what it wrote,
-/// or nothing is touched. Files that hold the joined lines already are left alone, and so are sealed ones.
+/// order of their file (see [`guessable`]). Runs that have not ended are left out; the parts of the others must be what they
+/// wrote, or nothing is touched. Files that hold the joined lines already are left alone, and so are sealed ones.
 ///
 /// # Errors
 /// The file that could not be read or written, whose header is not this version's, or that was changed.
@@ -40,7 +40,7 @@ pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
     Ok(())
 }
 
-/// Reads every part, those of ended runs against what they wrote, and says what each table is when joined.
+/// Reads the parts of all ended runs against what they wrote, and says what each table is when joined.
 ///
 /// # Errors
 /// As [`merge`].
@@ -57,22 +57,22 @@ pub fn check_parts(dir: &Path, experiment: &Experiment) -> Result<Vec<(&'static 
     RUN_TABLES.into_iter().chain([TimingRow::TABLE]).map(of_table).collect()
 }
 
-/// Where each planned run writes, and its last update.
-fn parts(dir: &Path, experiment: &Experiment) -> Vec<(PathBuf, u64)> {
+/// Where each planned run lies.
+fn parts(dir: &Path, experiment: &Experiment) -> Vec<PathBuf> {
     let runs = experiment.arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (arm, *seed)));
-    runs.map(|(arm, seed)| (part_dir(dir, &arm.name, seed), arm.run.train.steps)).collect()
+    runs.map(|(arm, seed)| part_dir(dir, &arm.name, seed)).collect()
 }
 
 /// Hands one table, joined, to `write`.
 fn join(
-    parts: &[(PathBuf, u64)],
+    parts: &[PathBuf],
     table: &Table,
     write: &mut dyn FnMut(&[u8]) -> Result<(), FileError>,
 ) -> Result<(), TableError> {
     write(format!("{}\n", table.header()).as_bytes())?;
     let mut first = true;
-    for (part, last) in parts {
-        let mut lines = part_lines(part, table, *last)?;
+    for part in parts {
+        let mut lines = part_lines(part, table)?;
         if first && !lines.is_empty() {
             lines = guessable(table, lines);
             first = false;
@@ -116,14 +116,12 @@ pub fn guessable(table: &Table, lines: Vec<u8>) -> Vec<u8> {
     rows
 }
 
-/// The whole lines of one table of one run, without the header. A run that has not ended has no line of update `last`: it
-/// must not pass for a complete one.
-fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, TableError> {
+/// The lines of one table of one run, without the header; none while the run has not ended.
+fn part_lines(part: &Path, table: &Table) -> Result<Vec<u8>, TableError> {
     let path = part.join(table.file);
-    // In this order: a run that ends in between is read as one that has not.
-    let done = RunEnd::read(part)?;
-    let recorded = done.as_ref().and_then(|done| done.tables.get(table.file));
-    let mut bytes = match fs::read(&path) {
+    let Some(done) = RunEnd::read(part)? else { return Ok(Vec::new()) };
+    let recorded = done.tables.get(table.file);
+    let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound && recorded.is_none() => return Ok(Vec::new()),
         Err(error) => return Err(FileError::new("read", &path, error).into()),
@@ -139,21 +137,10 @@ fn part_lines(part: &Path, table: &Table, last: u64) -> Result<Vec<u8>, TableErr
             )));
         }
     }
-    // A line that a crash cut short is not a line.
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-    bytes.truncate(whole);
-    if bytes.is_empty() {
-        return Ok(bytes);
-    }
     let expected = format!("{}\n", table.header());
     let Some(lines) = bytes.strip_prefix(expected.as_bytes()) else {
         let message = format!("its header is not {}", table.header());
         return Err(FileError::new("merge", &path, io::Error::new(io::ErrorKind::InvalidData, message)).into());
     };
-    if done.is_some() || table.file != EvalRow::TABLE.file {
-        return Ok(lines.to_vec());
-    }
-    let last = last.to_string();
-    let is_last = |line: &&[u8]| line.split(|byte| *byte == b',').nth(2) == Some(last.as_bytes());
-    Ok(lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_last(line)).flatten().copied().collect())
+    Ok(lines.to_vec())
 }

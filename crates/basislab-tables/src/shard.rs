@@ -11,9 +11,14 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Where one run writes: `DIR/parts/ARM/SEED`.
+/// Where a run lies once it has ended: `DIR/parts/ARM/SEED`.
 pub fn part_dir(dir: &Path, arm: &RunName, seed: u64) -> PathBuf {
     dir.join("parts").join(arm).join(seed.to_string())
+}
+
+/// Where processes work on a run that has not ended, each in a folder of its own: `DIR/parts/ARM/SEED.work`.
+pub fn work_dir(dir: &Path, arm: &RunName, seed: u64) -> PathBuf {
+    dir.join("parts").join(arm).join(format!("{seed}.work"))
 }
 
 /// Whether `dir` holds tables but not the parts they were made from. Such a directory is only read.
@@ -35,8 +40,8 @@ impl Shard {
     /// The file that could not be written.
     pub fn create(part: &Path) -> Result<Self, FileError> {
         fs::create_dir_all(part).map_err(|error| FileError::new("create", part, error))?;
-        // DIR/parts/ARM/SEED: every name on the way is on the disk before anything in it is.
-        part.ancestors().take(4).filter(|folder| folder.is_dir()).try_for_each(sync_folder)?;
+        // DIR/parts/ARM/SEED.work/WRITER: every name on the way is on the disk before anything in it is.
+        part.ancestors().take(5).filter(|folder| folder.is_dir()).try_for_each(sync_folder)?;
         let [a, b, c, d] = RUN_TABLES.map(|table| RowWriter::create(part, table));
         let mut shard = Self { files: [a?, b?, c?, d?] };
         shard.commit()?;
@@ -110,7 +115,7 @@ impl RowWriter {
 
     fn resume(part: &Path, table: &'static Table, extent: Option<&Extent>) -> Result<Option<Self>, FileError> {
         let path = part.join(table.file);
-        let fail = |error| FileError::new("go on with", &path, error);
+        let fail = |error| FileError::new("resume", &path, error);
         let Some(extent) = extent else { return Ok(None) };
         let mut file = match File::options().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -214,7 +219,7 @@ impl RunEnd {
 pub type Difference = (PathBuf, String, String);
 
 /// Compares a run's tables in `dir`, up to update `last`, with what the same run wrote into `again`: how many lines were
-/// compared, or the first that differs. Published results (without parts) may have left rows out, but hold no others.
+/// compared (none of a run that has not ended), or the first that differs. Published results (without parts) may have left rows out, but hold no others.
 ///
 /// # Errors
 /// A file that could not be read.
@@ -233,27 +238,24 @@ pub fn compare_run(
         let wanted = |line: &&str| line.starts_with(&key) && step(line).is_some_and(|step| step <= last);
         text.lines().filter(wanted).map(str::to_owned).collect()
     };
-    let ended = !published && RunEnd::read(&part)?.is_some();
+    if !published && RunEnd::read(&part)?.is_none() {
+        return Ok(Ok(0));
+    }
     let mut compared = 0;
     for table in RUN_TABLES {
         let path = part.join(table.file);
-        if !ended && !path.exists() {
-            continue;
-        }
         let (recorded, again) = (of_run(&text(&path)?), of_run(&text(&again.join(table.file))?));
         compared += recorded.len();
         let differs = if published {
-            recorded.iter().find(|line| !again.contains(line)).map(|line| (line.clone(), "a line that the run writes"))
+            let missing = recorded.iter().find(|line| !again.contains(line));
+            missing.map(|line| (line.clone(), "a line that the run writes".to_owned()))
         } else {
-            // A run that has not ended may hold less, never anything else.
-            let longest = if ended { recorded.len().max(again.len()) } else { recorded.len() };
-            let lines =
-                |at| [&recorded, &again].map(|lines: &Vec<String>| lines.get(at).map_or("nothing", String::as_str));
-            let mut pairs = (0..longest).map(lines);
-            pairs.find(|[found, expected]| found != expected).map(|[found, expected]| (found.to_owned(), expected))
+            let line = |lines: &'_ [String], at: usize| lines.get(at).map_or("nothing", String::as_str).to_owned();
+            let mut places = 0..recorded.len().max(again.len());
+            places.find(|at| recorded.get(*at) != again.get(*at)).map(|at| (line(&recorded, at), line(&again, at)))
         };
         if let Some((found, expected)) = differs {
-            return Ok(Err((path, found, expected.to_owned())));
+            return Ok(Err((path, found, expected)));
         }
     }
     Ok(Ok(compared))

@@ -1,4 +1,4 @@
-use crate::backend::{Backend, Place};
+use crate::backend::{Backend, OpenDevice};
 use crate::exit::Exit;
 use basislab_config::{MAX_SEED, integer};
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -125,15 +125,21 @@ Examples:
 Re-run the command to resume after a stop or a kill; complete runs are skipped.
 `basislab config show adam-vs-sgd` prints every key that --set can change.";
 
-/// Which experiment, and what to change in it.
+/// ExperimentArgs experiment, and what to change in it.
 #[derive(Debug, Args)]
-pub(crate) struct Which {
+pub(crate) struct ExperimentArgs {
     /// A built-in experiment (see `basislab list`) or the path of a TOML file
     pub(crate) experiment: String,
     /// Change one key, e.g. `train.steps=300`; `X.kind=K` replaces table X by that kind's preset. Where the key holds text,
     /// VALUE is that text, quotes optional. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Add an arm like another one with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
+    #[arg(long = "arm", value_name = "NAME=ARM,KEY=VALUE,...")]
+    pub(crate) arm: Vec<String>,
+    /// Add arms with other values of a key, e.g. `arm.adam.optimizer.lr=1e-3,3e-3,1e-2`. Repeatable
+    #[arg(long = "sweep", value_name = "KEY=VALUE,VALUE,...")]
+    pub(crate) sweep: Vec<String>,
     /// Seeds to run: `0..8` (8 excluded) or `0,3,5`
     #[arg(long, value_name = "SEEDS", allow_hyphen_values = true)]
     pub(crate) seeds: Option<String>,
@@ -144,18 +150,18 @@ pub(crate) struct Which {
 
 /// Where to compute.
 #[derive(Debug, Args)]
-pub(crate) struct On {
+pub(crate) struct DeviceArgs {
     /// Where to compute; `basislab backends` says what there is
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub(crate) backend: Backend,
-    /// Which of the backend's devices, by its number in `basislab backends`
+    /// ExperimentArgs of the backend's devices, by its number in `basislab backends`
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, 65_535))]
     pub(crate) device: u64,
 }
 
-impl On {
+impl DeviceArgs {
     /// The device, opened.
-    pub(crate) fn open(&self) -> Result<Place, Exit> {
+    pub(crate) fn open(&self) -> Result<OpenDevice, Exit> {
         self.backend.open(self.device as usize)
     }
 }
@@ -163,30 +169,29 @@ impl On {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: ExperimentArgs,
     #[command(flatten)]
-    pub(crate) on: On,
+    pub(crate) on: DeviceArgs,
     /// Output directory [default: runs/EXPERIMENT-HASH]
     #[arg(long, value_parser = folder())]
     pub(crate) out: Option<PathBuf>,
     /// Runs side by side; never changes a result on a CPU [default: one per core; on a GPU 1]
     #[arg(long, allow_hyphen_values = true, value_parser = count(1, 4096))]
     pub(crate) jobs: Option<u64>,
-    /// Train the seeds of each arm as one batched model (at most N of them), so that small models fill a GPU: the same
-    /// data and initial weights, equal up to rounding
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4096",
-          value_parser = count(2, 4096))]
-    pub(crate) stack_seeds: Option<u64>,
+    /// Train these arms alone, with all their seeds or one: `adam,sgd` or `adam/3`. Claims about other arms are dropped from
+    /// the answer
+    #[arg(long, value_name = "ARM,ARM[/SEED]")]
+    pub(crate) only: Option<String>,
+    /// Train every run, even where a directory beside this one has a finished run of the same identity
+    #[arg(long)]
+    pub(crate) no_reuse: bool,
     /// Seconds between a run's checkpoints at most
     #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_hyphen_values = true, value_parser = count(0, MOST))]
     pub(crate) checkpoint_seconds: u64,
     /// Updates between a run's checkpoints at most [default: no limit]
     #[arg(long, value_name = "STEPS", allow_hyphen_values = true, value_parser = count(1, MOST))]
     pub(crate) checkpoint_steps: Option<u64>,
-    /// Resume in a directory that another build or machine began; the manifest records it
-    #[arg(long)]
-    pub(crate) allow_version_change: bool,
-    /// Do without the lock, on a file system that has none
+    /// Do without locks, on a file system that has none: several processes may then train one run, to the same bits
     #[arg(long)]
     pub(crate) no_lock: bool,
     /// No progress on stderr
@@ -228,7 +233,7 @@ In JSON, `z` is null where it is undefined or infinite, and `z_infinite` says wh
 pub(crate) struct Eval {
     /// A .npy or .safetensors file
     pub(crate) file: PathBuf,
-    /// Which tensor of a .safetensors file
+    /// ExperimentArgs tensor of a .safetensors file
     #[arg(long)]
     pub(crate) tensor: Option<String>,
     /// Random bases for the null
@@ -257,7 +262,7 @@ pub(crate) struct Check {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     #[command(flatten)]
-    pub(crate) on: On,
+    pub(crate) on: DeviceArgs,
     /// Updates per law
     #[arg(long, default_value_t = 30, allow_hyphen_values = true, value_parser = count(2, 50))]
     pub(crate) steps: u64,
@@ -311,7 +316,7 @@ pub(crate) enum Config {
     /// Print the effective configuration, each value with where it was written
     Show {
         #[command(flatten)]
-        which: Which,
+        which: ExperimentArgs,
         /// Print plain TOML, ready to be run again
         #[arg(long)]
         toml: bool,

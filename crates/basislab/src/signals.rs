@@ -40,11 +40,11 @@ impl Signals {
         &self.stop
     }
 
-    /// How the program ends when `left` runs have not ended, with the command that goes on.
+    /// How the program ends when `left` runs have not ended, with the command that resumes.
     pub(crate) fn goodbye(&self, left: usize) -> Exit {
         let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
         let command = command.join(" ");
-        Exit::new(Code::Stopped, format!("stopped by a signal with {left} runs to go; go on with: {command}"))
+        Exit::new(Code::Stopped, format!("stopped by a signal with {left} runs to go; resume with: {command}"))
     }
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn end_with_8_where_memory_is_refused() -> Result<(), Exit> {
         .map_err(cannot)
 }
 
-/// Which signals this process was started to ignore: `nohup` must stay in force.
+/// ExperimentArgs signals this process was started to ignore: `nohup` must stay in force.
 fn ignored() -> impl Fn(i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());

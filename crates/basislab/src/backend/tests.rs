@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn gpu(device: Device) -> Place {
-    let facts = Facts {
+fn gpu(device: Device) -> OpenDevice {
+    let info = DeviceInfo {
         backend: "wgpu",
         index: 0,
         name: "a GPU".to_owned(),
@@ -12,7 +12,7 @@ fn gpu(device: Device) -> Place {
         memory: None,
         dtypes: vec![Dtype::F32],
     };
-    Place { device, facts }
+    OpenDevice { device, info }
 }
 
 #[test]
@@ -93,5 +93,5 @@ fn a_device_that_is_lost_is_a_failure() {
 #[test]
 fn an_adapter_that_was_opened_is_found_again() {
     let Ok(first) = Backend::Wgpu.places(1) else { return };
-    assert_eq!(Backend::Wgpu.places(1).unwrap()[0].facts, first[0].facts);
+    assert_eq!(Backend::Wgpu.places(1).unwrap()[0].info, first[0].info);
 }

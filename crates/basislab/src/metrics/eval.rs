@@ -145,7 +145,7 @@ fn table(rows: &[Row<'_>], d_model: usize, n_tokens: usize) -> comfy_table::Tabl
 }
 
 fn why_empty(metric: &Metric, value: Option<f64>, zero: &Tokens, skipped: bool, constant: &Tokens) -> Option<String> {
-    if matches!(metric.of, MetricFn::Stack(_)) {
+    if matches!(metric.of, MetricFn::Layers { .. }) {
         return Some("needs several layers".to_owned());
     }
     let many = |count: usize| if count == 1 { "1 token is".to_owned() } else { format!("{count} tokens are") };
