@@ -26,6 +26,8 @@ mod number;
 mod optimizer;
 mod phase;
 mod run;
+mod selection;
+mod settings;
 mod train;
 mod tree;
 
@@ -45,4 +47,5 @@ pub use number::integer;
 pub use optimizer::{GroupSpec, OptimizerSpec, Parameter, Role, RuleKeys, RuleSpec};
 pub use phase::{Moments, Phase};
 pub use run::RunSpec;
+pub use selection::value_text;
 pub use train::{ProbeSpec, ScheduleKind, TrainSpec};

@@ -7,6 +7,7 @@ mod figures;
 mod index;
 mod narrative;
 mod report;
+mod selection;
 mod summary;
 mod verdicts;
 
@@ -17,5 +18,6 @@ mod tests;
 
 pub use answer::{Answer, ArmLine, Scale, VerdictLine, answer};
 pub use report::{Written, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal};
+pub use selection::{choose, choice_sentences, resolve};
 pub use summary::summarise;
 pub use verdicts::decide_claims;

@@ -6,6 +6,7 @@ pub(crate) mod cases;
 mod files;
 mod numbers;
 mod printed;
+mod selection;
 mod verdicts;
 
 use crate::{Answer, answer, decide_claims, summarise};

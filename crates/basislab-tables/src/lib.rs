@@ -17,7 +17,7 @@ pub use error::TableError;
 pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
 pub use rows::{
-    DimensionRow, EvalRow, RUN_TABLES, ResidualRow, Row, Split, Status, StepRow, SummaryRow, TABLES, TimingRow,
+    DimensionRow, EvalRow, RUN_TABLES, ResidualRow, Row, SelectionRow, Split, Status, StepRow, SummaryRow, TABLES, TimingRow,
     VerdictRow,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};

@@ -9,6 +9,7 @@ fn headers_are_the_contract() {
     let golden = [
         "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned,made_on",
         "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note",
+        "arm,point,values,seeds,mean_loss,sd,n_diverged,n_missing,chosen",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",
         "arm,seed,step,site,layer,tokens,tokens_used,basis,metric,value",
@@ -220,7 +221,7 @@ fn a_number_that_was_edited_is_not_reported() {
     done.write(&part).unwrap();
     assert_eq!(RunEnd::read(&part).unwrap(), Some(done));
     report_so_far(dir.path(), &experiment).unwrap();
-    crate::seal(dir.path()).unwrap();
+    crate::seal(dir.path(), &experiment).unwrap();
     // At the top: well-formed, but another number.
     let top = dir.path().join("steps.csv");
     let good = fs::read_to_string(&top).unwrap();
