@@ -330,7 +330,7 @@ impl VerdictLine {
     }
 }
 
-fn decimals(value: Option<f64>, digits: usize) -> String {
+pub(crate) fn decimals(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 

@@ -8,6 +8,8 @@ mod scale;
 mod steps;
 mod sweep;
 #[cfg(test)]
+mod sweep_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::index::{RunState, Runs, Values};

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bit_compare;
+mod compare;
 mod evidence;
 mod figures;
 mod index;
@@ -17,6 +18,9 @@ mod fixture;
 mod tests;
 
 pub use answer::{Answer, ArmLine, Scale, VerdictLine, answer};
+pub use compare::{
+    ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
+};
 pub use report::{Written, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal};
 pub use selection::{choose, choice_sentences, resolve};
 pub use summary::summarise;

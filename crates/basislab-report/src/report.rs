@@ -54,12 +54,12 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError
 }
 
 /// What follows from the tables.
-struct Derived {
+pub(crate) struct Derived {
     /// With the chosen values, where a choice was made.
-    experiment: Experiment,
-    selection: Vec<SelectionRow>,
-    summary: Vec<SummaryRow>,
-    verdicts: Vec<VerdictRow>,
+    pub(crate) experiment: Experiment,
+    pub(crate) selection: Vec<SelectionRow>,
+    pub(crate) summary: Vec<SummaryRow>,
+    pub(crate) verdicts: Vec<VerdictRow>,
 }
 
 impl Derived {
@@ -216,7 +216,7 @@ pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, Tabl
 
 /// Selection, summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
 pub(crate) struct Recorded {
-    derived: Derived,
+    pub(crate) derived: Derived,
     /// Claims whose row would be another one, made from the tables that are here.
     others: Vec<String>,
     /// Other files that would be other ones.
@@ -242,12 +242,6 @@ impl Recorded {
             }
         }
         Ok(Self { derived: Derived { experiment, selection, summary, verdicts }, others, files })
-    }
-
-    /// The experiment with the chosen values, the summary and the verdicts.
-    pub(crate) fn into_parts(self) -> (Experiment, Vec<SummaryRow>, Vec<VerdictRow>) {
-        let Derived { experiment, summary, verdicts, .. } = self.derived;
-        (experiment, summary, verdicts)
     }
 
     fn answer(&self, dir: &Path, tables: &Tables, thinned: Option<&str>) -> Answer {

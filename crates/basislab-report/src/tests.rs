@@ -3,6 +3,7 @@
 mod answers;
 mod by_hand;
 pub(crate) mod cases;
+mod comparisons;
 mod files;
 mod numbers;
 mod printed;

@@ -87,7 +87,7 @@ pub(super) fn figure(
     let spacing = if spans_a_decade(&xs) { Spacing::Log } else { Spacing::Linear };
     let mut x = Scale::over(&xs, spacing, 0.04, ACROSS)?;
     x.ticks = ticks(&lines, *place);
-    x.keep_apart(|label| 9.5 * label.chars().count() as f64 + 10.0);
+    x.keep_apart(|label| 8.2 * label.chars().count() as f64 + 8.0);
     let in_band = band.iter().flat_map(|&(_, low, high)| [low, high]);
     let heights: Vec<f64> = metric.values.iter().copied().chain(in_band).collect();
     let apart = |scale: Option<Scale>| {
@@ -97,8 +97,8 @@ pub(super) fn figure(
         })
     };
     let keys = keys(&scene, &lines, &band, &crosses);
-    let y = apart(Scale::over(&heights, log_if_positive(&heights), 0.08, UPPER))?;
-    let below = apart(Scale::over(&loss.values, Spacing::Linear, 0.08, LOWER)).map(|y| {
+    let y = apart(Scale::over(&heights, log_if_positive(&heights), 0.12, UPPER))?;
+    let below = apart(Scale::over(&loss.values, Spacing::Linear, 0.12, LOWER)).map(|y| {
         let marks = loss.marks.into_iter().chain([crosses.clone()]).collect();
         Panel { y, label: "held-out loss (nats)".to_owned(), marks }
     });
@@ -287,7 +287,7 @@ fn labels(
 }
 
 /// Characters of a title that fit.
-const TITLE: usize = 76;
+const TITLE: usize = 88;
 /// Characters of the x axis's label that fit.
 const X_LABEL: usize = 64;
 
