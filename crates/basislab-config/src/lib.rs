@@ -40,7 +40,7 @@ pub use dtype::Dtype;
 pub use error::{ConfigError, Origin, one_of};
 pub use experiment::{Arm, Choose, Criterion, Experiment, Sweep, SweepPoint};
 pub use keys::{Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
-pub use load::{Library, Loaded, load};
+pub use load::{FindBase, Library, Loaded, load};
 pub use model::{Activation, Attention, ModelSpec, NormKind, Positions};
 pub use name::RunName;
 pub use number::integer;

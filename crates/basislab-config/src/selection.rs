@@ -23,7 +23,8 @@ impl Experiment {
     pub fn with_chosen(&self, chosen: &[(RunName, RunName)]) -> Self {
         let mut resolved = self.clone();
         for (name, point) in chosen {
-            let offered = |(sweep, _): (&Sweep, _)| sweep.arm == *name && sweep.points.iter().any(|one| one.arm == *point);
+            let offered =
+                |(sweep, _): (&Sweep, _)| sweep.arm == *name && sweep.points.iter().any(|one| one.arm == *point);
             let run = self.arm(point).filter(|_| self.choices().any(offered)).map(|arm| &arm.run);
             let arm = resolved.arms.iter_mut().find(|arm| arm.name == *name);
             if let (Some(run), Some(arm)) = (run, arm) {
@@ -88,10 +89,14 @@ pub(crate) fn check(experiment: &Experiment, root: &Node) -> Checked {
     for (place, (sweep, choose)) in experiment.choices().enumerate() {
         let name = &sweep.arm;
         if experiment.choices().take(place).any(|(other, _)| other.arm == *name) {
-            return refuse(format!("found two grids that choose for {name}, expected one: cross their keys in one grid"));
+            return refuse(format!(
+                "found two grids that choose for {name}, expected one: cross their keys in one grid"
+            ));
         }
         if experiment.is_selection_arm(name) {
-            return refuse(format!("found a choice for {name}, which another choice is among, expected `arms` without it"));
+            return refuse(format!(
+                "found a choice for {name}, which another choice is among, expected `arms` without it"
+            ));
         }
         let others = || experiment.sweeps.iter().filter(|other| *other != sweep);
         let Some(arm) = experiment.arm(name) else { continue };
@@ -110,7 +115,9 @@ pub(crate) fn check(experiment: &Experiment, root: &Node) -> Checked {
         if let Some(arm) = claim.test.arms().into_iter().find(|arm| experiment.is_selection_arm(arm)) {
             let path = ["claim", &claim.name, "test"].map(str::to_owned);
             let node = root.find(&path).or_else(|| root.find(&path[..2])).unwrap_or(root);
-            let what = format!("found {arm}, which runs on the selection seeds alone, expected an arm that the grid does not make");
+            let what = format!(
+                "found {arm}, which runs on the selection seeds alone, expected an arm that the grid does not make"
+            );
             return Err(ConfigError::new(&node.origin, &path.join("."), what));
         }
     }
@@ -127,7 +134,8 @@ fn check_point(arm: &Arm, point: &Arm, root: &Node) -> Checked {
     ];
     match differs.iter().find(|(_, differs)| *differs) {
         Some((key, _)) => {
-            let what = format!("found a choice by loss over {key}, expected other keys: such losses cannot be compared");
+            let what =
+                format!("found a choice by loss over {key}, expected other keys: such losses cannot be compared");
             fail(root, "", &join("arm", &point.name), what)
         }
         None => Ok(()),

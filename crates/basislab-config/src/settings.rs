@@ -1,5 +1,6 @@
 //! The configuration as a flat list of keys and values, to compare two of them.
 
+use crate::claim::Claim;
 use crate::corpus::CorpusSpec;
 use crate::experiment::{Experiment, Sweep};
 use crate::run::RunSpec;
@@ -24,17 +25,12 @@ impl RunSpec {
 }
 
 impl Experiment {
-    /// Every key with its value as TOML, besides those of arms ([`RunSpec::settings`]): the question, the seeds, the rule,
-    /// claims by name, and grids by the arm and key that they sweep.
+    /// Every key with its value as TOML, besides those of arms ([`RunSpec::settings`]) and claims ([`Claim::settings`]): the
+    /// question, the seeds, the rule, and grids by the arm and key that they sweep.
     pub fn settings(&self) -> BTreeMap<String, String> {
         let mut all = settings_of(&self.verdict, "verdict");
         all.insert("question".to_owned(), Value::String(self.question.clone()).to_string());
         collect(&value_of(&self.seeds), "seeds", &mut all);
-        for claim in &self.claims {
-            let mut own = settings_of(claim, &format!("claim.{}", claim.name));
-            own.remove(&format!("claim.{}.name", claim.name));
-            all.append(&mut own);
-        }
         for sweep in &self.sweeps {
             for (key, value) in sweep.settings() {
                 // A second grid over the same key of the same arm.
@@ -44,6 +40,15 @@ impl Experiment {
                 }
             }
         }
+        all
+    }
+}
+
+impl Claim {
+    /// Every key of the claim but its name, with its value as TOML.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let mut all = settings_of(self, "");
+        all.remove("name");
         all
     }
 }

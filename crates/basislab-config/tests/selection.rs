@@ -91,7 +91,10 @@ fn selection_and_decision_never_share_a_seed() {
             "grid: found two grids that choose for adam, expected one",
         ),
         (
-            format!("{CHOICE}{}", CHOICE.replace("[\"adam\"]", "[\"adam-lr-0.003\"]").replace("optimizer.lr", "optimizer.beta_1")),
+            format!(
+                "{CHOICE}{}",
+                CHOICE.replace("[\"adam\"]", "[\"adam-lr-0.003\"]").replace("optimizer.lr", "optimizer.beta_1")
+            ),
             "grid: found a choice for adam-lr-0.003, which another choice is among",
         ),
     ] {
@@ -123,12 +126,14 @@ fn settings_name_every_key_once_and_no_path() {
     for (key, expected) in [
         ("verdict.alpha", "0.05"),
         ("seeds", "[0, 1, 2, 3, 4, 5, 6, 7]"),
-        ("claim.adam-differs-from-sgd.test.other", "\"sgd\""),
         ("grid.adam.optimizer.lr", "[0.001, 0.003]"),
         ("grid.adam.choose.on_seeds", "[1000, 1001]"),
     ] {
         assert_eq!(all.get(key).map(String::as_str), Some(expected), "{key}");
     }
+    let claim = experiment.claims[1].settings();
+    assert_eq!(claim.get("test.other").map(String::as_str), Some("\"sgd\""));
+    assert_eq!(claim.keys().filter(|key| ["name", "text"].contains(&key.as_str())).collect::<Vec<_>>(), ["text"]);
     let run = experiment.arms[0].run.settings();
     assert_eq!(run.get("optimizer.lr").map(String::as_str), Some("0.01"));
     assert_eq!(run.get("probe.null_sites").map(String::as_str), Some("[\"blocks.last.resid_post\"]"));

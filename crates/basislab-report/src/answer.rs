@@ -169,18 +169,20 @@ fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
     let loss_of = |arm: &str, name: &str| summary.iter().find(|row| row.arm == arm && row.metric == name)?.mean;
     let shown = |row: &&SummaryRow| row.metric == experiment.verdict.metric && !experiment.is_selection_arm(&row.arm);
     let of_metric = summary.iter().filter(shown);
-    let line = |row: &SummaryRow| Some(ArmLine {
-        arm: row.arm.to_string(),
-        basis: row.basis?,
-        n_seeds: row.n_seeds,
-        seeds_planned: row.seeds_planned,
-        loss: loss_of(&row.arm, "loss"),
-        loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
-        value: row.mean,
-        null_mean: row.null_mean,
-        null_sd: row.null_sd,
-        z: row.z,
-    });
+    let line = |row: &SummaryRow| {
+        Some(ArmLine {
+            arm: row.arm.to_string(),
+            basis: row.basis?,
+            n_seeds: row.n_seeds,
+            seeds_planned: row.seeds_planned,
+            loss: loss_of(&row.arm, "loss"),
+            loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
+            value: row.mean,
+            null_mean: row.null_mean,
+            null_sd: row.null_sd,
+            z: row.z,
+        })
+    };
     of_metric.filter_map(line).collect()
 }
 

@@ -5,7 +5,7 @@ mod display;
 use crate::answer::{Scale, verdict_lines};
 use crate::index::{RunState, Runs, Values};
 use crate::report::{Derived, Recorded, check_seal};
-use basislab_config::{Arm, Experiment, Site};
+use basislab_config::{Arm, Claim, Experiment, Site};
 use basislab_stats::{Verdict, t_interval};
 use basislab_tables::{SummaryRow, TableError, Tables, read_tables};
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub struct Comparison {
 /// A key whose value is not the same in all directories.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// The dotted key. For arms that not all directories have, `arm`.
+    /// The dotted key. For arms that not all directories have, `arm`; for such a claim `claim.NAME`.
     pub key: String,
     /// The arms in which it differs like this; none for a key that is of no arm.
     pub arms: Vec<String>,
@@ -127,7 +127,8 @@ pub struct VerdictNumbers {
 /// # Errors
 /// The table that is wrong, or the sealed file that was changed.
 pub fn compare(dirs: &[(&Path, Experiment)]) -> Result<Comparison, TableError> {
-    let all: Vec<Directory> = dirs.iter().map(|(dir, experiment)| Directory::read(dir, experiment)).collect::<Result<_, _>>()?;
+    let all: Vec<Directory> =
+        dirs.iter().map(|(dir, experiment)| Directory::read(dir, experiment)).collect::<Result<_, _>>()?;
     Ok(Comparison {
         directories: names(dirs),
         differences: differences(&all),
@@ -192,7 +193,8 @@ impl Directory {
 
 /// The names of the directories, or their paths where two have the same name.
 fn names(dirs: &[(&Path, Experiment)]) -> Vec<String> {
-    let name = |dir: &Path| dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into());
+    let name =
+        |dir: &Path| dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into());
     let names: Vec<String> = dirs.iter().map(|(dir, _)| name(dir)).collect();
     let distinct: BTreeSet<&String> = names.iter().collect();
     if distinct.len() == names.len() { names } else { dirs.iter().map(|(dir, _)| dir.display().to_string()).collect() }
@@ -216,6 +218,23 @@ fn differences(all: &[Directory]) -> Vec<Difference> {
         .into_iter()
         .map(|(key, values)| Difference { key, arms: Vec::new(), every_arm: false, values })
         .collect();
+    for claim in in_order(all, |one| one.derived.experiment.claims.iter().map(|claim| claim.name.to_string()).collect())
+    {
+        let of = |experiment: &&Experiment| {
+            experiment.claims.iter().find(|one| one.name == claim.as_str()).map(Claim::settings)
+        };
+        let settings: Vec<Option<BTreeMap<String, String>>> = experiments.iter().map(of).collect();
+        let told = match settings.iter().cloned().collect::<Option<Vec<_>>>() {
+            Some(everywhere) => differing(&everywhere),
+            None => {
+                vec![(String::new(), settings.iter().map(|one| one.as_ref().map(|_| "present".to_owned())).collect())]
+            }
+        };
+        found.extend(told.into_iter().map(|(key, values)| {
+            let key = format!("claim.{claim}.{key}").trim_end_matches('.').to_owned();
+            Difference { key, arms: Vec::new(), every_arm: false, values }
+        }));
+    }
     let (mut common, mut absent, mut of_arms) = (0, Vec::new(), Vec::new());
     for arm in in_order(all, |one| one.derived.experiment.arms.iter().map(|arm| arm.name.to_string()).collect()) {
         let arms: Vec<Option<&Arm>> = experiments.iter().map(|experiment| experiment.arm(&arm)).collect();

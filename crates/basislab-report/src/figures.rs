@@ -18,8 +18,8 @@ use basislab_stats::Verdict;
 use basislab_store::FileError;
 use basislab_tables::{SelectionRow, Tables, VerdictRow};
 use frame::{Key, Mark, Weight};
-pub(crate) use scale::digits;
 use plotters::style::RGBColor;
+pub(crate) use scale::digits;
 use std::io;
 use std::path::Path;
 

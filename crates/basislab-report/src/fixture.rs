@@ -199,8 +199,11 @@ impl Run<'_> {
             }
             if self.experiment.shared.probe.is_full(self.experiment.shared.train.steps, step) {
                 let primary = site == verdict_site && step == self.experiment.shared.train.steps;
-                let draws =
-                    if primary { self.experiment.shared.probe.null_bases } else { self.experiment.shared.probe.random_bases };
+                let draws = if primary {
+                    self.experiment.shared.probe.null_bases
+                } else {
+                    self.experiment.shared.probe.random_bases
+                };
                 for k in 0..draws {
                     let draw = 2.91 + 0.12 * noise(&[self.key, self.seed, step, index as u64, k as u64, 11]);
                     rows.push(cell(Basis::Random(k as u32), draw));

@@ -22,6 +22,6 @@ pub use compare::{
     ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
 };
 pub use report::{Written, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal};
-pub use selection::{choose, choice_sentences, resolve};
+pub use selection::{choice_sentences, choose, resolve};
 pub use summary::summarise;
 pub use verdicts::decide_claims;

@@ -12,8 +12,9 @@ use crate::verdicts::decide_claims;
 use basislab_config::{Experiment, RunName};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
-    EvalRow, PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables, VerdictRow, check_parts,
-    data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table, read_tables, table_bytes, write_table,
+    EvalRow, PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
+    VerdictRow, check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table,
+    read_tables, table_bytes, write_table,
 };
 use std::fs;
 use std::io;

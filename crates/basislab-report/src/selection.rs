@@ -99,8 +99,7 @@ fn made(sweep: &Sweep, how: &Choose, rows: &[&SelectionRow]) -> Option<String> {
     let keys: Vec<String> =
         keys.map(|(place, (key, value))| format!("{key} = {} of {}", value_text(value), among(place))).collect();
     let seeds = list(&how.on_seeds);
-    let mut text =
-        format!("{}: {}, by the least mean held-out loss on seeds {seeds}", sweep.arm, keys.join(" and "));
+    let mut text = format!("{}: {}, by the least mean held-out loss on seeds {seeds}", sweep.arm, keys.join(" and "));
     text += &row.mean_loss.map_or_else(String::new, |loss| format!(" ({} nats)", digits(loss)));
     match rows.iter().filter(|row| row.n_diverged > 0).count() {
         0 => {}

@@ -125,7 +125,8 @@ fn sums(dir: &Path, figures: &[String]) -> Result<String, FileError> {
     let tables = RUN_TABLES.map(|table| table.file.to_owned());
     let derived = [SummaryRow::TABLE.file, VerdictRow::TABLE.file, PACKAGE].map(str::to_owned);
     let figures = figures.iter().map(|name| format!("figures/{name}"));
-    let others = std::iter::once(SelectionRow::TABLE.file.to_owned()).chain(figures).filter(|file| dir.join(file).exists());
+    let others =
+        std::iter::once(SelectionRow::TABLE.file.to_owned()).chain(figures).filter(|file| dir.join(file).exists());
     let mut lines = String::new();
     for file in tables.into_iter().chain(derived).chain(others) {
         let path = dir.join(&file);

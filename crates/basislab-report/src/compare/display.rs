@@ -41,7 +41,8 @@ impl Comparison {
             self.arms.iter().flat_map(|arm| arm.numbers.iter().flatten()).map(|numbers| &numbers.metric).collect();
         let shared = metrics.first().filter(|first| metrics.iter().all(|metric| metric == *first));
         let metric = shared.map_or_else(|| "metric".to_owned(), |metric| in_words(metric));
-        let header = ["arm", "directory", "seeds", &metric, "null", "loss", "ratio", "log ratio, paired (95 % interval)"];
+        let header =
+            ["arm", "directory", "seeds", &metric, "null", "loss", "ratio", "log ratio, paired (95 % interval)"];
         let mut table = table(header.map(str::to_owned).to_vec());
         for arm in &self.arms {
             let mut name = arm.arm.as_str();

@@ -47,15 +47,31 @@ pub(crate) struct Labels {
 /// A thing to draw, in data coordinates.
 #[derive(Clone)]
 pub(crate) enum Mark {
-    Line { points: Vec<(f64, f64)>, colour: RGBColor, weight: Weight },
-    Band { points: Vec<(f64, f64, f64)>, middle: Vec<(f64, f64)> },
-    Level { y: f64 },
+    Line {
+        points: Vec<(f64, f64)>,
+        colour: RGBColor,
+        weight: Weight,
+    },
+    Band {
+        points: Vec<(f64, f64, f64)>,
+        middle: Vec<(f64, f64)>,
+    },
+    Level {
+        y: f64,
+    },
     /// Small dots, one for each run.
-    Dots { points: Vec<(f64, f64)>, colour: RGBColor },
+    Dots {
+        points: Vec<(f64, f64)>,
+        colour: RGBColor,
+    },
     /// Rings around points.
-    Ring { points: Vec<(f64, f64)> },
+    Ring {
+        points: Vec<(f64, f64)>,
+    },
     /// Crosses at the upper edge of the panel.
-    Cross { at: Vec<f64> },
+    Cross {
+        at: Vec<f64>,
+    },
 }
 
 /// How a line is drawn.

@@ -7,7 +7,7 @@ use crate::index::{Losses, mean};
 use std::collections::BTreeSet;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
-        let losses = Losses::of(scene.tables);
+    let losses = Losses::of(scene.tables);
     let mut curves = Curves::default();
     let mut all_steps = vec![0.0];
     let mut floors = Vec::new();

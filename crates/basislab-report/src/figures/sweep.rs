@@ -115,19 +115,14 @@ pub(super) fn figure(
 /// The places of the other keys: those whose value follows from that of the key, as in a zipped grid, and the rest.
 fn other_keys(sweep: &Sweep, place: usize) -> (Vec<usize>, Vec<usize>) {
     let follows = |other: &usize| {
-        let differs = |a: &SweepPoint, b: &SweepPoint| a.values[place] == b.values[place] && a.values[*other] != b.values[*other];
+        let differs =
+            |a: &SweepPoint, b: &SweepPoint| a.values[place] == b.values[place] && a.values[*other] != b.values[*other];
         !sweep.points.iter().any(|a| sweep.points.iter().any(|b| differs(a, b)))
     };
     (0..sweep.keys.len()).filter(|other| *other != place).partition(follows)
 }
 
-fn lines<'a>(
-    scene: &Scene<'_>,
-    sweep: &'a Sweep,
-    place: usize,
-    free: &[usize],
-    values: &Values<'_>,
-) -> Vec<Line<'a>> {
+fn lines<'a>(scene: &Scene<'_>, sweep: &'a Sweep, place: usize, free: &[usize], values: &Values<'_>) -> Vec<Line<'a>> {
     let losses = Losses::of(scene.tables);
     let mut lines: Vec<Line<'a>> = Vec::new();
     for point in &sweep.points {
@@ -166,7 +161,8 @@ fn panel(lines: &[Line<'_>], of: impl Fn(&Measured) -> &Vec<f64>) -> Drawn {
     for (index, line) in lines.iter().enumerate() {
         let runs = line.points.iter().flat_map(|(x, _, measured)| of(measured).iter().map(|&value| (*x, value)));
         let runs: Vec<(f64, f64)> = runs.collect();
-        let average = |(x, _, measured): &(f64, &SweepPoint, Measured)| Some(((*x, mean(of(measured))?), measured.chosen));
+        let average =
+            |(x, _, measured): &(f64, &SweepPoint, Measured)| Some(((*x, mean(of(measured))?), measured.chosen));
         let averages: Vec<((f64, f64), bool)> = line.points.iter().filter_map(average).collect();
         values.extend(runs.iter().map(|run| run.1));
         rings.extend(averages.iter().filter(|(_, chosen)| *chosen).map(|(point, _)| *point));

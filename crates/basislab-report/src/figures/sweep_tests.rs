@@ -26,7 +26,18 @@ fn tables(experiment: &Experiment, of: impl Fn(usize, u64) -> (f64, f64, f64)) -
             let mut residual = |step, site: Site, basis, value| {
                 let (arm, tokens, metric) = (point.arm.clone(), Tokens::Rest, "token_kurtosis".to_owned());
                 let (layer, value) = (site.layer(), Some(value));
-                tables.residual.push(ResidualRow { arm, seed, step, site, layer, tokens, tokens_used: 9, basis, metric, value });
+                tables.residual.push(ResidualRow {
+                    arm,
+                    seed,
+                    step,
+                    site,
+                    layer,
+                    tokens,
+                    tokens_used: 9,
+                    basis,
+                    metric,
+                    value,
+                });
             };
             residual(LAST, SITE, Basis::Standard, value);
             residual(LAST, SITE, Basis::Optimizer, value + 50.0);
@@ -91,7 +102,10 @@ fn means_and_runs_stand_at_the_values_of_the_key() {
     let (points, middle) = band.unwrap();
     assert_eq!(middle.iter().map(|point| point.0).collect::<Vec<_>>(), [1e-3, 3e-3, 1e-2]);
     for ((x, low, high), null) in points.into_iter().zip([2.5, 3.0, 3.5]) {
-        assert!((low - (null - 2.0 * sd)).abs() < 1e-12 && (high - (null + 2.0 * sd)).abs() < 1e-12, "{x}: {low} {high}");
+        assert!(
+            (low - (null - 2.0 * sd)).abs() < 1e-12 && (high - (null + 2.0 * sd)).abs() < 1e-12,
+            "{x}: {low} {high}"
+        );
     }
     let ticks: Vec<&str> = figure.x.ticks.iter().map(|tick| tick.1.as_str()).collect();
     assert_eq!(ticks, ["0.001", "0.003", "0.01"]);
@@ -120,7 +134,8 @@ fn a_run_that_diverged_is_marked_and_counts_in_no_mean() {
 
 #[test]
 fn crossed_keys_give_lines_and_more_than_six_are_told() {
-    let experiment = grid("\"optimizer.lr\" = [1e-3, 1e-2]\n\"optimizer.beta_1\" = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]", true);
+    let experiment =
+        grid("\"optimizer.lr\" = [1e-3, 1e-2]\n\"optimizer.beta_1\" = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]", true);
     assert_eq!(experiment.sweeps[0].keys, ["optimizer.beta_1", "optimizer.lr"]);
     // The first key is the slowest: point 15 is (0.8, 1e-2), and has the least loss.
     let tables = tables(&experiment, |at, _| (10.0 + at as f64, 2.0 - 0.01 * at as f64, 3.0));
@@ -150,11 +165,15 @@ fn crossed_keys_give_lines_and_more_than_six_are_told() {
 #[test]
 fn names_follow_from_the_experiment_and_are_distinct() {
     let sweeps = "[[grid]]\narms = [\"adam\", \"sgd\"]\n\"optimizer.lr\" = [1e-3, 1e-2]\n\"model.norm\" = [\"rms\", \"layernorm\"]\n";
-    let experiment = experiment_with(2, &format!("{sweeps}[[grid]]\narms = [\"adam\"]\n\"optimizer.lr\" = [0.5, 0.6]\n"));
+    let experiment =
+        experiment_with(2, &format!("{sweeps}[[grid]]\narms = [\"adam\"]\n\"optimizer.lr\" = [0.5, 0.6]\n"));
     let fixed = ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
     let names = figure_names(&experiment);
     assert_eq!(names[..4], fixed);
-    assert_eq!(names[4..], ["sweep_adam_optimizer_lr.svg", "sweep_sgd_optimizer_lr.svg", "sweep_adam_optimizer_lr_2.svg"]);
+    assert_eq!(
+        names[4..],
+        ["sweep_adam_optimizer_lr.svg", "sweep_sgd_optimizer_lr.svg", "sweep_adam_optimizer_lr_2.svg"]
+    );
     let all = figures(&experiment, &Tables::default(), &[], &[]).unwrap();
     assert_eq!(all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), names);
     assert!(all.iter().all(|(_, svg)| svg.is_none()), "nothing was recorded");
@@ -172,7 +191,10 @@ fn headline_figures_leave_out_the_points_of_grids() {
     assert_eq!(names(&grid("\"optimizer.lr\" = [1e-3, 3e-3]", true)), none);
     assert_eq!(names(&grid("\"optimizer.lr\" = [1e-3, 3e-3]", false)), none);
     // Without a number no other figure shows them, but a choice is not for the headlines.
-    assert_eq!(names(&grid("\"model.norm\" = [\"rms\", \"layernorm\"]", false)), ["adam-norm-rms", "adam-norm-layernorm"]);
+    assert_eq!(
+        names(&grid("\"model.norm\" = [\"rms\", \"layernorm\"]", false)),
+        ["adam-norm-rms", "adam-norm-layernorm"]
+    );
     assert_eq!(names(&grid("\"model.norm\" = [\"rms\", \"layernorm\"]", true)), none);
     let claim = "[[claim]]\nname = \"c\"\ntext = \"t\"\nprimary = false\ntest = { kind = \"equal-loss\", arm = \"adam-lr-0.003\", other = \"adam\" }\n";
     let sweep = "[[grid]]\narms = [\"adam\"]\n\"optimizer.lr\" = [1e-3, 3e-3]\n";

@@ -20,12 +20,24 @@ fn write(dir: &Path, experiment: &Experiment, null: f64, of: impl Fn(&str, u64) 
         for &seed in &arm.seeds {
             let Some((value, loss)) = of(&arm.name, seed) else { continue };
             let (name, split, metric) = (arm.name.clone(), Split::HeldOut, cell.metric.clone());
-            let eval = |step, loss| EvalRow { arm: name.clone(), seed, step, split, loss: Some(loss), loss_above_floor: None };
+            let eval =
+                |step, loss| EvalRow { arm: name.clone(), seed, step, split, loss: Some(loss), loss_above_floor: None };
             evals.extend([eval(0, loss + 3.0), eval(arm.run.train.steps, loss)]);
             let site = experiment.site(&cell, arm);
             let mut row = |step, site: Site, basis, value| {
                 let (arm, metric, layer, value) = (name.clone(), metric.clone(), site.layer(), Some(value));
-                residual.push(ResidualRow { arm, seed, step, site, layer, tokens: cell.tokens, tokens_used: 9, basis, metric, value });
+                residual.push(ResidualRow {
+                    arm,
+                    seed,
+                    step,
+                    site,
+                    layer,
+                    tokens: cell.tokens,
+                    tokens_used: 9,
+                    basis,
+                    metric,
+                    value,
+                });
             };
             row(0, site, Basis::Standard, value + 70.0);
             row(arm.run.train.steps, Site::Embed, Basis::Standard, value + 80.0);
@@ -65,8 +77,16 @@ fn pair() -> Pair {
     let mut second = first.clone();
     second.arms.retain(|arm| arm.name != "adam-rotated");
     second.claims.retain(|claim| !claim.name.contains("rotated"));
-    second.claims.iter_mut().filter(|claim| claim.name == "sgd-equals-its-null").for_each(|c| c.cell.tokens = Tokens::All);
-    second.claims.iter_mut().filter(|claim| claim.name == "adam-differs-from-sgd-at-matched-loss").for_each(|c| c.name = name("new"));
+    second
+        .claims
+        .iter_mut()
+        .filter(|claim| claim.name == "sgd-equals-its-null")
+        .for_each(|c| c.cell.tokens = Tokens::All);
+    second
+        .claims
+        .iter_mut()
+        .filter(|claim| claim.name == "adam-differs-from-sgd-at-matched-loss")
+        .for_each(|c| c.name = name("new"));
     second.arms.iter_mut().for_each(|arm| arm.run.train.batch_size = 32);
     second.shared.train.batch_size = 32;
     second.arms[0].run.model.n_layers = 3;
@@ -118,7 +138,10 @@ fn arms_stand_side_by_side_with_ratio_and_paired_log_ratio() {
     let [Some(one), Some(two)] = &of("adam-independent")[..] else { panic!("it is in both") };
     assert_eq!((one.n_seeds, two.n_seeds, two.ratio), (1, 2, Some(3.0)));
     let paired = two.paired.unwrap();
-    assert!(paired.n_seeds == 1 && near(Some(paired.mean_log_ratio), 1.5f64.ln()) && paired.low.is_none(), "{paired:?}");
+    assert!(
+        paired.n_seeds == 1 && near(Some(paired.mean_log_ratio), 1.5f64.ln()) && paired.low.is_none(),
+        "{paired:?}"
+    );
     // Arms of one directory alone.
     assert!(of("adam-rotated")[0].is_some() && of("adam-rotated")[1].is_none());
     let extra = of("extra")[1].as_ref().unwrap();
@@ -159,6 +182,12 @@ fn configurations_differ_key_by_key() {
     assert_eq!(said, expected);
     let cell = comparison.differences.iter().find(|one| one.key == "claim.sgd-equals-its-null.cell.tokens").unwrap();
     assert_eq!(cell.values, [Some("\"rest\"".to_owned()), Some("\"all\"".to_owned())]);
+    let of = |key: &str| comparison.differences.iter().filter(|one| one.key.starts_with(key)).collect::<Vec<_>>();
+    assert_eq!(of("claim.new").len(), 1);
+    assert_eq!(
+        (of("claim.new")[0].key.as_str(), &of("claim.new")[0].values[1]),
+        ("claim.new", &Some("present".to_owned()))
+    );
     let twice = pair();
     let (dir, experiment) = &twice.dirs[0];
     let same = compare(&[(dir, experiment.clone()), (dir, experiment.clone())]).unwrap();

@@ -31,6 +31,17 @@ fn every_row_has_the_columns_of_its_table_and_reads_back() {
     round_trip(&summarise(&experiment, &tables));
     round_trip(&decide_claims(&experiment, &tables));
     round_trip(&[timing()]);
+    round_trip(&[SelectionRow {
+        arm: name("adam"),
+        point: name("adam-lr-0.003"),
+        values: "optimizer.lr = 0.003, model.norm = rms".to_owned(),
+        seeds: "1000, 1001".to_owned(),
+        mean_loss: None,
+        sd: Some(0.25),
+        n_diverged: 1,
+        n_missing: 0,
+        chosen: true,
+    }]);
 }
 
 fn round_trip<R: TableRow + PartialEq + std::fmt::Debug>(rows: &[R]) {

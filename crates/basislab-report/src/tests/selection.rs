@@ -23,12 +23,14 @@ fn losses(of_points: &[[f64; 2]]) -> Tables {
     for (arm, losses) in POINTS.into_iter().zip(of_points) {
         for (seed, &loss) in [1000, 1001].into_iter().zip(losses) {
             let (arm, split) = (name(arm), Split::HeldOut);
-            let eval = |step, loss| EvalRow { arm: arm.clone(), seed, step, split, loss: Some(loss), loss_above_floor: None };
+            let eval =
+                |step, loss| EvalRow { arm: arm.clone(), seed, step, split, loss: Some(loss), loss_above_floor: None };
             // An earlier loss, in another order than the last.
             tables.evals.push(eval(300, 10.0 - loss.min(8.0)));
             if loss.is_infinite() {
                 let (train_loss, grad_norm, status) = (None, None, Status::Diverged);
-                let row = StepRow { arm: arm.clone(), seed, step: 301, tokens: 1, lr: 0.1, train_loss, grad_norm, status };
+                let row =
+                    StepRow { arm: arm.clone(), seed, step: 301, tokens: 1, lr: 0.1, train_loss, grad_norm, status };
                 tables.steps.push(row);
             } else if loss < 9.0 {
                 tables.evals.push(eval(LAST, loss));
@@ -51,7 +53,10 @@ fn the_least_mean_loss_is_chosen_and_the_rows_say_from_what() {
     let rows = choose(&experiment, &losses(&[[2.4, 2.6], [2.2, 2.3], [2.0, 2.75]]));
     assert_eq!(chosen(&rows), Some("adam-lr-0.003"));
     let row = &rows[2];
-    assert_eq!((row.arm.as_str(), row.values.as_str(), row.seeds.as_str()), ("adam", "optimizer.lr = 0.01", "1000, 1001"));
+    assert_eq!(
+        (row.arm.as_str(), row.values.as_str(), row.seeds.as_str()),
+        ("adam", "optimizer.lr = 0.01", "1000, 1001")
+    );
     assert_eq!((row.mean_loss, row.n_diverged, row.n_missing), (Some(2.375), 0, 0));
     // (0.75 / 2)^2 * 2 / 1
     assert!((row.sd.unwrap() - 0.28125f64.sqrt()).abs() < 1e-12);
@@ -98,8 +103,14 @@ fn sentences_say_value_values_criterion_and_edge() {
         ([[2.5, 2.5], [2.25, 2.37], [2.75, 2.75]], format!("{start}0.003{middle} (2.31 nats).")),
         ([[2.0, 2.0], [2.25, 2.25], [2.75, 2.75]], format!("{start}0.001{middle} (2.00 nats){edge}")),
         ([[2.5, 2.5], [2.25, 2.25], [2.0, 2.0]], format!("{start}0.01{middle} (2.00 nats){edge}")),
-        ([[2.5, 2.5], [2.25, 2.25], [2.0, f64::INFINITY]], format!("{start}0.003{middle} (2.25 nats); 1 point diverged.")),
-        ([[2.5, 2.5], [2.25, 9.0], [9.0, 9.0]], "adam: optimizer.lr is not chosen yet: 3 selection runs are missing.".to_owned()),
+        (
+            [[2.5, 2.5], [2.25, 2.25], [2.0, f64::INFINITY]],
+            format!("{start}0.003{middle} (2.25 nats); 1 point diverged."),
+        ),
+        (
+            [[2.5, 2.5], [2.25, 9.0], [9.0, 9.0]],
+            "adam: optimizer.lr is not chosen yet: 3 selection runs are missing.".to_owned(),
+        ),
         ([[f64::INFINITY; 2]; 3], "adam: no point of optimizer.lr can be chosen: a run of each diverged.".to_owned()),
     ] {
         assert_eq!(said(&of_points), expected);
@@ -174,7 +185,8 @@ fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
     fs::remove_file(dir.path().join("SHA256SUMS")).unwrap();
     let evals = dir.path().join("evals.csv");
     let kept = fs::read_to_string(&evals).unwrap();
-    let kept: String = kept.lines().filter(|line| !line.starts_with("adam-lr-")).map(|line| format!("{line}\n")).collect();
+    let kept: String =
+        kept.lines().filter(|line| !line.starts_with("adam-lr-")).map(|line| format!("{line}\n")).collect();
     fs::write(&evals, kept).unwrap();
     let (published, written) = report(dir.path(), &experiment, None).unwrap();
     assert_eq!((&published.choices, written), (&answer.choices, Written::Nothing));
@@ -198,5 +210,8 @@ fn chosen_values_count_in_what_is_read_of_the_arm() {
         let summary = summarise(experiment, &Tables::default());
         summary.iter().find(|row| row.arm == "adam" && row.site.is_some()).and_then(|row| row.site).unwrap().to_string()
     };
-    assert_eq!((site(&experiment), site(&resolved)), ("blocks.1.resid_post".to_owned(), "blocks.2.resid_post".to_owned()));
+    assert_eq!(
+        (site(&experiment), site(&resolved)),
+        ("blocks.1.resid_post".to_owned(), "blocks.2.resid_post".to_owned())
+    );
 }
