@@ -4,7 +4,7 @@ use crate::fixture::{experiment_with, name};
 use crate::*;
 use basislab_config::{Basis, Experiment, Site, Tokens};
 use basislab_stats::Verdict;
-use basislab_tables::{EvalRow, ResidualRow, Split, StepRow, VerdictRow, read_table, write_table};
+use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Split, StepRow, VerdictRow, read_table, write_table};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,7 @@ fn write(dir: &Path, experiment: &Experiment, null: f64, of: impl Fn(&str, u64) 
         }
     }
     write_table::<StepRow>(dir, &[]).unwrap();
+    write_table::<DimensionRow>(dir, &[]).unwrap();
     write_table(dir, &evals).unwrap();
     write_table(dir, &residual).unwrap();
 }
@@ -88,7 +89,8 @@ fn pair() -> Pair {
         .filter(|claim| claim.name == "adam-differs-from-sgd-at-matched-loss")
         .for_each(|c| c.name = name("new"));
     second.arms.iter_mut().for_each(|arm| arm.run.train.batch_size = 32);
-    second.shared.train.batch_size = 32;
+    second.arms.iter_mut().for_each(|arm| arm.run.train.warmup_steps = 50);
+    second.arms[3].run.train.batch_size = 64;
     second.arms[0].run.model.n_layers = 3;
     second.arms[1].seeds = vec![0, 1, 2];
     second.question = "Another question?".to_owned();
@@ -177,7 +179,9 @@ fn configurations_differ_key_by_key() {
         "arm [extra] false: - | present",
         "model.n_layers [adam] false: 2 | 3",
         "seeds [sgd] false: - | [0, 1, 2]",
-        "train.batch_size [adam sgd adam-identity adam-independent] true: 16 | 32",
+        "train.batch_size [adam sgd adam-identity] false: 16 | 32",
+        "train.batch_size [adam-independent] false: 16 | 64",
+        "train.warmup_steps [adam sgd adam-identity adam-independent] true: 100 | 50",
     ];
     assert_eq!(said, expected);
     let cell = comparison.differences.iter().find(|one| one.key == "claim.sgd-equals-its-null.cell.tokens").unwrap();
@@ -219,6 +223,22 @@ fn verdicts_and_rules_that_differ_are_marked() {
 }
 
 #[test]
+fn chosen_values_are_what_is_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid =
+        "[[grid]]\narms = [\"adam\"]\n\"optimizer.lr\" = [1e-3, 3e-3]\nchoose = { by = \"loss\", on_seeds = [1000] }\n";
+    let experiment = experiment_with(2, grid);
+    let dirs = ["one", "two"].map(|dir| folder.path().join(dir));
+    for (dir, best) in dirs.iter().zip(["adam-lr-0.001", "adam-lr-0.003"]) {
+        write(dir, &experiment, 3.0, |arm, _| Some((4.0, if arm == best { 2.0 } else { 2.5 })));
+    }
+    let comparison = compare(&[(&dirs[0], experiment.clone()), (&dirs[1], experiment)]).unwrap();
+    let [one] = &comparison.differences[..] else { panic!("{:?}", comparison.differences) };
+    assert_eq!((one.key.as_str(), &one.arms[..]), ("optimizer.lr", &["adam".to_owned()][..]));
+    assert_eq!(one.values, [Some("0.001".to_owned()), Some("0.003".to_owned())]);
+}
+
+#[test]
 fn recorded_verdicts_count_and_nothing_is_written() {
     let pair = pair();
     let (dir, experiment) = &pair.dirs[0];
@@ -243,13 +263,29 @@ fn recorded_verdicts_count_and_nothing_is_written() {
 }
 
 #[test]
+fn a_sealed_directory_that_was_edited_is_not_compared() {
+    let pair = pair();
+    let (dir, experiment) = &pair.dirs[0];
+    rebuild(dir, experiment).unwrap();
+    seal(dir, experiment).unwrap();
+    pair.compare();
+    let evals = dir.join("evals.csv");
+    let text = fs::read_to_string(&evals).unwrap();
+    fs::write(&evals, text.replacen("2.5", "2.4", 1)).unwrap();
+    let dirs: Vec<(&Path, Experiment)> = pair.dirs.iter().map(|(dir, one)| (dir.as_path(), one.clone())).collect();
+    let error = compare(&dirs).unwrap_err().to_string();
+    assert!(error.contains("evals.csv: changed since it was written"), "{error}");
+}
+
+#[test]
 fn text_and_json_say_the_same_numbers() {
     let comparison = pair().compare();
     let text = comparison.to_string();
     let words: Vec<String> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for expected in [
         "key one two",
-        "train.batch_size (every arm) 16 32",
+        "train.batch_size (adam, sgd, adam-identity) 16 32",
+        "train.warmup_steps (every arm) 100 50",
         "model.n_layers (adam) 2 3",
         "arm directory seeds token kurtosis null loss ratio log ratio, paired (95 % interval)",
         "adam one 2/2 3.00 ± 1.41 3.00 2.625 - -",

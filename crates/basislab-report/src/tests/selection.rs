@@ -3,7 +3,7 @@
 use crate::fixture::{Outcome, effect, experiment_with, name, rows, write_part};
 use crate::*;
 use basislab_config::Experiment;
-use basislab_tables::{EvalRow, SelectionRow, Split, Status, StepRow, Tables, data_package, read_table};
+use basislab_tables::{EvalRow, SelectionRow, Split, Status, StepRow, SummaryRow, Tables, data_package, read_table};
 use std::fs;
 use std::path::Path;
 
@@ -128,19 +128,15 @@ fn sentences_say_value_values_criterion_and_edge() {
     assert_eq!(choice_sentences(&two, &rows), [expected]);
 }
 
-/// Short runs of everything; the second point has the least loss on the selection seeds.
-fn made(dir: &Path) -> Experiment {
-    let mut experiment = experiment_with(2, GRID);
+/// Short runs of everything; `best` has the least loss on the selection seeds.
+fn made(dir: &Path, grid: &str, best: &str) -> Experiment {
+    let mut experiment = experiment_with(2, grid);
     experiment.arms.iter_mut().for_each(|arm| arm.run.train.steps = 2);
     experiment.shared.train.steps = 2;
     for arm in &experiment.arms {
         for &seed in &arm.seeds {
-            let penalty = match arm.name.as_str() {
-                "adam-lr-0.003" => 0.0,
-                "adam-lr-0.001" | "adam-lr-0.01" => 0.25,
-                _ => 1.0,
-            };
-            let outcome = Outcome { loss: 2.0 + penalty, ..effect("adam", seed) };
+            let loss = if arm.name == best { 2.0 } else { 2.25 };
+            let outcome = Outcome { loss, ..effect("adam", seed) };
             write_part(dir, &arm.name, seed, rows(&experiment, &arm.name, seed, outcome));
         }
     }
@@ -150,7 +146,7 @@ fn made(dir: &Path) -> Experiment {
 #[test]
 fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
     let dir = tempfile::tempdir().unwrap();
-    let experiment = made(dir.path());
+    let experiment = made(dir.path(), GRID, "adam-lr-0.003");
     let (answer, written) = report(dir.path(), &experiment, None).unwrap();
     assert_eq!(written, Written::Whole);
     assert_eq!(answer.choices.len(), 1);
@@ -188,14 +184,34 @@ fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
     let kept: String =
         kept.lines().filter(|line| !line.starts_with("adam-lr-")).map(|line| format!("{line}\n")).collect();
     fs::write(&evals, kept).unwrap();
+    let figure = dir.path().join("figures/sweep_adam_optimizer_lr.svg");
+    fs::remove_file(&figure).unwrap();
     let (published, written) = report(dir.path(), &experiment, None).unwrap();
     assert_eq!((&published.choices, written), (&answer.choices, Written::Nothing));
     assert!(published.notes[0].contains("selection.csv would differ"), "{:?}", published.notes);
+    assert!(figure.is_file(), "what is absent is made");
     fs::remove_file(dir.path().join("selection.csv")).unwrap();
     let (again, written) = report(dir.path(), &experiment, None).unwrap();
     assert_eq!(written, Written::Report);
     assert_eq!(again.choices, ["adam: optimizer.lr is not chosen yet: 6 selection runs are missing."]);
     assert!(dir.path().join("selection.csv").is_file());
+}
+
+#[test]
+fn a_report_reads_the_arm_where_the_chosen_model_has_its_last_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let depths = GRID.replace("optimizer.lr", "model.n_layers").replace("1e-3, 3e-3, 1e-2", "1, 2");
+    let experiment = made(dir.path(), &depths, "adam-n_layers-1");
+    for answer in [report(dir.path(), &experiment, None).unwrap().0, read_unsealed(dir.path(), &experiment).unwrap()] {
+        assert!(answer.choices[0].starts_with("adam: model.n_layers = 1 of 1, 2,"), "{}", answer.choices[0]);
+    }
+    let summary: Vec<SummaryRow> = read_table(dir.path()).unwrap();
+    let site = |arm: &str| {
+        let row = summary.iter().find(|row| row.arm == arm && row.metric == "token_kurtosis");
+        row.and_then(|row| row.site).map(|site| site.to_string())
+    };
+    assert_eq!(site("adam").as_deref(), Some("blocks.0.resid_post"));
+    assert_eq!(site("sgd").as_deref(), Some("blocks.1.resid_post"));
 }
 
 #[test]
