@@ -11,6 +11,7 @@ use crate::model::{ModelSpec, Positions};
 use crate::optimizer::{OptimizerSpec, Role};
 use crate::phase::Moments;
 use crate::run::RunSpec;
+use crate::selection;
 use crate::tree::{Node, join};
 
 /// Regular probes of a run, beyond which one would hardly be meant.
@@ -18,7 +19,7 @@ const MOST_PROBES: u64 = 100_000;
 /// Axis that may still be rotated by a dense matrix of its own.
 const LONGEST_AXIS: usize = 8192;
 
-type Checked = Result<(), ConfigError>;
+pub(crate) type Checked = Result<(), ConfigError>;
 
 /// Checks what ties several keys together: in the shared tables, in the tables of each arm, and between arms and claims.
 pub(crate) fn check(experiment: &Experiment, root: &Node, shared: &Node, arms: &[Node], rules: Rules<'_>) -> Checked {
@@ -29,11 +30,12 @@ pub(crate) fn check(experiment: &Experiment, root: &Node, shared: &Node, arms: &
         check_name(arm, root, rules)?;
     }
     check_seeds(experiment, root)?;
+    selection::check(experiment, root)?;
     experiment.claims.iter().try_for_each(|claim| check_claim(experiment, claim, root))
 }
 
 /// The error at a path below `root`, or at the deepest table of it that there is.
-fn fail(root: &Node, prefix: &str, path: &str, what: String) -> Checked {
+pub(crate) fn fail(root: &Node, prefix: &str, path: &str, what: String) -> Checked {
     let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
     let node = (0..=parts.len()).rev().find_map(|depth| root.find(&parts[..depth])).unwrap_or(root);
     let path = if prefix.is_empty() { path.to_owned() } else { join(prefix, path) };

@@ -14,13 +14,16 @@ use crate::run::RunSpec;
 use crate::tree::{Node, Value, join};
 use serde::de::DeserializeOwned;
 
+/// Finds the file of an experiment by name: what errors call it, and its text.
+pub type FindBase<'a> = &'a dyn Fn(&str) -> Result<(String, String), String>;
+
 /// What a configuration may name.
 #[derive(Clone, Copy)]
 pub struct Library<'a> {
     /// The update rules.
     pub rules: &'a [&'static RuleKeys],
-    /// The file of an experiment that another one names as its base: what errors call it, and its text.
-    pub base: &'a dyn Fn(&str) -> Result<(String, String), String>,
+    /// The file of an experiment that another one names as its base.
+    pub base: FindBase<'a>,
 }
 
 /// An experiment and the origin of each of its values.
@@ -56,7 +59,12 @@ pub fn load(text: &str, file: &str, changes: &[Change], library: Library<'_>) ->
 const MOST_BASES: usize = 8;
 
 /// The document on top of its base.
-fn read(text: &str, file: &str, library: Library<'_>, depth: usize) -> Result<(Node, Option<ConfigError>), ConfigError> {
+fn read(
+    text: &str,
+    file: &str,
+    library: Library<'_>,
+    depth: usize,
+) -> Result<(Node, Option<ConfigError>), ConfigError> {
     let (root, misspelt) = Node::parse(text.strip_prefix('\u{feff}').unwrap_or(text), file)?;
     let Some(named) = root.get("base") else {
         return match root.get("only") {

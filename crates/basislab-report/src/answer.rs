@@ -1,6 +1,6 @@
 //! The answer in a table, a list and a few sentences.
 
-use crate::figures::{FIGURES, in_words};
+use crate::figures::{figure_names, in_words};
 use crate::index::{RunState, Runs};
 use crate::narrative::narrative;
 use crate::verdicts::{confidence, percent};
@@ -29,10 +29,12 @@ pub struct Answer {
     pub metric: String,
     /// Where it is read, by its pattern in the configuration.
     pub site: String,
-    /// One line per arm and basis.
+    /// One line per arm and basis, without the arms that run on selection seeds.
     pub arms: Vec<ArmLine>,
     /// One per claim.
     pub verdicts: Vec<VerdictLine>,
+    /// A sentence for each choice of an arm's values from a grid.
+    pub choices: Vec<String>,
     /// The findings, each with its uncertainty.
     pub sentences: Vec<String>,
     /// What a reader must know about the evidence: tables that were thinned, parts that are gone, verdicts that changed.
@@ -136,10 +138,11 @@ pub fn answer(
         site: site_of_verdict(experiment),
         arms: arm_lines(experiment, summary),
         verdicts: verdict_lines(experiment, verdicts),
+        choices: Vec::new(),
         sentences: Vec::new(),
         notes: Vec::new(),
         directory: dir.display().to_string(),
-        files: files_in(dir),
+        files: files_in(dir, experiment),
         next: Vec::new(),
     };
     answer.sentences = narrative(experiment, &answer, &runs, verdicts);
@@ -155,31 +158,35 @@ pub(crate) fn site_of_verdict(experiment: &Experiment) -> String {
     shared.map_or_else(|| cell.site.to_string(), Site::to_string)
 }
 
-fn files_in(dir: &Path) -> Vec<String> {
-    let figures = FIGURES.iter().map(|name| format!("figures/{name}"));
-    let tables = ["summary.csv", "verdicts.csv", PACKAGE, "config.toml"].map(str::to_owned);
-    figures.chain(tables).filter(|file| dir.join(file).exists()).collect()
+fn files_in(dir: &Path, experiment: &Experiment) -> Vec<String> {
+    let figures = figure_names(experiment).into_iter().map(|name| format!("figures/{name}"));
+    let selection = experiment.choices().next().map(|_| "selection.csv");
+    let tables = ["summary.csv", "verdicts.csv"].into_iter().chain(selection).chain([PACKAGE, "config.toml"]);
+    figures.chain(tables.map(str::to_owned)).filter(|file| dir.join(file).exists()).collect()
 }
 
 fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
     let loss_of = |arm: &str, name: &str| summary.iter().find(|row| row.arm == arm && row.metric == name)?.mean;
-    let of_metric = summary.iter().filter(|row| row.metric == experiment.verdict.metric);
-    let line = |row: &SummaryRow| Some(ArmLine {
-        arm: row.arm.to_string(),
-        basis: row.basis?,
-        n_seeds: row.n_seeds,
-        seeds_planned: row.seeds_planned,
-        loss: loss_of(&row.arm, "loss"),
-        loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
-        value: row.mean,
-        null_mean: row.null_mean,
-        null_sd: row.null_sd,
-        z: row.z,
-    });
+    let shown = |row: &&SummaryRow| row.metric == experiment.verdict.metric && !experiment.is_selection_arm(&row.arm);
+    let of_metric = summary.iter().filter(shown);
+    let line = |row: &SummaryRow| {
+        Some(ArmLine {
+            arm: row.arm.to_string(),
+            basis: row.basis?,
+            n_seeds: row.n_seeds,
+            seeds_planned: row.seeds_planned,
+            loss: loss_of(&row.arm, "loss"),
+            loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
+            value: row.mean,
+            null_mean: row.null_mean,
+            null_sd: row.null_sd,
+            z: row.z,
+        })
+    };
     of_metric.filter_map(line).collect()
 }
 
-fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
+pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
     let line = |row: &VerdictRow| {
         let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
         let scale = match claim.test {
@@ -236,7 +243,7 @@ impl Display for Answer {
             writeln!(f, "{:<13} {}", "", facts.join("; "))?;
         }
         writeln!(f)?;
-        for sentence in &self.sentences {
+        for sentence in self.choices.iter().chain(&self.sentences) {
             writeln!(f, "{sentence}")?;
         }
         for note in &self.notes {
@@ -340,7 +347,7 @@ impl VerdictLine {
     }
 }
 
-fn decimals(value: Option<f64>, digits: usize) -> String {
+pub(crate) fn decimals(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 

@@ -3,9 +3,11 @@
 mod answers;
 mod by_hand;
 pub(crate) mod cases;
+mod comparisons;
 mod files;
 mod numbers;
 mod printed;
+mod selection;
 mod verdicts;
 
 use crate::{Answer, answer, decide_claims, summarise};

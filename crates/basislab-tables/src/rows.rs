@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 pub static TABLES: &[&Table] = &[
     SummaryRow::TABLE,
     VerdictRow::TABLE,
+    SelectionRow::TABLE,
     StepRow::TABLE,
     EvalRow::TABLE,
     ResidualRow::TABLE,
@@ -213,6 +214,28 @@ rows! {
         primary: bool,
         /// What a reader must know besides: missing seeds, exact symmetry.
         note: String,
+    }
+
+    /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.
+    pub struct SelectionRow in "selection.csv" {
+        /// The arm that takes over the chosen point.
+        arm: RunName,
+        /// The arm of this point.
+        point: RunName,
+        /// Keys and values of this point, e.g. `optimizer.lr = 0.003`.
+        values: String = Cell::Name,
+        /// Selection seeds whose loss entered the mean, e.g. `1000, 1001`; no claim uses them.
+        seeds: String,
+        /// Mean over those seeds of the held-out cross-entropy at the last step, nats per token.
+        mean_loss: Option<f64>,
+        /// Standard deviation over those seeds, `n - 1` in the denominator.
+        sd: Option<f64>,
+        /// Selection runs that diverged or ended at a loss that is not finite. With any, the point is not chosen.
+        n_diverged: usize,
+        /// Selection runs that are not complete. Until they are, no point is chosen.
+        n_missing: usize,
+        /// Whether the arm takes over this point: the least mean loss, the first of equal ones.
+        chosen: bool,
     }
 
     /// What one run cost. No other file depends on the machine's speed.
