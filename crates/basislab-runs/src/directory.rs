@@ -299,16 +299,14 @@ fn differences(there: Option<&Experiment>, here: &Experiment, manifest: &Value, 
 
 /// The keys of an arm's configuration that differ.
 fn run_differences(there: Option<&Experiment>, here: &Experiment, arm: &str) -> Vec<String> {
-    let flat = |experiment: Option<&Experiment>| {
-        let run = experiment.and_then(|experiment| experiment.arm(arm)).map(|arm| arm.run.flat());
-        run.unwrap_or_default().into_iter().collect::<BTreeMap<String, String>>()
+    let of = |experiment: Option<&Experiment>| {
+        let arm = experiment.and_then(|experiment| experiment.arm(arm));
+        arm.map(|arm| arm.run.settings()).unwrap_or_default()
     };
-    let (there, here) = (flat(there), flat(Some(here)));
-    // The path of a text decides nothing; the text has its hash.
-    let keys: BTreeSet<&String> = there.keys().chain(here.keys()).filter(|key| *key != "corpus.path").collect();
-    let absent = "absent".to_owned();
-    let value = |of: &BTreeMap<String, String>, key: &str| of.get(key).unwrap_or(&absent).clone();
-    let differ = keys.into_iter().filter(|key| value(&there, key) != value(&here, key));
+    let (there, here) = (of(there), of(Some(here)));
+    let keys: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    let value = |of: &BTreeMap<String, String>, key: &str| of.get(key).map_or("absent", String::as_str).to_owned();
+    let differ = keys.into_iter().filter(|key| there.get(*key) != here.get(*key));
     differ.map(|key| format!("{key}: {} there, {} here", value(&there, key), value(&here, key))).collect()
 }
 

@@ -61,6 +61,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare experiments: what differs in their configurations, the arms' numbers, the verdicts
+    Compare {
+        /// Two or more directories that `run` wrote; each is compared with the first
+        #[arg(required = true, num_args = 2.., value_name = "DIR", value_parser = folder())]
+        dirs: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say which runs of a directory are complete, running, interrupted or diverged
     Status {
         /// A directory that `run` wrote, or a folder of such directories
