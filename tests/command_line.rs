@@ -66,7 +66,7 @@ fn where_a_key_holds_text_the_value_is_that_text() {
         assert_eq!(set(&[&format!("question={value}")]).unwrap().question, question, "{value}");
     }
     assert_eq!(set(&["model.norm=\"rms\""]), set(&["model.norm=rms"]));
-    assert_eq!(set(&["verdict.tokens= all"]), set(&["verdict.tokens=all"]));
+    assert_eq!(set(&["train.schedule= linear"]), set(&["train.schedule=linear"]));
     assert!(set(&["model.norm=3"]).unwrap_err().contains("found text \"3\", expected one of none, rms"));
     let spaced = basislab(&root(), &["config", "show", "adam-vs-sgd", "--set", "question = Why?"]);
     assert!(stdout(&spaced).contains("question = \"Why?\""), "{}", stderr(&spaced));

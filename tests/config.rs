@@ -47,8 +47,8 @@ fn every_key_refuses_a_typo_a_wrong_type_and_a_value_out_of_range() {
             assert_eq!(error.lines().count(), 1);
         }
         if !table.is_empty() {
-            let elsewhere = format!("probe.{key}");
-            if !path.starts_with("probe.") {
+            let elsewhere = format!("train.{key}");
+            if !path.starts_with("train.") {
                 let error = with(&elsewhere, value).expect_err(&elsewhere).to_string();
                 assert!(error.contains("unknown key"), "{elsewhere}: {error}");
             }
@@ -118,9 +118,9 @@ fn messages_say_what_was_found_and_what_was_expected() {
             "--set corpus.successors=16: corpus.successors: found 16, expected at most 15, the other classes",
         ),
         (
-            "claim.sgd-equals-its-null.test.basis",
+            "claim.sgd-equals-its-null.cell.basis",
             "optimizer",
-            "--set claim.sgd-equals-its-null.test.basis=optimizer: claim.sgd-equals-its-null.test.basis: found optimizer, expected standard: \"sgd\" has no single optimizer basis",
+            "--set claim.sgd-equals-its-null.cell.basis=optimizer: claim.sgd-equals-its-null.cell.basis: found optimizer, expected standard: \"sgd\" has no single optimizer basis",
         ),
     ];
     for (path, value, expected) in cases {

@@ -18,8 +18,10 @@ pub struct Key {
 
 impl Key {
     /// What it means, for messages.
-    pub fn about(&self) -> &'static str {
-        self.about.trim().trim_end_matches('.')
+    pub fn about(&self) -> String {
+        let about = self.about.trim().trim_end_matches('.');
+        let mut letters = about.chars();
+        letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
     }
 }
 

@@ -124,7 +124,7 @@ pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Res
     }
     let sealed = Seal::read(dir)?;
     let unended = unended(dir, experiment)?;
-    let lost = lost(dir, experiment, sealed.is_some(), &unended)?;
+    let lost = lost(dir, sealed.is_some(), &unended)?;
     if !lost.is_empty() {
         check_parts(dir, experiment)?;
         let mut answer = read_answer(dir, experiment, thinned)?;
@@ -161,21 +161,16 @@ fn unended<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<(&'a RunNam
     Ok(all)
 }
 
-/// Of these runs, those of which the tables at the top hold more than joining the parts would leave there.
-fn lost(dir: &Path, experiment: &Experiment, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, TableError> {
+/// Of these runs, those that had ended once: the tables at the top hold rows of them, or are sealed.
+fn lost(dir: &Path, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, TableError> {
     let mut lost = Gaps::default();
     if unended.is_empty() {
         return Ok(lost);
     }
-    let (steps, evals) = (read_optional::<StepRow>(dir)?, read_optional::<EvalRow>(dir)?);
+    let steps = read_optional::<StepRow>(dir)?;
     for &(arm, seed) in unended {
-        let last = experiment.arm(arm).map(|arm| arm.run.train.steps);
-        let of_run = || evals.iter().filter(|row| row.arm == *arm && row.seed == seed);
-        let complete = of_run().any(|row| Some(row.step) == last);
-        let begun = of_run().next().is_some() || steps.iter().any(|row| row.arm == *arm && row.seed == seed);
-        let gone = !part_dir(dir, arm, seed).is_dir();
-        if sealed || complete || (begun && gone) {
-            lost.add(arm, seed, if gone { "gone" } else { "not ended" });
+        if sealed || steps.iter().any(|row| row.arm == *arm && row.seed == seed) {
+            lost.add(arm, seed, if part_dir(dir, arm, seed).is_dir() { "not ended" } else { "gone" });
         }
     }
     Ok(lost)
