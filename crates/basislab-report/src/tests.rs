@@ -4,6 +4,7 @@ mod answers;
 mod by_hand;
 pub(crate) mod cases;
 mod files;
+mod kinds;
 mod numbers;
 mod printed;
 mod verdicts;
