@@ -18,11 +18,12 @@ table! {
         basis: Basis = MEASURED;
         /// After which update: a probe, or `"last"`.
         step: StepPattern = Kind::Step;
-        /// Two-sided error rate of the family of primary claims (Holm).
+        /// Error rate of the family of primary claims (Holm): two-sided, but one-sided against a threshold.
         alpha: f64 = Kind::Float(1e-6, 0.5);
         /// Fewer seeds than this: the verdict is `exploratory`.
         min_seeds: usize = Kind::Integer(2, 4096);
-        /// A difference smaller than this in `|log ratio|` does not count, however certain.
+        /// A difference smaller than this in `|log ratio|` does not count, however certain; of ordered arms, that of the last
+        /// and the first along the fitted slope.
         smallest_effect: f64 = Kind::Float(0.0, 100.0);
         /// Two quantities are equivalent when their log ratio lies within plus or minus this (TOST).
         equivalence_margin: f64 = Kind::Positive(100.0);

@@ -177,7 +177,8 @@ impl Experiment {
         }
         let VerdictSpec { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, .. } = self.verdict;
         let family = self.claims.iter().filter(|other| claim.primary && other.primary && *other != claim);
-        let claims = std::iter::once(claim).chain(family).map(|claim| (&claim.cell, claim.test.without_texts())).collect();
+        let claims =
+            std::iter::once(claim).chain(family).map(|claim| (&claim.cell, claim.test.without_texts())).collect();
         sha256_of(&Rule { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, claims })
     }
 }

@@ -66,10 +66,7 @@ fn expand_one(root: &mut Node, grid: &Node, path: &str, rules: Rules<'_>) -> Res
     if points.len() > MOST_POINTS {
         return fail(grid, path, format!("found {} points, expected at most {MOST_POINTS}", points.len()));
     }
-    let choose: Option<Choose> = match grid.get("choose") {
-        Some(node) => Some(node.to_toml().try_into().expect("checked")),
-        None => None,
-    };
+    let choose: Option<Choose> = grid.get("choose").map(|node| node.to_toml().try_into().expect("checked"));
     let all: Vec<String> = arms(root).iter().filter_map(Node::name).map(str::to_owned).collect();
     let named: Option<Vec<String>> =
         grid.get("arms").map(|arms| arms.items().iter().filter_map(Node::as_str).map(str::to_owned).collect());

@@ -14,13 +14,16 @@ use crate::run::RunSpec;
 use crate::tree::{Node, Value, join};
 use serde::de::DeserializeOwned;
 
+/// Reads the file of an experiment by its name: what errors call it, and its text.
+type ReadBase<'a> = dyn Fn(&str) -> Result<(String, String), String> + 'a;
+
 /// What a configuration may name.
 #[derive(Clone, Copy)]
 pub struct Library<'a> {
     /// The update rules.
     pub rules: &'a [&'static RuleKeys],
     /// The file of an experiment that another one names as its base: what errors call it, and its text.
-    pub base: &'a dyn Fn(&str) -> Result<(String, String), String>,
+    pub base: &'a ReadBase<'a>,
 }
 
 /// An experiment and the origin of each of its values.

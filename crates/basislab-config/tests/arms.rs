@@ -1,4 +1,5 @@
 //! Arms are changes to shared tables; grids and the command line make arms.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use basislab_config::{Change, Experiment, Key, Kind, Library, Loaded, Role, RuleKeys, load};
 

@@ -1,4 +1,5 @@
 //! The keys of claims: what is written loads as the same claim, and what makes no sense is refused where it is written.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use basislab_config::{
     Change, ClaimKind, Experiment, Key, Kind, LOSS, Library, Loaded, Role, RuleKeys, Sign, SitePattern, StepPattern,

@@ -39,9 +39,7 @@ pub(crate) fn narrative(
         )
     };
     let (first, second): (Vec<_>, Vec<_>) = claims.iter().filter(compared).partition(|decided| decided.claim.primary);
-    let say = |decided: &&Decided<'_>| {
-        decided.statement(experiment).unwrap_or_else(|| decided.difference(experiment))
-    };
+    let say = |decided: &&Decided<'_>| decided.statement(experiment).unwrap_or_else(|| decided.difference(experiment));
     all.extend(first.iter().take(3).map(say));
     all.extend(losses(experiment, &claims));
     all.extend(second.iter().take(1).map(say));

@@ -85,13 +85,14 @@ fn decided(index: u64, blocks: usize, per_block: usize, strength: f64) -> (Verdi
     let mut rng = stream(index, Purpose::Simulation, 921);
     let mut seen =
         |values: &[f64]| -> Vec<f64> { values.iter().map(|value| value + 0.2 * gaussian(&mut rng)).collect() };
-    let seeds: Vec<(Vec<f64>, Vec<f64>)> = (0..6).map(|_| (seen(&x), seen(&y))).collect();
-    let per_seed: Vec<f64> = seeds.iter().map(|(x, y)| spearman(x, y).expect("spread")).collect();
-    let mean = |of: &dyn Fn(&(Vec<f64>, Vec<f64>)) -> Vec<f64>| -> Vec<f64> {
-        let sums = seeds.iter().map(of).reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a + b).collect());
-        block_means(&sums.expect("seeds"), &places(blocks, per_block)).expect("places of arms")
+    let (of_x, of_y): (Vec<_>, Vec<_>) = (0..6).map(|_| (seen(&x), seen(&y))).unzip();
+    let per_seed: Vec<f64> = of_x.iter().zip(&of_y).map(|(x, y)| spearman(x, y).expect("spread")).collect();
+    let means = |seeds: &[Vec<f64>]| -> Vec<f64> {
+        let of_arm = |arm: usize| seeds.iter().map(|seed| seed[arm]).sum::<f64>() / seeds.len() as f64;
+        let arms: Vec<f64> = (0..blocks * per_block).map(of_arm).collect();
+        block_means(&arms, &places(blocks, per_block)).expect("places of arms")
     };
-    let (x, y) = (mean(&|seed| seed.0.clone()), mean(&|seed| seed.1.clone()));
+    let (x, y) = (means(&of_x), means(&of_y));
     let (rho, p) = (spearman(&x, &y).expect("spread"), spearman_p(&x, &y).expect("spread"));
     (decide_correlation(&per_seed, rho, p, ALPHA, None, 6), p)
 }
