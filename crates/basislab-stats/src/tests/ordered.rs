@@ -1,14 +1,17 @@
 use super::close;
 use crate::{PERMUTATION_DRAWS, Purpose, Verdict, decide_ordered, gaussian, ordered_p, rank_slope, stream};
 
+use std::collections::BTreeMap;
+
 const ALPHA: f64 = 0.05;
 
-/// Seeds with effects of their own and the given means of the arms, and noise with heavy tails (a cubed normal).
-fn sweep(index: u64, n_seeds: usize, means: &[f64]) -> Vec<Vec<f64>> {
+/// Seeds with effects of their own, the given means of the arms, and noise that is a power of a normal: normal itself, or
+/// with heavy tails.
+fn sweep(index: u64, n_seeds: usize, means: &[f64], power: i32) -> Vec<Vec<f64>> {
     let mut rng = stream(index, Purpose::Simulation, 910);
     let mut row = || {
         let seed = 3.0 * gaussian(&mut rng);
-        means.iter().map(|mean| seed + mean + gaussian(&mut rng).powi(3)).collect()
+        means.iter().map(|mean| seed + mean + gaussian(&mut rng).powi(power)).collect()
     };
     (0..n_seeds).map(|_| row()).collect()
 }
@@ -63,7 +66,7 @@ fn on_ranks_p_is_twice_that_of_pages_test_in_scipy() {
 
 #[test]
 fn p_depends_on_neither_direction_scale_nor_seed_effects() {
-    let rows = sweep(1, 4, &[0.0, 0.4, 0.9]);
+    let rows = sweep(1, 4, &[0.0, 0.4, 0.9], 3);
     let p = ordered_p(&rows);
     let each = |change: &dyn Fn(usize, f64) -> f64| -> Vec<Vec<f64>> {
         rows.iter().enumerate().map(|(seed, row)| row.iter().map(|value| change(seed, *value)).collect()).collect()
@@ -82,51 +85,56 @@ fn p_depends_on_neither_direction_scale_nor_seed_effects() {
 fn drawn_p_values_are_those_of_the_enumeration() {
     let rows = [[0, 4, 1], [2, 1, 3], [0, 2, 5], [1, 0, 2], [3, 1, 1], [0, 1, 6], [2, 5, 0], [1, 2, 3]];
     let trends = rows.map(|[a, b, c]: [i32; 3]| [c - a, b - a, c - b, a - b, a - c, b - c]);
-    let mut sums = vec![0];
+    let mut sums = BTreeMap::from([(0, 1u32)]);
     for trends in trends {
-        sums = sums.iter().flat_map(|sum| trends.map(|trend| sum + trend)).collect();
+        let mut longer = BTreeMap::new();
+        for (sum, ways) in sums {
+            trends.iter().for_each(|trend| *longer.entry(sum + trend).or_default() += ways);
+        }
+        sums = longer;
     }
     let observed: i32 = trends.iter().map(|trends| trends[0]).sum();
-    let exact = sums.iter().filter(|sum| sum.abs() >= observed.abs()).count() as f64 / sums.len() as f64;
+    let extreme: u32 = sums.iter().filter(|(sum, _)| sum.abs() >= observed.abs()).map(|(_, ways)| ways).sum();
+    let exact = f64::from(extreme) / 6f64.powi(8);
     let lists = rows.map(|row| row.map(f64::from).to_vec());
     let drawn = ordered_p(&lists).expect("finite");
     let error = (exact * (1.0 - exact) / f64::from(PERMUTATION_DRAWS)).sqrt();
     assert!((drawn - exact).abs() < 4.0 * error && exact > 0.01 && exact < 0.2, "{drawn}, exactly {exact} ± {error}");
-    assert_eq!(ordered_p(&lists), Some(drawn), "a fixed stream");
-    let steep = vec![vec![0.0, 1.0, 2.0]; 9];
-    assert!(ordered_p(&steep).is_some_and(|p| (1e-5..=3e-5).contains(&p)), "2 of 10 million, and never 0");
+    let steep = vec![vec![0.0, 1.0, 2.0, 3.0, 4.0]; 3];
+    let p = ordered_p(&steep);
+    assert!(p.is_some_and(|p| (1e-5..=3e-5).contains(&p)), "2 of 1.7 million, and never 0");
+    assert_eq!(ordered_p(&steep), p, "a fixed stream");
 }
 
-// Arms without any difference: 2000 sweeps of 5 seeds and 3 arms. p is at most 0.05 in at most 5 % of them, and as half
-// of those trends fall, at most 2.5 % of the sweeps support a rise. The bounds are these rates plus 1.645 binomial
-// standard errors, and the rates less 3 from below, for a test that never rejects proves nothing.
+// Arms without any difference: 2000 sweeps of 5 seeds and 3 arms, with normal noise and with heavy tails. p is at most 0.05
+// in at most 5 % of them, and as half of those trends fall, at most 2.5 % of the sweeps support a rise. The bounds are
+// these rates plus 1.645 binomial standard errors. The rate of p is bounded from below too, for a test that never rejects
+// proves nothing; the t interval is what holds the verdict further down where tails are heavy.
 #[test]
 fn arms_without_difference_rarely_rise() {
     let sweeps = 2000;
-    let (mut small, mut supported) = (0, 0);
-    for index in 0..sweeps {
-        let rows = sweep(index, 5, &[0.0; 3]);
-        small += u32::from(ordered_p(&rows).expect("finite") <= ALPHA);
-        supported += u32::from(decided(&rows, 0.0) == Verdict::Supported);
+    for (power, least) in [(1, 0.008), (3, 0.0)] {
+        let (mut small, mut supported) = (0, 0);
+        for index in 0..sweeps {
+            let rows = sweep(index, 5, &[0.0; 3], power);
+            small += u32::from(ordered_p(&rows).expect("finite") <= ALPHA);
+            supported += u32::from(decided(&rows, 0.0) == Verdict::Supported);
+        }
+        let rate = |count: u32| f64::from(count) / sweeps as f64;
+        assert!((0.035..=0.058).contains(&rate(small)), "p, power {power}: {}", rate(small));
+        assert!((least..=0.031).contains(&rate(supported)), "supported, power {power}: {}", rate(supported));
     }
-    let rate = |count: u32| f64::from(count) / sweeps as f64;
-    assert!((0.035..=0.058).contains(&rate(small)), "p: {}", rate(small));
-    assert!(rate(supported) <= 0.031, "supported: {}", rate(supported));
 }
 
-// 5 seeds, 4 arms, normal noise of one standard deviation within seeds, a rise of one standard deviation per rank.
+// 5 seeds, 3 arms, normal noise, a rise of 1.5 of its standard deviations per rank: the power is at least 0.85.
 #[test]
 fn a_rise_is_found_and_a_fall_contradicts_it() {
-    let sweep = |index: u64, slope: f64| -> Vec<Vec<f64>> {
-        let mut rng = stream(index, Purpose::Simulation, 911);
-        let mut row = || (0..3).map(|rank| slope * f64::from(rank) + gaussian(&mut rng)).collect();
-        (0..5).map(|_| row()).collect()
-    };
+    let sweep = |index, slope: f64| sweep(index, 5, &[0.0, slope, 2.0 * slope], 1);
     let count =
         |slope: f64, verdict: Verdict| (0..200).filter(|index| decided(&sweep(*index, slope), 0.0) == verdict).count();
     let (found, refuted) = (count(1.5, Verdict::Supported), count(-1.5, Verdict::Contradicted));
-    assert!(found >= 160, "{found} of 200");
-    assert!(refuted >= 180, "{refuted} of 200");
+    assert!(found >= 170, "{found} of 200");
+    assert!(refuted >= 190, "{refuted} of 200");
     assert_eq!(count(-1.5, Verdict::Supported), 0);
 }
 

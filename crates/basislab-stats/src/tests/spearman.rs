@@ -46,15 +46,15 @@ fn p_is_that_of_all_orders() {
     assert_eq!((smallest_spearman_p(1), smallest_spearman_p(12)), (1.0, 1e-5));
 }
 
-// From 10 values on orders are drawn. With 16 of them t with 14 degrees of freedom is close to the exact null.
+// From 10 values on orders are drawn. With 12 of them t with 10 degrees of freedom is close to the exact null.
 #[test]
 fn drawn_p_values_are_fixed_and_near_the_t_approximation() {
-    let x: Vec<f64> = (0..16).map(f64::from).collect();
-    let y: Vec<f64> = x.iter().map(|x| (x * 7.0) % 16.0 + 0.5 * x).collect();
+    let x: Vec<f64> = (0..12).map(f64::from).collect();
+    let y: Vec<f64> = x.iter().map(|x| (x * 7.0) % 12.0 + 0.5 * x).collect();
     let (rho, p) = (spearman(&x, &y).expect("spread"), spearman_p(&x, &y).expect("spread"));
     assert_eq!(spearman_p(&x, &y), Some(p));
-    let t = rho * (14.0 / (1.0 - rho * rho)).sqrt();
-    let expected = 2.0 * StudentsT::new(0.0, 1.0, 14.0).expect("degrees of freedom").sf(t.abs());
+    let t = rho * (10.0 / (1.0 - rho * rho)).sqrt();
+    let expected = 2.0 * StudentsT::new(0.0, 1.0, 10.0).expect("degrees of freedom").sf(t.abs());
     let error = (expected / f64::from(PERMUTATION_DRAWS)).sqrt();
     assert!((p - expected).abs() < 0.05 * expected + 4.0 * error, "{p}, by t {expected}");
     assert_eq!(spearman_p(&x, &x), Some(1e-5), "never 0");
@@ -116,15 +116,15 @@ fn arms_of_one_block_taken_for_independent_ones_correlate_too_often() {
         let (x, y) = arms(*index, 4, 2, 0.0);
         spearman_p(&x, &y).expect("spread") <= ALPHA
     };
-    let found = (0..100).filter(small).count();
-    assert!(found >= 12, "{found} of 100, where 5 are right");
+    let found = (0..60).filter(small).count();
+    assert!(found >= 8, "{found} of 60, where 3 are right");
 }
 
-// 8 blocks of 1 arm, a Pearson correlation of 2 / sqrt(5) = 0.89 over arms.
+// 8 blocks of 1 arm, a Pearson correlation of 2 / sqrt(5) = 0.89 over arms: the power is about 0.8.
 #[test]
 fn a_correlation_is_found() {
-    let found = (0..100).filter(|index| decided(*index, 8, 1, 2.0).0 == Verdict::Supported).count();
-    assert!(found >= 80, "{found} of 100");
+    let found = (0..60).filter(|index| decided(*index, 8, 1, 2.0).0 == Verdict::Supported).count();
+    assert!(found >= 42, "{found} of 60");
 }
 
 #[test]
