@@ -46,6 +46,8 @@ pub enum Kind {
     Name,
     /// A list of names, at least this many.
     Names(usize),
+    /// A list of at least one list of names, none of them empty.
+    NameLists,
     /// A [`crate::SitePattern`].
     Site,
     /// A list of them.

@@ -128,17 +128,26 @@ fn changed(root: &Node, changes: &[&Change], rules: Rules<'_>) -> Result<Loaded,
     Ok(Loaded { experiment, origins: origins(&root, &base) })
 }
 
-/// A claim with its cell in full.
+/// A claim with its cells in full.
 fn with_cell(claim: &Node, verdict: &Node) -> Node {
-    let mut cell = claim.get("cell").cloned().unwrap_or_else(|| claim.emptied());
-    for Key { name, .. } in crate::cell::Cell::KEYS {
-        if let (None, Some(common)) = (cell.get(name), verdict.get(name)) {
-            cell.insert(name, common.clone());
+    let full = |cell: Option<&Node>| {
+        let mut cell = cell.cloned().unwrap_or_else(|| claim.emptied());
+        for Key { name, .. } in crate::cell::Cell::KEYS {
+            if let (None, Some(common)) = (cell.get(name), verdict.get(name)) {
+                cell.insert(name, common.clone());
+            }
         }
+        cell
+    };
+    let mut whole = claim.clone();
+    whole.insert("cell", full(claim.get("cell")));
+    if let Some(test) = whole.get_mut("test")
+        && let Some(with) = test.get("with")
+    {
+        let with = full(Some(with));
+        test.insert("with", with);
     }
-    let mut claim = claim.clone();
-    claim.insert("cell", cell);
-    claim
+    whole
 }
 
 fn typed<T: DeserializeOwned>(node: &Node) -> Result<T, ConfigError> {

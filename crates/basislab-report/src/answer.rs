@@ -86,7 +86,7 @@ pub struct VerdictLine {
     pub comparison: String,
     /// What the estimate is.
     pub scale: Scale,
-    /// Ratio or difference; empty for bits.
+    /// Ratio, difference, mean or correlation; empty for bits.
     pub estimate: Option<f64>,
     /// Lower end of its interval.
     pub low: Option<f64>,
@@ -106,10 +106,16 @@ pub struct VerdictLine {
 
 /// What an estimate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Scale {
     /// The ratio of two metrics.
     Ratio,
+    /// The ratio of a metric in one arm and the arm before it in an order.
+    RatioPerRank,
+    /// A mean in the unit of the metric.
+    Value,
+    /// A correlation.
+    Correlation,
     /// The difference of two losses.
     Nats,
     /// None: bits were compared.
@@ -195,8 +201,12 @@ pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) ->
             ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. } | ClaimKind::ArmsDiffer { .. } => {
                 Scale::Ratio
             }
+            ClaimKind::Ordered { .. } => Scale::RatioPerRank,
+            ClaimKind::Correlates { .. } => Scale::Correlation,
+            ClaimKind::NearValue { .. } | ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. } => Scale::Value,
         };
-        let on_scale = |value: Option<f64>| if scale == Scale::Ratio { value.map(f64::exp) } else { value };
+        let of_logs = matches!(scale, Scale::Ratio | Scale::RatioPerRank);
+        let on_scale = |value: Option<f64>| if of_logs { value.map(f64::exp) } else { value };
         Some(VerdictLine {
             claim: row.claim.to_string(),
             text: claim.text.clone(),
@@ -333,9 +343,20 @@ impl Answer {
 impl VerdictLine {
     /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
     pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
-        let show = |value: f64| if self.scale == Scale::Nats { format!("{value:+.4}") } else { format!("{value:.2}") };
-        let unit = if self.scale == Scale::Nats { " nats" } else { " times" };
-        let mut text = format!("{}{unit}", show(self.estimate?));
+        let show = |value: f64| match self.scale {
+            Scale::Nats => format!("{value:+.4}"),
+            Scale::RatioPerRank => format!("{value:.3}"),
+            Scale::Value => four_digits(value),
+            Scale::Ratio | Scale::Correlation | Scale::Bits => format!("{value:.2}"),
+        };
+        let (before, unit) = match self.scale {
+            Scale::Nats => ("", " nats"),
+            Scale::RatioPerRank => ("", " times per rank"),
+            Scale::Value => ("mean ", ""),
+            Scale::Correlation => ("mean Spearman ", ""),
+            Scale::Ratio | Scale::Bits => ("", " times"),
+        };
+        let mut text = format!("{before}{}{unit}", show(self.estimate?));
         if let (Some(low), Some(high)) = (self.low, self.high) {
             text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));
         }
@@ -349,6 +370,12 @@ impl VerdictLine {
 
 pub(crate) fn decimals(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// Four significant digits, as far as they are behind the point.
+fn four_digits(value: f64) -> String {
+    let digits = if value == 0.0 { 3.0 } else { (3.0 - value.abs().log10().floor()).clamp(0.0, 12.0) };
+    format!("{value:.0$}", digits as usize)
 }
 
 /// Two significant digits.

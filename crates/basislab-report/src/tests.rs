@@ -5,6 +5,7 @@ mod by_hand;
 pub(crate) mod cases;
 mod comparisons;
 mod files;
+mod kinds;
 mod numbers;
 mod printed;
 mod selection;

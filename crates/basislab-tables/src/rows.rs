@@ -184,7 +184,7 @@ rows! {
     pub struct VerdictRow in "verdicts.csv" {
         /// Name of the claim in the configuration.
         claim: RunName,
-        /// What was compared, e.g. `adam / null(standard)`.
+        /// What was compared, e.g. `adam / null(standard)`, `low < middle < high` or `adam <= 3`.
         comparison: String,
         /// Name of the metric, or `loss`.
         metric: String = Cell::Name,
@@ -192,13 +192,15 @@ rows! {
         site: Option<Site>,
         /// Seeds that entered.
         n_seeds: usize,
-        /// Mean log ratio, or mean difference in nats.
+        /// Mean over seeds of the log ratio, of the difference in nats, of the log slope per rank (`ordered`), of Spearman's
+        /// correlation over arms (`correlates`), or of the metric itself (`near-value`, `at-most`, `at-least`).
         estimate: Option<f64>,
         /// Lower end of the interval that the rule names.
         ci_low: Option<f64>,
         /// Upper end of the interval that the rule names.
         ci_high: Option<f64>,
-        /// Exact sign-flip p of a difference; for an equivalence the larger one-sided p of the TOST.
+        /// Two-sided p by sign flips of a difference, by permutations of an order or correlation; the one-sided p of a
+        /// threshold; for an equivalence or a published number the larger one-sided p of the TOST.
         p_exact: Option<f64>,
         /// The rule with its numbers.
         rule: String,
@@ -206,7 +208,7 @@ rows! {
         verdict: Verdict,
         /// Kind of the claim in the configuration.
         kind: String = Cell::Name,
-        /// Smallest effect that counts, or margin of the equivalence.
+        /// Smallest effect that counts (of an order, per rank), margin of the equivalence, or threshold.
         margin: Option<f64>,
         /// `p_exact` after Holm over the primary claims; empty for the others.
         p_holm: Option<f64>,
