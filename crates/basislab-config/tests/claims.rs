@@ -10,7 +10,7 @@ static RULES: &[&RuleKeys] = &[&RuleKeys {
     name: "sgd",
     keys: &[Key { name: "lr", kind: Kind::Positive(1e6), about: "", preset: Some("0.5"), optional: false }],
     roles: Role::ALL,
-    slots: &[],
+    slots: |_| &[],
     check: |_| None,
 }];
 

@@ -17,7 +17,7 @@ static RULES: &[&RuleKeys] = &[
             key("weight_decay", Kind::Finite),
         ],
         roles: Role::ALL,
-        slots: &[],
+        slots: |_| &[],
         check: |_| None,
     },
     &RuleKeys {
@@ -30,7 +30,7 @@ static RULES: &[&RuleKeys] = &[
             key("decoupled_weight_decay", Kind::Finite),
         ],
         roles: Role::ALL,
-        slots: &[],
+        slots: |_| &[],
         check: |_| None,
     },
 ];

@@ -13,7 +13,7 @@ static RULES: &[&RuleKeys] = &[
         name: "adam",
         keys: &[number("lr"), number("beta_1"), number("beta_2"), number("epsilon"), number("weight_decay")],
         roles: Role::ALL,
-        slots: &[],
+        slots: |_| &[],
         check: |_| None,
     },
     &RuleKeys {
@@ -26,7 +26,7 @@ static RULES: &[&RuleKeys] = &[
             number("decoupled_weight_decay"),
         ],
         roles: Role::ALL,
-        slots: &[],
+        slots: |_| &[],
         check: |_| None,
     },
 ];

@@ -7,6 +7,7 @@ mod evidence;
 mod figures;
 mod index;
 mod narrative;
+mod registration;
 mod report;
 mod selection;
 mod summary;

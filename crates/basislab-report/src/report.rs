@@ -6,13 +6,14 @@
 use crate::answer::{Answer, answer};
 use crate::evidence::Gaps;
 use crate::figures::{figure_names, figures};
+use crate::registration::register;
 use crate::selection::{choice_sentences, choose, resolve};
 use crate::summary::summarise;
 use crate::verdicts::decide_claims;
 use basislab_config::{Experiment, RunName};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
-    EvalRow, PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
+    PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
     VerdictRow, check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table,
     read_tables, table_bytes, write_table,
 };
@@ -38,7 +39,7 @@ pub enum Written {
 /// The table that is wrong, with line and column, or the file that could not be written.
 pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let derived = Derived::of(experiment, &tables);
+    let derived = Derived::of(dir, experiment, &tables)?;
     if experiment.choices().next().is_some() {
         write_table(dir, &derived.selection)?;
     }
@@ -64,14 +65,21 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
-    fn of(experiment: &Experiment, tables: &Tables) -> Self {
-        Self::with(experiment, tables, choose(experiment, tables))
+    fn of(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, FileError> {
+        Self::with(dir, experiment, tables, choose(experiment, tables), &[])
     }
 
-    fn with(experiment: &Experiment, tables: &Tables, selection: Vec<SelectionRow>) -> Self {
+    fn with(
+        dir: &Path,
+        experiment: &Experiment,
+        tables: &Tables,
+        selection: Vec<SelectionRow>,
+        recorded: &[VerdictRow],
+    ) -> Result<Self, FileError> {
         let experiment = resolve(experiment, &selection);
-        let (summary, verdicts) = (summarise(&experiment, tables), decide_claims(&experiment, tables));
-        Self { experiment, selection, summary, verdicts }
+        let (summary, mut verdicts) = (summarise(&experiment, tables), decide_claims(&experiment, tables));
+        register(dir, &experiment, &mut verdicts, recorded)?;
+        Ok(Self { experiment, selection, summary, verdicts })
     }
 
     fn figures(&self, tables: &Tables) -> Result<Vec<(String, Option<String>)>, FileError> {
@@ -207,7 +215,7 @@ pub(crate) fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), Tabl
 /// The table that is wrong.
 pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    Ok(Derived::of(experiment, &tables).answer(&tables, dir))
+    Ok(Derived::of(dir, experiment, &tables)?.answer(&tables, dir))
 }
 
 /// Selection, summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
@@ -226,7 +234,9 @@ impl Recorded {
         if !selection.is_empty() {
             (selection, _) = recorded(dir, selection, &mut files)?;
         }
-        let Derived { experiment, selection, summary, verdicts } = Derived::with(experiment, tables, selection);
+        let known = if dir.join(VerdictRow::TABLE.file).exists() { read_table::<VerdictRow>(dir)? } else { Vec::new() };
+        let derived = Derived::with(dir, experiment, tables, selection, &known)?;
+        let Derived { experiment, selection, summary, verdicts } = derived;
         let (summary, _) = recorded(dir, summary, &mut files)?;
         let (verdicts, again) = recorded(dir, verdicts, &mut Vec::new())?;
         let names = verdicts.iter().chain(&again).map(|row| row.claim.to_string());

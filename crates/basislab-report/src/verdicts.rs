@@ -87,6 +87,7 @@ fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, r
         p_holm,
         primary: claim.primary,
         note: notes.join("; "),
+        registration: None,
         comparison: evidence.comparison,
         metric: evidence.metric,
         site: evidence.site,

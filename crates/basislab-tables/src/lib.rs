@@ -19,7 +19,7 @@ pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
 pub use record::{Identity, RunRecord};
 pub use rows::{
-    DimensionRow, EvalRow, RUN_TABLES, ResidualRow, Row, SelectionRow, Split, Status, StepRow, SummaryRow, TABLES,
+    DimensionRow, EvalRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status, StepRow, SummaryRow, TABLES,
     TimingRow, VerdictRow,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};

@@ -39,7 +39,22 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether the rule of a claim was fixed before the runs that it reads began.
+    pub enum Registration {
+        /// Before all of them.
+        Registered = "registered",
+        /// Before all of them, and seeds were added later.
+        Extended = "extended",
+        /// Not before all of them.
+        PostHoc = "post-hoc",
+        /// Not before all of them, and another experiment trained some.
+        ExistingRuns = "existing-runs",
+    }
+}
+
 plain! {
+    Option<Registration>: Cell::Names(Registration::NAMES),
     Status: Cell::Names(Status::NAMES),
     Split: Cell::Names(Split::NAMES),
     Verdict: Cell::Names(Verdict::NAMES),
@@ -214,8 +229,10 @@ rows! {
         p_holm: Option<f64>,
         /// Whether the claim belongs to the Holm family.
         primary: bool,
-        /// What a reader must know besides: missing seeds, exact symmetry.
+        /// What a reader must know besides: missing seeds, exact symmetry, a rule that was not registered.
         note: String,
+        /// Whether the rule was fixed before the runs that it reads began; empty where no run is recorded.
+        registration: Option<Registration>,
     }
 
     /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.
