@@ -143,8 +143,8 @@ runs that no other process has. `basislab config show adam-vs-sgd` prints every 
 pub(crate) struct ExperimentArgs {
     /// The name of a built-in experiment (see `basislab list`) or the path of a TOML file
     pub(crate) experiment: String,
-    /// Set one key, e.g. `train.steps=300` in the shared tables or `arm.sgd.optimizer.lr=0.3` in one arm. Setting `kind`
-    /// replaces the table by the preset of that kind. VALUE is TOML; quotes around text are optional. Repeatable
+    /// Set one key, e.g. `train.steps=300` in the shared tables or `arm.sgd.optimizer.lr=0.3` in one arm. Setting
+    /// `kind` replaces the table by the preset of that kind. VALUE is TOML; quotes around text are optional. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Add an arm: a copy of an existing arm with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
