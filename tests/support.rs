@@ -1,7 +1,7 @@
 //! What several tests need.
 
-use basislab_config::{Dtype, Experiment, Override, load};
-use basislab_experiment::Control;
+use basislab_config::{Change, ConfigError, Dtype, Experiment, Library, Loaded, load};
+use basislab_train::Control;
 use burn::tensor::{Device, Tensor};
 use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
@@ -17,12 +17,14 @@ mod adapters;
 /// The default experiment with changes.
 pub(crate) fn experiment(changes: &[(&str, &str)]) -> Experiment {
     let text = std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
-    let change = |(path, value): &(&str, &str)| Override {
-        path: (*path).into(),
-        value: (*value).into(),
-        typed: format!("{path}={value}"),
-    };
-    load(&text, "configs/adam-vs-sgd.toml", &changes.iter().map(change).collect::<Vec<_>>()).unwrap().experiment
+    let change = |(path, value): &(&str, &str)| Change::set(path, value, &format!("{path}={value}"));
+    loaded(&text, "configs/adam-vs-sgd.toml", &changes.iter().map(change).collect::<Vec<_>>()).unwrap().experiment
+}
+
+/// A configuration as the program loads it, without built-in bases.
+pub(crate) fn loaded(text: &str, file: &str, changes: &[Change]) -> Result<Loaded, ConfigError> {
+    let base = |name: &str| Err(format!("found {name:?}, expected no base in these tests"));
+    load(text, file, changes, Library { rules: basislab_optim::rule_keys(), base: &base })
 }
 
 /// The default experiment at a size for tests: d 16, 2 layers, 8 positions, 32 tokens, 6 steps.
@@ -42,7 +44,7 @@ pub(crate) fn small(changes: &[(&str, &str)]) -> Experiment {
         ("probe.every", "4"),
         ("probe.residual_sequences", "4"),
         ("probe.loss_sequences", "6"),
-        ("verdict.null_bases", "10"),
+        ("probe.null_bases", "10"),
     ];
     all.extend_from_slice(changes);
     experiment(&all)
@@ -107,7 +109,9 @@ pub(crate) fn relative(a: &[f64], b: &[f64]) -> f64 {
 
 /// The experiment with parameters and products of that type.
 pub(crate) fn typed(mut experiment: Experiment, dtype: Dtype) -> Experiment {
-    (experiment.model.param_dtype, experiment.model.compute_dtype) = (dtype, dtype);
+    for run in experiment.arms.iter_mut().map(|arm| &mut arm.run).chain([&mut experiment.shared]) {
+        (run.model.param_dtype, run.model.compute_dtype) = (dtype, dtype);
+    }
     experiment
 }
 

@@ -1,6 +1,6 @@
 //! The repository itself: long files, committed evidence, the README's numbers, feature lines.
 
-use crate::support::root;
+use crate::support::{loaded, root};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,12 +33,14 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         ("config", false),
         ("stats", false),
         ("data", false),
+        ("tables", false),
         ("report", false),
         ("store", false),
         ("model", true),
         ("kernels", false),
         ("optim", true),
-        ("experiment", true),
+        ("train", true),
+        ("runs", true),
     ] {
         let text = std::fs::read_to_string(root().join(format!("crates/basislab-{name}/Cargo.toml"))).unwrap();
         // Their own tests may want a backend.
@@ -46,7 +48,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
         assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
     }
-    for name in ["config", "stats", "data", "report", "store", "kernels"] {
+    for name in ["config", "stats", "data", "tables", "report", "store", "kernels"] {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-p", &format!("basislab-{name}")])
             .current_dir(root())
@@ -68,15 +70,13 @@ fn committed_evidence_is_small_and_reproducible() {
         let total: u64 = files(&dir, "").iter().map(|file| file.metadata().unwrap().len()).sum();
         assert!(total <= 3_000_000, "{}: {total} bytes", dir.display());
         if let Ok(text) = std::fs::read_to_string(dir.join("config.toml")) {
-            let experiment = basislab_config::load(&text, "config.toml", &[]).unwrap().experiment;
+            let experiment = loaded(&text, "config.toml", &[]).unwrap().experiment;
             let manifest: serde_json::Value =
                 serde_json::from_str(&std::fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
-            assert_eq!(
-                manifest["identity"]["experiment"],
-                experiment.hash(),
-                "{}: config.toml is not the one that ran",
-                dir.display()
-            );
+            for arm in &experiment.arms {
+                let known = &manifest["arms"][arm.name.as_str()]["run"];
+                assert_eq!(*known, arm.run.hash(), "{}: config.toml is not the one that ran", dir.display());
+            }
         }
     }
 }

@@ -211,7 +211,7 @@ impl StepPattern {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
-    /// The metric, by its name in `basislab metrics list`.
+    /// The metric, by its name in `basislab metrics list`, or [`LOSS`].
     pub metric: String,
     /// The site.
     pub site: SitePattern,
@@ -223,7 +223,15 @@ pub struct Cell {
     pub step: StepPattern,
 }
 
+/// The metric of a cell that is the held-out loss in nats per token. It has no site, tokens or basis.
+pub const LOSS: &str = "loss";
+
 impl Cell {
+    /// Whether it is the held-out loss, and no metric of the residual stream.
+    pub fn is_loss(&self) -> bool {
+        self.metric == LOSS
+    }
+
     /// The keys of a claim's `cell`. What it leaves out is as in `[verdict]`.
     pub(crate) const KEYS: &'static [Key] = keys! {
         /// The metric, by its name in `basislab metrics list`.

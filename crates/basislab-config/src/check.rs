@@ -83,6 +83,9 @@ impl<'a> Check<'a> {
             (Kind::Names(least), Value::Array(items)) if items.len() >= *least => {
                 return items.iter().try_for_each(|item| self.value(item, &Kind::Name, path));
             }
+            (Kind::NameLists, Value::Array(items)) if !items.is_empty() => {
+                return items.iter().try_for_each(|item| self.value(item, &Kind::Names(1), path));
+            }
             (Kind::Site, _) => text.is_some_and(|text| text.parse::<SitePattern>().is_ok_and(is_reachable)),
             (Kind::Sites, Value::Array(items)) => {
                 return items.iter().try_for_each(|item| self.value(item, &Kind::Site, path));
@@ -237,7 +240,9 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Bool => "true or false".to_owned(),
         Kind::Text(most) => format!("text of 1 to {most} characters"),
         Kind::Name => NAME.to_owned(),
-        Kind::Names(_) => "a list of names".to_owned(),
+        Kind::Names(0 | 1) => "a list of names".to_owned(),
+        Kind::Names(least) => format!("a list of at least {least} names"),
+        Kind::NameLists => "a list of lists of names, e.g. [[\"a\", \"b\"], [\"c\"]]".to_owned(),
         Kind::Site => "embed, blocks.N.resid_mid, blocks.N.resid_post (N may be last) or final".to_owned(),
         Kind::Sites => "a list of sites, e.g. [\"blocks.last.resid_post\"]".to_owned(),
         Kind::Step => "\"last\" or an integer from 0".to_owned(),

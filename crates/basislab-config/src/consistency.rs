@@ -1,16 +1,16 @@
 //! What one key alone cannot show.
 
 use crate::basis::{BasisSpec, RotatedAxes, RotationSpec};
-use crate::cell::{Basis, StepPattern};
-use crate::claim::{Claim, ClaimKind};
+use crate::claims::check_claim;
 use crate::corpus::{CorpusSpec, TokenizerKind};
-use crate::error::{ConfigError, one_of};
+use crate::error::ConfigError;
 use crate::experiment::{Arm, Experiment};
 use crate::merge::Rules;
 use crate::model::{ModelSpec, Positions};
 use crate::optimizer::{OptimizerSpec, Role};
 use crate::phase::Moments;
 use crate::run::RunSpec;
+use crate::selection;
 use crate::tree::{Node, join};
 
 /// Regular probes of a run, beyond which one would hardly be meant.
@@ -18,7 +18,7 @@ const MOST_PROBES: u64 = 100_000;
 /// Axis that may still be rotated by a dense matrix of its own.
 const LONGEST_AXIS: usize = 8192;
 
-type Checked = Result<(), ConfigError>;
+pub(crate) type Checked = Result<(), ConfigError>;
 
 /// Checks what ties several keys together: in the shared tables, in the tables of each arm, and between arms and claims.
 pub(crate) fn check(experiment: &Experiment, root: &Node, shared: &Node, arms: &[Node], rules: Rules<'_>) -> Checked {
@@ -29,11 +29,12 @@ pub(crate) fn check(experiment: &Experiment, root: &Node, shared: &Node, arms: &
         check_name(arm, root, rules)?;
     }
     check_seeds(experiment, root)?;
+    selection::check(experiment, root)?;
     experiment.claims.iter().try_for_each(|claim| check_claim(experiment, claim, root))
 }
 
 /// The error at a path below `root`, or at the deepest table of it that there is.
-fn fail(root: &Node, prefix: &str, path: &str, what: String) -> Checked {
+pub(crate) fn fail(root: &Node, prefix: &str, path: &str, what: String) -> Checked {
     let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
     let node = (0..=parts.len()).rev().find_map(|depth| root.find(&parts[..depth])).unwrap_or(root);
     let path = if prefix.is_empty() { path.to_owned() } else { join(prefix, path) };
@@ -233,61 +234,6 @@ fn check_seeds(experiment: &Experiment, root: &Node) -> Checked {
             let node = root.find(&path).unwrap_or(root);
             let what = format!("found seed {seed}, expected seeds of the experiment");
             return Err(ConfigError::new(&node.origin, &path.join("."), what));
-        }
-    }
-    Ok(())
-}
-
-fn check_claim(experiment: &Experiment, claim: &Claim, root: &Node) -> Checked {
-    let path = ["claim".to_owned(), claim.name.to_string()];
-    let fail = |key: &str, what: String| {
-        let parts: Vec<String> = path.iter().cloned().chain(key.split('.').map(str::to_owned)).collect();
-        let common = ["verdict".to_owned(), parts.last().cloned().unwrap_or_default()];
-        let node = root.find(&parts).or_else(|| root.find(&common)).or_else(|| root.find(&path)).unwrap_or(root);
-        Err(ConfigError::new(&node.origin, &parts.join("."), what))
-    };
-    let names: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
-    let mut arms = Vec::new();
-    for (key, name) in ["test.arm", "test.other"].into_iter().zip(claim.test.arms()) {
-        match experiment.arm(name) {
-            Some(arm) => arms.push(arm),
-            None => return fail(key, format!("found {:?}, expected {}", name.as_str(), one_of(&names, Some(name)))),
-        }
-    }
-    if let [arm, other] = arms[..]
-        && arm.name == other.name
-    {
-        return fail("test.other", format!("found {:?} twice, expected two arms", arm.name.as_str()));
-    }
-    if claim.primary && claim.test.is_equality() {
-        let what = "found true, expected false: equivalences are decided outside the family";
-        return fail("primary", what.to_owned());
-    }
-    if matches!(claim.test, ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. }) {
-        return Ok(());
-    }
-    let against_null = matches!(claim.test, ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. });
-    for arm in arms {
-        let RunSpec { model, train, probe, basis, .. } = &arm.run;
-        let (site, steps) = (claim.cell.site.resolve(model.n_layers), train.steps);
-        if let Some(layer) = site.layer().filter(|layer| *layer >= model.n_layers) {
-            return fail("cell.site", format!("found block {layer}, expected a block below model.n_layers = {}", model.n_layers));
-        }
-        if claim.cell.basis == Basis::Optimizer && basis.shared_rotation().is_none() {
-            let what = format!("found optimizer, expected standard: {:?} has no single optimizer basis", arm.name.as_str());
-            return fail("cell.basis", what);
-        }
-        if let StepPattern::At(step) = claim.cell.step
-            && !probe.steps(steps).contains(&step)
-        {
-            return fail("cell.step", format!("found {step}, expected a step at which {} is probed", arm.name));
-        }
-        if against_null && claim.cell.tokens != probe.tokens {
-            let what = format!("found {}, expected probe.tokens = {}: random bases are of those", claim.cell.tokens, probe.tokens);
-            return fail("cell.tokens", what);
-        }
-        if against_null && !probe.is_full(steps, claim.cell.step.resolve(steps)) {
-            return fail("cell.step", "found a step without random bases, expected the first, middle or last probe".to_owned());
         }
     }
     Ok(())

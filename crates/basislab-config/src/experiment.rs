@@ -141,11 +141,15 @@ impl Experiment {
 
     fn claim_to_toml(&self, claim: &Claim) -> Table {
         let mut table = table_of(claim);
-        let cell = changes(&table_of(&self.verdict.cell()), &table_of(&claim.cell));
+        let common = table_of(&self.verdict.cell());
+        let cell = changes(&common, &table_of(&claim.cell));
         match cell.is_empty() {
             true => table.remove("cell"),
             false => table.insert("cell".to_owned(), Value::Table(cell)),
         };
+        if let (ClaimKind::Correlates { with, .. }, Some(Value::Table(test))) = (&claim.test, table.get_mut("test")) {
+            test.insert("with".to_owned(), Value::Table(changes(&common, &table_of(with))));
+        }
         table
     }
 
@@ -186,11 +190,12 @@ impl Experiment {
             smallest_effect: f64,
             equivalence_margin: f64,
             equal_loss_margin: f64,
-            claims: Vec<(&'a Cell, &'a ClaimKind)>,
+            claims: Vec<(&'a Cell, ClaimKind)>,
         }
         let VerdictSpec { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, .. } = self.verdict;
         let family = self.claims.iter().filter(|other| claim.primary && other.primary && *other != claim);
-        let claims = std::iter::once(claim).chain(family).map(|claim| (&claim.cell, &claim.test)).collect();
+        let claims =
+            std::iter::once(claim).chain(family).map(|claim| (&claim.cell, claim.test.without_texts())).collect();
         sha256_of(&Rule { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, claims })
     }
 }

@@ -58,7 +58,11 @@ fn expand_one(root: &mut Node, grid: &Node, path: &str, rules: Rules<'_>) -> Res
         return fail(&zipped[other].node, &join(path, "zip"), what);
     }
     if swept.is_empty() && zipped.is_empty() {
-        return fail(grid, path, "found no key to sweep, expected one such as \"optimizer.lr\" = [1e-3, 1e-2]".to_owned());
+        return fail(
+            grid,
+            path,
+            "found no key to sweep, expected one such as \"optimizer.lr\" = [1e-3, 1e-2]".to_owned(),
+        );
     }
     let mut points = crossed(&swept, zipped);
     // Names do not depend on the order in which keys are written.
@@ -66,10 +70,7 @@ fn expand_one(root: &mut Node, grid: &Node, path: &str, rules: Rules<'_>) -> Res
     if points.len() > MOST_POINTS {
         return fail(grid, path, format!("found {} points, expected at most {MOST_POINTS}", points.len()));
     }
-    let choose: Option<Choose> = match grid.get("choose") {
-        Some(node) => Some(node.to_toml().try_into().expect("checked")),
-        None => None,
-    };
+    let choose: Option<Choose> = grid.get("choose").map(|node| node.to_toml().try_into().expect("checked"));
     let all: Vec<String> = arms(root).iter().filter_map(Node::name).map(str::to_owned).collect();
     let named: Option<Vec<String>> =
         grid.get("arms").map(|arms| arms.items().iter().filter_map(Node::as_str).map(str::to_owned).collect());
@@ -126,8 +127,9 @@ fn add_point(
     let part = |(key, value): &(&str, &Node)| format!("-{}-{}", key.rsplit('.').next().unwrap_or(key), short(value));
     let name = arm.to_owned() + &point.iter().map(part).collect::<String>();
     let origin = &grid.origin;
-    let name = RunName::new(&name)
-        .map_err(|expected| ConfigError::new(origin, "", format!("the arm would be called {name:?}, expected {expected}")))?;
+    let name = RunName::new(&name).map_err(|expected| {
+        ConfigError::new(origin, "", format!("the arm would be called {name:?}, expected {expected}"))
+    })?;
     let known = arms(root).iter().any(|other| other.name() == Some(&*name));
     if !known {
         add_arm(root, &name, arm, origin)?;
@@ -135,10 +137,10 @@ fn add_point(
             set(root, &format!("arm.{name}.{key}"), Given::Node(value), &value.origin, rules)?;
         }
         if let Some(choose) = choose {
-            let seeds = choose.on_seeds.iter().map(|seed| Node {
-                value: Value::Leaf(toml::Value::Integer(*seed as i64)),
-                origin: origin.clone(),
-            });
+            let seeds = choose
+                .on_seeds
+                .iter()
+                .map(|seed| Node { value: Value::Leaf(toml::Value::Integer(*seed as i64)), origin: origin.clone() });
             let seeds = Node { value: Value::Array(seeds.collect()), origin: origin.clone() };
             let arms = root.get_mut("arm").map(|node| &mut node.value);
             if let Some(Value::Array(arms)) = arms

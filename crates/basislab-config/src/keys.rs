@@ -18,8 +18,10 @@ pub struct Key {
 
 impl Key {
     /// What it means, for messages.
-    pub fn about(&self) -> &'static str {
-        self.about.trim().trim_end_matches('.')
+    pub fn about(&self) -> String {
+        let about = self.about.trim().trim_end_matches('.');
+        let mut letters = about.chars();
+        letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
     }
 }
 
@@ -44,6 +46,8 @@ pub enum Kind {
     Name,
     /// A list of names, at least this many.
     Names(usize),
+    /// A list of at least one list of names, none of them empty.
+    NameLists,
     /// A [`crate::SitePattern`].
     Site,
     /// A list of them.

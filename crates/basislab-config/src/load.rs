@@ -14,13 +14,16 @@ use crate::run::RunSpec;
 use crate::tree::{Node, Value, join};
 use serde::de::DeserializeOwned;
 
+/// Finds the file of an experiment by name: what errors call it, and its text.
+pub type FindBase<'a> = &'a dyn Fn(&str) -> Result<(String, String), String>;
+
 /// What a configuration may name.
 #[derive(Clone, Copy)]
 pub struct Library<'a> {
     /// The update rules.
     pub rules: &'a [&'static RuleKeys],
-    /// The file of an experiment that another one names as its base: what errors call it, and its text.
-    pub base: &'a dyn Fn(&str) -> Result<(String, String), String>,
+    /// The file of an experiment that another one names as its base.
+    pub base: FindBase<'a>,
 }
 
 /// An experiment and the origin of each of its values.
@@ -56,7 +59,12 @@ pub fn load(text: &str, file: &str, changes: &[Change], library: Library<'_>) ->
 const MOST_BASES: usize = 8;
 
 /// The document on top of its base.
-fn read(text: &str, file: &str, library: Library<'_>, depth: usize) -> Result<(Node, Option<ConfigError>), ConfigError> {
+fn read(
+    text: &str,
+    file: &str,
+    library: Library<'_>,
+    depth: usize,
+) -> Result<(Node, Option<ConfigError>), ConfigError> {
     let (root, misspelt) = Node::parse(text.strip_prefix('\u{feff}').unwrap_or(text), file)?;
     let Some(named) = root.get("base") else {
         return match root.get("only") {
@@ -120,17 +128,26 @@ fn changed(root: &Node, changes: &[&Change], rules: Rules<'_>) -> Result<Loaded,
     Ok(Loaded { experiment, origins: origins(&root, &base) })
 }
 
-/// A claim with its cell in full.
+/// A claim with its cells in full.
 fn with_cell(claim: &Node, verdict: &Node) -> Node {
-    let mut cell = claim.get("cell").cloned().unwrap_or_else(|| claim.emptied());
-    for Key { name, .. } in crate::cell::Cell::KEYS {
-        if let (None, Some(common)) = (cell.get(name), verdict.get(name)) {
-            cell.insert(name, common.clone());
+    let full = |cell: Option<&Node>| {
+        let mut cell = cell.cloned().unwrap_or_else(|| claim.emptied());
+        for Key { name, .. } in crate::cell::Cell::KEYS {
+            if let (None, Some(common)) = (cell.get(name), verdict.get(name)) {
+                cell.insert(name, common.clone());
+            }
         }
+        cell
+    };
+    let mut whole = claim.clone();
+    whole.insert("cell", full(claim.get("cell")));
+    if let Some(test) = whole.get_mut("test")
+        && let Some(with) = test.get("with")
+    {
+        let with = full(Some(with));
+        test.insert("with", with);
     }
-    let mut claim = claim.clone();
-    claim.insert("cell", cell);
-    claim
+    whole
 }
 
 fn typed<T: DeserializeOwned>(node: &Node) -> Result<T, ConfigError> {

@@ -6,9 +6,7 @@ use crate::model::ModelSpec;
 use crate::optimizer::OptimizerSpec;
 use crate::phase::{Moments, Phase};
 use crate::train::{ProbeSpec, TrainSpec};
-use crate::tree::join;
 use serde::{Deserialize, Serialize};
-use toml::Value;
 
 /// Everything in the configuration that decides the numbers of one run, but for its seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,19 +71,6 @@ impl RunSpec {
     /// The learning rate of an update (from 1); with groups that of the first one.
     pub fn lr(&self, step: u64) -> f64 {
         self.optimizer_at(step).0.lr() * self.lr_factor(step)
-    }
-
-    /// Every key with its value as TOML.
-    pub fn flat(&self) -> Vec<(String, String)> {
-        fn flatten(value: &Value, path: &str, all: &mut Vec<(String, String)>) {
-            match value {
-                Value::Table(table) => table.iter().for_each(|(key, value)| flatten(value, &join(path, key), all)),
-                leaf => all.push((path.to_owned(), leaf.to_string())),
-            }
-        }
-        let mut all = Vec::new();
-        flatten(&Value::try_from(self).expect("strings, numbers, lists and tables"), "", &mut all);
-        all
     }
 
     /// SHA-256 over everything that decides the numbers, lower-case hex. The path of a text is left out, since the same

@@ -1,6 +1,6 @@
 //! The answer in a table, a list and a few sentences.
 
-use crate::figures::{FIGURES, in_words};
+use crate::figures::{figure_names, in_words};
 use crate::index::{RunState, Runs};
 use crate::narrative::narrative;
 use crate::verdicts::{confidence, percent};
@@ -29,10 +29,12 @@ pub struct Answer {
     pub metric: String,
     /// Where it is read, by its pattern in the configuration.
     pub site: String,
-    /// One line per arm and basis.
+    /// One line per arm and basis, without the arms that run on selection seeds.
     pub arms: Vec<ArmLine>,
     /// One per claim.
     pub verdicts: Vec<VerdictLine>,
+    /// A sentence for each choice of an arm's values from a grid.
+    pub choices: Vec<String>,
     /// The findings, each with its uncertainty.
     pub sentences: Vec<String>,
     /// What a reader must know about the evidence: tables that were thinned, parts that are gone, verdicts that changed.
@@ -84,7 +86,7 @@ pub struct VerdictLine {
     pub comparison: String,
     /// What the estimate is.
     pub scale: Scale,
-    /// Ratio or difference; empty for bits.
+    /// Ratio, difference, mean or correlation; empty for bits.
     pub estimate: Option<f64>,
     /// Lower end of its interval.
     pub low: Option<f64>,
@@ -104,10 +106,16 @@ pub struct VerdictLine {
 
 /// What an estimate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Scale {
     /// The ratio of two metrics.
     Ratio,
+    /// The ratio of a metric in one arm and the arm before it in an order.
+    RatioPerRank,
+    /// A mean in the unit of the metric.
+    Value,
+    /// A correlation.
+    Correlation,
     /// The difference of two losses.
     Nats,
     /// None: bits were compared.
@@ -136,10 +144,11 @@ pub fn answer(
         site: site_of_verdict(experiment),
         arms: arm_lines(experiment, summary),
         verdicts: verdict_lines(experiment, verdicts),
+        choices: Vec::new(),
         sentences: Vec::new(),
         notes: Vec::new(),
         directory: dir.display().to_string(),
-        files: files_in(dir),
+        files: files_in(dir, experiment),
         next: Vec::new(),
     };
     answer.sentences = narrative(experiment, &answer, &runs, verdicts);
@@ -155,31 +164,35 @@ pub(crate) fn site_of_verdict(experiment: &Experiment) -> String {
     shared.map_or_else(|| cell.site.to_string(), Site::to_string)
 }
 
-fn files_in(dir: &Path) -> Vec<String> {
-    let figures = FIGURES.iter().map(|name| format!("figures/{name}"));
-    let tables = ["summary.csv", "verdicts.csv", PACKAGE, "config.toml"].map(str::to_owned);
-    figures.chain(tables).filter(|file| dir.join(file).exists()).collect()
+fn files_in(dir: &Path, experiment: &Experiment) -> Vec<String> {
+    let figures = figure_names(experiment).into_iter().map(|name| format!("figures/{name}"));
+    let selection = experiment.choices().next().map(|_| "selection.csv");
+    let tables = ["summary.csv", "verdicts.csv"].into_iter().chain(selection).chain([PACKAGE, "config.toml"]);
+    figures.chain(tables.map(str::to_owned)).filter(|file| dir.join(file).exists()).collect()
 }
 
 fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
     let loss_of = |arm: &str, name: &str| summary.iter().find(|row| row.arm == arm && row.metric == name)?.mean;
-    let of_metric = summary.iter().filter(|row| row.metric == experiment.verdict.metric);
-    let line = |row: &SummaryRow| Some(ArmLine {
-        arm: row.arm.to_string(),
-        basis: row.basis?,
-        n_seeds: row.n_seeds,
-        seeds_planned: row.seeds_planned,
-        loss: loss_of(&row.arm, "loss"),
-        loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
-        value: row.mean,
-        null_mean: row.null_mean,
-        null_sd: row.null_sd,
-        z: row.z,
-    });
+    let shown = |row: &&SummaryRow| row.metric == experiment.verdict.metric && !experiment.is_selection_arm(&row.arm);
+    let of_metric = summary.iter().filter(shown);
+    let line = |row: &SummaryRow| {
+        Some(ArmLine {
+            arm: row.arm.to_string(),
+            basis: row.basis?,
+            n_seeds: row.n_seeds,
+            seeds_planned: row.seeds_planned,
+            loss: loss_of(&row.arm, "loss"),
+            loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
+            value: row.mean,
+            null_mean: row.null_mean,
+            null_sd: row.null_sd,
+            z: row.z,
+        })
+    };
     of_metric.filter_map(line).collect()
 }
 
-fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
+pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
     let line = |row: &VerdictRow| {
         let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
         let scale = match claim.test {
@@ -188,8 +201,12 @@ fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<Verdic
             ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. } | ClaimKind::ArmsDiffer { .. } => {
                 Scale::Ratio
             }
+            ClaimKind::Ordered { .. } => Scale::RatioPerRank,
+            ClaimKind::Correlates { .. } => Scale::Correlation,
+            ClaimKind::NearValue { .. } | ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. } => Scale::Value,
         };
-        let on_scale = |value: Option<f64>| if scale == Scale::Ratio { value.map(f64::exp) } else { value };
+        let of_logs = matches!(scale, Scale::Ratio | Scale::RatioPerRank);
+        let on_scale = |value: Option<f64>| if of_logs { value.map(f64::exp) } else { value };
         Some(VerdictLine {
             claim: row.claim.to_string(),
             text: claim.text.clone(),
@@ -236,7 +253,7 @@ impl Display for Answer {
             writeln!(f, "{:<13} {}", "", facts.join("; "))?;
         }
         writeln!(f)?;
-        for sentence in &self.sentences {
+        for sentence in self.choices.iter().chain(&self.sentences) {
             writeln!(f, "{sentence}")?;
         }
         for note in &self.notes {
@@ -326,9 +343,20 @@ impl Answer {
 impl VerdictLine {
     /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
     pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
-        let show = |value: f64| if self.scale == Scale::Nats { format!("{value:+.4}") } else { format!("{value:.2}") };
-        let unit = if self.scale == Scale::Nats { " nats" } else { " times" };
-        let mut text = format!("{}{unit}", show(self.estimate?));
+        let show = |value: f64| match self.scale {
+            Scale::Nats => format!("{value:+.4}"),
+            Scale::RatioPerRank => format!("{value:.3}"),
+            Scale::Value => four_digits(value),
+            Scale::Ratio | Scale::Correlation | Scale::Bits => format!("{value:.2}"),
+        };
+        let (before, unit) = match self.scale {
+            Scale::Nats => ("", " nats"),
+            Scale::RatioPerRank => ("", " times per rank"),
+            Scale::Value => ("mean ", ""),
+            Scale::Correlation => ("mean Spearman ", ""),
+            Scale::Ratio | Scale::Bits => ("", " times"),
+        };
+        let mut text = format!("{before}{}{unit}", show(self.estimate?));
         if let (Some(low), Some(high)) = (self.low, self.high) {
             text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));
         }
@@ -340,8 +368,14 @@ impl VerdictLine {
     }
 }
 
-fn decimals(value: Option<f64>, digits: usize) -> String {
+pub(crate) fn decimals(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// Four significant digits, as far as they are behind the point.
+fn four_digits(value: f64) -> String {
+    let digits = if value == 0.0 { 3.0 } else { (3.0 - value.abs().log10().floor()).clamp(0.0, 12.0) };
+    format!("{value:.0$}", digits as usize)
 }
 
 /// Two significant digits.

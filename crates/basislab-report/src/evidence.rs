@@ -1,10 +1,17 @@
 //! What each claim is decided on: one number per seed, and what is missing.
 
+mod level;
+mod several;
+
+pub(crate) use several::RISES;
+
 use crate::bit_compare;
 use crate::index::{Losses, RunState, Runs, Values, mean};
 use basislab_config::{
-    Arm, BasisSpec, Cell, Claim, ClaimKind, Experiment, Reading, RotatedAxes, RotationSpec, RunName, Sharing, Site,
+    Arm, BasisSpec, Cell, Claim, ClaimKind, Experiment, Reading, RotatedAxes, RotationSpec, RunName, Sharing, Sign,
+    Site,
 };
+use basislab_stats::Side;
 use basislab_tables::Tables;
 
 /// How a claim's numbers are judged.
@@ -14,6 +21,15 @@ pub(crate) enum Test {
     Difference { smallest_effect: f64 },
     /// They are 0 within the margin.
     Equivalence { margin: f64 },
+    /// They are slopes of a log per rank, above 0: over `steps` ranks at least the smallest effect. `p` is of permutations
+    /// of the arms within seeds.
+    Order { p: Option<f64>, smallest_effect: f64, steps: usize },
+    /// They are correlations over arms, on the side of 0 where the `tested` one of blocks is, whose permutations give `p`.
+    Correlation { p: Option<f64>, tested: Option<f64>, sign: Option<Sign>, blocks: usize },
+    /// Their mean is the value within a share of it.
+    Near { value: f64, tolerance: f64 },
+    /// Their mean is on one side of the threshold.
+    Bound { threshold: f64, side: Side },
     /// They are the same bits; `None` where too little was recorded to say.
     SameBits { equal: Option<bool> },
 }
@@ -79,8 +95,10 @@ impl<'a> Lookup<'a> {
     pub(crate) fn of(experiment: &'a Experiment, tables: &'a Tables) -> Self {
         let mut values: Vec<(Cell, Values<'a>)> = Vec::new();
         for claim in &experiment.claims {
-            if !values.iter().any(|(cell, _)| *cell == claim.cell) {
-                values.push((claim.cell.clone(), Values::of_cell(experiment, tables, &claim.cell)));
+            for (_, cell) in claim.cells() {
+                if !values.iter().any(|(known, _)| known == cell) {
+                    values.push((cell.clone(), Values::of_cell(experiment, tables, cell)));
+                }
             }
         }
         Self { experiment, tables, runs: Runs::of(experiment, tables), losses: Losses::of(tables), values }
@@ -98,6 +116,11 @@ impl<'a> Lookup<'a> {
             ClaimKind::ArmsDiffer { arm, other, reading } => self.between_arms(claim, arm, other, *reading),
             ClaimKind::EqualLoss { arm, other } => self.between_losses(arm, other),
             ClaimKind::BitEqual { arm, other } => self.same_bits(arm, other),
+            ClaimKind::Ordered { arms } => self.along_arms(claim, arms),
+            ClaimKind::Correlates { arms, with, sign, .. } => self.over_arms(claim, arms, with, *sign),
+            ClaimKind::NearValue { arm, value, tolerance, .. } => self.near(claim, arm, *value, *tolerance),
+            ClaimKind::AtMost { arm, threshold } => self.bound(claim, arm, *threshold, Side::AtMost),
+            ClaimKind::AtLeast { arm, threshold } => self.bound(claim, arm, *threshold, Side::AtLeast),
         }
     }
 
@@ -179,6 +202,15 @@ impl<'a> Lookup<'a> {
 
     fn site(&self, cell: &Cell, arm: &str) -> Option<Site> {
         self.experiment.arm(arm).map(|arm| self.experiment.site(cell, arm))
+    }
+
+    /// What a run has in a cell, which may be the held-out loss.
+    fn reading(&self, cell: &Cell, arm: &str, seed: u64) -> Option<f64> {
+        let step = cell.step.resolve(self.last(arm));
+        match cell.is_loss() {
+            true => self.losses.at(arm, seed, step)?.loss,
+            false => self.values(cell).value(arm, seed, step, cell.basis),
+        }
     }
 
     fn between_losses(&self, arm: &RunName, other: &RunName) -> Evidence {
@@ -268,7 +300,7 @@ impl Evidence {
     /// Notes what the numbers are of.
     fn read(&mut self, cell: &Cell, site: Option<Site>) {
         self.metric.clone_from(&cell.metric);
-        self.site = site;
+        self.site = site.filter(|_| !cell.is_loss());
     }
 
     fn push(&mut self, value: f64) {

@@ -13,7 +13,7 @@ static RULES: &[&RuleKeys] = &[
         name: "adam",
         keys: &[number("lr"), number("beta_1"), number("beta_2"), number("epsilon"), number("weight_decay")],
         roles: Role::ALL,
-        slots: &[],
+        slots: |_| &[],
         check: |_| None,
     },
     &RuleKeys {
@@ -26,7 +26,7 @@ static RULES: &[&RuleKeys] = &[
             number("decoupled_weight_decay"),
         ],
         roles: Role::ALL,
-        slots: &[],
+        slots: |_| &[],
         check: |_| None,
     },
 ];
@@ -37,7 +37,12 @@ const fn number(name: &'static str) -> Key {
 
 /// The default experiment with seeds and rule pinned, so that tests do not follow its tuning.
 pub(crate) fn experiment(n_seeds: u64) -> Experiment {
-    let text = include_str!("../../../configs/adam-vs-sgd.toml");
+    experiment_with(n_seeds, "")
+}
+
+/// The same with more arms, claims or grids, as TOML.
+pub(crate) fn experiment_with(n_seeds: u64, rest: &str) -> Experiment {
+    let text = format!("{}\n{rest}", include_str!("../../../configs/adam-vs-sgd.toml"));
     let set = |(path, value): (&str, &str)| Change::set(path, value, "pinned");
     let pinned = [
         ("train.steps", "600"),
@@ -50,7 +55,7 @@ pub(crate) fn experiment(n_seeds: u64) -> Experiment {
         ("verdict.equal_loss_margin", "0.01"),
     ];
     let library = Library { rules: RULES, base: &|name| Err(format!("found {name:?}, expected none")) };
-    let mut experiment = load(text, "adam-vs-sgd.toml", &pinned.map(set), library).unwrap().experiment;
+    let mut experiment = load(&text, "adam-vs-sgd.toml", &pinned.map(set), library).unwrap().experiment;
     let (all, seeds): (_, Vec<u64>) = (experiment.seeds.clone(), (0..n_seeds).collect());
     // An arm with seeds of its own keeps them.
     for arm in experiment.arms.iter_mut().filter(|arm| arm.seeds == all) {
@@ -194,8 +199,11 @@ impl Run<'_> {
             }
             if self.experiment.shared.probe.is_full(self.experiment.shared.train.steps, step) {
                 let primary = site == verdict_site && step == self.experiment.shared.train.steps;
-                let draws =
-                    if primary { self.experiment.shared.probe.null_bases } else { self.experiment.shared.probe.random_bases };
+                let draws = if primary {
+                    self.experiment.shared.probe.null_bases
+                } else {
+                    self.experiment.shared.probe.random_bases
+                };
                 for k in 0..draws {
                     let draw = 2.91 + 0.12 * noise(&[self.key, self.seed, step, index as u64, k as u64, 11]);
                     rows.push(cell(Basis::Random(k as u32), draw));

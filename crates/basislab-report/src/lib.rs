@@ -2,11 +2,14 @@
 
 mod answer;
 mod bit_compare;
+mod compare;
 mod evidence;
 mod figures;
 mod index;
 mod narrative;
+mod registration;
 mod report;
+mod selection;
 mod summary;
 mod verdicts;
 
@@ -16,6 +19,10 @@ mod fixture;
 mod tests;
 
 pub use answer::{Answer, ArmLine, Scale, VerdictLine, answer};
+pub use compare::{
+    ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
+};
 pub use report::{Written, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal};
+pub use selection::{choice_sentences, choose, resolve};
 pub use summary::summarise;
 pub use verdicts::decide_claims;

@@ -1,5 +1,7 @@
 //! The result in plain sentences that hold in every case.
 
+mod claims;
+
 use crate::answer::{Answer, ArmLine, VerdictLine};
 use crate::evidence::list;
 use crate::figures::in_words;
@@ -29,10 +31,15 @@ pub(crate) fn narrative(
     if failed {
         all.extend(self_tests.clone());
     }
-    let compared =
-        |decided: &&Decided<'_>| matches!(decided.claim.test, ClaimKind::DiffersFromNull { .. } | ClaimKind::ArmsDiffer { .. });
+    // Equalities and self-tests are told together further down.
+    let compared = |decided: &&Decided<'_>| {
+        !matches!(
+            decided.claim.test,
+            ClaimKind::EquivalentToNull { .. } | ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. }
+        )
+    };
     let (first, second): (Vec<_>, Vec<_>) = claims.iter().filter(compared).partition(|decided| decided.claim.primary);
-    let say = |decided: &&Decided<'_>| decided.difference(experiment);
+    let say = |decided: &&Decided<'_>| decided.statement(experiment).unwrap_or_else(|| decided.difference(experiment));
     all.extend(first.iter().take(3).map(say));
     all.extend(losses(experiment, &claims));
     all.extend(second.iter().take(1).map(say));
@@ -91,7 +98,7 @@ impl Decided<'_> {
                 "; above the null, so the basis is preferred",
                 "; below the null, which marks a preferred basis as well",
             ),
-            ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. } => return String::new(),
+            _ => return String::new(),
         };
         let (numbers, because, n_seeds) = (self.numbers(true), self.because(), self.row.n_seeds);
         let control = if self.row.note.contains("exact symmetry") {

@@ -3,9 +3,12 @@
 mod answers;
 mod by_hand;
 pub(crate) mod cases;
+mod comparisons;
 mod files;
+mod kinds;
 mod numbers;
 mod printed;
+mod selection;
 mod verdicts;
 
 use crate::{Answer, answer, decide_claims, summarise};

@@ -1,8 +1,11 @@
 //! One decision per claim, from the tables and the rule that was fixed before the first step.
 
 use crate::evidence::{Evidence, Lookup, Test};
-use basislab_config::{Claim, ClaimKind, Experiment, VerdictSpec};
-use basislab_stats::{Verdict, decide_difference, decide_equivalence, holm, sign_flip_p, t_interval, tost};
+use basislab_config::{Claim, ClaimKind, Experiment, Sign, VerdictSpec};
+use basislab_stats::{
+    Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
+    decide_equivalence, decide_near, decide_ordered, holm, near_margin, near_p, sign_flip_p, t_interval, tost,
+};
 use basislab_tables::{Tables, VerdictRow};
 
 /// Decides every claim of the experiment, in its order. Primary claims are corrected together (Holm).
@@ -15,11 +18,20 @@ pub fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow
     claims.map(|((claim, evidence), (&p, p_holm))| row(claim, evidence, p, p_holm, &experiment.verdict)).collect()
 }
 
-/// The level of a claim's interval: `1 - alpha` for a difference, `1 - 2 alpha` for an equivalence.
+/// The level of a claim's interval: `1 - alpha` for a difference, an order or a correlation, `1 - 2 alpha` for an
+/// equivalence, a published number or a threshold, whose tests are one-sided.
 pub(crate) fn confidence(kind: &ClaimKind, rule: &VerdictSpec) -> f64 {
     match kind {
-        ClaimKind::EquivalentToNull { .. } | ClaimKind::EqualLoss { .. } => 1.0 - 2.0 * rule.alpha,
-        _ => 1.0 - rule.alpha,
+        ClaimKind::EquivalentToNull { .. }
+        | ClaimKind::EqualLoss { .. }
+        | ClaimKind::NearValue { .. }
+        | ClaimKind::AtMost { .. }
+        | ClaimKind::AtLeast { .. } => 1.0 - 2.0 * rule.alpha,
+        ClaimKind::DiffersFromNull { .. }
+        | ClaimKind::ArmsDiffer { .. }
+        | ClaimKind::BitEqual { .. }
+        | ClaimKind::Ordered { .. }
+        | ClaimKind::Correlates { .. } => 1.0 - rule.alpha,
     }
 }
 
@@ -27,11 +39,14 @@ fn p_value(evidence: &Evidence, rule: &VerdictSpec) -> Option<f64> {
     match evidence.test {
         Test::Difference { .. } => sign_flip_p(&evidence.values),
         Test::Equivalence { margin } => Some(tost(&evidence.values, margin, rule.alpha)?.p),
+        Test::Order { p, .. } | Test::Correlation { p, .. } => p,
+        Test::Near { value, tolerance } => near_p(&evidence.values, value, tolerance, rule.alpha),
+        Test::Bound { threshold, side } => bound_p(&evidence.values, threshold, side),
         Test::SameBits { .. } => None,
     }
 }
 
-/// Holm over the primary claims, all of them differences (a checked configuration has no others). One that has no p yet
+/// Holm over the primary claims, none of them an equality (a checked configuration has no others). One that has no p yet
 /// still counts in the family, as 1: the correction must not depend on which runs have finished.
 fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     let family: Vec<f64> =
@@ -45,12 +60,16 @@ fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
 }
 
 fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, rule: &VerdictSpec) -> VerdictRow {
-    let interval = t_interval(&evidence.values, confidence(&claim.test, rule));
+    let level = confidence(&claim.test, rule);
+    let interval = match evidence.test {
+        Test::Correlation { .. } => correlation_interval(&evidence.values, level),
+        _ => t_interval(&evidence.values, level),
+    };
     let verdict = decide(&evidence, p_holm.or(p), rule);
     let notes: Vec<String> = evidence.gaps.phrases().into_iter().chain(evidence.notes.iter().cloned()).collect();
     VerdictRow {
         claim: claim.name.clone(),
-        rule: rule_in_words(&evidence, claim.primary, rule),
+        rule: rule_in_words(&evidence, claim, rule),
         n_seeds: evidence.n_seeds,
         estimate: crate::index::mean(&evidence.values),
         ci_low: interval.map(|interval| interval.low),
@@ -60,11 +79,15 @@ fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, r
         kind: claim.test.kind().to_owned(),
         margin: match evidence.test {
             Test::Difference { smallest_effect: margin } | Test::Equivalence { margin } => Some(margin),
-            Test::SameBits { .. } => None,
+            Test::Order { smallest_effect, steps, .. } => Some(smallest_effect / steps as f64),
+            Test::Near { value, tolerance } => Some(near_margin(value, tolerance)),
+            Test::Bound { threshold, .. } => Some(threshold),
+            Test::Correlation { .. } | Test::SameBits { .. } => None,
         },
         p_holm,
         primary: claim.primary,
         note: notes.join("; "),
+        registration: None,
         comparison: evidence.comparison,
         metric: evidence.metric,
         site: evidence.site,
@@ -80,22 +103,29 @@ fn decide(evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {
             return Verdict::Inconclusive;
         }
     }
+    let (values, p, alpha, min_seeds) = (&evidence.values, p.unwrap_or(1.0), rule.alpha, rule.min_seeds);
     match evidence.test {
-        Test::Difference { smallest_effect } => {
-            decide_difference(&evidence.values, p.unwrap_or(1.0), rule.alpha, smallest_effect, rule.min_seeds)
+        Test::Difference { smallest_effect } => decide_difference(values, p, alpha, smallest_effect, min_seeds),
+        Test::Equivalence { margin } => decide_equivalence(values, margin, alpha, min_seeds),
+        Test::Order { smallest_effect, steps, .. } => {
+            decide_ordered(values, p, alpha, smallest_effect / steps as f64, min_seeds)
         }
-        Test::Equivalence { margin } => decide_equivalence(&evidence.values, margin, rule.alpha, rule.min_seeds),
+        Test::Correlation { tested, sign, .. } => {
+            decide_correlation(values, tested.unwrap_or(0.0), p, alpha, sign.map(Sign::number), min_seeds)
+        }
+        Test::Near { value, tolerance } => decide_near(values, value, tolerance, alpha, min_seeds),
+        Test::Bound { threshold, side } => decide_bound(values, threshold, side, p, alpha, min_seeds),
         Test::SameBits { equal: Some(true) } => Verdict::Supported,
         Test::SameBits { equal: Some(false) } => Verdict::Contradicted,
         Test::SameBits { equal: None } => Verdict::Inconclusive,
     }
 }
 
-fn rule_in_words(evidence: &Evidence, primary: bool, rule: &VerdictSpec) -> String {
+fn rule_in_words(evidence: &Evidence, claim: &Claim, rule: &VerdictSpec) -> String {
     let VerdictSpec { alpha, min_seeds, .. } = rule;
     let seeds = format!("all planned seeds, at least {min_seeds}");
     let (outer, inner) = (percent(1.0 - alpha), percent(1.0 - 2.0 * alpha));
-    let corrected = if primary { "Holm-corrected " } else { "" };
+    let corrected = if claim.primary { "Holm-corrected " } else { "" };
     match evidence.test {
         Test::Difference { smallest_effect } => {
             format!(
@@ -107,6 +137,38 @@ fn rule_in_words(evidence: &Evidence, primary: bool, rule: &VerdictSpec) -> Stri
             "supported: {inner} % t interval within ±{margin} (TOST p <= {alpha}); contradicted: \
              wholly outside; {seeds}"
         ),
+        Test::Order { smallest_effect, steps, .. } => format!(
+            "supported: {corrected}two-sided permutation p <= {alpha}, {outer} % t interval of the slope per rank above 0 \
+             and {steps} times the mean slope >= {smallest_effect}; contradicted: {steps} times the {inner} % interval \
+             below {smallest_effect}; {seeds}"
+        ),
+        Test::Correlation { sign, blocks, .. } => {
+            let wanted = sign.map_or_else(String::new, |sign| format!(", with a {sign} sign"));
+            let contradicted = if sign.is_some() { "; contradicted: the same with the other sign" } else { "" };
+            format!(
+                "supported: {corrected}two-sided p <= {alpha} of Spearman over permutations of {blocks} blocks, {outer} % \
+                 t interval of the correlations within seeds on the same side of 0{wanted}{contradicted}; {seeds}"
+            )
+        }
+        Test::Near { value, tolerance } => {
+            let source = if let ClaimKind::NearValue { source: Some(source), .. } = &claim.test {
+                format!(" ({source})")
+            } else {
+                String::new()
+            };
+            let share = percent(tolerance);
+            format!(
+                "supported: {inner} % t interval of the mean within {value} ± {share} %{source} (TOST p <= {alpha}); \
+                 contradicted: wholly outside; {seeds}"
+            )
+        }
+        Test::Bound { threshold, side } => {
+            let (within, beyond) = if side == Side::AtMost { ("<=", ">") } else { (">=", "<") };
+            format!(
+                "supported: {corrected}one-sided t p <= {alpha} and {inner} % t interval of the mean {within} {threshold}; \
+                 contradicted: interval {beyond} {threshold}; {seeds}"
+            )
+        }
         Test::SameBits { .. } => {
             "losses, gradient norms and the metrics of the standard basis have the same bits in both arms at every \
              recorded step"

@@ -149,7 +149,7 @@ pub fn claim(
     if let Some(there) = &there {
         experiment.add_seeds(there);
     }
-    let changed = there.as_ref() != Some(&experiment) || manifest["arms"] != planned;
+    let changed = there.as_ref().map(without_paths) != Some(without_paths(&experiment)) || manifest["arms"] != planned;
     if changed && is_published(dir) {
         return Err(RunsError::identity(format!(
             "{}: holds tables without the parts they were made from, of other claims or seeds; nothing was touched; choose another --out",
@@ -178,18 +178,24 @@ fn write_config(dir: &Path, experiment: &Experiment) -> Result<(), FileError> {
 
 /// The configuration as `config.toml` holds it: usable from any folder.
 fn recorded(experiment: &Experiment) -> String {
-    let absolute = |corpus: &mut CorpusSpec| {
-        if let CorpusSpec::Text(text) = corpus
-            && let Ok(path) = std::path::absolute(&text.path)
-            && let Some(path) = path.to_str()
-        {
-            path.clone_into(&mut text.path);
-        }
-    };
+    let absolute = |path: &str| std::path::absolute(path).ok()?.to_str().map(str::to_owned);
+    with_paths(experiment, &|path| absolute(path).unwrap_or_else(|| path.to_owned())).to_toml()
+}
+
+/// The same text may lie anywhere.
+fn without_paths(experiment: &Experiment) -> Experiment {
+    with_paths(experiment, &|_| String::new())
+}
+
+fn with_paths(experiment: &Experiment, change: &dyn Fn(&str) -> String) -> Experiment {
     let mut experiment = experiment.clone();
-    absolute(&mut experiment.shared.corpus);
-    experiment.arms.iter_mut().for_each(|arm| absolute(&mut arm.run.corpus));
-    experiment.to_toml()
+    let arms = experiment.arms.iter_mut().map(|arm| &mut arm.run);
+    for run in arms.chain([&mut experiment.shared]) {
+        if let CorpusSpec::Text(text) = &mut run.corpus {
+            text.path = change(&text.path);
+        }
+    }
+    experiment
 }
 
 /// The manifest of a directory; `None` where there is no file.
@@ -299,16 +305,14 @@ fn differences(there: Option<&Experiment>, here: &Experiment, manifest: &Value, 
 
 /// The keys of an arm's configuration that differ.
 fn run_differences(there: Option<&Experiment>, here: &Experiment, arm: &str) -> Vec<String> {
-    let flat = |experiment: Option<&Experiment>| {
-        let run = experiment.and_then(|experiment| experiment.arm(arm)).map(|arm| arm.run.flat());
-        run.unwrap_or_default().into_iter().collect::<BTreeMap<String, String>>()
+    let of = |experiment: Option<&Experiment>| {
+        let arm = experiment.and_then(|experiment| experiment.arm(arm));
+        arm.map(|arm| arm.run.settings()).unwrap_or_default()
     };
-    let (there, here) = (flat(there), flat(Some(here)));
-    // The path of a text decides nothing; the text has its hash.
-    let keys: BTreeSet<&String> = there.keys().chain(here.keys()).filter(|key| *key != "corpus.path").collect();
-    let absent = "absent".to_owned();
-    let value = |of: &BTreeMap<String, String>, key: &str| of.get(key).unwrap_or(&absent).clone();
-    let differ = keys.into_iter().filter(|key| value(&there, key) != value(&here, key));
+    let (there, here) = (of(there), of(Some(here)));
+    let keys: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    let value = |of: &BTreeMap<String, String>, key: &str| of.get(key).map_or("absent", String::as_str).to_owned();
+    let differ = keys.into_iter().filter(|key| there.get(*key) != here.get(*key));
     differ.map(|key| format!("{key}: {} there, {} here", value(&there, key), value(&here, key))).collect()
 }
 

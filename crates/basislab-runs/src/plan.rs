@@ -10,7 +10,7 @@ pub struct Job<'a> {
 }
 
 /// The runs of an experiment, breadth-first: every arm's first seed before any arm's second, so that a first picture comes
-/// early. Selection seeds come first. Arms that take over a choice that was not made yet are left out.
+/// early. Selection seeds come first.
 pub fn jobs(experiment: &Experiment) -> Vec<Job<'_>> {
     let selects = |arm: &&Arm| arm.seeds.iter().any(|seed| !experiment.seeds.contains(seed));
     let mut seeds: Vec<u64> = Vec::new();
@@ -19,9 +19,8 @@ pub fn jobs(experiment: &Experiment) -> Vec<Job<'_>> {
             seeds.push(*seed);
         }
     }
-    let is_open = |arm: &Arm| experiment.sweeps.iter().any(|sweep| sweep.choose.is_some() && sweep.arm == arm.name);
     let of_seed = |seed: u64| {
-        let arms = experiment.arms.iter().filter(move |arm| arm.seeds.contains(&seed) && !is_open(arm));
+        let arms = experiment.arms.iter().filter(move |arm| arm.seeds.contains(&seed));
         arms.map(move |arm| Job { arm, seed })
     };
     seeds.into_iter().flat_map(of_seed).collect()

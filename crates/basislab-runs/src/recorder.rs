@@ -68,19 +68,21 @@ impl RunRecorder {
         let mut candidates = work_folders(&work_dir(dir, arm, seed))?;
         candidates.extend(part.is_dir().then(|| part.clone()));
         let own = new_folder(&work_dir(dir, arm, seed))?;
-        let found = best_checkpoint(&candidates, &identity, &own, warn)?;
+        let found = best_checkpoint(&candidates, &identity, &own, locked, warn)?;
         let before = found.as_ref().and_then(|found| read_table::<TimingRow>(&found.folder).ok()?.into_iter().next());
         let (shard, state) = match found {
             None => (Shard::create(&own)?, None),
             Some(Found { folder, checkpoint }) => {
-                if let Some(earlier) = RunRecord::read(&folder)? {
-                    record = continued(earlier, record);
+                let earlier = RunRecord::read(&folder)?;
+                match copied(&folder, &own, &checkpoint)? {
+                    Some(shard) => {
+                        record = earlier.map_or(record.clone(), |earlier| continued(earlier, record));
+                        save(&own.join("checkpoints"), &identity, &checkpoint)?;
+                        (shard, Some(State { step: checkpoint.step, files: checkpoint.files }))
+                    }
+                    // Another process has published the run meanwhile, or has gone on with it: the lock was not asked for.
+                    None => (Shard::create(&own)?, None),
                 }
-                let shard = copied(&folder, &own, &checkpoint)?.ok_or_else(|| {
-                    RunsError::identity(format!("{}: somebody else writes here", folder.display()))
-                })?;
-                save(&own.join("checkpoints"), &identity, &checkpoint)?;
-                (shard, Some(State { step: checkpoint.step, files: checkpoint.files }))
             }
         };
         record.write(&own)?;
@@ -207,15 +209,18 @@ pub(crate) fn new_folder(work: &Path) -> Result<PathBuf, FileError> {
     builder.prefix("writer-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    Ok(builder.tempdir_in(work).map_err(fail)?.keep())
+    let made = builder.tempdir_in(work).map_err(fail)?.keep();
+    // By the path that the user gave.
+    Ok(made.file_name().map_or_else(|| made.clone(), |name| work.join(name)))
 }
 
 /// The newest checkpoint in any of the folders. A folder whose checkpoints are all damaged is an error unless another one
-/// has a checkpoint that is whole.
+/// has a checkpoint that is whole, or unless no lock is held.
 fn best_checkpoint(
     folders: &[PathBuf],
     identity: &Value,
     own: &Path,
+    locked: bool,
     warn: &mut dyn FnMut(&CheckpointError),
 ) -> Result<Option<Found>, RunsError> {
     let (mut best, mut damaged): (Option<Found>, Option<CheckpointError>) = (None, None);
@@ -231,6 +236,8 @@ fn best_checkpoint(
                     best = Some(Found { folder: folder.clone(), checkpoint });
                 }
             }
+            // Without a lock another process may be writing there.
+            Err(CheckpointError::Damaged { .. } | CheckpointError::File(_)) if !locked => {}
             Err(error @ CheckpointError::Damaged { .. }) => damaged = Some(error),
             Err(error) => return Err(error.into()),
         }

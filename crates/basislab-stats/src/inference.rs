@@ -1,8 +1,20 @@
 //! Statistics of paired seeds: the unit is the seed, never a token, batch or step.
 
-use serde::{Deserialize, Serialize};
+mod bound;
+mod near;
+mod ordered;
+mod permutation;
+mod spearman;
+
+pub use bound::{Side, bound_p, decide_bound};
+pub use near::{decide_near, near_margin, near_p};
+pub use ordered::{decide_ordered, ordered_p, rank_slope};
+pub use permutation::PERMUTATION_DRAWS;
+pub use spearman::{block_means, correlation_interval, decide_correlation, smallest_spearman_p, spearman, spearman_p};
+
 use crate::random::{Purpose, stream};
 use rand_core::Rng;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::fmt;
 

@@ -11,7 +11,9 @@ mod rotation;
 
 pub use excess::{BasisExcess, basis_excess_all, evaluate, excess, excess_all, random_basis};
 pub use inference::{
-    Interval, Tost, Verdict, decide_difference, decide_equivalence, holm, mean_sd, sign_flip_p, t_interval, tost,
+    Interval, PERMUTATION_DRAWS, Side, Tost, Verdict, block_means, bound_p, correlation_interval, decide_bound,
+    decide_correlation, decide_difference, decide_equivalence, decide_near, decide_ordered, holm, mean_sd, near_margin,
+    near_p, ordered_p, rank_slope, sign_flip_p, smallest_spearman_p, spearman, spearman_p, t_interval, tost,
 };
 pub use measure::{Measured, Value, Wanted, measure};
 pub use metrics::{LargeValues, METRICS, Metric, MetricFn, metric};

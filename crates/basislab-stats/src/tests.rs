@@ -1,5 +1,6 @@
 //! Laws and golden values of this crate, one file per module; `parity` compares with NumPy and SciPy.
 
+mod bounds;
 mod excess;
 mod inference;
 mod metric_laws;
@@ -7,10 +8,12 @@ mod metric_table;
 mod metric_texts;
 mod moments;
 mod narrow;
+mod ordered;
 mod parity;
 mod random;
 mod residuals;
 mod rotation;
+mod spearman;
 
 use crate::{Purpose, Residuals, gaussian, metric, stream};
 

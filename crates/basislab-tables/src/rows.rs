@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 pub static TABLES: &[&Table] = &[
     SummaryRow::TABLE,
     VerdictRow::TABLE,
+    SelectionRow::TABLE,
     StepRow::TABLE,
     EvalRow::TABLE,
     ResidualRow::TABLE,
@@ -38,7 +39,22 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether the rule of a claim was fixed before the runs that it reads began.
+    pub enum Registration {
+        /// Before all of them.
+        Registered = "registered",
+        /// Before all of them, and seeds were added later.
+        Extended = "extended",
+        /// Not before all of them.
+        PostHoc = "post-hoc",
+        /// Not before all of them, and another experiment trained some.
+        ExistingRuns = "existing-runs",
+    }
+}
+
 plain! {
+    Option<Registration>: Cell::Names(Registration::NAMES),
     Status: Cell::Names(Status::NAMES),
     Split: Cell::Names(Split::NAMES),
     Verdict: Cell::Names(Verdict::NAMES),
@@ -183,7 +199,7 @@ rows! {
     pub struct VerdictRow in "verdicts.csv" {
         /// Name of the claim in the configuration.
         claim: RunName,
-        /// What was compared, e.g. `adam / null(standard)`.
+        /// What was compared, e.g. `adam / null(standard)`, `low < middle < high` or `adam <= 3`.
         comparison: String,
         /// Name of the metric, or `loss`.
         metric: String = Cell::Name,
@@ -191,13 +207,15 @@ rows! {
         site: Option<Site>,
         /// Seeds that entered.
         n_seeds: usize,
-        /// Mean log ratio, or mean difference in nats.
+        /// Mean over seeds of the log ratio, of the difference in nats, of the log slope per rank (`ordered`), of Spearman's
+        /// correlation over arms (`correlates`), or of the metric itself (`near-value`, `at-most`, `at-least`).
         estimate: Option<f64>,
         /// Lower end of the interval that the rule names.
         ci_low: Option<f64>,
         /// Upper end of the interval that the rule names.
         ci_high: Option<f64>,
-        /// Exact sign-flip p of a difference; for an equivalence the larger one-sided p of the TOST.
+        /// Two-sided p by sign flips of a difference, by permutations of an order or correlation; the one-sided p of a
+        /// threshold; for an equivalence or a published number the larger one-sided p of the TOST.
         p_exact: Option<f64>,
         /// The rule with its numbers.
         rule: String,
@@ -205,14 +223,38 @@ rows! {
         verdict: Verdict,
         /// Kind of the claim in the configuration.
         kind: String = Cell::Name,
-        /// Smallest effect that counts, or margin of the equivalence.
+        /// Smallest effect that counts (of an order, per rank), margin of the equivalence, or threshold.
         margin: Option<f64>,
         /// `p_exact` after Holm over the primary claims; empty for the others.
         p_holm: Option<f64>,
         /// Whether the claim belongs to the Holm family.
         primary: bool,
-        /// What a reader must know besides: missing seeds, exact symmetry.
+        /// What a reader must know besides: missing seeds, exact symmetry, a rule that was not registered.
         note: String,
+        /// Whether the rule was fixed before the runs that it reads began; empty where no run is recorded.
+        registration: Option<Registration>,
+    }
+
+    /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.
+    pub struct SelectionRow in "selection.csv" {
+        /// The arm that takes over the chosen point.
+        arm: RunName,
+        /// The arm of this point.
+        point: RunName,
+        /// Keys and values of this point, e.g. `optimizer.lr = 0.003`.
+        values: String = Cell::Name,
+        /// Selection seeds whose loss entered the mean, e.g. `1000, 1001`; no claim uses them.
+        seeds: String,
+        /// Mean over those seeds of the held-out cross-entropy at the last step, nats per token.
+        mean_loss: Option<f64>,
+        /// Standard deviation over those seeds, `n - 1` in the denominator.
+        sd: Option<f64>,
+        /// Selection runs that diverged or ended at a loss that is not finite. With any, the point is not chosen.
+        n_diverged: usize,
+        /// Selection runs that are not complete. Until they are, no point is chosen.
+        n_missing: usize,
+        /// Whether the arm takes over this point: the least mean loss, the first of equal ones.
+        chosen: bool,
     }
 
     /// What one run cost. No other file depends on the machine's speed.

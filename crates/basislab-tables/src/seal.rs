@@ -2,7 +2,7 @@
 
 use crate::error::TableError;
 use crate::read::read_tables;
-use crate::rows::{RUN_TABLES, SummaryRow, VerdictRow};
+use crate::rows::{RUN_TABLES, SelectionRow, SummaryRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow};
 use basislab_store::{FileError, LFS_POINTER, is_lfs_pointer, read_capped, sha256, write_if_changed};
 use std::fs;
@@ -95,9 +95,13 @@ impl Seal {
             let next = match (remedy, is_table) {
                 (Remedy::MakeAgain, false) => again,
                 (Remedy::MakeAgain, true) => format!("restore it, or delete it and {again}"),
-                (Remedy::Restore, _) => format!(
-                    "restore it; to report on the tables as they are, delete {SUMS}, summary.csv, verdicts.csv and figures"
-                ),
+                (Remedy::Restore, _) => {
+                    let selection = if self.lists(SelectionRow::TABLE.file) { "selection.csv, " } else { "" };
+                    format!(
+                        "restore it; to report on the tables as they are, delete {SUMS}, {selection}summary.csv, \
+                         verdicts.csv and figures"
+                    )
+                }
             };
             return Err(TableError::Changed(format!("{}: {what}; {next}", path.display())));
         }
@@ -114,14 +118,17 @@ fn parse(line: &str) -> Option<(String, String)> {
     (is_sum && stays).then(|| (name.to_owned(), sum.to_ascii_lowercase()))
 }
 
-/// The seal that fits the directory as it is: its run tables, summary, verdicts, data package and figures. Timing, manifest
-/// and configuration are left out: equal runs have equal seals, and the manifest holds the configuration's hash.
-fn sums(dir: &Path, figures: &[&str]) -> Result<String, FileError> {
+/// The seal that fits the directory as it is: its run tables, summary, verdicts, data package, and, where they exist, the
+/// selection and `figures`. Timing, manifest and configuration are left out: equal runs have equal seals, and the manifest
+/// holds the configuration's hash.
+fn sums(dir: &Path, figures: &[String]) -> Result<String, FileError> {
     let tables = RUN_TABLES.map(|table| table.file.to_owned());
     let derived = [SummaryRow::TABLE.file, VerdictRow::TABLE.file, PACKAGE].map(str::to_owned);
-    let figures = figures.iter().map(|name| format!("figures/{name}")).filter(|file| dir.join(file).exists());
+    let figures = figures.iter().map(|name| format!("figures/{name}"));
+    let others =
+        std::iter::once(SelectionRow::TABLE.file.to_owned()).chain(figures).filter(|file| dir.join(file).exists());
     let mut lines = String::new();
-    for file in tables.into_iter().chain(derived).chain(figures) {
+    for file in tables.into_iter().chain(derived).chain(others) {
         let path = dir.join(&file);
         let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
         lines += &format!("{}  {file}\n", sha256(&bytes));
@@ -129,16 +136,20 @@ fn sums(dir: &Path, figures: &[&str]) -> Result<String, FileError> {
     Ok(lines)
 }
 
-/// Whether the seal is there and fits every file as it is.
-pub fn is_sealed(dir: &Path, figures: &[&str]) -> Result<bool, FileError> {
+/// Whether the seal is there and fits every file as it is. `figures` are the names of all figures that the experiment can
+/// have.
+///
+/// # Errors
+/// The file that could not be read.
+pub fn is_sealed(dir: &Path, figures: &[String]) -> Result<bool, FileError> {
     let sums = sums(dir, figures)?;
     Ok(fs::read(dir.join(SUMS)).is_ok_and(|there| there == sums.as_bytes()))
 }
 
-/// Seals a finished directory: the last thing that is written there.
+/// Seals a finished directory: the last thing that is written there. `figures` are as for [`is_sealed`].
 ///
 /// # Errors
 /// The file that could not be read or written.
-pub fn seal(dir: &Path, figures: &[&str]) -> Result<(), FileError> {
+pub fn seal(dir: &Path, figures: &[String]) -> Result<(), FileError> {
     write_if_changed(&dir.join(SUMS), sums(dir, figures)?.as_bytes())
 }

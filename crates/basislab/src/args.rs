@@ -71,6 +71,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Compare experiments: differences of configuration, the arms' metrics and losses, the verdicts
+    Compare {
+        /// Two or more directories that `run` wrote; each is compared with the first
+        #[arg(required = true, num_args = 2.., value_name = "DIR", value_parser = folder())]
+        dirs: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show which runs are complete, running, interrupted, diverged or not started
     Status {
         /// A directory that `run` wrote, or a directory of such directories

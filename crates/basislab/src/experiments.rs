@@ -162,7 +162,9 @@ fn check_metrics(loaded: &Loaded) -> Result<(), Exit> {
     let experiment = &loaded.experiment;
     check("verdict.metric", &experiment.verdict.metric)?;
     for claim in &experiment.claims {
-        check(&format!("claim.{}.cell.metric", claim.name), &claim.cell.metric)?;
+        for (key, cell) in claim.cells().into_iter().filter(|(_, cell)| !cell.is_loss()) {
+            check(&format!("claim.{}.{key}.metric", claim.name), &cell.metric)?;
+        }
     }
     let runs = std::iter::once(&experiment.shared).chain(experiment.arms.iter().map(|arm| &arm.run));
     runs.flat_map(|run| &run.probe.null_metrics).try_for_each(|name| check("probe.null_metrics", name))

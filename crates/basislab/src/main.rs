@@ -5,6 +5,7 @@ mod backend;
 mod backends;
 mod build;
 mod check;
+mod compare;
 mod config;
 mod data;
 mod exit;
@@ -59,6 +60,7 @@ fn work(command: Command) -> CommandResult {
         Command::Run(args) => run::run(&args),
         Command::List { json } => list(json),
         Command::Report { dir, json } => report::report(&dir, json),
+        Command::Compare { dirs, json } => compare::compare(&dirs, json),
         Command::Status { dir, json } => status::status(&dir, json),
         Command::Verify { dir, steps, all } => verify::verify(&dir, steps, all),
         Command::Metrics(args) => metrics::metrics(&args),

@@ -42,7 +42,7 @@ pub(crate) fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut V
         record_builds(dir, experiment, manifest)?;
     }
     if written == Written::Whole {
-        seal(dir)?;
+        seal(dir, experiment)?;
     }
     Ok(answer)
 }

@@ -11,13 +11,13 @@ use crate::report::{say_answer, thinned, write_report};
 use crate::signals::Signals;
 use crate::{CommandResult, resources, threads};
 use basislab_config::{Experiment, Origin};
-use basislab_report::{is_finished, read_answer, report_so_far};
+use basislab_report::{choose, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
     Job, Notice, Opened, Session, Taken, claim, enter, finished, in_parallel, jobs, lock, pending, plan_hash,
     survey, tidy,
 };
 use basislab_store::{Lock, remove, write_atomic};
-use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge};
+use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge, read_tables};
 use basislab_train::Control;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::Run, signals: &Signal
     let dir = args.out.clone().unwrap_or_else(|| {
         PathBuf::from(format!("runs/{}-{}", named.name, plan_hash(experiment, &corpora, backend)))
     });
-    let planned = selected(experiment, args)?;
+    let planned = selected(experiment, args.only.as_deref())?;
     let cores = threads::cores();
     // A GPU is shared by all runs; whether several at once are faster there is not known.
     let usual = if device.info.kind == "cpu" { cores } else { 1 };
@@ -72,14 +72,14 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::Run, signals: &Signal
         (claim(&dir, experiment, &corpora, backend, library(), describe)?, only_read)
     };
     let Opened { experiment, mut manifest } = opened;
-    let planned = selected(&experiment, args)?;
-    let todo = survey(&dir, &planned)?;
+    let mut plan = Plan::of(&dir, &experiment, args)?;
+    let (planned, todo) = (plan.jobs(), survey(&dir, &plan.jobs())?);
     announce(&progress, &dir, &planned, &todo);
     if only_read && !todo.is_empty() {
         let (at, left) = (dir.display(), todo.len());
         return Err(Exit::write(format!("{at}: cannot lock it to write, and {left} of its runs have not ended")));
     }
-    if todo.is_empty() && (only_read || is_finished(&dir)?) {
+    if todo.is_empty() && plan.undecided.is_empty() && (only_read || is_finished(&dir)?) {
         progress.finish();
         return say_answer(&read_answer(&dir, &experiment, thinned(&manifest))?, &manifest, args.json);
     }
@@ -96,48 +96,59 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::Run, signals: &Signal
     if broken_law(&manifest) {
         progress.warn("  warning: a law of an optimizer is broken: see `basislab check` and the manifest");
     }
-    let run_names = Runs { dir: &dir, experiment: &experiment, args, progress: &progress, drawn: Mutex::new(false) };
-    let session = Session {
-        dir: &dir,
-        name: &named.name,
-        experiment: &experiment,
-        corpora: &corpora,
-        device: &device.device,
-        ahead: device.ahead(),
-        device_names: [backend.to_owned(), device.info.name.clone(), device.info.driver.clone()],
-        build: build(device, &experiment),
-        reuse: !args.no_reuse,
-        lock: !args.no_lock,
-        known: Default::default(),
-        control: Control {
-            stop: signals.stop(),
-            checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
-            checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
-        },
-        tell: &|job, notice| run_names.tell(job, &notice),
-    };
-    let busy = train_all(&session, &todo, workers, &run_names, signals)?;
-    progress.finish();
-    let left = pending(&dir, &planned);
-    let elsewhere = pending(&dir, &jobs(&experiment));
-    if left > 0 {
-        let held = lock(&dir, args.no_lock)?;
-        merge(&dir, &experiment)?;
-        drop(held);
-        return Err(match busy.first() {
-            Some(owner) if !signals.stop().load(Ordering::Relaxed) => Exit::new(
-                Code::Busy,
-                format!(
-                    "{}: other processes have {left} of its runs ({owner}); the last of them makes the report, or \
-                     `basislab report` once they are done",
-                    dir.display()
+    let drawn = Mutex::new(false);
+    loop {
+        let runs = Runs { dir: &dir, experiment: &plan.experiment, args, progress: &progress, drawn: &drawn };
+        let session = Session {
+            dir: &dir,
+            name: &named.name,
+            experiment: &plan.experiment,
+            corpora: &corpora,
+            device: &device.device,
+            ahead: device.ahead(),
+            device_names: [backend.to_owned(), device.info.name.clone(), device.info.driver.clone()],
+            build: build(device, &experiment),
+            reuse: !args.no_reuse,
+            lock: !args.no_lock,
+            known: Default::default(),
+            control: Control {
+                stop: signals.stop(),
+                checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
+                checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
+            },
+            tell: &|job, notice| runs.tell(job, &notice),
+        };
+        let busy = train_all(&session, &survey(&dir, &plan.jobs())?, workers, &runs, signals)?;
+        let left = pending(&dir, &plan.jobs());
+        if left > 0 {
+            progress.finish();
+            let _lock = lock(&dir, args.no_lock)?;
+            merge(&dir, &experiment)?;
+            return Err(match busy.first() {
+                Some(owner) if !signals.stop().load(Ordering::Relaxed) => Exit::new(
+                    Code::Busy,
+                    format!(
+                        "{}: other processes have {left} of its runs ({owner}); the last of them makes the report, or \
+                         `basislab report` once they are done",
+                        dir.display()
+                    ),
                 ),
-            ),
-            _ => signals.goodbye(left),
-        });
+                _ => signals.goodbye(left),
+            });
+        }
+        if plan.undecided.is_empty() {
+            break;
+        }
+        let next = Plan::of(&dir, &experiment, args)?;
+        if next.undecided.len() == plan.undecided.len() {
+            break;
+        }
+        progress.plan_more(survey(&dir, &next.jobs())?.iter().map(|job| job.arm.run.train.steps).sum());
+        plan = next;
     }
+    progress.finish();
     let _lock = lock(&dir, args.no_lock)?;
-    let mut answer = if elsewhere > 0 {
+    let mut answer = if pending(&dir, &jobs(&experiment)) > 0 {
         report_so_far(&dir, &experiment)?
     } else {
         write_report(&dir, &experiment, &mut manifest)?
@@ -146,6 +157,42 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::Run, signals: &Signal
         answer.keep_arms(&only_arms(only), &experiment);
     }
     say_answer(&answer, &manifest, args.json)
+}
+
+/// What can be trained now.
+struct Plan {
+    /// The experiment, in which arms have taken over the choices that are made.
+    experiment: Experiment,
+    /// Arms whose choice is not made yet.
+    undecided: Vec<String>,
+    only: Option<String>,
+}
+
+impl Plan {
+    /// From the runs that have ended in the directory.
+    fn of(dir: &Path, experiment: &Experiment, args: &args::Run) -> Result<Self, Exit> {
+        selected(experiment, args.only.as_deref())?;
+        let (mut resolved, mut undecided) = (experiment.clone(), Vec::new());
+        if experiment.choices().next().is_some() {
+            let rows = {
+                let _lock = lock(dir, args.no_lock)?;
+                merge(dir, experiment)?;
+                choose(experiment, &read_tables(dir)?)
+            };
+            let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
+            let arms = experiment.choices().map(|(sweep, _)| sweep.arm.to_string());
+            undecided = arms.filter(|arm| !is_decided(arm)).collect();
+            resolved = resolve(experiment, &rows);
+        }
+        Ok(Self { experiment: resolved, undecided, only: args.only.clone() })
+    }
+
+    /// The runs that `--only` selects, of arms whose choice is made.
+    fn jobs(&self) -> Vec<Job<'_>> {
+        let all = selected(&self.experiment, self.only.as_deref()).unwrap_or_default();
+        let is_ready = |job: &Job<'_>| !self.undecided.iter().any(|arm| job.arm.name == arm.as_str());
+        all.into_iter().filter(is_ready).collect()
+    }
 }
 
 /// Trains what is to be done, and what other processes had meanwhile: who has the rest.
@@ -186,9 +233,9 @@ fn train_all(
 }
 
 /// The planned runs that `--only` selects; all of them without it.
-fn selected<'a>(experiment: &'a Experiment, args: &args::Run) -> Result<Vec<Job<'a>>, Exit> {
+fn selected<'a>(experiment: &'a Experiment, only: Option<&str>) -> Result<Vec<Job<'a>>, Exit> {
     let all = jobs(experiment);
-    let Some(only) = &args.only else { return Ok(all) };
+    let Some(only) = only else { return Ok(all) };
     let (arms, seed) = (only_arms(only), only_seed(only)?);
     if let Some(unknown) = arms.iter().find(|arm| experiment.arm(arm).is_none()) {
         let names: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
@@ -237,7 +284,7 @@ struct Runs<'a> {
     args: &'a args::Run,
     progress: &'a Progress,
     /// Whether there is a first picture. Held while the report is made.
-    drawn: Mutex<bool>,
+    drawn: &'a Mutex<bool>,
 }
 
 impl Runs<'_> {

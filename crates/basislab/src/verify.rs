@@ -6,8 +6,9 @@ use crate::exit::{Code, Exit};
 use crate::experiments::{check_corpora, library};
 use crate::terminal::say;
 use crate::{CommandResult, resources};
+use basislab_report::resolve;
 use basislab_runs::{Job, Opened, jobs, open, rows, step_row};
-use basislab_tables::{Shard, compare_run};
+use basislab_tables::{SelectionRow, Shard, compare_run, read_optional};
 use basislab_train::{Context, Control, Event, train};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ const ADVICE: resources::Advice = resources::Advice {
 
 pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
     let Opened { experiment, manifest } = open(dir, library())?;
+    let experiment = resolve(&experiment, &read_optional::<SelectionRow>(dir)?);
     let at = dir.display();
     let made_on = &manifest["device"];
     let name_of = made_on["backend"].as_str().unwrap_or_default();

@@ -44,7 +44,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     x.ticks = std::iter::once(1.0).chain(quarters).map(|rank| (rank, rank.to_string())).collect();
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
     let (marks, keys) = curves.stack(vec![Mark::Level { y: 1.0 }]);
-    Some(Figure { labels, x, y, marks, keys, dots: false })
+    Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
 }
 
 /// Each run's RMS values, largest first, over their median.

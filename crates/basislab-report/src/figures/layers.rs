@@ -61,7 +61,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     x.ticks = places.iter().step_by(stride).map(|&(index, at)| (at, short_site(sites[index]))).collect();
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
-    Some(Figure { labels, x, y, marks, keys, dots: true })
+    Some(Figure { labels, x, y, marks, keys, dots: true, below: None })
 }
 
 /// `blocks.3.resid_mid` as `3.mid`.

@@ -7,7 +7,7 @@ use crate::index::{Losses, mean};
 use std::collections::BTreeSet;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
-        let losses = Losses::of(scene.tables);
+    let losses = Losses::of(scene.tables);
     let mut curves = Curves::default();
     let mut all_steps = vec![0.0];
     let mut floors = Vec::new();
@@ -49,5 +49,5 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let x = Scale::over(&all_steps, Spacing::LogOnePlus, 0.01, ACROSS)?;
     let y = Scale::over(&curves.values, Spacing::Linear, 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
-    Some(Figure { labels, x, y, marks, keys, dots: false })
+    Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
 }

@@ -59,5 +59,5 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let x = Scale::over(&all_steps, Spacing::LogOnePlus, 0.01, ACROSS)?;
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
-    Some(Figure { labels, x, y, marks, keys, dots: false })
+    Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
 }

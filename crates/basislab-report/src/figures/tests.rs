@@ -267,8 +267,8 @@ fn ticks(svg: &str, anchor: &str) -> Vec<(f64, f64, f64)> {
 #[test]
 fn a_number_comes_to_the_pixel_that_the_axis_says() {
     let case = case(1);
-    let all = figures(&case.experiment, &case.tables, &[]).unwrap();
-    let svg = all.into_iter().find(|(name, _)| *name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
+    let all = figures(&case.experiment, &case.tables, &[], &[]).unwrap();
+    let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
     // Two labels of each axis say how it runs.
     let (down, across) = (ticks(&svg, "end"), ticks(&svg, "middle"));
     let (a, b) = (down.first().unwrap(), down.last().unwrap());

@@ -67,6 +67,12 @@ fn one_sided(values: &[f64], margin: f64) -> f64 {
     f64::max(beyond(margin + mean(values)), beyond(margin - mean(values)))
 }
 
+/// The p of the one-sided t test that the mean is below `bound`, for 5 or 6 values.
+pub(super) fn one_sided_t(values: &[f64], bound: f64) -> f64 {
+    let error = sd(values) / (values.len() as f64).sqrt();
+    t_cdf((mean(values) - bound) / error, values.len() - 1)
+}
+
 pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
     let rule = &case.experiment.verdict;
     let mut note = Vec::new();
@@ -105,7 +111,7 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
             let values = case.seeds(arm).into_iter().map(of).collect();
             (format!("{arm} - {other} (nats)"), values, rule.equal_loss_margin, false)
         }
-        ClaimKind::BitEqual { .. } => return None,
+        _ => return None,
     };
     let p = if difference { sign_flips(&values) } else { one_sided(&values, margin) };
     let confidence = 1.0 - if difference { rule.alpha } else { 2.0 * rule.alpha };

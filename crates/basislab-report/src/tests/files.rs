@@ -9,6 +9,7 @@ fn headers_are_the_contract() {
     let golden = [
         "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned,made_on",
         "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note",
+        "arm,point,values,seeds,mean_loss,sd,n_diverged,n_missing,chosen",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",
         "arm,seed,step,site,layer,tokens,tokens_used,basis,metric,value",
@@ -30,6 +31,17 @@ fn every_row_has_the_columns_of_its_table_and_reads_back() {
     round_trip(&summarise(&experiment, &tables));
     round_trip(&decide_claims(&experiment, &tables));
     round_trip(&[timing()]);
+    round_trip(&[SelectionRow {
+        arm: name("adam"),
+        point: name("adam-lr-0.003"),
+        values: "optimizer.lr = 0.003, model.norm = rms".to_owned(),
+        seeds: "1000, 1001".to_owned(),
+        mean_loss: None,
+        sd: Some(0.25),
+        n_diverged: 1,
+        n_missing: 0,
+        chosen: true,
+    }]);
 }
 
 fn round_trip<R: TableRow + PartialEq + std::fmt::Debug>(rows: &[R]) {
@@ -220,7 +232,7 @@ fn a_number_that_was_edited_is_not_reported() {
     done.write(&part).unwrap();
     assert_eq!(RunEnd::read(&part).unwrap(), Some(done));
     report_so_far(dir.path(), &experiment).unwrap();
-    crate::seal(dir.path()).unwrap();
+    crate::seal(dir.path(), &experiment).unwrap();
     // At the top: well-formed, but another number.
     let top = dir.path().join("steps.csv");
     let good = fs::read_to_string(&top).unwrap();
