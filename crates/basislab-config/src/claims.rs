@@ -15,8 +15,14 @@ pub(crate) fn check_claim(experiment: &Experiment, claim: &Claim, root: &Node) -
     let fail = |key: &str, what: String| {
         let parts: Vec<String> = path.iter().cloned().chain(key.split('.').map(str::to_owned)).collect();
         let common = ["verdict".to_owned(), parts.last().cloned().unwrap_or_default()];
-        let node = root.find(&parts).or_else(|| root.find(&common)).or_else(|| root.find(&path)).unwrap_or(root);
-        Err(ConfigError::new(&node.origin, &parts.join("."), what))
+        match (root.find(&parts), root.find(&common)) {
+            // The claim's cell says nothing of its own: what `[verdict]` says does not fit.
+            (None, Some(node)) => Err(ConfigError::new(&node.origin, &common.join("."), what)),
+            (own, _) => {
+                let node = own.or_else(|| root.find(&path)).unwrap_or(root);
+                Err(ConfigError::new(&node.origin, &parts.join("."), what))
+            }
+        }
     };
     let arms = arms_of(experiment, &claim.test, &fail)?;
     if claim.primary && claim.test.is_equality() {
