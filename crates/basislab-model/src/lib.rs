@@ -1,8 +1,8 @@
-//! The transformer: sites, reads and writes. Knows no optimizer.
+//! The transformer: sites, reads and writes. Independent of optimizers.
 //!
 //! Everything that meets the residual stream is either a *read* (its input axis is `d_model`) or a *write* (its output
-//! axis is). [`Weight::read`] and [`Weight::write`] are the only two ways through, so a rotated model is the same
-//! forward pass with a rotation inside those two functions.
+//! axis is). [`Weight::read`] and [`Weight::write`] are the only access, so a rotated model is the same forward
+//! pass with a rotation inside those two functions.
 
 mod fused;
 mod init;

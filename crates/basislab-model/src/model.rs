@@ -65,7 +65,7 @@ impl Transformer {
         self.head_loss(self.stream(vec![tokens], &mut |_, _| {}).remove(0), targets)
     }
 
-    /// [`Transformer::loss`] of several batches, which go through the model together, block by block. `on_site` gets the
+    /// [`Transformer::loss`] of several batches, computed together, block by block. `on_site` gets the
     /// residual streams of all of them at every site in order.
     ///
     /// # Shapes
@@ -134,7 +134,7 @@ impl Transformer {
         }
     }
 
-    /// The device that it lies on.
+    /// The model's device.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -202,7 +202,7 @@ impl Transformer {
         all
     }
 
-    /// The parameters' values outside autodiff, taken out of the model so that an update can change them where they lie.
+    /// The parameters' values outside autodiff, taken out of the model so that an update can change them in place.
     /// The model is of no use until [`Transformer::set_values`] puts values back.
     pub fn take_values(&mut self) -> Vec<Tensor<2>> {
         let mut all = Vec::new();
@@ -213,7 +213,7 @@ impl Transformer {
         all
     }
 
-    /// Puts `values` in place of the parameters, in the order of [`Transformer::for_each`], ready for a gradient.
+    /// Replaces the parameters by `values`, in the order of [`Transformer::for_each`], ready for a gradient.
     pub fn set_values(&mut self, values: Vec<Tensor<2>>) {
         let mut values = values.into_iter();
         self.for_each(&mut |path, _, weight| {
@@ -334,14 +334,14 @@ fn plus(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
     }
 }
 
-/// `true` where a query must not see a key, `[1, 1, T, T]`; made on the device, so that nothing is sent there.
+/// `true` where a query must not attend to a key, `[1, 1, T, T]`; computed on the device, without a transfer.
 fn causal_mask(pos: usize, device: &Device) -> Tensor<4, Bool> {
     let positions = Tensor::<1, Int>::arange(0..pos as i64, device);
     let (queries, keys) = (positions.clone().reshape([1, 1, pos, 1]), positions.reshape([1, 1, 1, pos]));
     keys.greater(queries)
 }
 
-/// Rotary position embedding: coordinate pairs `(k, k + K/2)` turn by `t base^(-2k/K)`. `[B, H, T, K]` -> same.
+/// Rotary position embedding: rotates coordinate pairs `(k, k + K/2)` by `t base^(-2k/K)`. `[B, H, T, K]` -> same.
 fn rope(x: Tensor<4>, base: f64) -> Tensor<4> {
     let [_, _, pos, d_head] = x.dims();
     let half = d_head / 2;

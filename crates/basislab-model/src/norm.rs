@@ -3,7 +3,7 @@ use crate::weight::Weight;
 use basislab_config::{NormKind, Role};
 use burn::tensor::Tensor;
 
-/// What happens to the stream before it is read.
+/// The normalisation of the stream before it is read.
 #[derive(Debug, Clone)]
 pub struct Norm {
     pub(crate) kind: NormKind,

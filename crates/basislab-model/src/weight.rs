@@ -1,8 +1,8 @@
 use crate::product::product;
 use burn::tensor::{DType, Int, Tensor};
 
-/// A parameter, `[rows, columns]` (vectors are `[1, n]`), and the rotation that stands between it and the stream in a
-/// rotated model.
+/// A parameter, `[rows, columns]` (vectors are `[1, n]`), and the rotation between it and the stream in a rotated
+/// model.
 #[derive(Debug, Clone)]
 pub struct Weight {
     /// What the optimizer updates.

@@ -1,4 +1,4 @@
-//! Files that survive: a kill, a full disk or a torn write leaves the old state or the new one, never a mixture.
+//! Crash-safe files: a kill, a full disk or a torn write leaves the old state or the new one, never a mixture.
 //!
 //! Knows bytes, names and checksums; neither burn nor experiments.
 
