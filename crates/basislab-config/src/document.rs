@@ -153,6 +153,14 @@ fn keep_only(root: &mut Node, file: &Node, kept: &Node, rules: Rules<'_>) -> Res
     if let Some(Value::Array(arms)) = root.get_mut("arm").map(|node| &mut node.value) {
         arms.retain(|arm| arm.name().is_none_or(keeps));
     }
+    if let Some(Value::Array(grids)) = root.get_mut("grid").map(|node| &mut node.value) {
+        for grid in grids.iter_mut() {
+            if let Some(Value::Array(swept)) = grid.get_mut("arms").map(|node| &mut node.value) {
+                swept.retain(|arm| arm.as_str().is_none_or(keeps));
+            }
+        }
+        grids.retain(|grid| grid.get("arms").is_none_or(|arms| !arms.items().is_empty()));
+    }
     Ok(())
 }
 

@@ -229,7 +229,7 @@ pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) ->
 fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
     let mut next = Vec::new();
     if answer.runs_complete + answer.runs_diverged < answer.runs_planned {
-        next.push("the same `basislab run` command again finishes the missing runs".to_owned());
+        next.push("re-run the `basislab run` command to train the missing runs".to_owned());
     }
     if answer.verdicts.iter().any(|line| line.verdict == Verdict::Exploratory) {
         next.push(format!("for a verdict instead of a lead, plan at least {} seeds", experiment.verdict.min_seeds));
@@ -294,21 +294,6 @@ impl Answer {
     /// Whether two arms that must be the same, bit for bit, are not.
     pub fn self_test_failed(&self) -> bool {
         self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Contradicted)
-    }
-
-    /// Leaves out what is about other arms, and says which claims that are. Corrected p-values stay those of the whole
-    /// family.
-    pub fn keep_arms(&mut self, arms: &[String], experiment: &Experiment) {
-        let is_kept = |name: &str| arms.iter().any(|arm| arm == name);
-        let about = |claim: &str| experiment.claims.iter().find(|known| known.name == claim);
-        let keeps = |claim: &str| about(claim).is_none_or(|claim| claim.test.arms().iter().all(|arm| is_kept(arm)));
-        let dropped: Vec<String> =
-            self.verdicts.iter().map(|line| line.claim.to_string()).filter(|claim| !keeps(claim)).collect();
-        self.arms.retain(|line| is_kept(&line.arm));
-        self.verdicts.retain(|line| keeps(&line.claim));
-        if !dropped.is_empty() {
-            self.notes.push(format!("claims about other arms are dropped: {}", dropped.join(", ")));
-        }
     }
 
     fn arm_table(&self) -> Table {

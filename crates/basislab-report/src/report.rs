@@ -93,6 +93,31 @@ impl Derived {
     }
 }
 
+/// The answer on some arms alone, as far as the tables at the top go. Claims about other arms are left out, and that is
+/// said; corrected p-values stay those of the whole family. Writes nothing.
+///
+/// # Errors
+/// The table that is wrong.
+pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
+    let tables = read_tables(dir)?;
+    let Derived { experiment: whole, selection, summary, verdicts } = Derived::of(dir, experiment, &tables)?;
+    let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
+    let mut kept = whole.clone();
+    kept.arms.retain(|arm| keeps(&arm.name));
+    kept.claims.retain(|claim| claim.test.arms().into_iter().all(keeps));
+    let is_kept = |row: &VerdictRow| kept.claims.iter().any(|claim| claim.name == row.claim);
+    let (verdicts, dropped): (Vec<VerdictRow>, Vec<VerdictRow>) = verdicts.into_iter().partition(is_kept);
+    let mut about = answer(&kept, &tables, &summary, &verdicts, dir);
+    about.choices = choice_sentences(&kept, &selection);
+    let all = answer(&whole, &tables, &summary, &[], dir);
+    about.notes.push(format!("{} of {} runs of the whole experiment are complete", all.runs_complete, all.runs_planned));
+    if !dropped.is_empty() {
+        let names: Vec<&str> = dropped.iter().map(|row| row.claim.as_str()).collect();
+        about.notes.push(format!("claims about other arms are dropped here: {}", names.join(", ")));
+    }
+    Ok(about)
+}
+
 fn write_package(dir: &Path) -> Result<(), FileError> {
     write_if_changed(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
 }

@@ -8,6 +8,7 @@ mod files;
 mod kinds;
 mod numbers;
 mod printed;
+mod registration;
 mod selection;
 mod verdicts;
 

@@ -281,6 +281,9 @@ pub(crate) struct Check {
     /// The name of a built-in experiment or the path of a TOML file
     #[arg(default_value = "adam-vs-sgd")]
     pub(crate) experiment: String,
+    /// Add an arm like another one with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
+    #[arg(long = "arm", value_name = "NAME=ARM,KEY=VALUE,...")]
+    pub(crate) arm: Vec<String>,
     /// Set one key first, e.g. `arm.adam.optimizer.beta_2=0.99`. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,

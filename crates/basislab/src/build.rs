@@ -1,4 +1,4 @@
-//! ExperimentArgs build on which machine makes the numbers.
+//! Which build on which machine makes the numbers.
 
 use crate::backend::OpenDevice;
 use basislab_config::Experiment;

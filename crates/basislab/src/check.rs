@@ -11,7 +11,7 @@ use basislab_train::{Expected, Law, certify, rotated_share};
 use serde_json::{Value, json};
 
 pub(crate) fn check(args: &Check) -> CommandResult {
-    let experiment = experiments::find_plain(&args.experiment, &args.set)?.loaded.experiment;
+    let experiment = experiments::find_with_arms(&args.experiment, &args.arm, &args.set)?.loaded.experiment;
     resources::check_certificate(&experiment)?;
     let place = args.on.open()?;
     place.require(&experiment)?;

@@ -3,7 +3,7 @@
 use crate::args::ExperimentArgs;
 use crate::exit::{Code, Exit};
 use crate::resources;
-use basislab_config::{Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, integer, load, one_of};
+use basislab_config::{Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, integer, load, one_of};
 use basislab_data::{Corpus, CorpusError};
 use basislab_optim::rule_keys;
 use basislab_runs::Corpora;
@@ -30,7 +30,12 @@ pub(crate) fn find(which: &ExperimentArgs) -> Result<Named, Exit> {
 
 /// Loads by name with `--set`s only.
 pub(crate) fn find_plain(experiment: &str, set: &[String]) -> Result<Named, Exit> {
-    changed(&plain(experiment, set), Vec::new())
+    find_with_arms(experiment, &[], set)
+}
+
+/// Loads by name with `--arm`s and `--set`s.
+pub(crate) fn find_with_arms(experiment: &str, arm: &[String], set: &[String]) -> Result<Named, Exit> {
+    changed(&ExperimentArgs { arm: arm.to_vec(), ..plain(experiment, set) }, Vec::new())
 }
 
 /// Loads by name with `--text FILE`, whatever the file is called, and then `--set`s.
@@ -77,7 +82,9 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
             ("probe.random_bases", "8"),
             ("probe.null_bases", "8"),
         ];
-        changes.splice(0..0, small.map(|(path, value)| Change::set(path, value, "--smoke")));
+        let mut smoke: Vec<Change> = small.iter().map(|(path, value)| Change::set(path, value, "--smoke")).collect();
+        smoke.extend(early_phases(&load(&[])?.experiment));
+        changes.splice(0..0, smoke);
         if seeds.is_none() {
             let first = load(&changes)?.experiment.seeds[..1].to_vec();
             seeds = Some((first, "--smoke".to_owned()));
@@ -99,6 +106,18 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
     let loaded = load(&changes)?;
     check_metrics(&loaded)?;
     Ok(Named { name, loaded })
+}
+
+/// Changes that let every phase begin within the few steps of `--smoke`.
+fn early_phases(experiment: &Experiment) -> Vec<Change> {
+    let of = |prefix: &str, phases: &[Phase]| -> Vec<Change> {
+        let early = |at: usize| Change::set(&format!("{prefix}phases.{at}.from"), &(at + 2).to_string(), "--smoke");
+        (0..phases.len()).map(early).collect()
+    };
+    let shared = &experiment.shared.phases;
+    let own = experiment.arms.iter().filter(|arm| arm.run.phases != *shared);
+    let own = own.flat_map(|arm| of(&format!("arm.{}.", arm.name), &arm.run.phases));
+    of("", shared).into_iter().chain(own).collect()
 }
 
 /// Opens the corpora of all arms. What is wrong with a key is said where the key was written.

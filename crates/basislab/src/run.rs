@@ -11,13 +11,13 @@ use crate::report::{say_answer, thinned, write_report};
 use crate::signals::Signals;
 use crate::{CommandResult, resources, threads};
 use basislab_config::{Experiment, Origin};
-use basislab_report::{choose, is_finished, read_answer, report_so_far, resolve};
+use basislab_report::{answer_about, choose, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
     Job, Notice, Opened, Session, Taken, claim, enter, finished, in_parallel, jobs, lock, pending, plan_hash,
     survey, tidy,
 };
 use basislab_store::{Lock, remove, write_atomic};
-use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge, read_tables};
+use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge, read_optional, read_tables};
 use basislab_train::Control;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -154,7 +154,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::Run, signals: &Signal
         write_report(&dir, &experiment, &mut manifest)?
     };
     if let Some(only) = &args.only {
-        answer.keep_arms(&only_arms(only), &experiment);
+        answer = answer_about(&dir, &experiment, &only_arms(only))?;
     }
     say_answer(&answer, &manifest, args.json)
 }
@@ -174,11 +174,14 @@ impl Plan {
         selected(experiment, args.only.as_deref())?;
         let (mut resolved, mut undecided) = (experiment.clone(), Vec::new());
         if experiment.choices().next().is_some() {
-            let rows = {
+            let mut rows = Vec::new();
+            if is_published(dir) {
+                rows = read_optional(dir)?;
+            } else if dir.join("parts").is_dir() {
                 let _lock = lock(dir, args.no_lock)?;
                 merge(dir, experiment)?;
-                choose(experiment, &read_tables(dir)?)
-            };
+                rows = choose(experiment, &read_tables(dir)?);
+            }
             let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
             let arms = experiment.choices().map(|(sweep, _)| sweep.arm.to_string());
             undecided = arms.filter(|arm| !is_decided(arm)).collect();

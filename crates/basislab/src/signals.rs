@@ -68,7 +68,7 @@ pub(crate) fn end_with_8_where_memory_is_refused() -> Result<(), Exit> {
         .map_err(cannot)
 }
 
-/// ExperimentArgs signals this process was started to ignore: `nohup` must stay in force.
+/// Which signals this process was started to ignore: `nohup` must stay in force.
 fn ignored() -> impl Fn(i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());

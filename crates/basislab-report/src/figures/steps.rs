@@ -4,7 +4,8 @@ use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
 use super::scale::{Scale, Spacing, digits};
 use super::{Curve, Curves, Scene, bases, in_words};
 use crate::index::{Values, pooled_null};
-use basislab_config::Basis;
+use basislab_config::{Basis, Claim, ClaimKind};
+use basislab_stats::Verdict;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
@@ -49,9 +50,8 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
         let detail = format!("{} ± 2 × {:.2}", digits(end.0), end.1);
         curves.keys.push(Key::Band { label: "random bases".to_owned(), detail });
     }
-    let title = scene.metric();
     let labels = Labels {
-        title: format!("{title} of the residual stream during training"),
+        title: finding(scene).unwrap_or_else(|| format!("{} of the residual stream during training", scene.metric())),
         subtitle: format!("{}, {}; {}", scene.site(), scene.which_tokens(), scene.seeds_phrase()),
         x: "optimizer step, log(1 + step) axis".to_owned(),
         y: in_words(&cell.metric),
@@ -60,4 +60,19 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
     Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
+}
+
+/// The decided claims about nulls as a title: `Token kurtosis over its null: adam 1.32, adam-rotated 1.01, sgd 0.99`. `None`
+/// while none is decided.
+fn finding(scene: &Scene<'_>) -> Option<String> {
+    let experiment = scene.experiment;
+    let of_claim = |claim: &Claim| {
+        let (ClaimKind::DiffersFromNull { arm } | ClaimKind::EquivalentToNull { arm }) = &claim.test else { return None };
+        let row = scene.verdicts.iter().find(|row| row.claim == claim.name)?;
+        let is_shown = claim.cell == experiment.verdict.cell() && row.verdict == Verdict::Supported;
+        let ratio = row.estimate.filter(|_| is_shown)?.exp();
+        Some(format!("{arm} {ratio:.2}"))
+    };
+    let found: Vec<String> = experiment.claims.iter().filter_map(of_claim).take(3).collect();
+    (!found.is_empty()).then(|| format!("{} over its null: {}", scene.metric(), found.join(", ")))
 }

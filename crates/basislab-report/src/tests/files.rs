@@ -8,7 +8,7 @@ use std::path::Path;
 fn headers_are_the_contract() {
     let golden = [
         "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned,made_on",
-        "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note",
+        "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note,registration",
         "arm,point,values,seeds,mean_loss,sd,n_diverged,n_missing,chosen",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",
@@ -120,13 +120,14 @@ fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
     }
     fs::create_dir_all(part_dir(dir.path(), &name("adam-rotated"), 3)).unwrap();
     let cut = part_dir(dir.path(), &name("adam"), 1).join("steps.csv");
+    // A run that has not ended is left out.
     fs::write(&cut, fs::read_to_string(&cut).unwrap() + "adam,1,3,30").unwrap();
     fs::remove_file(cut.with_file_name("done.json")).unwrap();
     write_timing(&part_dir(dir.path(), &name("adam"), 3), &timing()).unwrap();
     merge(dir.path(), &experiment).unwrap();
     let found = read_tables(dir.path()).unwrap();
     let order: Vec<(&str, u64, u64)> = found.steps.iter().map(|row| (row.arm.as_str(), row.seed, row.step)).collect();
-    let runs = [("adam", 3), ("adam", 1), ("sgd", 3), ("sgd", 1), ("adam-identity", 0)];
+    let runs = [("adam", 3), ("sgd", 3), ("sgd", 1), ("adam-identity", 0)];
     let expected: Vec<(&str, u64, u64)> =
         runs.iter().flat_map(|&(arm, seed)| [(arm, seed, 1), (arm, seed, 2)]).collect();
     assert_eq!(order, expected);
