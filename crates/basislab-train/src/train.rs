@@ -124,6 +124,8 @@ pub fn train(
                     let tensor = not_finite(&trainee.model, &run.train, probes.sequences(), &[]);
                     break Outcome::Diverged { step, tensor };
                 }
+                // Measured between updates, it is there already.
+                Some(_) if on.ahead <= 1 => record_probe(&mut probes, record)?,
                 Some(_) => {}
             }
         }
@@ -138,11 +140,11 @@ pub fn train(
         let (gradients, norm) = in_flight.clip(gradients, run.train.clip_norm);
         in_flight.update(&mut trainee, run.lr_factor(step), gradients, (loss, norm));
 
-        let stops = stop_requested() && step < last;
+        let stops = || stop_requested() && step < last;
         let save = step == last
             || step - saved.0 >= control.checkpoint_steps
             || saved.1.elapsed() >= control.checkpoint_interval;
-        if !(save || stops || probes.is_due(step) || in_flight.is_full()) {
+        if !(save || stops() || probes.is_due(step) || in_flight.is_full()) {
             continue;
         }
         let first = step + 1 - in_flight.len() as u64;
@@ -155,6 +157,8 @@ pub fn train(
                 break 'run Outcome::Diverged { step, tensor };
             }
         }
+        // Asked for again: it may have been set while those were recorded, and nothing is under way now.
+        let stops = stops();
         if save || stops {
             record_probe(&mut probes, record)?;
             record(Event::Checkpoint { state: trainee.state(step), probe_seconds: probe_time.as_secs_f64() })?;
