@@ -52,3 +52,25 @@ fn compare(found: &str, file: &Path, tolerance: f64) {
         }
     }
 }
+
+/// `tests/golden/numerics.txt`: one line for each version of the numbers, with the hash of the golden tables of that version.
+/// Golden tables that change need a new version: raise `NUMERICS` in `crates/basislab-runs/src/identity.rs`, then
+/// `UPDATE_GOLDEN=1` adds its line.
+#[test]
+fn other_golden_tables_are_another_version_of_the_numbers() {
+    let golden = root().join("tests/golden");
+    let tables = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"];
+    let bytes: Vec<u8> = tables.iter().flat_map(|name| std::fs::read(golden.join(name)).unwrap()).collect();
+    let line = format!("{} {}", basislab_runs::NUMERICS, basislab_store::sha256(&bytes));
+    let path = golden.join("numerics.txt");
+    let mut lines: Vec<String> =
+        std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
+    let version = |line: &str| line.split(' ').next().unwrap().parse::<u32>().unwrap();
+    let is_new = lines.last().is_none_or(|last| version(last) < basislab_runs::NUMERICS);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && is_new {
+        lines.push(line.clone());
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    }
+    assert!(lines.is_sorted_by_key(|line| version(line)), "{lines:?}");
+    assert_eq!(lines.last(), Some(&line), "the golden tables changed: raise NUMERICS");
+}

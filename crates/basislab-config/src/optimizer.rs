@@ -172,6 +172,20 @@ impl OptimizerSpec {
         rules.find(|(_, roles, _)| roles.is_none_or(|roles| roles.contains(&role))).map(|(.., rule)| rule)
     }
 
+    /// Whether the other one is the same but for learning rates.
+    pub fn equals_but_for_rates(&self, other: &Self) -> bool {
+        let (own, others) = (self.rules(), other.rules());
+        let equal = |(a, b): (&(&str, Option<&[Role]>, &RuleSpec), &(&str, Option<&[Role]>, &RuleSpec))| {
+            let rest = |rule: &RuleSpec| {
+                let mut rest = rule.clone();
+                rest.settings.remove("lr");
+                rest
+            };
+            (a.0, a.1) == (b.0, b.1) && rest(a.2) == rest(b.2)
+        };
+        own.len() == others.len() && own.iter().zip(&others).all(equal)
+    }
+
     /// Its rules by name: `adam`, or `muon + adamw`.
     pub fn name(&self) -> String {
         let mut names: Vec<&str> = Vec::new();

@@ -27,14 +27,15 @@ pub(crate) fn check(args: &Check) -> CommandResult {
     })
 }
 
-/// Every distinct optimizer of the experiment with its laws, on the architecture of the first arm that has it.
+/// Every distinct optimizer of the experiment with its laws, on the architecture and at the learning rate of the first arm
+/// that has it: a rule commutes with a rotation at every rate, or at none.
 pub(crate) fn certificates(experiment: &Experiment, steps: u64, place: &OpenDevice) -> Vec<(OptimizerSpec, Vec<Law>)> {
     let on = (&place.device, place.dtype_of_laws());
     let mut all: Vec<(OptimizerSpec, Vec<Law>)> = Vec::new();
     for arm in &experiment.arms {
         let phases = arm.run.phases.iter().map(|phase| &phase.optimizer);
         for optimizer in std::iter::once(&arm.run.optimizer).chain(phases) {
-            if !all.iter().any(|(known, _)| known == optimizer) {
+            if !all.iter().any(|(known, _)| known.equals_but_for_rates(optimizer)) {
                 let run = RunSpec { optimizer: optimizer.clone(), ..arm.run.clone() };
                 all.push((optimizer.clone(), certify(&run, steps, on)));
             }
