@@ -2,6 +2,7 @@
 
 mod excess;
 mod inference;
+mod measure;
 mod metric_laws;
 mod metric_table;
 mod metric_texts;
