@@ -273,7 +273,7 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     let args = with_sizes(&["run", "adam-vs-sgd", "--seeds", "4,1", "--quiet", "--json", "--out", "o"]);
     let answer = json(dir.path(), &args);
     let mut experiment = of_sizes();
-    // `--seeds 4,1` cuts the arm that has fewer seeds to those it shares, or the first.
+    // As `--seeds 4,1` says: an arm with seeds of its own keeps as many, the first ones.
     experiment
         .arms
         .iter_mut()
