@@ -173,7 +173,8 @@ fn sites_are_handed_out_one_by_one_while_the_model_runs() {
     let seen = |model: &Transformer| {
         let mut seen = Vec::new();
         let mut note = |site: Site, x: Option<Residuals>| seen.push((site.to_string(), x.unwrap().n_tokens()));
-        let whole = catch_unwind(AssertUnwindSafe(|| capture(model, what, &AtomicBool::new(false), &mut note).unwrap()));
+        let whole =
+            catch_unwind(AssertUnwindSafe(|| capture(model, what, &AtomicBool::new(false), &mut note).unwrap()));
         (whole.ok(), seen)
     };
     let (loss, all) = seen(&model);
@@ -236,10 +237,12 @@ fn training_ahead_through_phases_gives_the_same_numbers_up_to_rounding() {
         for (a, b) in ours.into_iter().zip(theirs) {
             let same = match (a, b) {
                 (Row::Residual(a), Row::Residual(b)) => {
-                    near(a.value, b.value) && ResidualRow { value: None, ..a.clone() } == ResidualRow { value: None, ..b.clone() }
+                    near(a.value, b.value)
+                        && ResidualRow { value: None, ..a.clone() } == ResidualRow { value: None, ..b.clone() }
                 }
                 (Row::Dimension(a), Row::Dimension(b)) => {
-                    near(Some(a.rms), Some(b.rms)) && (a.step, a.site, a.dim, a.basis) == (b.step, b.site, b.dim, b.basis)
+                    near(Some(a.rms), Some(b.rms))
+                        && (a.step, a.site, a.dim, a.basis) == (b.step, b.site, b.dim, b.basis)
                 }
                 (Row::Eval(a), Row::Eval(b)) => a.step == b.step && near(a.loss_above_floor, b.loss_above_floor),
                 _ => false,
@@ -251,7 +254,8 @@ fn training_ahead_through_phases_gives_the_same_numbers_up_to_rounding() {
 
 #[test]
 fn a_run_that_breaks_in_a_later_phase_ends_at_the_same_update_ahead_and_at_once() {
-    let mut experiment = small(&[("train.clip_norm", "0"), ("train.steps", "20"), ("probe.every", "20"), ("model.norm", "none")]);
+    let mut experiment =
+        small(&[("train.clip_norm", "0"), ("train.steps", "20"), ("probe.every", "20"), ("model.norm", "none")]);
     edit(&mut experiment, |run| {
         let phase = |from, kind, keys: &[(&str, &str)]| Phase {
             from,

@@ -113,9 +113,11 @@ fn arms(experiment: &Experiment) -> Vec<Arm> {
             vec![phase(3, adam(), both(), Moments::Rotate), phase(6, adamw(), standard(), Moments::Rotate)],
         ),
         phased("muon-rotates", (muon(), independent()), vec![phase(4, muon(), both(), Moments::Rotate)]),
-        phased("resets-in-the-model", (adam(), of_model(Sharing::Shared)), vec![
-            phase(5, lion(), of_model(Sharing::Shared), Moments::Reset),
-        ]),
+        phased(
+            "resets-in-the-model",
+            (adam(), of_model(Sharing::Shared)),
+            vec![phase(5, lion(), of_model(Sharing::Shared), Moments::Reset)],
+        ),
     ]
 }
 

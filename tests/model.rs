@@ -125,7 +125,8 @@ fn every_parameter_with_a_residual_axis_is_listed_and_rotating_them_all_changes_
                     weight.value = basis.undo(weight.value.clone());
                 }
             });
-            let (moved, faces) = (relative(&logits(&model, &batch(2)), &before), left_out.role.residual_axis().is_some());
+            let (moved, faces) =
+                (relative(&logits(&model, &batch(2)), &before), left_out.role.residual_axis().is_some());
             assert!(!faces || moved > 1e-6, "{changes:?}: forgetting {} goes unseen ({moved:e})", left_out.path);
         }
     }

@@ -227,7 +227,10 @@ fn groups_give_each_parameter_the_rule_of_its_role() {
     let groups = BTreeMap::from([
         ("readers".to_owned(), group(&[Role::Read, Role::Head], one("lion", &[("lr", "0.25")]))),
         ("tables".to_owned(), group(&[Role::Embedding], one("adam", &[("lr", "0.5")]))),
-        ("rest".to_owned(), group(&[Role::Write, Role::Vector, Role::Other], one("sgd", &[("lr", "2.0"), ("momentum", "0.0")]))),
+        (
+            "rest".to_owned(),
+            group(&[Role::Write, Role::Vector, Role::Other], one("sgd", &[("lr", "2.0"), ("momentum", "0.0")])),
+        ),
     ]);
     let parameters = basislab_model::init(&run.model, 32, 0, &flex()).parameters();
     let bases = vec![Default::default(); parameters.len()];

@@ -2,8 +2,8 @@
 
 use crate::support::{backends, flex, muon_and_adam, never, optimizer, relative, rows_of, small, typed, values};
 use basislab_config::{
-    Arm, Basis, BasisSpec, Dtype, Experiment, Moments, OptimizerSpec, Phase, RotatedAxes, RotationSpec, RunName, RunSpec,
-    ScheduleKind, Sharing, Site, Tokens,
+    Arm, Basis, BasisSpec, Dtype, Experiment, Moments, OptimizerSpec, Phase, RotatedAxes, RotationSpec, RunName,
+    RunSpec, ScheduleKind, Sharing, Site, Tokens,
 };
 use basislab_data::Corpus;
 use basislab_runs::{in_parallel, jobs};
@@ -351,8 +351,12 @@ fn moments_that_are_rotated_into_a_signed_permutation_change_no_bit() {
     let standard = BasisSpec::Standard {};
     let both = signed(3, Sharing::Shared, RotatedAxes::Both);
     let each = signed(4, Sharing::Independent, RotatedAxes::Residual);
-    let optimizers =
-        [optimizer("adam", &[("weight_decay", "0.1")]), optimizer("adamw", &[]), optimizer("lion", &[]), optimizer("sgd", &[])];
+    let optimizers = [
+        optimizer("adam", &[("weight_decay", "0.1")]),
+        optimizer("adamw", &[]),
+        optimizer("lion", &[]),
+        optimizer("sgd", &[]),
+    ];
     for (name, device) in backends() {
         for optimizer in &optimizers {
             let never = weights(&phased(optimizer, &standard, &[]), &device);
@@ -424,7 +428,8 @@ fn a_new_phase_tells_its_own_rate_and_its_own_basis() {
         sharing: Sharing::Shared,
         axes: RotatedAxes::Residual,
     };
-    run.phases = vec![Phase { from: 4, optimizer: optimizer("sgd", &[("lr", "0.25")]), basis, moments: Moments::Reset }];
+    run.phases =
+        vec![Phase { from: 4, optimizer: optimizer("sgd", &[("lr", "0.25")]), basis, moments: Moments::Reset }];
     let arm = Arm { name: RunName::new("switches").unwrap(), seeds: vec![0], run };
     let corpus = open(&arm.run);
     let (rows, outcome) = trained(&arm, 0, Context { corpus: &corpus, device: &flex(), ahead: 1 });

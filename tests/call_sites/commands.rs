@@ -273,8 +273,11 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     let args = with_sizes(&["run", "adam-vs-sgd", "--seeds", "4,1", "--quiet", "--json", "--out", "o"]);
     let answer = json(dir.path(), &args);
     let mut experiment = of_sizes();
-    // `--seeds 4,1` cuts the arm that has fewer seeds to those it shares, or the first.
-    experiment.arms.iter_mut().for_each(|arm| arm.seeds = if arm.name == "adam-identity" { vec![4] } else { vec![4, 1] });
+    // As `--seeds 4,1` says: an arm with seeds of its own keeps as many, the first ones.
+    experiment
+        .arms
+        .iter_mut()
+        .for_each(|arm| arm.seeds = if arm.name == "adam-identity" { vec![4] } else { vec![4, 1] });
     let corpus = Corpus::open(&experiment.shared.corpus, experiment.shared.model.n_ctx).unwrap();
     let tables = read_tables(&out).unwrap();
     let (mut steps, mut evals, mut residual, mut dimensions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

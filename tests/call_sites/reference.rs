@@ -176,7 +176,8 @@ impl<'a> Reference<'a> {
         let Some(phase) = self.run.phases.iter().find(|phase| phase.from == step) else { return };
         (self.optimizer, self.basis) = (&phase.optimizer, &phase.basis);
         let numbered = (0..).zip(&self.weights).zip(&self.roles);
-        let maps = numbered.map(|((number, w), (_, role))| maps_of(self.basis, self.seed, number, w.shape, facing(*role)));
+        let maps =
+            numbered.map(|((number, w), (_, role))| maps_of(self.basis, self.seed, number, w.shape, facing(*role)));
         let before = std::mem::replace(&mut self.maps, maps.collect());
         match phase.moments {
             Moments::Keep => {}
@@ -439,7 +440,8 @@ fn squared_in_basis(
             Some(q) => q.as_slice()[i * d + j],
             None => f64::from(u8::from(i == j)),
         };
-        let change = |i: usize, j: usize| (0..d).map(|k| entry(&to[axis], i, k) * entry(&from[axis], j, k)).sum::<f64>();
+        let change =
+            |i: usize, j: usize| (0..d).map(|k| entry(&to[axis], i, k) * entry(&from[axis], j, k)).sum::<f64>();
         (0..d * d).map(|at| change(at / d, at % d).powi(2)).collect()
     };
     let [rows, columns] = shape;

@@ -16,7 +16,8 @@ pub(crate) fn config(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(loaded) = load(text, "f.toml", &[], library)
     {
-        let again = load(&loaded.experiment.to_toml(), "again.toml", &[], library).expect("what was loaded loads again");
+        let again =
+            load(&loaded.experiment.to_toml(), "again.toml", &[], library).expect("what was loaded loads again");
         assert_eq!(again.experiment, loaded.experiment);
     }
 }

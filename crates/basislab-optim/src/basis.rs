@@ -40,13 +40,14 @@ impl Basis {
 
     /// The maps that lead from this basis to another one.
     pub(crate) fn change_to(&self, other: &Self) -> Self {
+        let rounds = self.rounds || other.rounds;
         let map = |axis: usize| match (&self.axes[axis], &other.axes[axis]) {
             (None, None) => None,
             (None, Some(to)) => Some(to.clone()),
             (Some(from), None) => Some(from.clone().transpose()),
-            (Some(from), Some(to)) => Some(to.clone().matmul(from.clone().transpose())),
+            (Some(from), Some(to)) => Some(full(rounds, to.clone(), from.clone().transpose())),
         };
-        Self { axes: [map(0), map(1)], rounds: self.rounds || other.rounds }
+        Self { axes: [map(0), map(1)], rounds }
     }
 
     /// What becomes of second moments: `(Q_0 * Q_0) V (Q_1 * Q_1)ᵀ` with elementwise squares, as variances of uncorrelated
@@ -60,8 +61,13 @@ impl Basis {
     fn rotate(&self, axis: usize, w: Tensor<2>, sides: fn(Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>)) -> Tensor<2> {
         let Some(q) = &self.axes[axis] else { return w };
         let (a, b) = sides(q.clone(), w);
-        if self.rounds { matmul_full_f32(a, b) } else { a.matmul(b) }
+        full(self.rounds, a, b)
     }
+}
+
+/// The product in full precision, on a device that rounds its factors or does not.
+fn full(rounds: bool, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    if rounds { matmul_full_f32(a, b) } else { a.matmul(b) }
 }
 
 /// Whether `q`'s device rounds the products that rotate axis `index` of a matrix whose other axis has length `other`.

@@ -3,6 +3,7 @@
 mod bounds;
 mod excess;
 mod inference;
+mod measure;
 mod metric_laws;
 mod metric_table;
 mod metric_texts;
