@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 ///
 /// `apply` takes a matrix `W` to `Q_0 W Q_1ᵀ`, `undo` back, both in full `f32` on every device.
 #[derive(Debug, Clone, Default)]
-pub struct Basis {
+pub struct ParameterBasis {
     /// `[d, d]`
     axes: [Option<Tensor<2>>; 2],
     /// Whether the device rounds the factors of products of these shapes.
     rounds: bool,
 }
 
-impl Basis {
+impl ParameterBasis {
     /// Whether any axis is rotated.
     pub fn is_rotated(&self) -> bool {
         self.axes.iter().any(Option::is_some)
@@ -113,18 +113,18 @@ pub fn optimizer_basis(basis: &BasisSpec, seed: u64, d_model: usize) -> Option<R
 ///
 /// With [`RotatedAxes::Both`] the other axis of each matrix gets a map of its own (Kaul et al. 2024); vectors are
 /// rotated on the residual axis only.
-pub fn bases(basis: &BasisSpec, seed: u64, parameters: &[Parameter], device: &Device, dtype: DType) -> Vec<Basis> {
+pub fn bases(basis: &BasisSpec, seed: u64, parameters: &[Parameter], device: &Device, dtype: DType) -> Vec<ParameterBasis> {
     let (spec, sharing, axes) = match basis {
-        BasisSpec::Standard {} => return vec![Basis::default(); parameters.len()],
+        BasisSpec::Standard {} => return vec![ParameterBasis::default(); parameters.len()],
         BasisSpec::RotatedOptimizer { rotation, sharing, axes } => (rotation, *sharing, *axes),
         BasisSpec::RotatedModel { rotation, sharing } => (rotation, *sharing, RotatedAxes::Residual),
     };
     let draw = |map: Map, d: usize| upload(&rotation(spec, seed, map, d), device, dtype);
     let (mut shared, mut known) = (None, BTreeMap::new());
     let mut of_parameter = |(number, parameter): (usize, &Parameter)| {
-        let Some(axis) = parameter.role.residual_axis() else { return Basis::default() };
+        let Some(axis) = parameter.role.residual_axis() else { return ParameterBasis::default() };
         let (shape, other) = (parameter.shape, 1 - axis);
-        let mut basis = Basis::default();
+        let mut basis = ParameterBasis::default();
         basis.axes[axis] = Some(match sharing {
             Sharing::Shared => shared.get_or_insert_with(|| draw(Map::Shared, shape[axis])).clone(),
             Sharing::Independent => draw(Map::Residual(number), shape[axis]),

@@ -1,6 +1,6 @@
 //! Optimizers, and optimizers in a rotated basis. Know no model.
 //!
-//! An update rule maps (gradient, state) to an update, one file per rule in `rules/`; [`Basis`] wraps any rule: it takes
+//! An update rule maps (gradient, state) to an update, one file per rule in `rules/`; [`ParameterBasis`] wraps any rule: it takes
 //! the gradient into rotated coordinates, lets the rule work there (its state lives there too), and takes the update back.
 //! Which axis of a parameter faces the residual stream follows from its role.
 
@@ -12,7 +12,7 @@ mod precision;
 mod rule;
 mod rules;
 
-pub use basis::{Basis, bases, optimizer_basis, upload};
+pub use basis::{ParameterBasis, bases, optimizer_basis, upload};
 pub use clip::{clip, clip_on_device};
 pub use optimizer::Optimizer;
 pub use precision::{Precision, precision};

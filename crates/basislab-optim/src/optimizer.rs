@@ -1,12 +1,12 @@
-use crate::basis::Basis;
+use crate::basis::ParameterBasis;
 use crate::fused;
-use crate::rule::{Rule, State, Step, coupled_decay, decoupled_decay};
+use crate::rule::{Rule, Slots, Step, coupled_decay, decoupled_decay};
 use crate::rules::rule;
 use basislab_config::{Moments, OptimizerSpec, Parameter, RuleSpec};
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// Update rules with their state, each parameter with its rule and its [`Basis`].
+/// Update rules with their state, each parameter with its rule and its [`ParameterBasis`].
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     parameters: Vec<Assigned>,
@@ -19,8 +19,8 @@ struct Assigned {
     parameter: Parameter,
     rule: &'static Rule,
     spec: RuleSpec,
-    basis: Basis,
-    state: State,
+    basis: ParameterBasis,
+    state: Slots,
 }
 
 impl Optimizer {
@@ -28,12 +28,12 @@ impl Optimizer {
     ///
     /// # Panics
     /// If no group names the role of a parameter: configurations are checked.
-    pub fn new(spec: &OptimizerSpec, parameters: Vec<Parameter>, bases: Vec<Basis>) -> Self {
+    pub fn new(spec: &OptimizerSpec, parameters: Vec<Parameter>, bases: Vec<ParameterBasis>) -> Self {
         assert_eq!(parameters.len(), bases.len(), "one basis per parameter");
-        let assign = |(parameter, basis): (Parameter, Basis)| {
+        let assign = |(parameter, basis): (Parameter, ParameterBasis)| {
             let own = spec.rule_for(parameter.role);
             let own = own.unwrap_or_else(|| panic!("no group names {} ({})", parameter.role, parameter.path));
-            Assigned { rule: rule(own), spec: own.clone(), parameter, basis, state: State::default() }
+            Assigned { rule: rule(own), spec: own.clone(), parameter, basis, state: Slots::default() }
         };
         Self { parameters: parameters.into_iter().zip(bases).map(assign).collect(), count: 0 }
     }
@@ -64,7 +64,7 @@ impl Optimizer {
     }
 
     /// The optimizer of the next phase: other rules and maps, and what becomes of the state.
-    pub fn enter(self, spec: &OptimizerSpec, bases: Vec<Basis>, moments: Moments) -> Self {
+    pub fn enter(self, spec: &OptimizerSpec, bases: Vec<ParameterBasis>, moments: Moments) -> Self {
         let parameters = self.parameters.iter().map(|assigned| assigned.parameter.clone()).collect();
         let mut next = Self::new(spec, parameters, bases);
         if moments == Moments::Reset {
@@ -108,7 +108,7 @@ impl Optimizer {
         let mut missing = Vec::new();
         for Assigned { parameter, rule, spec, state, .. } in &mut self.parameters {
             let slots = if count == 0 { &[] } else { (rule.keys.slots)(spec) };
-            *state = State::default();
+            *state = Slots::default();
             for slot in slots {
                 match given.remove(&(parameter.path.clone(), (*slot).to_owned())) {
                     Some(value) => state.put(slot, value),

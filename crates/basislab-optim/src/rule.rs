@@ -54,7 +54,7 @@ pub(crate) struct Step<'a> {
     /// 1 for the first update.
     pub(crate) count: u64,
     /// What the rule remembers, by name; of any shape.
-    pub(crate) state: &'a mut State,
+    pub(crate) state: &'a mut Slots,
 }
 
 impl Step<'_> {
@@ -66,9 +66,9 @@ impl Step<'_> {
 
 /// What a rule remembers of one parameter, in the basis it works in.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct State(Vec<(&'static str, Tensor<2>)>);
+pub(crate) struct Slots(Vec<(&'static str, Tensor<2>)>);
 
-impl State {
+impl Slots {
     /// Takes a slot's tensor out; `None` before the first update.
     pub(crate) fn take(&mut self, slot: &str) -> Option<Tensor<2>> {
         let at = self.0.iter().position(|(name, _)| *name == slot)?;

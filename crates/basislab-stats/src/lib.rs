@@ -15,7 +15,7 @@ pub use inference::{
     decide_correlation, decide_difference, decide_equivalence, decide_near, decide_ordered, holm, mean_sd, near_margin,
     near_p, ordered_p, rank_slope, sign_flip_p, smallest_spearman_p, spearman, spearman_p, t_interval, tost,
 };
-pub use measure::{Measured, Value, Wanted, measure};
+pub use measure::{Measured, MetricValue, Wanted, measure};
 pub use metrics::{LargeValues, METRICS, Metric, MetricFn, metric};
 pub use moments::{DimensionMoments, dimensions};
 pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};

@@ -30,7 +30,7 @@ pub struct Wanted<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
     /// The metrics, tokens by tokens and basis by basis.
-    pub values: Vec<Value>,
+    pub values: Vec<MetricValue>,
     /// Each dimension over the detailed tokens, basis by basis.
     pub dimensions: Vec<(Tokens, Basis, DimensionMoments)>,
     /// For metrics of several layers.
@@ -39,7 +39,7 @@ pub struct Measured {
 
 /// One metric of some tokens in one basis.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Value {
+pub struct MetricValue {
     /// Which tokens.
     pub tokens: Tokens,
     /// How many.
@@ -90,10 +90,10 @@ pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
 }
 
 /// Every metric of one matrix that is `wanted`.
-fn evaluated(x: &Residuals, (tokens, basis): (Tokens, Basis), wanted: impl Fn(&Metric) -> bool) -> Vec<Value> {
+fn evaluated(x: &Residuals, (tokens, basis): (Tokens, Basis), wanted: impl Fn(&Metric) -> bool) -> Vec<MetricValue> {
     let value = |metric: &Metric| match metric.of {
         MetricFn::Matrix(of) => {
-            Some(Value { tokens, tokens_used: x.n_tokens(), basis, metric: metric.name, value: of(x) })
+            Some(MetricValue { tokens, tokens_used: x.n_tokens(), basis, metric: metric.name, value: of(x) })
         }
         MetricFn::Layers { .. } => None,
     };

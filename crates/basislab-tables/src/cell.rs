@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 /// What a cell may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cell {
+pub enum CellType {
     /// Any text, possibly empty.
     Text,
     /// Text that is not empty.
@@ -26,7 +26,7 @@ pub enum Cell {
     Boolean,
 }
 
-impl Cell {
+impl CellType {
     /// Whether a cell's text is of this kind.
     pub fn accepts(self, text: &str) -> bool {
         match self {
@@ -59,7 +59,7 @@ impl Cell {
 /// A type whose values stand in cells.
 pub trait CellValue {
     /// What such a cell holds.
-    const CELL: Cell;
+    const CELL: CellType;
 
     /// Writes the value.
     ///
@@ -73,7 +73,7 @@ pub(crate) fn write<T: CellValue, S: Serializer>(value: &T, serializer: S) -> Re
 }
 
 impl CellValue for String {
-    const CELL: Cell = Cell::Text;
+    const CELL: CellType = CellType::Text;
 
     /// A spreadsheet takes a cell that starts like this for a formula; the quote tells it not to (OWASP, CSV injection).
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -85,7 +85,7 @@ impl CellValue for String {
 }
 
 impl CellValue for f64 {
-    const CELL: Cell = Cell::Number;
+    const CELL: CellType = CellType::Number;
 
     /// serde would write `NaN` and `inf` as such; no reader of these files should ever meet them.
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -98,7 +98,7 @@ impl CellValue for f64 {
 }
 
 impl CellValue for Option<f64> {
-    const CELL: Cell = Cell::MaybeNumber;
+    const CELL: CellType = CellType::MaybeNumber;
 
     /// What is not finite is an empty cell.
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -110,7 +110,7 @@ impl CellValue for Option<f64> {
 macro_rules! plain {
     ($($type:ty: $cell:expr,)*) => {$(
         impl CellValue for $type {
-            const CELL: Cell = $cell;
+            const CELL: CellType = $cell;
 
             fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 self.serialize(serializer)
@@ -121,15 +121,15 @@ macro_rules! plain {
 pub(crate) use plain;
 
 plain! {
-    RunName: Cell::Name,
-    u64: Cell::Integer,
-    usize: Cell::Integer,
-    Option<usize>: Cell::MaybeInteger,
-    bool: Cell::Boolean,
-    Site: Cell::Text,
-    Option<Site>: Cell::Text,
-    Tokens: Cell::Names(Tokens::NAMES),
-    Option<Tokens>: Cell::Names(Tokens::NAMES),
-    Basis: Cell::Basis,
-    Option<Basis>: Cell::Basis,
+    RunName: CellType::Name,
+    u64: CellType::Integer,
+    usize: CellType::Integer,
+    Option<usize>: CellType::MaybeInteger,
+    bool: CellType::Boolean,
+    Site: CellType::Text,
+    Option<Site>: CellType::Text,
+    Tokens: CellType::Names(Tokens::NAMES),
+    Option<Tokens>: CellType::Names(Tokens::NAMES),
+    Basis: CellType::Basis,
+    Option<Basis>: CellType::Basis,
 }

@@ -13,7 +13,7 @@ mod schema;
 mod seal;
 mod shard;
 
-pub use cell::{Cell, CellValue};
+pub use cell::{CellType, CellValue};
 pub use error::TableError;
 pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
@@ -25,6 +25,6 @@ pub use rows::{
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
 pub use shard::{
-    Difference, Ending, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, work_dir, write_table,
+    LineDifference, Ending, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, work_dir, write_table,
     write_timing,
 };

@@ -1,6 +1,6 @@
 //! The tables at the top of a directory: the parts of all runs, joined.
 
-use crate::cell::Cell;
+use crate::cell::CellType;
 use crate::error::TableError;
 use crate::rows::{RUN_TABLES, TimingRow};
 use crate::schema::{Column, Table, TableRow};
@@ -87,7 +87,7 @@ fn join(
 pub fn guessable(table: &Table, lines: Vec<u8>) -> Vec<u8> {
     // What polars reads before it decides.
     const GUESSED_FROM: usize = 100;
-    let may_be_empty = |column: &Column| matches!(column.cell, Cell::MaybeInteger | Cell::MaybeNumber);
+    let may_be_empty = |column: &Column| matches!(column.cell, CellType::MaybeInteger | CellType::MaybeNumber);
     let mut open: Vec<usize> = (0..table.columns.len()).filter(|&at| may_be_empty(&table.columns[at])).collect();
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&lines[..]);
     let mut record = csv::ByteRecord::new();

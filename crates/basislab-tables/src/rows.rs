@@ -1,6 +1,6 @@
 //! One struct per CSV file, one field per column, in the file's order.
 
-use crate::cell::{Cell, CellValue, plain};
+use crate::cell::{CellType, CellValue, plain};
 use crate::schema::{Table, TableRow, rows};
 use basislab_config::{Basis, RunName, Site, Tokens, choice};
 use basislab_stats::Verdict;
@@ -54,10 +54,10 @@ choice! {
 }
 
 plain! {
-    Option<Registration>: Cell::Names(Registration::NAMES),
-    Status: Cell::Names(Status::NAMES),
-    Split: Cell::Names(Split::NAMES),
-    Verdict: Cell::Names(Verdict::NAMES),
+    Option<Registration>: CellType::Names(Registration::NAMES),
+    Status: CellType::Names(Status::NAMES),
+    Split: CellType::Names(Split::NAMES),
+    Verdict: CellType::Names(Verdict::NAMES),
 }
 
 rows! {
@@ -116,7 +116,7 @@ rows! {
         /// Coordinates of the measurement.
         basis: Basis,
         /// Name of the metric.
-        metric: String = Cell::Name,
+        metric: String = CellType::Name,
         /// Its value; empty where it is undefined.
         value: Option<f64>,
     }
@@ -164,7 +164,7 @@ rows! {
         /// The arm, by its name in the configuration.
         arm: RunName,
         /// Name of the metric, `loss` or `loss_above_floor`.
-        metric: String = Cell::Name,
+        metric: String = CellType::Name,
         /// Point on the residual stream; empty for losses.
         site: Option<Site>,
         /// Complete runs that have a value.
@@ -202,7 +202,7 @@ rows! {
         /// What was compared, e.g. `adam / null(standard)`, `low < middle < high` or `adam <= 3`.
         comparison: String,
         /// Name of the metric, or `loss`.
-        metric: String = Cell::Name,
+        metric: String = CellType::Name,
         /// Point on the residual stream; empty for losses.
         site: Option<Site>,
         /// Seeds that entered.
@@ -222,7 +222,7 @@ rows! {
         /// The decision.
         verdict: Verdict,
         /// Kind of the claim in the configuration.
-        kind: String = Cell::Name,
+        kind: String = CellType::Name,
         /// Smallest effect that counts (of an order, per rank), margin of the equivalence, or threshold.
         margin: Option<f64>,
         /// `p_exact` after Holm over the primary claims; empty for the others.
@@ -242,7 +242,7 @@ rows! {
         /// The arm of this point.
         point: RunName,
         /// Keys and values of this point, e.g. `optimizer.lr = 0.003`.
-        values: String = Cell::Name,
+        values: String = CellType::Name,
         /// Selection seeds whose loss entered the mean, e.g. `1000, 1001`; no claim uses them.
         seeds: String,
         /// Mean over those seeds of the held-out cross-entropy at the last step, nats per token.

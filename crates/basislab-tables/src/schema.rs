@@ -1,6 +1,6 @@
 //! Tables and their columns, and `datapackage.json`, which tells programs about them.
 
-use crate::cell::Cell;
+use crate::cell::CellType;
 use crate::rows::TABLES;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -21,7 +21,7 @@ pub struct Column {
     /// Its name in the header.
     pub name: &'static str,
     /// What its cells hold.
-    pub cell: Cell,
+    pub cell: CellType,
     about: &'static str,
 }
 
@@ -44,7 +44,7 @@ impl Table {
 
 impl Column {
     #[doc(hidden)]
-    pub const fn new(name: &'static str, cell: Cell, about: &'static str) -> Self {
+    pub const fn new(name: &'static str, cell: CellType, about: &'static str) -> Self {
         Self { name, cell, about }
     }
 
@@ -124,15 +124,15 @@ pub fn data_package(dir: &Path) -> Value {
 
 fn field(column: &Column) -> Value {
     let (kind, constraints) = match column.cell {
-        Cell::Text => ("string", json!({})),
-        Cell::Name => ("string", json!({ "required": true })),
-        Cell::Names(names) => ("string", json!({ "enum": names })),
-        Cell::Basis => ("string", json!({ "pattern": "(standard|optimizer|random:[0-9]+)" })),
-        Cell::Integer => ("integer", json!({ "required": true, "minimum": 0 })),
-        Cell::MaybeInteger => ("integer", json!({ "minimum": 0 })),
-        Cell::Number => ("number", json!({ "required": true })),
-        Cell::MaybeNumber => ("number", json!({})),
-        Cell::Boolean => ("boolean", json!({ "required": true })),
+        CellType::Text => ("string", json!({})),
+        CellType::Name => ("string", json!({ "required": true })),
+        CellType::Names(names) => ("string", json!({ "enum": names })),
+        CellType::Basis => ("string", json!({ "pattern": "(standard|optimizer|random:[0-9]+)" })),
+        CellType::Integer => ("integer", json!({ "required": true, "minimum": 0 })),
+        CellType::MaybeInteger => ("integer", json!({ "minimum": 0 })),
+        CellType::Number => ("number", json!({ "required": true })),
+        CellType::MaybeNumber => ("number", json!({})),
+        CellType::Boolean => ("boolean", json!({ "required": true })),
     };
     json!({ "name": column.name, "type": kind, "description": column.about(), "constraints": constraints })
 }

@@ -216,7 +216,7 @@ impl RunEnd {
 }
 
 /// A line that is not what the run writes: `(file, found, expected)`.
-pub type Difference = (PathBuf, String, String);
+pub type LineDifference = (PathBuf, String, String);
 
 /// Compares a run's tables in `dir`, up to update `last`, with what the same run wrote into `again`: how many lines were
 /// compared (none of a run that has not ended), or the first that differs. Published results (without parts) may have left rows out, but hold no others.
@@ -228,7 +228,7 @@ pub fn compare_run(
     (arm, seed): (&RunName, u64),
     again: &Path,
     last: u64,
-) -> Result<Result<usize, Difference>, FileError> {
+) -> Result<Result<usize, LineDifference>, FileError> {
     let text = |path: &Path| fs::read_to_string(path).map_err(|error| FileError::new("read", path, error));
     let published = is_published(dir);
     let part = if published { dir.to_owned() } else { part_dir(dir, arm, seed) };

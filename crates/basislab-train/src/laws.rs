@@ -6,7 +6,7 @@
 use crate::trainee::{Trainee, update};
 use basislab_config::{BasisSpec, CorpusSpec, Dtype, LanguageSpec, RotatedAxes, RotationSpec, RunSpec, ScheduleKind, Sharing};
 use basislab_data::Corpus;
-use basislab_optim::{Basis, bases, commutes, precision};
+use basislab_optim::{ParameterBasis, bases, commutes, precision};
 use burn::tensor::{Device, Tensor};
 
 /// One law, as measured.
@@ -178,14 +178,14 @@ fn twin(
     let mut trainee = Trainee::new(&run, 0, corpus.d_vocab(), device);
     let (plain, dtype) = (device.clone().without_autodiff(), trainee.model.values()[0].dtype());
     let bases = bases(&rotated_model, 0, &trainee.model.parameters(), &plain, dtype);
-    let moved = |values: Vec<Tensor<2>>, by: fn(&Basis, Tensor<2>) -> Tensor<2>| -> Vec<Tensor<2>> {
+    let moved = |values: Vec<Tensor<2>>, by: fn(&ParameterBasis, Tensor<2>) -> Tensor<2>| -> Vec<Tensor<2>> {
         values.into_iter().zip(&bases).map(|(value, basis)| by(basis, value.inner())).collect()
     };
     if kind == Twin::RotatedStream {
-        let start = moved(trainee.model.values(), Basis::apply);
+        let start = moved(trainee.model.values(), ParameterBasis::apply);
         trainee.model.set_values(start);
     }
-    Some(moved(updated(&run, corpus, trainee)?, Basis::undo))
+    Some(moved(updated(&run, corpus, trainee)?, ParameterBasis::undo))
 }
 
 fn updated(run: &RunSpec, corpus: &Corpus, mut trainee: Trainee) -> Weights {

@@ -41,7 +41,7 @@ impl Trainee {
 }
 
 /// The optimizer's basis of each parameter. A rotated model has a plain optimizer.
-fn optimizer_bases(model: &Transformer, run: &RunSpec, basis: &BasisSpec, seed: u64) -> Vec<basislab_optim::Basis> {
+fn optimizer_bases(model: &Transformer, run: &RunSpec, basis: &BasisSpec, seed: u64) -> Vec<basislab_optim::ParameterBasis> {
     let own = if matches!(basis, BasisSpec::RotatedModel { .. }) { &BasisSpec::Standard {} } else { basis };
     let device = model.device().clone().without_autodiff();
     bases(own, seed, &model.parameters(), &device, dtype(run.model.param_dtype.at_least_f32()))

@@ -55,7 +55,7 @@ Exit codes:
 pub(crate) enum Command {
     /// Train and measure every arm of an experiment, then print the verdicts
     #[command(after_help = RUN_EXAMPLES)]
-    Run(Run),
+    Run(RunArgs),
     /// List the built-in experiments
     List {
         /// Print JSON
@@ -105,7 +105,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Metrics(Metrics),
     /// Test each optimizer's equivariance: which rotations change its updates, and which must not
-    Check(Check),
+    Check(CheckArgs),
     /// List the backends and devices of this build and machine
     #[command(after_help = BACKENDS_HELP)]
     Backends {
@@ -190,7 +190,7 @@ impl DeviceArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) which: ExperimentArgs,
     #[command(flatten)]
@@ -240,7 +240,7 @@ pub(crate) enum Metrics {
     },
     /// Evaluate every metric on a matrix `[n_tokens, d_model]` in a .npy or .safetensors file
     #[command(after_help = EVAL_EXAMPLES)]
-    Eval(Eval),
+    Eval(EvalArgs),
 }
 
 const EVAL_EXAMPLES: &str = "\
@@ -253,7 +253,7 @@ Memory: the matrix once in f64, and two matrices [d_model, d_model].
 In JSON, `z` is null where it is undefined or infinite; `z_infinite` is true where it is infinite.";
 
 #[derive(Debug, Args)]
-pub(crate) struct Eval {
+pub(crate) struct EvalArgs {
     /// A .npy or .safetensors file
     pub(crate) file: PathBuf,
     /// Name of the tensor in a .safetensors file with several
@@ -277,7 +277,7 @@ pub(crate) struct Eval {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckArgs {
     /// The name of a built-in experiment or the path of a TOML file
     #[arg(default_value = "adam-vs-sgd")]
     pub(crate) experiment: String,
@@ -299,7 +299,7 @@ pub(crate) struct Check {
 
 /// The corpus of an experiment, or a text file.
 #[derive(Debug, Args)]
-pub(crate) struct Source {
+pub(crate) struct CorpusArgs {
     /// The name of a built-in experiment or the path of a TOML file
     #[arg(default_value = "adam-vs-sgd")]
     pub(crate) experiment: String,
@@ -316,7 +316,7 @@ pub(crate) enum Data {
     /// Print size, Zipf exponent, entropies, burstiness and entropy floor
     Describe {
         #[command(flatten)]
-        source: Source,
+        source: CorpusArgs,
         /// Tokens to read
         #[arg(long, default_value_t = 262_144, allow_hyphen_values = true, value_parser = count(1024, 100_000_000))]
         tokens: u64,
@@ -327,7 +327,7 @@ pub(crate) enum Data {
     /// Print a few training sequences
     Sample {
         #[command(flatten)]
-        source: Source,
+        source: CorpusArgs,
         /// Number of sequences
         #[arg(long, default_value_t = 4, allow_hyphen_values = true, value_parser = count(1, 10_000))]
         count: u64,

@@ -1,6 +1,6 @@
 //! `basislab check`: the equivariance certificate of every optimizer in an experiment.
 
-use crate::args::Check;
+use crate::args::CheckArgs;
 use crate::backend::OpenDevice;
 use crate::exit::Code;
 use crate::terminal::{say, say_json};
@@ -10,7 +10,7 @@ use basislab_optim::commutes;
 use basislab_train::{Expected, Law, certify, rotated_share};
 use serde_json::{Value, json};
 
-pub(crate) fn check(args: &Check) -> CommandResult {
+pub(crate) fn check(args: &CheckArgs) -> CommandResult {
     let experiment = experiments::find_with_arms(&args.experiment, &args.arm, &args.set)?.loaded.experiment;
     resources::check_certificate(&experiment)?;
     let place = args.on.open()?;

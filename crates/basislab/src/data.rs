@@ -1,4 +1,4 @@
-use crate::args::{Data, Source};
+use crate::args::{CorpusArgs, Data};
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};
 use crate::{CommandResult, experiments, resources};
@@ -29,7 +29,7 @@ pub(crate) fn data(args: &Data) -> CommandResult {
     Ok(None)
 }
 
-fn open(source: &Source) -> Result<(Experiment, Corpus), Exit> {
+fn open(source: &CorpusArgs) -> Result<(Experiment, Corpus), Exit> {
     let named = match &source.text {
         Some(file) => experiments::find_with_text(&source.experiment, file, &source.set),
         None => experiments::find_plain(&source.experiment, &source.set),

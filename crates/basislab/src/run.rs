@@ -25,7 +25,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub(crate) fn run(args: &args::Run) -> CommandResult {
+pub(crate) fn run(args: &args::RunArgs) -> CommandResult {
     let signals = Signals::listen()?;
     let named = experiments::find(&args.which)?;
     let device = args.on.open()?;
@@ -38,7 +38,7 @@ const ADVICE: resources::Advice = resources::Advice {
     disk: "free some, or choose another --out",
 };
 
-fn run_on(device: &OpenDevice, named: &Named, args: &args::Run, signals: &Signals) -> CommandResult {
+fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Signals) -> CommandResult {
     let experiment = &named.loaded.experiment;
     let corpora = experiments::corpora(&named.loaded)?;
     let backend = device.info.backend;
@@ -170,7 +170,7 @@ struct Plan {
 
 impl Plan {
     /// From the runs that have ended in the directory.
-    fn of(dir: &Path, experiment: &Experiment, args: &args::Run) -> Result<Self, Exit> {
+    fn of(dir: &Path, experiment: &Experiment, args: &args::RunArgs) -> Result<Self, Exit> {
         selected(experiment, args.only.as_deref())?;
         let (mut resolved, mut undecided) = (experiment.clone(), Vec::new());
         if experiment.choices().next().is_some() {
@@ -284,7 +284,7 @@ fn announce(progress: &Progress, dir: &Path, planned: &[Job<'_>], todo: &[Job<'_
 struct Runs<'a> {
     dir: &'a Path,
     experiment: &'a Experiment,
-    args: &'a args::Run,
+    args: &'a args::RunArgs,
     progress: &'a Progress,
     /// Whether there is a first picture. Held while the report is made.
     drawn: &'a Mutex<bool>,

@@ -56,13 +56,13 @@ pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
 struct Status {
     /// The arguments that choose the device.
     device: String,
-    runs: Vec<(String, u64, State)>,
+    runs: Vec<(String, u64, RunStatus)>,
     /// Parts of runs that the experiment does not need.
     unneeded: Vec<PathBuf>,
 }
 
 /// How far a run is.
-enum State {
+enum RunStatus {
     Complete,
     Diverged(u64, Option<String>),
     /// Who has it, as far as that process says, and its last checkpoint.
@@ -81,7 +81,7 @@ impl Status {
         };
         let published = is_published(dir);
         let run = |job: &Job<'_>| {
-            let state = if published { State::Complete } else { state(dir, job)? };
+            let state = if published { RunStatus::Complete } else { state(dir, job)? };
             Ok((job.arm.name.to_string(), job.seed, state))
         };
         let runs = jobs(&experiment).iter().map(run).collect::<Result<Vec<_>, Exit>>()?;
@@ -99,7 +99,7 @@ impl Status {
             .collect();
         let mut holders: Vec<&str> = Vec::new();
         for (.., state) in &self.runs {
-            if let State::Running(holder, _) = state
+            if let RunStatus::Running(holder, _) = state
                 && !holders.contains(&holder.as_str())
             {
                 holders.push(holder);
@@ -117,7 +117,7 @@ impl Status {
         for part in &self.unneeded {
             text += &format!("  {}: not needed by the experiment; remove it to free its disk\n", shown(&part.display().to_string()));
         }
-        let is_running = |(.., state): &(String, u64, State)| matches!(state, State::Running(..));
+        let is_running = |(.., state): &(String, u64, RunStatus)| matches!(state, RunStatus::Running(..));
         if !self.runs.iter().any(is_running) && self.runs.iter().any(|(.., state)| !state.has_ended()) {
             let (config, dir) = (dir.join("config.toml").display().to_string(), dir.display().to_string());
             let (config, dir, device) = (quoted(&config), quoted(&dir), &self.device);
@@ -127,20 +127,20 @@ impl Status {
     }
 
     fn json(&self) -> Value {
-        let run = |(arm, seed, state): &(String, u64, State)| {
+        let run = |(arm, seed, state): &(String, u64, RunStatus)| {
             let (step, tensor) = match state {
-                State::Diverged(step, tensor) => (Some(*step), tensor.clone()),
-                State::Running(_, step) | State::Interrupted(step) => (*step, None),
-                State::Complete | State::NotStarted => (None, None),
+                RunStatus::Diverged(step, tensor) => (Some(*step), tensor.clone()),
+                RunStatus::Running(_, step) | RunStatus::Interrupted(step) => (*step, None),
+                RunStatus::Complete | RunStatus::NotStarted => (None, None),
             };
-            let holder = if let State::Running(holder, _) = state { Some(holder) } else { None };
+            let holder = if let RunStatus::Running(holder, _) = state { Some(holder) } else { None };
             json!({ "arm": arm, "seed": seed, "state": state.word(), "step": step, "tensor": tensor, "holder": holder })
         };
         json!({ "runs": self.runs.iter().map(run).collect::<Vec<_>>(), "unneeded": self.unneeded })
     }
 }
 
-impl State {
+impl RunStatus {
     fn word(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -170,17 +170,17 @@ impl State {
     }
 }
 
-fn state(dir: &Path, job: &Job<'_>) -> Result<State, Exit> {
+fn state(dir: &Path, job: &Job<'_>) -> Result<RunStatus, Exit> {
     if let Some(done) = finished(dir, job)? {
         return Ok(match done.state {
-            Ending::Complete => State::Complete,
-            Ending::Diverged => State::Diverged(done.step, done.tensor),
+            Ending::Complete => RunStatus::Complete,
+            Ending::Diverged => RunStatus::Diverged(done.step, done.tensor),
         });
     }
     let (step, work) = (newest_checkpoint(dir, job)?, work_dir(dir, &job.arm.name, job.seed));
     Ok(match Lock::holder(&work) {
-        Some(holder) => State::Running(holder, step),
-        None if step.is_some() || work.is_dir() => State::Interrupted(step),
-        None => State::NotStarted,
+        Some(holder) => RunStatus::Running(holder, step),
+        None if step.is_some() || work.is_dir() => RunStatus::Interrupted(step),
+        None => RunStatus::NotStarted,
     })
 }

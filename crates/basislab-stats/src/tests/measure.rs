@@ -1,6 +1,6 @@
 use super::gaussian_residuals;
 use crate::{
-    LargeValues, METRICS, Measured, Residuals, Rotation, Value, Wanted, dimensions, measure, metric, random_basis,
+    LargeValues, METRICS, Measured, Residuals, Rotation, MetricValue, Wanted, dimensions, measure, metric, random_basis,
 };
 use basislab_config::{Basis, Tokens};
 
@@ -15,13 +15,13 @@ fn stream_of_three() -> Residuals {
 }
 
 /// All values, tokens by tokens and basis by basis, one evaluation at a time.
-fn by_hand(parts: &[(Tokens, Vec<(Basis, Residuals)>)], wanted: impl Fn(Basis, &str, bool) -> bool) -> Vec<Value> {
+fn by_hand(parts: &[(Tokens, Vec<(Basis, Residuals)>)], wanted: impl Fn(Basis, &str, bool) -> bool) -> Vec<MetricValue> {
     let mut all = Vec::new();
     for (tokens, bases) in parts {
         for (basis, x) in bases {
             let metrics = METRICS.iter().filter(|metric| matches!(metric.of, crate::MetricFn::Matrix(_)));
             all.extend(metrics.filter(|metric| wanted(*basis, metric.name, metric.basis_dependent)).map(|metric| {
-                Value {
+                MetricValue {
                     tokens: *tokens,
                     tokens_used: x.n_tokens(),
                     basis: *basis,
@@ -67,7 +67,7 @@ fn every_value_is_its_metric_of_those_tokens_in_that_basis() {
     });
     assert_eq!(values.len(), expected.len());
     for (found, expected) in values.iter().zip(&expected) {
-        let of = |value: &Value| (value.tokens, value.tokens_used, value.basis, value.metric);
+        let of = |value: &MetricValue| (value.tokens, value.tokens_used, value.basis, value.metric);
         assert_eq!(of(found), of(expected));
         // A subset of what was rotated, or a rotated subset.
         let near = found.value.zip(expected.value).is_none_or(|(a, b)| (a - b).abs() <= 1e-12 * b.abs());

@@ -62,10 +62,12 @@ fn a_panic_on_a_cpu_stays_one() {
 fn what_a_device_lacks_is_told() {
     let place = gpu(Device::flex());
     let text = include_str!("../../../../configs/adam-vs-sgd.toml");
-    let mut model = basislab_config::load(text, "adam-vs-sgd", &[]).unwrap().experiment.model;
-    assert!(place.require(&model).is_ok());
-    model.compute_dtype = Dtype::Bf16;
-    let error = place.require(&model).unwrap_err();
+    let loaded = basislab_config::load(text, "adam-vs-sgd", &[], crate::experiments::library());
+    let mut experiment = loaded.unwrap().experiment;
+    assert!(place.require(&experiment).is_ok());
+    // One arm of many is enough.
+    experiment.arms[2].run.model.compute_dtype = Dtype::Bf16;
+    let error = place.require(&experiment).unwrap_err();
     assert_eq!(error.code, Code::Usage);
     assert!(error.to_string().contains("found bf16") && error.to_string().ends_with(": f32"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! `basislab metrics eval`: every metric of a user's matrix, against random bases of the same activations.
 
 use super::silent::{Tokens, is_constant, is_undefined_by, is_zero};
-use crate::args::Eval;
+use crate::args::EvalArgs;
 use crate::exit::{Code, Exit};
 use crate::progress::Progress;
 use crate::resources::require;
@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(super) fn eval(args: &Eval) -> Result<(), Exit> {
+pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     let file = args.file.display().to_string();
     let progress = Progress::new(args.quiet);
     let mut source = open(&args.file, args.tensor.as_deref())?;
@@ -82,7 +82,7 @@ fn memory(n_tokens: usize, d_model: usize) -> f64 {
 
 /// Every metric in each random basis.
 fn draw(
-    args: &Eval,
+    args: &EvalArgs,
     progress: &Progress,
     d_model: usize,
     metrics: &[&Metric],
