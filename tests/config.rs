@@ -162,7 +162,9 @@ fn the_rule_of_a_claim_covers_what_decides_it_and_nothing_else() {
             assert_eq!(hash(&changed, name), hash(&base, name), "{path}");
         }
     }
-    for (path, value) in [("verdict.alpha", "0.1"), ("verdict.metric", "kurtosis_of_dims"), ("verdict.smallest_effect", "0.2")] {
+    for (path, value) in
+        [("verdict.alpha", "0.1"), ("verdict.metric", "kurtosis_of_dims"), ("verdict.smallest_effect", "0.2")]
+    {
         let changed = with(path, value).unwrap().experiment;
         for name in [alone, in_family] {
             assert_ne!(hash(&changed, name), hash(&base, name), "{path}");

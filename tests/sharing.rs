@@ -50,9 +50,9 @@ fn two_experiments_that_need_the_same_run_train_it_once() {
     assert!(!first.contains("copied from"), "{first}");
     // Another arm name, another question and fewer claims decide no number.
     let text = fs::read_to_string(at.join("lab.toml")).unwrap();
-    let renamed = ["name", "arm", "other"].into_iter().fold(text, |text, key| {
-        text.replace(&format!("{key} = \"sgd\""), &format!("{key} = \"sgd-renamed\""))
-    });
+    let renamed = ["name", "arm", "other"]
+        .into_iter()
+        .fold(text, |text, key| text.replace(&format!("{key} = \"sgd\""), &format!("{key} = \"sgd-renamed\"")));
     let other = renamed.replacen("question = ", "question = \"Anew?\" # ", 1);
     fs::write(at.join("lab.toml"), other).unwrap();
     let (answer, second) = run(at, "b", &[]);

@@ -239,7 +239,9 @@ fn additions_touch_as_many_places_as_the_architecture_says() {
         assert!(others.is_empty(), "{name}: {others:?}");
     }
     // A key of a configuration and a column of a table are each written once.
-    for (name, column) in [("train.rs", "warmup_steps: u64"), ("model.rs", "d_mlp: usize"), ("train.rs", "null_bases: usize")] {
+    for (name, column) in
+        [("train.rs", "warmup_steps: u64"), ("model.rs", "d_mlp: usize"), ("train.rs", "null_bases: usize")]
+    {
         assert_eq!(read(&format!("crates/basislab-config/src/{name}")).matches(column).count(), 1, "{column}");
     }
     for column in ["loss_above_floor: ", "tokens_per_second: ", "share_of_energy: "] {

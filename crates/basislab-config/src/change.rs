@@ -136,11 +136,7 @@ pub(crate) fn add_arm(root: &mut Node, name: &str, like: &str, origin: &Origin) 
     }
     let mut arm = model.clone();
     arm.origin = origin.clone();
-    arm.insert_entry(Entry {
-        key: "name".to_owned(),
-        key_origin: origin.clone(),
-        node: Node::string(name, origin),
-    });
+    arm.insert_entry(Entry { key: "name".to_owned(), key_origin: origin.clone(), node: Node::string(name, origin) });
     if let Some(Value::Array(arms)) = root.get_mut("arm").map(|node| &mut node.value) {
         arms.push(arm);
     }
@@ -198,7 +194,10 @@ pub(crate) fn set(
     if !matches!(node.value, Value::Table(_)) {
         return Err(fail(format!("cannot set {last:?} there: not a table")));
     }
-    if matches!(parents.last(), Some(parent) if parent == "corpus") && last == "tokenizer" && value.as_str() == Some("bytes") {
+    if matches!(parents.last(), Some(parent) if parent == "corpus")
+        && last == "tokenizer"
+        && value.as_str() == Some("bytes")
+    {
         node.insert("d_vocab", Node::parse_value("256", &Origin::Preset("corpus.tokenizer=bytes".to_owned())));
     }
     let entry = Entry { key: last.clone(), key_origin: origin.clone(), node: value };
@@ -232,7 +231,8 @@ impl Given<'_> {
 /// The document with the arm that a path leads into in full.
 fn completed(root: &Node, parts: &[String], rules: Rules<'_>) -> Result<Node, ConfigError> {
     let mut complete = root.clone();
-    let named = |arm: &Node| parts.first().is_some_and(|list| list == "arm") && arm.name() == parts.get(1).map(String::as_str);
+    let named =
+        |arm: &Node| parts.first().is_some_and(|list| list == "arm") && arm.name() == parts.get(1).map(String::as_str);
     if let Some(index) = arms(root).iter().position(named) {
         let tables = arm_tables(root, &arms(root)[index], rules)?;
         if let Some(Value::Array(arms)) = complete.get_mut("arm").map(|node| &mut node.value) {

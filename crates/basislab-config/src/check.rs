@@ -90,7 +90,9 @@ impl<'a> Check<'a> {
             (Kind::Sites, Value::Array(items)) => {
                 return items.iter().try_for_each(|item| self.value(item, &Kind::Site, path));
             }
-            (Kind::Step, Value::Leaf(toml::Value::Integer(_))) => return self.value(node, &Kind::Integer(0, 1 << 40), path),
+            (Kind::Step, Value::Leaf(toml::Value::Integer(_))) => {
+                return self.value(node, &Kind::Integer(0, 1 << 40), path);
+            }
             (Kind::Step, _) => text == Some("last"),
             (Kind::Choice(names), _) => match text {
                 Some(name) if names.contains(&name) => true,
@@ -148,7 +150,11 @@ impl<'a> Check<'a> {
         for entry in entries {
             let path = join(&path, &entry.key);
             if let Err(expected) = RunName::new(&entry.key) {
-                return Err(ConfigError::new(&entry.key_origin, &path, format!("found that name, expected {expected}")));
+                return Err(ConfigError::new(
+                    &entry.key_origin,
+                    &path,
+                    format!("found that name, expected {expected}"),
+                ));
             }
             if entry.node.entries().is_none() {
                 let what = format!("found {}, expected a table with roles and kind", entry.node.found());

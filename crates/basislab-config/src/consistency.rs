@@ -58,7 +58,8 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
         return fail("model.compute_dtype", what);
     }
     if train.batch_size % train.micro_batches != 0 {
-        let what = format!("found {}, expected a divisor of train.batch_size = {}", train.micro_batches, train.batch_size);
+        let what =
+            format!("found {}, expected a divisor of train.batch_size = {}", train.micro_batches, train.batch_size);
         return fail("train.micro_batches", what);
     }
     if train.warmup_steps > train.steps {
@@ -71,7 +72,10 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
     }
     if probe.residual_sequences > probe.loss_sequences {
         let (found, most) = (probe.residual_sequences, probe.loss_sequences);
-        return fail("probe.residual_sequences", format!("found {found}, expected at most probe.loss_sequences = {most}"));
+        return fail(
+            "probe.residual_sequences",
+            format!("found {found}, expected at most probe.loss_sequences = {most}"),
+        );
     }
     let beyond = |site: &&crate::SitePattern| site.resolve(model.n_layers).layer().is_some_and(|n| n >= model.n_layers);
     if let Some(site) = probe.null_sites.iter().find(beyond) {
@@ -98,7 +102,8 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
             let before = if index == 0 { &run.optimizer } else { &run.phases[index - 1].optimizer };
             let others = model.roles().into_iter().any(|role| slots(before, role) != slots(&phase.optimizer, role));
             if others {
-                let what = format!("found {}, expected reset: the optimizer before it keeps another state", phase.moments);
+                let what =
+                    format!("found {}, expected reset: the optimizer before it keeps another state", phase.moments);
                 return fail(&format!("{path}.moments"), what);
             }
         }
@@ -169,7 +174,9 @@ fn check_optimizer(
     }
     match model.roles().into_iter().find(|role| optimizer.rule_for(*role).is_none()) {
         Some(role) => {
-            let what = format!("found no group for {role} parameters, which the model has, expected {role} among the roles of one");
+            let what = format!(
+                "found no group for {role} parameters, which the model has, expected {role} among the roles of one"
+            );
             fail(&join(path, "groups"), what)
         }
         None => Ok(()),

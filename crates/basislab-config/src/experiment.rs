@@ -121,7 +121,10 @@ impl Experiment {
             root.insert("grid".to_owned(), listed(self.sweeps.iter().map(Sweep::to_toml).collect()));
         }
         if !self.claims.is_empty() {
-            root.insert("claim".to_owned(), listed(self.claims.iter().map(|claim| self.claim_to_toml(claim)).collect()));
+            root.insert(
+                "claim".to_owned(),
+                listed(self.claims.iter().map(|claim| self.claim_to_toml(claim)).collect()),
+            );
         }
         toml::to_string(&root).expect("strings, numbers, lists and tables")
     }

@@ -55,7 +55,10 @@ fn an_optimizer_is_taken_from_an_arm_or_a_preset_by_name() {
     assert_eq!(of("layernorm"), of("sgd"));
     assert_eq!((of("decayed").name(), of("decayed").lr()), ("adamw".to_owned(), 1e-2));
     let error = with("[[arm]]\nname = \"x\"\noptimizer = \"sdg\"\n").unwrap_err();
-    assert!(error.contains("arm.x.optimizer") && error.contains("expected a table whose kind is one of sgd"), "{error}");
+    assert!(
+        error.contains("arm.x.optimizer") && error.contains("expected a table whose kind is one of sgd"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -103,7 +106,8 @@ optimizer = "sgd"
 
 #[test]
 fn all_missing_keys_are_told_in_one_error() {
-    let text = BASE.replace("n_ctx = 8\n", "").replace("steps = 100\n", "").replace("metric = \"token_kurtosis\"\n", "");
+    let text =
+        BASE.replace("n_ctx = 8\n", "").replace("steps = 100\n", "").replace("metric = \"token_kurtosis\"\n", "");
     let error = changed(&text, &[]).unwrap_err();
     let all = "f.toml:58:1: verdict.metric: missing, expected a name of 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, without '..' (the metric, by its name in `basislab metrics list`); also missing: model.n_ctx, train.steps";
     assert_eq!(error, all);
@@ -111,12 +115,16 @@ fn all_missing_keys_are_told_in_one_error() {
 
 #[test]
 fn arms_are_added_on_the_command_line() {
-    let add = |text: &str| changed(&format!("{BASE}{SGD}"), &[Change::parse_arm(text)?]).map(|loaded| loaded.experiment);
+    let add =
+        |text: &str| changed(&format!("{BASE}{SGD}"), &[Change::parse_arm(text)?]).map(|loaded| loaded.experiment);
     let added = add("adamw=adam,optimizer.kind=adamw,train.steps=50").unwrap();
     assert_eq!(names(&added), ["adam", "sgd", "adamw"]);
     let arm = added.arm("adamw").unwrap();
     assert_eq!((arm.run.optimizer.name(), arm.run.train.steps), ("adamw".to_owned(), 50));
-    assert_eq!(add("x=adm").unwrap_err(), "--arm x=adm: no such arm \"adm\", expected one of adam, sgd; did you mean \"adam\"?");
+    assert_eq!(
+        add("x=adm").unwrap_err(),
+        "--arm x=adm: no such arm \"adm\", expected one of adam, sgd; did you mean \"adam\"?"
+    );
     assert!(add("sgd=adam").unwrap_err().contains("there is an arm \"sgd\" already"));
     assert!(add("x").unwrap_err().contains("expected NAME=ARM,KEY=VALUE"));
     assert!(add("x=adam,train.stps=3").unwrap_err().contains("did you mean \"steps\""));
@@ -136,4 +144,3 @@ fn no_arm_is_called_by_a_rule_that_it_does_not_have() {
     assert!(error.starts_with("--set optimizer.kind=sgd: arm.adam.optimizer.kind: found sgd"), "{error}");
     assert!(set("arm.sgd.optimizer.lr", "0.1").is_ok());
 }
-

@@ -43,7 +43,10 @@ fn grids_that_make_no_sense_are_refused_where_they_are_written() {
         ("\"optimizer.lrr\" = [1.0]", "unknown key \"lrr\""),
         ("\"optimizer.lr\" = [-1.0]", "arm.adam-lr--1.0.optimizer.lr: found the number -1.0"),
         ("zip = { \"model.d_model\" = [16, 32], \"model.d_mlp\" = [32] }", "expected lists of one length"),
-        ("\"optimizer.lr\" = [1.0]\nchoose = { by = \"loss\", on_seeds = [2] }", "found seed 2, which the experiment decides on"),
+        (
+            "\"optimizer.lr\" = [1.0]\nchoose = { by = \"loss\", on_seeds = [2] }",
+            "found seed 2, which the experiment decides on",
+        ),
         ("\"optimizer.lr\" = [1.0]\nchoose = { by = \"lost\", on_seeds = [5] }", "did you mean \"loss\""),
     ] {
         let error = with(&format!("[[grid]]\n{grid}\n")).unwrap_err();
@@ -53,9 +56,8 @@ fn grids_that_make_no_sense_are_refused_where_they_are_written() {
 
 #[test]
 fn selection_seeds_are_those_of_the_points_alone() {
-    let chosen = experiment(
-        "[[grid]]\n\"optimizer.lr\" = [1e-3, 1e-2]\nchoose = { by = \"loss\", on_seeds = [1000, 1001] }\n",
-    );
+    let chosen =
+        experiment("[[grid]]\n\"optimizer.lr\" = [1e-3, 1e-2]\nchoose = { by = \"loss\", on_seeds = [1000, 1001] }\n");
     let seeds: Vec<&[u64]> = chosen.arms.iter().map(|arm| &arm.seeds[..]).collect();
     assert_eq!(seeds, [&[0, 1, 2][..], &[1000, 1001], &[1000, 1001]]);
 }
@@ -74,7 +76,10 @@ fn phases_are_complete_and_in_order() {
         ("{ from = 101, moments = \"keep\" }", "arm.x.phases.0.from: found 101"),
         ("{ from = 9, moments = \"keep\" }, { from = 9, moments = \"keep\" }", "arm.x.phases.1.from: found 9"),
         ("{ from = 9, optimizer = \"muon\", moments = \"keep\" }", "found muon for embedding"),
-        ("{ from = 9, optimizer = \"lion\", moments = \"keep\" }", "arm.x.phases.0.moments: found keep, expected reset"),
+        (
+            "{ from = 9, optimizer = \"lion\", moments = \"keep\" }",
+            "arm.x.phases.0.moments: found keep, expected reset",
+        ),
         ("{ from = 9 }", "arm.x.phases.0.moments: missing"),
         ("{ from = 9, basis = \"rotated-model\", moments = \"keep\" }", "a model keeps its own"),
     ] {
@@ -95,8 +100,14 @@ fn groups_assign_every_role_once_and_rules_only_where_they_are_defined() {
     for (text, expected) in [
         (format!("{matrices}\n{matrices}2"), "f.toml"),
         (format!("{matrices}\n{}", rest.replace("\"vector\"", "\"read\"")), "found role read a second time"),
-        (format!("{matrices}\n{}", rest.replace("\"head\", ", "")), "arm.x.optimizer.groups: found no group for head parameters"),
-        (format!("{matrices}\n{}", rest.replace("adam", "muon").replace(", lr = 3e-3", "")), "found muon for embedding parameters"),
+        (
+            format!("{matrices}\n{}", rest.replace("\"head\", ", "")),
+            "arm.x.optimizer.groups: found no group for head parameters",
+        ),
+        (
+            format!("{matrices}\n{}", rest.replace("adam", "muon").replace(", lr = 3e-3", "")),
+            "found muon for embedding parameters",
+        ),
         ("a = { kind = \"adam\" }".to_owned(), "arm.x.optimizer.groups.a.roles: missing"),
         ("a = 1".to_owned(), "expected a table with roles and kind"),
     ] {
@@ -119,7 +130,13 @@ fn only_what_decides_numbers_is_in_a_runs_hash() {
     assert_eq!(hash("[[arm]]\nname = \"x\"\ncorpus.path = \"/elsewhere/a.txt\"\n"), plain);
     assert_eq!(hash("[[arm]]\nname = \"x\"\noptimizer.lr = 0.01\nseeds = [1]\n"), plain);
     assert_eq!(hash("[[arm]]\nname = \"x\"\noptimizer.weight_decay = 0\n"), plain, "0 is 0.0");
-    for change in ["optimizer.lr = 0.02", "train.steps = 99", "model.compute_dtype = \"bf16\"", "probe.every = 5", "corpus.held_out = 0.2"] {
+    for change in [
+        "optimizer.lr = 0.02",
+        "train.steps = 99",
+        "model.compute_dtype = \"bf16\"",
+        "probe.every = 5",
+        "corpus.held_out = 0.2",
+    ] {
         assert_ne!(hash(&format!("[[arm]]\nname = \"x\"\n{change}\n")), plain, "{change}");
     }
 }
@@ -132,7 +149,10 @@ fn a_rules_hash_leaves_out_words_and_seeds() {
     };
     let text = format!("{BASE}{SGD}");
     let plain = of(&text);
-    assert_eq!(of(&text.replace("Adam differs from SGD", "Other words").replace("question = \"?\"", "question = \"!\"")), plain);
+    assert_eq!(
+        of(&text.replace("Adam differs from SGD", "Other words").replace("question = \"?\"", "question = \"!\"")),
+        plain
+    );
     assert_eq!(of(&text.replace("seeds = [0, 1, 2]", "seeds = [0, 1, 2, 3]")), plain);
     assert_ne!(of(&text.replace("smallest_effect = 0.15", "smallest_effect = 0.16")), plain);
     let cell = text.replace("text = \"Adam differs from SGD\"", "text = \"t\"\ncell = { tokens = \"all\" }");

@@ -272,7 +272,9 @@ impl Block {
         let hidden = match activation {
             Activation::Gelu => gelu.apply(hidden),
             Activation::Relu => activation::relu(hidden),
-            Activation::Solu => hidden.clone() * activation::softmax(at_least_f32(hidden.clone()), 1).cast(hidden.dtype()),
+            Activation::Solu => {
+                hidden.clone() * activation::softmax(at_least_f32(hidden.clone()), 1).cast(hidden.dtype())
+            }
         };
         written(self.w_out.write(hidden), self.biases.as_ref().map(|b| &b.outer))
     }

@@ -58,7 +58,12 @@ impl ParameterBasis {
     }
 
     /// The product of the two factors that `sides` makes of the map of an axis and `w`.
-    fn rotate(&self, axis: usize, w: Tensor<2>, sides: fn(Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>)) -> Tensor<2> {
+    fn rotate(
+        &self,
+        axis: usize,
+        w: Tensor<2>,
+        sides: fn(Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+    ) -> Tensor<2> {
         let Some(q) = &self.axes[axis] else { return w };
         let (a, b) = sides(q.clone(), w);
         full(self.rounds, a, b)
@@ -113,7 +118,13 @@ pub fn optimizer_basis(basis: &BasisSpec, seed: u64, d_model: usize) -> Option<R
 ///
 /// With [`RotatedAxes::Both`] the other axis of each matrix gets a map of its own (Kaul et al. 2024); vectors are
 /// rotated on the residual axis only.
-pub fn bases(basis: &BasisSpec, seed: u64, parameters: &[Parameter], device: &Device, dtype: DType) -> Vec<ParameterBasis> {
+pub fn bases(
+    basis: &BasisSpec,
+    seed: u64,
+    parameters: &[Parameter],
+    device: &Device,
+    dtype: DType,
+) -> Vec<ParameterBasis> {
     let (spec, sharing, axes) = match basis {
         BasisSpec::Standard {} => return vec![ParameterBasis::default(); parameters.len()],
         BasisSpec::RotatedOptimizer { rotation, sharing, axes } => (rotation, *sharing, *axes),

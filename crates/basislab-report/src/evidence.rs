@@ -136,7 +136,9 @@ impl<'a> Lookup<'a> {
         for seed in self.complete_seeds(&[arm], &mut evidence) {
             let null = mean(values.draws(arm, seed, step));
             match (values.value(arm, seed, step, cell.basis), null) {
-                (None, _) => evidence.gaps.add(arm, seed, &format!("without {} in the {} basis", cell.metric, cell.basis)),
+                (None, _) => {
+                    evidence.gaps.add(arm, seed, &format!("without {} in the {} basis", cell.metric, cell.basis))
+                }
                 (_, None) => evidence.gaps.add(arm, seed, "without random bases"),
                 (Some(value), Some(null)) => evidence.push_log_ratio(arm, seed, value, null),
             }

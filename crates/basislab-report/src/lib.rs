@@ -22,7 +22,9 @@ pub use answer::{Answer, ArmLine, Scale, VerdictLine, answer};
 pub use compare::{
     ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
 };
-pub use report::{Written, answer_about, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal};
+pub use report::{
+    Written, answer_about, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
+};
 pub use selection::{choice_sentences, choose, resolve};
 pub use summary::summarise;
 pub use verdicts::decide_claims;

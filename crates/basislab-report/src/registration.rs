@@ -57,8 +57,12 @@ fn of_claim(experiment: &Experiment, claim: &Claim, records: &[RunRecord]) -> Op
 fn in_words(registration: Registration) -> Option<&'static str> {
     match registration {
         Registration::Registered => None,
-        Registration::Extended => Some("extended: more seeds were added after the first runs had begun, which weakens the test"),
+        Registration::Extended => {
+            Some("extended: more seeds were added after the first runs had begun, which weakens the test")
+        }
         Registration::PostHoc => Some("post hoc: the rule was not fixed when its runs began"),
-        Registration::ExistingRuns => Some("on existing runs: the rule was not fixed when another experiment trained them"),
+        Registration::ExistingRuns => {
+            Some("on existing runs: the rule was not fixed when another experiment trained them")
+        }
     }
 }

@@ -13,9 +13,9 @@ use crate::verdicts::decide_claims;
 use basislab_config::{Experiment, RunName};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
-    PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
-    VerdictRow, check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table,
-    read_tables, table_bytes, write_table,
+    PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables, VerdictRow,
+    check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table, read_tables,
+    table_bytes, write_table,
 };
 use std::fs;
 use std::io;
@@ -110,7 +110,9 @@ pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Res
     let mut about = answer(&kept, &tables, &summary, &verdicts, dir);
     about.choices = choice_sentences(&kept, &selection);
     let all = answer(&whole, &tables, &summary, &[], dir);
-    about.notes.push(format!("{} of {} runs of the whole experiment are complete", all.runs_complete, all.runs_planned));
+    about
+        .notes
+        .push(format!("{} of {} runs of the whole experiment are complete", all.runs_complete, all.runs_planned));
     if !dropped.is_empty() {
         let names: Vec<&str> = dropped.iter().map(|row| row.claim.as_str()).collect();
         about.notes.push(format!("claims about other arms are dropped here: {}", names.join(", ")));

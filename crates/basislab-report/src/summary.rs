@@ -65,8 +65,7 @@ fn metric_names(experiment: &Experiment, tables: &Tables, cell: &Cell) -> Vec<St
 
 fn metric_row(experiment: &Experiment, arm: &Arm, seeds: &[u64], cell: &Cell, values: &Values<'_>) -> SummaryRow {
     let last = arm.run.train.steps;
-    let measured: Vec<f64> =
-        seeds.iter().filter_map(|&seed| values.value(&arm.name, seed, last, cell.basis)).collect();
+    let measured: Vec<f64> = seeds.iter().filter_map(|&seed| values.value(&arm.name, seed, last, cell.basis)).collect();
     let draws: Vec<&[f64]> = seeds.iter().map(|&seed| values.draws(&arm.name, seed, last)).collect();
     let (recorded, null_sd) = pooled_null(&draws);
     let tokens_used = usize::try_from(values.tokens_used).unwrap_or(usize::MAX);

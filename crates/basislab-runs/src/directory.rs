@@ -224,9 +224,7 @@ pub fn read_manifest(dir: &Path) -> Result<Option<Value>, RunsError> {
             "{place}: found format {other}, written by basislab {}, expected format {FORMAT}; use that version",
             manifest["basislab"]["version"]
         ))),
-        None => {
-            Err(RunsError::identity(format!("{place}: found no format, expected what `basislab run` writes")))
-        }
+        None => Err(RunsError::identity(format!("{place}: found no format, expected what `basislab run` writes"))),
     }
 }
 
@@ -270,7 +268,12 @@ pub fn open(dir: &Path, library: Library<'_>) -> Result<Opened, RunsError> {
 }
 
 /// What keeps an experiment from being continued in a directory; empty where nothing does.
-fn differences(there: Option<&Experiment>, here: &Experiment, manifest: &Value, (planned, backend): (&Value, &str)) -> String {
+fn differences(
+    there: Option<&Experiment>,
+    here: &Experiment,
+    manifest: &Value,
+    (planned, backend): (&Value, &str),
+) -> String {
     let mut all = Vec::new();
     if manifest["backend"] != backend {
         all.push(format!("backend: {} there, \"{backend}\" here", manifest["backend"]));

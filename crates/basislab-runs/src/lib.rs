@@ -16,7 +16,8 @@ mod session;
 
 pub use corpora::Corpora;
 pub use directory::{
-    Opened, claim, enter, finished, lock, open, pending, plan_hash, read_manifest, survey, tidy, unneeded, write_manifest,
+    Opened, claim, enter, finished, lock, open, pending, plan_hash, read_manifest, survey, tidy, unneeded,
+    write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};
 pub use identity::{NUMERICS, identity};

@@ -18,7 +18,18 @@ pub fn rows(arm: &RunName, seed: u64, probe: &Probe) -> Vec<Row> {
     let mut rows = vec![Row::Eval(EvalRow { arm: arm.clone(), seed, step, split, loss, loss_above_floor })];
     let residual = |site: Site, tokens: Tokens, tokens_used: usize, basis: Basis, metric: &str, value: Option<f64>| {
         let (arm, layer, tokens_used) = (arm.clone(), site.layer(), tokens_used as u64);
-        Row::Residual(ResidualRow { arm, seed, step, site, layer, tokens, tokens_used, basis, metric: metric.to_owned(), value })
+        Row::Residual(ResidualRow {
+            arm,
+            seed,
+            step,
+            site,
+            layer,
+            tokens,
+            tokens_used,
+            basis,
+            metric: metric.to_owned(),
+            value,
+        })
     };
     for at in &probe.sites {
         let site = at.site;

@@ -162,7 +162,8 @@ impl Session<'_> {
         let (dir, arm, seed) = (self.dir, &job.arm.name, job.seed);
         let twins = self.experiment.arms.iter().filter(|twin| twin.name != *arm && twin.run.hash() == identity.run);
         let mut twins = twins.map(|twin| part_dir(dir, &twin.name, seed));
-        let twin = twins.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|known| known.identity == *identity));
+        let twin =
+            twins.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|known| known.identity == *identity));
         let known = self.known.get_or_init(|| KnownRuns(Known::beside(dir)));
         let Some(from) = twin.as_deref().or_else(|| known.0.find(identity)) else { return Ok(None) };
         let own = new_folder(&work_dir(dir, arm, seed))?;

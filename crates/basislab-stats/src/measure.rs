@@ -76,12 +76,15 @@ pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
         if let Some((seed, numbers, metrics)) = wanted.further.clone() {
             let in_further = numbers.into_par_iter().map(|k| {
                 let x = part.rotated(&random_basis(seed, k, x.d_model()));
-                evaluated(&x, (tokens, Basis::Random(k as u32)), |metric| metrics.iter().any(|name| name == metric.name))
+                evaluated(&x, (tokens, Basis::Random(k as u32)), |metric| {
+                    metrics.iter().any(|name| name == metric.name)
+                })
             });
             measured.values.extend(in_further.collect::<Vec<_>>().into_iter().flatten());
         }
         if wanted.dimensions {
-            let described = |basis, x: &Residuals| dimensions(x).into_iter().map(move |moments| (tokens, basis, moments));
+            let described =
+                |basis, x: &Residuals| dimensions(x).into_iter().map(move |moments| (tokens, basis, moments));
             measured.dimensions.extend(described(Basis::Standard, &part));
             measured.dimensions.extend(rotated.iter().flat_map(|x| described(Basis::Optimizer, x)));
         }

@@ -6,7 +6,8 @@ pub(crate) mod shared;
 use crate::residuals::Residuals;
 pub(crate) use arithmetic::is_narrow;
 use arithmetic::{
-    dettmers, dim_rms_kurtosis, large_values, massive, max_dim_energy_share, max_median_ratio, outlier_dims_6x_rms, outlier_dims_abs6,
+    dettmers, dim_rms_kurtosis, large_values, massive, max_dim_energy_share, max_median_ratio, outlier_dims_6x_rms,
+    outlier_dims_abs6,
 };
 use shared::pooled_kurtosis;
 

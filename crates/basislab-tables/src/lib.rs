@@ -19,12 +19,12 @@ pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
 pub use record::{Identity, RunRecord};
 pub use rows::{
-    DimensionRow, EvalRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status, StepRow, SummaryRow, TABLES,
-    TimingRow, VerdictRow,
+    DimensionRow, EvalRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status, StepRow,
+    SummaryRow, TABLES, TimingRow, VerdictRow,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
 pub use shard::{
-    LineDifference, Ending, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, work_dir, write_table,
+    Ending, LineDifference, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, work_dir, write_table,
     write_timing,
 };

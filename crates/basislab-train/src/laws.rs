@@ -4,7 +4,9 @@
 //! model law can: the rotated model's forward pass states every read and write a second time, independently.
 
 use crate::trainee::{Trainee, update};
-use basislab_config::{BasisSpec, CorpusSpec, Dtype, LanguageSpec, RotatedAxes, RotationSpec, RunSpec, ScheduleKind, Sharing};
+use basislab_config::{
+    BasisSpec, CorpusSpec, Dtype, LanguageSpec, RotatedAxes, RotationSpec, RunSpec, ScheduleKind, Sharing,
+};
 use basislab_data::Corpus;
 use basislab_optim::{ParameterBasis, bases, commutes, precision};
 use burn::tensor::{Device, Tensor};
@@ -86,13 +88,19 @@ pub fn certify(run: &RunSpec, steps: u64, on: (&Device, Dtype)) -> Vec<Law> {
     let rounding = Expected::Below(tolerance.max(NOISE * noise));
     let same = if noise == 0.0 { Expected::Zero } else { rounding };
     let rotates = commutes(&run.optimizer);
-    let rotated_equals = if rotates.with_rotations() { rounding } else { Expected::Above((0.01 * way).max(NOISE * noise)) };
+    let rotated_equals =
+        if rotates.with_rotations() { rounding } else { Expected::Above((0.01 * way).max(NOISE * noise)) };
     let law = |name, a: &Weights, b: &Weights, expected| Law { name, difference: distance(a, b), expected };
     let identity = rotated(RotationSpec::Identity {}, Sharing::Shared);
     let signed = rotated(RotationSpec::SignedPermutation { seed: 1 }, Sharing::Shared);
     let mut laws = vec![
         law("in the identity basis = plain", &identity, &plain, same),
-        law("in a signed permutation = plain", &signed, &plain, if rotates.with_permutations_exactly() { same } else { rounding }),
+        law(
+            "in a signed permutation = plain",
+            &signed,
+            &plain,
+            if rotates.with_permutations_exactly() { same } else { rounding },
+        ),
         law("in one Haar basis vs plain", &shared, &plain, rotated_equals),
         law("in a Haar basis per parameter vs plain", &independent, &plain, rotated_equals),
     ];

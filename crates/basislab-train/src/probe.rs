@@ -5,7 +5,9 @@ use basislab_config::{ProbeSpec, RunSpec, Site};
 use basislab_data::Corpus;
 use basislab_model::{Transformer, at_least_f32};
 use basislab_optim::optimizer_basis;
-use basislab_stats::{LargeValues, METRICS, Measured, Metric, MetricFn, Residuals, Rotation, Wanted, measure, random_basis};
+use basislab_stats::{
+    LargeValues, METRICS, Measured, Metric, MetricFn, Residuals, Rotation, Wanted, measure, random_basis,
+};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use std::panic::resume_unwind;

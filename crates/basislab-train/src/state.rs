@@ -54,7 +54,10 @@ impl Trainee {
             let (path, slot) = tensor.name.rsplit_once('.').unwrap_or((&tensor.name, ""));
             if tensor.dtype != dtype || tensor.shape.len() != 2 {
                 let found = format!("{:?} {:?}", tensor.dtype, tensor.shape);
-                return Err(TensorError::new(format!("{}: found {found}, expected a matrix of {dtype:?}", tensor.name)));
+                return Err(TensorError::new(format!(
+                    "{}: found {found}, expected a matrix of {dtype:?}",
+                    tensor.name
+                )));
             }
             let (path, slot) = (path.to_owned(), slot.to_owned());
             slots.push((path, slot, on_device(tensor, &device)));

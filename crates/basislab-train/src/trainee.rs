@@ -22,7 +22,8 @@ impl Trainee {
         if matches!(run.basis, BasisSpec::RotatedModel { .. }) {
             rotate(&mut model, run, seed, device);
         }
-        let optimizer = Optimizer::new(&run.optimizer, model.parameters(), optimizer_bases(&model, run, &run.basis, seed));
+        let optimizer =
+            Optimizer::new(&run.optimizer, model.parameters(), optimizer_bases(&model, run, &run.basis, seed));
         Self { model, optimizer }
     }
 
@@ -41,7 +42,12 @@ impl Trainee {
 }
 
 /// The optimizer's basis of each parameter. A rotated model has a plain optimizer.
-fn optimizer_bases(model: &Transformer, run: &RunSpec, basis: &BasisSpec, seed: u64) -> Vec<basislab_optim::ParameterBasis> {
+fn optimizer_bases(
+    model: &Transformer,
+    run: &RunSpec,
+    basis: &BasisSpec,
+    seed: u64,
+) -> Vec<basislab_optim::ParameterBasis> {
     let own = if matches!(basis, BasisSpec::RotatedModel { .. }) { &BasisSpec::Standard {} } else { basis };
     let device = model.device().clone().without_autodiff();
     bases(own, seed, &model.parameters(), &device, dtype(run.model.param_dtype.at_least_f32()))

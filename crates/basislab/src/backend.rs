@@ -66,7 +66,8 @@ impl Backend {
             Self::Cpu if cfg!(feature = "flex") || !cfg!(feature = "ndarray") => Self::Flex,
             Self::Cpu => Self::Ndarray,
             Self::Auto => {
-                let hardware = |backend: &Self| backend.places(1).is_ok_and(|all| all.iter().any(OpenDevice::is_hardware));
+                let hardware =
+                    |backend: &Self| backend.places(1).is_ok_and(|all| all.iter().any(OpenDevice::is_hardware));
                 [Self::Cuda, Self::Wgpu].into_iter().find(hardware).unwrap_or(Self::Cpu.resolve())
             }
             other => other,
@@ -154,9 +155,7 @@ impl OpenDevice {
         let message = if is_lost(&text) {
             format!("{place}: the device failed ({text}); {kept}: re-run the command to resume")
         } else {
-            format!(
-                "{place}: a computation failed ({text}; at {at}); {kept}, but the command may fail there again"
-            )
+            format!("{place}: a computation failed ({text}; at {at}); {kept}, but the command may fail there again")
         };
         Exit::new(Code::Device, message)
     }

@@ -44,7 +44,11 @@ pub(crate) fn certificates(experiment: &Experiment, steps: u64, place: &OpenDevi
     all
 }
 
-pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], place: &OpenDevice) -> Value {
+pub(crate) fn to_json(
+    experiment: &Experiment,
+    certificates: &[(OptimizerSpec, Vec<Law>)],
+    place: &OpenDevice,
+) -> Value {
     let law = |law: &Law| json!({ "law": law.name, "difference": law.difference, "expected": wanted(law), "holds": law.holds() });
     let optimizers: Vec<Value> = certificates
         .iter()
@@ -64,13 +68,19 @@ pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, V
     json!({ "dtype": place.dtype_of_laws(), "optimizers": optimizers, "arms": arms })
 }
 
-fn to_text(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], steps: u64, place: &OpenDevice) -> String {
+fn to_text(
+    experiment: &Experiment,
+    certificates: &[(OptimizerSpec, Vec<Law>)],
+    steps: u64,
+    place: &OpenDevice,
+) -> String {
     let dtype = place.dtype_of_laws().name();
     let mut text = format!(
         "Largest difference over all weights after {steps} updates (8 at most where products are rounded) of a small model, {dtype}.\n"
     );
     for (optimizer, laws) in certificates {
-        let what = if commutes(optimizer).with_rotations() { "commutes with every rotation" } else { "depends on the basis" };
+        let what =
+            if commutes(optimizer).with_rotations() { "commutes with every rotation" } else { "depends on the basis" };
         text += &format!("\n{} (lr {:?}): {what}\n", optimizer.name(), optimizer.lr());
         for law in laws {
             let mark = match law.holds() {

@@ -3,7 +3,9 @@
 use crate::args::ExperimentArgs;
 use crate::exit::{Code, Exit};
 use crate::resources;
-use basislab_config::{Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, integer, load, one_of};
+use basislab_config::{
+    Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, integer, load, one_of,
+};
 use basislab_data::{Corpus, CorpusError};
 use basislab_optim::rule_keys;
 use basislab_runs::Corpora;

@@ -60,7 +60,8 @@ fn record_builds(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> R
     for job in jobs(experiment) {
         let record = RunRecord::read(&part_dir(dir, &job.arm.name, job.seed))?;
         for build in record.into_iter().flat_map(|record| record.builds) {
-            let is_first = build.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| manifest[key] == *value));
+            let is_first =
+                build.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| manifest[key] == *value));
             if !is_first && !others.contains(&build) {
                 others.push(build);
             }

@@ -89,7 +89,8 @@ pub(crate) fn memory(experiment: &Experiment, workers: usize) -> f64 {
 fn memory_of_run(run: &RunSpec) -> f64 {
     let RunSpec { model, train, probe, .. } = run;
     let [d, f, pos, heads, layers, vocab] =
-        [model.d_model, model.d_mlp, model.n_ctx, model.n_heads, model.n_layers, run.corpus.d_vocab()].map(|n| n as f64);
+        [model.d_model, model.d_mlp, model.n_ctx, model.n_heads, model.n_layers, run.corpus.d_vocab()]
+            .map(|n| n as f64);
     let rows = (train.batch_size / train.micro_batches.max(1)) as f64 * pos;
     // What the backward pass keeps of a layer: five streams, the pattern and two streams of attention, two wide ones of
     // the MLP; then its own buffers, and the logits with their gradient.
@@ -134,7 +135,8 @@ pub(crate) fn check_tokens(tokens: f64) -> Result<(), Exit> {
 /// Refuses the models of a certificate: small ones for the laws, and the experiment's own, without activations, to count
 /// what is rotated.
 pub(crate) fn check_certificate(experiment: &Experiment) -> Result<(), Exit> {
-    let model = |run: &RunSpec| 2.0 * run.model.param_dtype.at_least_f32().bytes() as f64 * parameters(run) + rotations(run);
+    let model =
+        |run: &RunSpec| 2.0 * run.model.param_dtype.at_least_f32().bytes() as f64 * parameters(run) + rotations(run);
     require_beside(most(experiment, model), "the experiment's model", "use a smaller one")
 }
 

@@ -13,8 +13,8 @@ use crate::{CommandResult, resources, threads};
 use basislab_config::{Experiment, Origin};
 use basislab_report::{answer_about, choose, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
-    Job, Notice, Opened, Session, Taken, claim, enter, finished, in_parallel, jobs, lock, pending, plan_hash,
-    survey, tidy,
+    Job, Notice, Opened, Session, Taken, claim, enter, finished, in_parallel, jobs, lock, pending, plan_hash, survey,
+    tidy,
 };
 use basislab_store::{Lock, remove, write_atomic};
 use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge, read_optional, read_tables};
@@ -42,9 +42,10 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     let experiment = &named.loaded.experiment;
     let corpora = experiments::corpora(&named.loaded)?;
     let backend = device.info.backend;
-    let dir = args.out.clone().unwrap_or_else(|| {
-        PathBuf::from(format!("runs/{}-{}", named.name, plan_hash(experiment, &corpora, backend)))
-    });
+    let dir = args
+        .out
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("runs/{}-{}", named.name, plan_hash(experiment, &corpora, backend))));
     let planned = selected(experiment, args.only.as_deref())?;
     let cores = threads::cores();
     // A GPU is shared by all runs; whether several at once are faster there is not known.
@@ -245,9 +246,8 @@ fn selected<'a>(experiment: &'a Experiment, only: Option<&str>) -> Result<Vec<Jo
         let expected = basislab_config::one_of(&names, Some(unknown));
         return Err(Exit::usage(format!("--only {only}: found arm {unknown:?}, expected {expected}")));
     }
-    let wanted = |job: &Job<'_>| {
-        arms.iter().any(|arm| job.arm.name.as_str() == arm) && seed.is_none_or(|seed| job.seed == seed)
-    };
+    let wanted =
+        |job: &Job<'_>| arms.iter().any(|arm| job.arm.name.as_str() == arm) && seed.is_none_or(|seed| job.seed == seed);
     let chosen: Vec<Job<'a>> = all.into_iter().filter(wanted).collect();
     if chosen.is_empty() {
         return Err(Exit::usage(format!("--only {only}: found no such run, expected a seed that the arms have")));

@@ -115,7 +115,10 @@ impl Status {
             text += &format!("  {arm:<20} seed {seed:<4} {}\n", state.sentence());
         }
         for part in &self.unneeded {
-            text += &format!("  {}: not needed by the experiment; remove it to free its disk\n", shown(&part.display().to_string()));
+            text += &format!(
+                "  {}: not needed by the experiment; remove it to free its disk\n",
+                shown(&part.display().to_string())
+            );
         }
         let is_running = |(.., state): &(String, u64, RunStatus)| matches!(state, RunStatus::Running(..));
         if !self.runs.iter().any(is_running) && self.runs.iter().any(|(.., state)| !state.has_ended()) {

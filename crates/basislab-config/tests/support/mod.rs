@@ -167,4 +167,3 @@ primary = true
 pub(crate) fn names(experiment: &Experiment) -> Vec<&str> {
     experiment.arms.iter().map(|arm| arm.name.as_str()).collect()
 }
-

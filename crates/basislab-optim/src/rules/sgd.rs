@@ -1,6 +1,4 @@
-use crate::rule::{
-    Commutes, Rule, accumulated, decoupled_weight_decay, lr, momentum, nesterov, weight_decay,
-};
+use crate::rule::{Commutes, Rule, accumulated, decoupled_weight_decay, lr, momentum, nesterov, weight_decay};
 use basislab_config::{Role, RuleKeys};
 
 /// Gradient descent with momentum. Linear in the gradients so far, hence the same in every basis.

@@ -67,7 +67,9 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
 fn finding(scene: &Scene<'_>) -> Option<String> {
     let experiment = scene.experiment;
     let of_claim = |claim: &Claim| {
-        let (ClaimKind::DiffersFromNull { arm } | ClaimKind::EquivalentToNull { arm }) = &claim.test else { return None };
+        let (ClaimKind::DiffersFromNull { arm } | ClaimKind::EquivalentToNull { arm }) = &claim.test else {
+            return None;
+        };
         let row = scene.verdicts.iter().find(|row| row.claim == claim.name)?;
         let is_shown = claim.cell == experiment.verdict.cell() && row.verdict == Verdict::Supported;
         let ratio = row.estimate.filter(|_| is_shown)?.exp();

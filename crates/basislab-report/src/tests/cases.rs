@@ -3,8 +3,8 @@
 
 use crate::fixture::{self, name};
 use basislab_config::{Basis, Cell, Claim, ClaimKind, Experiment, Reading, Site, SitePattern, Tokens};
-use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Split, Status, StepRow, Tables, TimingRow};
 use basislab_stats::{Purpose, gaussian, stream, uniform};
+use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Split, Status, StepRow, Tables, TimingRow};
 use std::collections::BTreeMap;
 
 pub(crate) const LAST: u64 = 40;
@@ -107,7 +107,10 @@ impl Case {
                     let wobble = 0.2 * rule.equal_loss_margin * self.gaussian() + 0.5 * (1.0 - progress).powi(6);
                     self.loss(at, if step == LAST { end } else { end + wobble }, 3.1 + 0.01 * seed as f64);
                     self.draws_of(at, null);
-                    for basis in [Basis::Standard, Basis::Optimizer].into_iter().filter(|basis| has_own || *basis == Basis::Standard) {
+                    for basis in [Basis::Standard, Basis::Optimizer]
+                        .into_iter()
+                        .filter(|basis| has_own || *basis == Basis::Standard)
+                    {
                         let value = null * (effect * progress + spread * self.gaussian()).exp();
                         self.values.insert((arm.clone(), seed, step, basis), value);
                         self.residual(at, basis, value);

@@ -70,7 +70,7 @@ fn the_schema_describes_every_column() {
         for (field, column) in resource["schema"]["fields"].as_array().unwrap().iter().zip(table.columns) {
             assert_eq!(field["name"], column.name);
             assert!(field["description"].as_str().is_some_and(|about| !about.is_empty()), "{}", column.name);
-            let number = matches!(column.cell, Cell::Number | Cell::MaybeNumber);
+            let number = matches!(column.cell, CellType::Number | CellType::MaybeNumber);
             assert_eq!(field["type"] == "number", number, "{} {}", table.file, column.name);
         }
     }

@@ -75,7 +75,9 @@ fn every_cell_of_the_summary_is_of_its_arm_metric_basis_and_step() {
             let own = ["adam-rotated", "adam-identity"].contains(&arm.name.as_str());
             let metrics = ["loss", "loss_above_floor", "max_median_ratio", "dim_rms_kurtosis", "token_rms"];
             let expected = metrics.map(|metric| (metric, (!metric.starts_with("loss")).then_some(Basis::Standard)));
-            for (metric, basis) in expected.into_iter().chain(own.then_some(("max_median_ratio", Some(Basis::Optimizer)))) {
+            for (metric, basis) in
+                expected.into_iter().chain(own.then_some(("max_median_ratio", Some(Basis::Optimizer))))
+            {
                 check_summary(&case, at.next().unwrap(), (&arm.name, place), metric, basis);
             }
         }

@@ -33,7 +33,10 @@ fn write_runs(dir: &Path, experiment: &Experiment, planned: impl Fn(&str, u64) -
 }
 
 /// What the report says of one claim: the cell, and its note.
-fn registration(experiment: &Experiment, planned: impl Fn(&str, u64) -> (Experiment, bool)) -> (Option<Registration>, String) {
+fn registration(
+    experiment: &Experiment,
+    planned: impl Fn(&str, u64) -> (Experiment, bool),
+) -> (Option<Registration>, String) {
     let dir = tempfile::tempdir().unwrap();
     write_runs(dir.path(), experiment, planned);
     report_so_far(dir.path(), experiment).unwrap();
@@ -72,7 +75,8 @@ fn added_seeds_and_runs_of_another_experiment_are_told_apart() {
     assert!(note.starts_with("extended: more seeds were added"), "{note}");
     let mut none = now.clone();
     none.claims.clear();
-    let (found, note) = registration(&now, |_, seed| if seed == 1 { (none.clone(), true) } else { (now.clone(), false) });
+    let (found, note) =
+        registration(&now, |_, seed| if seed == 1 { (none.clone(), true) } else { (now.clone(), false) });
     assert_eq!(found, Some(Registration::ExistingRuns));
     assert!(note.starts_with("on existing runs"), "{note}");
     // A run that another experiment trained under the same rule.

@@ -14,9 +14,7 @@ fn the_summary_holds_mean_null_and_distance() {
     let experiment = experiment(2);
     let mut tables = tables(&experiment, |arm, seed| Outcome { standard: 5.0 + seed as f64, ..effect(arm, seed) });
     let site = verdict_site(&experiment);
-    tables.residual.retain(|row| {
-        row.site == site && !matches!(row.basis, Basis::Random(2..))
-    });
+    tables.residual.retain(|row| row.site == site && !matches!(row.basis, Basis::Random(2..)));
     for row in &mut tables.residual {
         // Two draws, 1 and 3, around 2 in seed 0 and around 4 in seed 1: the spread between runs must not enter.
         if let Basis::Random(k) = row.basis {

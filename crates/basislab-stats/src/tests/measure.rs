@@ -1,6 +1,6 @@
 use super::gaussian_residuals;
 use crate::{
-    LargeValues, METRICS, Measured, Residuals, Rotation, MetricValue, Wanted, dimensions, measure, metric, random_basis,
+    LargeValues, METRICS, Measured, MetricValue, Residuals, Rotation, Wanted, dimensions, measure, metric, random_basis,
 };
 use basislab_config::{Basis, Tokens};
 
@@ -15,7 +15,10 @@ fn stream_of_three() -> Residuals {
 }
 
 /// All values, tokens by tokens and basis by basis, one evaluation at a time.
-fn by_hand(parts: &[(Tokens, Vec<(Basis, Residuals)>)], wanted: impl Fn(Basis, &str, bool) -> bool) -> Vec<MetricValue> {
+fn by_hand(
+    parts: &[(Tokens, Vec<(Basis, Residuals)>)],
+    wanted: impl Fn(Basis, &str, bool) -> bool,
+) -> Vec<MetricValue> {
     let mut all = Vec::new();
     for (tokens, bases) in parts {
         for (basis, x) in bases {
