@@ -174,16 +174,20 @@ impl OptimizerSpec {
 
     /// Whether the other one is the same but for learning rates.
     pub fn equals_but_for_rates(&self, other: &Self) -> bool {
-        let (own, others) = (self.rules(), other.rules());
-        let equal = |(a, b): (&(&str, Option<&[Role]>, &RuleSpec), &(&str, Option<&[Role]>, &RuleSpec))| {
-            let rest = |rule: &RuleSpec| {
-                let mut rest = rule.clone();
-                rest.settings.remove("lr");
-                rest
-            };
-            (a.0, a.1) == (b.0, b.1) && rest(a.2) == rest(b.2)
+        self.with_lr(1.0) == other.with_lr(1.0)
+    }
+
+    /// With this learning rate in every rule.
+    fn with_lr(&self, lr: f64) -> Self {
+        let mut spec = self.clone();
+        let rules = match &mut spec {
+            Self::One(rule) => vec![rule],
+            Self::Groups { groups } => groups.values_mut().map(|group| &mut group.rule).collect(),
         };
-        own.len() == others.len() && own.iter().zip(&others).all(equal)
+        for rule in rules {
+            rule.settings.insert("lr".to_owned(), Setting::Number(lr));
+        }
+        spec
     }
 
     /// Its rules by name: `adam`, or `muon + adamw`.

@@ -104,8 +104,8 @@ pub(crate) struct Probes {
 enum Last {
     Taken,
     Measured(Probe),
-    /// A thread of its own measures it while the device goes on training.
-    Measuring(JoinHandle<Probe>),
+    /// A thread of its own measures it while the device trains on; its loss is known.
+    Measuring(JoinHandle<Making>, f64),
 }
 
 /// What is measured at each probe.
@@ -141,28 +141,20 @@ impl Probes {
             measured: residual_sequences,
             batch_size: self.plan.run.train.batch_size,
         };
+        let mut making = Making::new(Arc::clone(&self.plan), step);
         if !beside {
-            let mut making = Making::new(Arc::clone(&self.plan), step);
             let loss = capture(model, what, stop, &mut |site, x| making.measure(site, x))?;
             self.last = Last::Measured(making.finish(loss));
             return Some(loss);
         }
-        let (send, receive) = sync_channel::<Captured>(2);
-        let mut making = Making::new(Arc::clone(&self.plan), step);
+        let (send, receive) = sync_channel::<(Site, Option<Residuals>)>(2);
         let thread = std::thread::spawn(move || {
-            let mut total = f64::NAN;
-            for captured in receive {
-                match captured {
-                    Captured::Site(site, x) => making.measure(site, x),
-                    Captured::Loss(loss) => total = loss,
-                }
-            }
-            making.finish(total)
+            receive.into_iter().for_each(|(site, x)| making.measure(site, x));
+            making
         });
         // Nobody receives if the thread panicked: joining it tells.
-        let loss = capture(model, what, stop, &mut |site, x| _ = send.send(Captured::Site(site, x)))?;
-        let _ = send.send(Captured::Loss(loss));
-        self.last = Last::Measuring(thread);
+        let loss = capture(model, what, stop, &mut |site, x| _ = send.send((site, x)))?;
+        self.last = Last::Measuring(thread, loss);
         Some(loss)
     }
 
@@ -171,15 +163,11 @@ impl Probes {
         match std::mem::replace(&mut self.last, Last::Taken) {
             Last::Taken => None,
             Last::Measured(probe) => Some(probe),
-            Last::Measuring(thread) => Some(thread.join().unwrap_or_else(|reason| resume_unwind(reason))),
+            Last::Measuring(thread, loss) => {
+                Some(thread.join().unwrap_or_else(|reason| resume_unwind(reason)).finish(loss))
+            }
         }
     }
-}
-
-/// What goes to the thread that measures.
-enum Captured {
-    Site(Site, Option<Residuals>),
-    Loss(f64),
 }
 
 /// A probe while it is made.
