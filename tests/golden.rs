@@ -63,7 +63,8 @@ fn other_bits_are_another_version_of_the_numbers() {
     let output = Command::new(env!("CARGO_BIN_EXE_basislab")).args(args).current_dir(dir.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tables = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"];
-    let bytes: Vec<u8> = tables.iter().flat_map(|name| std::fs::read(dir.path().join("o").join(name)).unwrap()).collect();
+    let bytes: Vec<u8> =
+        tables.iter().flat_map(|name| std::fs::read(dir.path().join("o").join(name)).unwrap()).collect();
     let (version, class) = (basislab_runs::NUMERICS.to_string(), class_of_cpu());
     let line = format!("{version} {class} {}", basislab_store::sha256(&bytes));
     let path = root().join("tests/golden/numerics.txt");

@@ -1,7 +1,7 @@
 //! One run: the training loop, its probes, and the laws that certify an optimizer. Knows neither arms, files nor claims.
 
-mod in_flight;
 mod laws;
+mod losses;
 mod probe;
 mod state;
 mod train;
@@ -10,5 +10,5 @@ mod trainee;
 pub use laws::{Expected, Law, certify, rotated_share};
 pub use probe::{Capture, Probe, SiteProbe, capture};
 pub use state::State;
-pub use train::{Context, Control, Event, Finished, Outcome, StepStats, train};
+pub use train::{Context, Control, Event, Finished, Outcome, Record, StepStats, train};
 pub use trainee::{Trainee, update};

@@ -1,8 +1,8 @@
 //! Probes: held-out loss, and every metric at every site of the residual stream.
 
-use crate::trainee::inputs_and_targets;
-use basislab_config::{ProbeSpec, RunSpec, Site};
-use basislab_data::Corpus;
+use crate::train::{Context, Event, Record, StepStats};
+use crate::trainee::{inputs_and_targets, not_finite};
+use basislab_config::{RunSpec, Site};
 use basislab_model::{Transformer, at_least_f32};
 use basislab_optim::optimizer_basis;
 use basislab_stats::{
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// What one probe of a run records.
 #[derive(Debug, Clone)]
@@ -97,15 +98,21 @@ pub(crate) struct Probes {
     plan: Arc<Plan>,
     steps: Vec<u64>,
     sequences: Vec<Vec<u32>>,
-    last: Last,
+    /// The last probe while a thread of its own measures it and the device trains on; its loss is known.
+    measuring: Option<(JoinHandle<Making>, f64)>,
+    /// Whether measuring may be left to a thread: training then waits for the device alone.
+    beside: bool,
+    /// For which training waited.
+    time: Duration,
 }
 
-/// The last probe, until it is taken.
-enum Last {
-    Taken,
-    Measured(Probe),
-    /// A thread of its own measures it while the device trains on; its loss is known.
-    Measuring(JoinHandle<Making>, f64),
+/// How a probe ended.
+pub(crate) enum Probed {
+    Done,
+    /// It was told to stop: the probe is made again after a restart.
+    Stopped,
+    /// The last update broke the weights; what was not finite first.
+    NotFinite(String),
 }
 
 /// What is measured at each probe.
@@ -116,57 +123,79 @@ struct Plan {
 }
 
 impl Probes {
-    pub(crate) fn new(run: &RunSpec, seed: u64, corpus: &Corpus) -> Self {
-        let sequences = corpus.held_out(seed, run.probe.loss_sequences, run.model.n_ctx + 1);
-        let floor = corpus.floor(&sequences);
+    pub(crate) fn new(run: &RunSpec, seed: u64, on: Context<'_>) -> Self {
+        let sequences = on.corpus.held_out(seed, run.probe.loss_sequences, run.model.n_ctx + 1);
+        let floor = on.corpus.floor(&sequences);
         let (plan, steps) = (Arc::new(Plan { run: run.clone(), seed, floor }), run.probe.steps(run.train.steps));
-        Self { plan, steps, sequences, last: Last::Taken }
+        Self { plan, steps, sequences, measuring: None, beside: on.ahead > 1, time: Duration::ZERO }
     }
 
     pub(crate) fn is_due(&self, step: u64) -> bool {
         self.steps.binary_search(&step).is_ok()
     }
 
-    /// The sequences that losses are of.
-    pub(crate) fn sequences(&self) -> &[Vec<u32>] {
-        &self.sequences
+    /// Seconds for which probes blocked training.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.time.as_secs_f64()
     }
 
-    /// Probes the model after `step` updates; the held-out loss. [`Probes::take`] gives the rest: where measuring is to run
-    /// `beside` training, that waits for it. `None` once `stop` is set: the probe is made again after a restart.
-    pub(crate) fn probe(&mut self, step: u64, model: &Transformer, beside: bool, stop: &AtomicBool) -> Option<f64> {
-        let ProbeSpec { residual_sequences, .. } = self.plan.run.probe;
-        let what = Capture {
-            sequences: &self.sequences,
-            measured: residual_sequences,
-            batch_size: self.plan.run.train.batch_size,
+    /// Probes the model after `step` updates, and records what was measured: at once, or where a thread measures it, by the
+    /// next call of this or of [`Probes::settle`].
+    pub(crate) fn probe(
+        &mut self,
+        step: u64,
+        model: &Transformer,
+        stop: &AtomicBool,
+        record: Record<'_>,
+    ) -> anyhow::Result<Probed> {
+        self.settle(record)?;
+        let begun = Instant::now();
+        let making = Making::new(Arc::clone(&self.plan), step);
+        let probed = if self.beside { self.begin(making, model, stop) } else { self.measure(making, model, stop) };
+        self.time += begun.elapsed();
+        let (loss, probe) = match probed {
+            None => return Ok(Probed::Stopped),
+            Some(probed) => probed,
         };
-        let mut making = Making::new(Arc::clone(&self.plan), step);
-        if !beside {
-            let loss = capture(model, what, stop, &mut |site, x| making.measure(site, x))?;
-            self.last = Last::Measured(making.finish(loss));
-            return Some(loss);
+        probe.map_or(Ok(()), |probe| record(Event::Probe(probe)))?;
+        if loss.is_finite() {
+            return Ok(Probed::Done);
         }
+        self.settle(record)?;
+        let run = &self.plan.run;
+        record(Event::Step(StepStats::of(run, step, None)))?;
+        Ok(Probed::NotFinite(not_finite(model, &run.train, &self.sequences, &[])))
+    }
+
+    /// Records the probe that a thread still measures, if there is one.
+    pub(crate) fn settle(&mut self, record: Record<'_>) -> anyhow::Result<()> {
+        let Some((thread, loss)) = self.measuring.take() else { return Ok(()) };
+        let making = thread.join().unwrap_or_else(|reason| resume_unwind(reason));
+        record(Event::Probe(making.finish(loss)))
+    }
+
+    /// Measures here and now: the loss and the probe.
+    fn measure(&self, mut making: Making, model: &Transformer, stop: &AtomicBool) -> Option<(f64, Option<Probe>)> {
+        let loss = capture(model, self.captured(), stop, &mut |site, x| making.measure(site, x))?;
+        Some((loss, Some(making.finish(loss))))
+    }
+
+    /// Leaves measuring to a thread: the loss alone.
+    fn begin(&mut self, mut making: Making, model: &Transformer, stop: &AtomicBool) -> Option<(f64, Option<Probe>)> {
         let (send, receive) = sync_channel::<(Site, Option<Residuals>)>(2);
         let thread = std::thread::spawn(move || {
             receive.into_iter().for_each(|(site, x)| making.measure(site, x));
             making
         });
         // Nobody receives if the thread panicked: joining it tells.
-        let loss = capture(model, what, stop, &mut |site, x| _ = send.send((site, x)))?;
-        self.last = Last::Measuring(thread, loss);
-        Some(loss)
+        let loss = capture(model, self.captured(), stop, &mut |site, x| _ = send.send((site, x)))?;
+        self.measuring = Some((thread, loss));
+        Some((loss, None))
     }
 
-    /// The last probe, once; waits until it is measured.
-    pub(crate) fn take(&mut self) -> Option<Probe> {
-        match std::mem::replace(&mut self.last, Last::Taken) {
-            Last::Taken => None,
-            Last::Measured(probe) => Some(probe),
-            Last::Measuring(thread, loss) => {
-                Some(thread.join().unwrap_or_else(|reason| resume_unwind(reason)).finish(loss))
-            }
-        }
+    fn captured(&self) -> Capture<'_> {
+        let RunSpec { train, probe, .. } = &self.plan.run;
+        Capture { sequences: &self.sequences, measured: probe.residual_sequences, batch_size: train.batch_size }
     }
 }
 

@@ -1,7 +1,7 @@
-use crate::in_flight::InFlight;
-use crate::probe::{Probe, Probes};
+use crate::losses::Losses;
+use crate::probe::{Probe, Probed, Probes};
 use crate::state::State;
-use crate::trainee::{Trainee, loss_and_gradients, not_finite, update};
+use crate::trainee::{Trainee, loss_and_gradients, update};
 use basislab_config::RunSpec;
 use basislab_data::Corpus;
 use burn::tensor::Device;
@@ -86,6 +86,16 @@ pub struct StepStats {
     pub loss_and_norm: Option<(f64, f64)>,
 }
 
+impl StepStats {
+    pub(crate) fn of(run: &RunSpec, step: u64, loss_and_norm: Option<(f64, f64)>) -> Self {
+        let tokens = step * (run.train.batch_size * run.model.n_ctx) as u64;
+        Self { step, tokens, lr: run.lr(step), loss_and_norm }
+    }
+}
+
+/// Takes what a run tells.
+pub type Record<'a> = &'a mut dyn FnMut(Event) -> anyhow::Result<()>;
+
 /// Trains a run with one seed, from the beginning or from a state of it. Checkpoints are made as `control` says, and after
 /// the last update, before the last probe.
 ///
@@ -97,36 +107,23 @@ pub fn train(
     on: Context<'_>,
     from: Option<&State>,
     control: Control<'_>,
-    record: &mut dyn FnMut(Event) -> anyhow::Result<()>,
+    record: Record<'_>,
 ) -> anyhow::Result<Finished> {
-    let last = run.train.steps;
     let batch = |step| on.corpus.batch(seed, step, run.train.batch_size, run.model.n_ctx + 1);
-    let stop_requested = || control.stop.load(Ordering::Relaxed);
-    let mut trainee = Trainee::new(run, seed, on.corpus.d_vocab(), on.device);
-    let mut step = from.map_or(0, |state| state.step);
+    let last = run.train.steps;
+    let (mut trainee, mut step) = (Trainee::new(run, seed, on.corpus.d_vocab(), on.device), 0);
     if let Some(state) = from {
         trainee.restore(run, seed, state)?;
+        step = state.step;
     }
-    let (mut probes, mut in_flight) = (Probes::new(run, seed, on.corpus), InFlight::new(on.ahead));
-    let (mut saved, mut probe_time) = ((step, Instant::now()), Duration::ZERO);
-    let outcome = 'run: loop {
+    let (mut probes, mut losses) = (Probes::new(run, seed, on), Losses::new(run, on));
+    let mut checkpoints = Checkpoints::new(control, step);
+    let outcome = loop {
         if probes.is_due(step) {
-            record_probe(&mut probes, record)?;
-            let begun = Instant::now();
-            let loss = probes.probe(step, &trainee.model, on.ahead > 1, control.stop);
-            probe_time += begun.elapsed();
-            match loss {
-                None => break Outcome::Stopped(step),
-                Some(loss) if !loss.is_finite() => {
-                    // The last update broke the weights; nothing after it could be a number.
-                    record_probe(&mut probes, record)?;
-                    record(Event::Step(stats(run, step, None)))?;
-                    let tensor = not_finite(&trainee.model, &run.train, probes.sequences(), &[]);
-                    break Outcome::Diverged { step, tensor };
-                }
-                // Measured between updates, it is there already.
-                Some(_) if on.ahead <= 1 => record_probe(&mut probes, record)?,
-                Some(_) => {}
+            match probes.probe(step, &trainee.model, control.stop, record)? {
+                Probed::Stopped => break Outcome::Stopped(step),
+                Probed::NotFinite(tensor) => break Outcome::Diverged { step, tensor },
+                Probed::Done => {}
             }
         }
         if step == last {
@@ -137,50 +134,55 @@ pub fn train(
             trainee.enter(phase, run, seed);
         }
         let (loss, gradients) = loss_and_gradients(&trainee.model, &batch(step), run.train.micro_batches);
-        let (gradients, norm) = in_flight.clip(gradients, run.train.clip_norm);
-        in_flight.update(&mut trainee, run.lr_factor(step), gradients, (loss, norm));
+        let (gradients, norm) = losses.clip(gradients, run.train.clip_norm);
+        losses.update(&mut trainee, run.lr_factor(step), gradients, (loss, norm));
 
-        let stops = || stop_requested() && step < last;
-        let save = step == last
-            || step - saved.0 >= control.checkpoint_steps
-            || saved.1.elapsed() >= control.checkpoint_interval;
-        if !(save || stops() || probes.is_due(step) || in_flight.is_full()) {
-            continue;
+        let stops = || control.stop.load(Ordering::Relaxed) && step < last;
+        let save = step == last || checkpoints.is_due(step);
+        if let Some(step) = losses.record(step, save || stops() || probes.is_due(step), record)? {
+            // The weights are still those before this update: trying it again tells what was not finite.
+            let again = update(&mut trainee, &run.train, run.lr_factor(step), &batch(step));
+            let tensor = again.err().unwrap_or_else(|| "loss or gradient norm".to_owned());
+            break Outcome::Diverged { step, tensor };
         }
-        let first = step + 1 - in_flight.len() as u64;
-        for (step, read) in (first..).zip(in_flight.read()) {
-            record(Event::Step(stats(run, step, read)))?;
-            if read.is_none() {
-                // The weights are still those before this update: trying it again tells what was not finite.
-                let again = update(&mut trainee, &run.train, run.lr_factor(step), &batch(step));
-                let tensor = again.err().unwrap_or_else(|| "loss or gradient norm".to_owned());
-                break 'run Outcome::Diverged { step, tensor };
-            }
-        }
-        // Asked for again: it may have been set while those were recorded, and nothing is under way now.
-        let stops = stops();
+        // A stop that was set while losses were recorded counts too, once none is unread.
+        let stops = stops() && losses.are_recorded();
         if save || stops {
-            record_probe(&mut probes, record)?;
-            record(Event::Checkpoint { state: trainee.state(step), probe_seconds: probe_time.as_secs_f64() })?;
-            saved = (step, Instant::now());
+            probes.settle(record)?;
+            checkpoints.save(step, &trainee, &probes, record)?;
         }
         if stops {
             break Outcome::Stopped(step);
         }
     };
-    record_probe(&mut probes, record)?;
-    if outcome == Outcome::Stopped(step) && saved.0 < step {
+    probes.settle(record)?;
+    if outcome == Outcome::Stopped(step) && checkpoints.last < step {
         // It stopped within a probe, which is made again after a restart.
-        record(Event::Checkpoint { state: trainee.state(step), probe_seconds: probe_time.as_secs_f64() })?;
+        checkpoints.save(step, &trainee, &probes, record)?;
     }
-    Ok(Finished { outcome, probe_seconds: probe_time.as_secs_f64() })
+    Ok(Finished { outcome, probe_seconds: probes.seconds() })
 }
 
-fn record_probe(probes: &mut Probes, record: &mut dyn FnMut(Event) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    probes.take().map_or(Ok(()), |probe| record(Event::Probe(probe)))
+/// When checkpoints are due.
+struct Checkpoints<'a> {
+    control: Control<'a>,
+    /// The step of the last one, and when it was made.
+    last: u64,
+    made: Instant,
 }
 
-fn stats(run: &RunSpec, step: u64, loss_and_norm: Option<(f64, f64)>) -> StepStats {
-    let tokens = step * (run.train.batch_size * run.model.n_ctx) as u64;
-    StepStats { step, tokens, lr: run.lr(step), loss_and_norm }
+impl<'a> Checkpoints<'a> {
+    fn new(control: Control<'a>, step: u64) -> Self {
+        Self { control, last: step, made: Instant::now() }
+    }
+
+    fn is_due(&self, step: u64) -> bool {
+        step - self.last >= self.control.checkpoint_steps || self.made.elapsed() >= self.control.checkpoint_interval
+    }
+
+    fn save(&mut self, step: u64, trainee: &Trainee, probes: &Probes, record: Record<'_>) -> anyhow::Result<()> {
+        record(Event::Checkpoint { state: trainee.state(step), probe_seconds: probes.seconds() })?;
+        (self.last, self.made) = (step, Instant::now());
+        Ok(())
+    }
 }

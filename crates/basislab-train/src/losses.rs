@@ -1,11 +1,14 @@
+use crate::train::{Context, Event, Record, StepStats};
 use crate::trainee::Trainee;
+use basislab_config::RunSpec;
 use basislab_optim::{clip, clip_on_device};
 use burn::tensor::{Bool, DType, Tensor};
 
 /// Loss and gradient norm of updates that the device has been given, until the host reads them. A host that computes itself
 /// reads each at once; elsewhere reading waits for the device, and is put off.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(crate) struct Losses<'a> {
+    run: &'a RunSpec,
     /// Updates that may be unread.
     most: usize,
     /// Loss and gradient norm of each, `[2]`.
@@ -14,9 +17,9 @@ pub(crate) struct InFlight {
     halted: Option<Tensor<1, Bool>>,
 }
 
-impl InFlight {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, unread: Vec::new(), halted: None }
+impl<'a> Losses<'a> {
+    pub(crate) fn new(run: &'a RunSpec, on: Context<'_>) -> Self {
+        Self { run, most: on.ahead, unread: Vec::new(), halted: None }
     }
 
     /// Clips to a largest norm; the norm before that, `[1]`. The host sums in f64, a device in its own type.
@@ -61,18 +64,29 @@ impl InFlight {
         self.halted = Some(halted);
     }
 
-    /// Whether as many updates are unread as may be.
-    pub(crate) fn is_full(&self) -> bool {
-        self.unread.len() >= self.most
+    /// Records the unread updates up to `step`, where that is `due` or as many are unread as may be. Returns the first one that
+    /// was not finite, which was not made.
+    pub(crate) fn record(&mut self, step: u64, due: bool, record: Record<'_>) -> anyhow::Result<Option<u64>> {
+        if !due && self.unread.len() < self.most {
+            return Ok(None);
+        }
+        let first = step + 1 - self.unread.len() as u64;
+        for (step, read) in (first..).zip(self.read()) {
+            record(Event::Step(StepStats::of(self.run, step, read)))?;
+            if read.is_none() {
+                return Ok(Some(step));
+            }
+        }
+        Ok(None)
     }
 
-    /// Updates that are unread.
-    pub(crate) fn len(&self) -> usize {
-        self.unread.len()
+    /// Whether no update is unread.
+    pub(crate) fn are_recorded(&self) -> bool {
+        self.unread.is_empty()
     }
 
     /// Loss and gradient norm of the unread updates, in one transfer; `None` where they are not finite.
-    pub(crate) fn read(&mut self) -> Vec<Option<(f64, f64)>> {
+    fn read(&mut self) -> Vec<Option<(f64, f64)>> {
         if self.unread.is_empty() {
             return Vec::new();
         }
