@@ -56,7 +56,7 @@ fn two_experiments_that_need_the_same_run_train_it_once() {
     let other = renamed.replacen("question = ", "question = \"Anew?\" # ", 1);
     fs::write(at.join("lab.toml"), other).unwrap();
     let (answer, second) = run(at, "b", &[]);
-    assert_eq!(second.matches("copied from a finished run").count(), 9, "{second}");
+    assert_eq!(second.matches("a finished run of the same identity").count(), 9, "{second}");
     assert!(answer.contains("All 9 planned runs are complete"), "{answer}");
     let table = |out: &str| fs::read_to_string(at.join(out).join("residual.csv")).unwrap();
     assert_eq!(table("b").replace("sgd-renamed", "sgd"), table("a"));
@@ -128,7 +128,7 @@ fn a_changed_claim_trains_nothing_and_more_seeds_train_what_is_missing() {
     // Two more seeds: the first two are kept, and the extension is on record.
     let (answer, said) = run(at, "o", &["--seeds", "0..4", "--no-reuse"]);
     assert!(said.contains("9 of 17 runs are complete, 8 to go"), "{said}");
-    assert!(answer.contains("extended: more seeds were added"), "{answer}");
+    assert!(answer.contains("extended: the seeds are not those that were planned"), "{answer}");
     assert_eq!(stamp(&table), before);
     registered("extended");
     // Fewer seeds never drop runs.
@@ -209,4 +209,31 @@ fn an_experiment_says_only_what_differs_from_its_base() {
     // What nothing needs is listed.
     fs::create_dir_all(at.join("o/parts/old/3")).unwrap();
     assert!(ok(at, &["status", "o"]).0.contains("parts/old/3: not needed by the experiment"));
+}
+
+/// A process that began with a smaller plan ends last: the report is on the plan that is there by then.
+#[test]
+fn a_plan_that_grows_while_a_process_works_is_reported_as_a_whole() {
+    let dir = lab(&[("seeds", "[0]"), ("train.steps", "300"), ("train.batch_size", "32"), ("probe.every", "100")]);
+    let (at, out) = (dir.path(), dir.path().join("o"));
+    let first = std::process::Command::new(env!("CARGO_BIN_EXE_basislab"))
+        .args(["run", "lab.toml", "--out", "o", "--no-reuse", "--jobs", "1"])
+        .current_dir(at)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !out.join("parts").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let grown = ["run", "lab.toml", "--out", "o", "--no-reuse", "--jobs", "1", "--seeds", "0..2"];
+    let second = basislab(at, &grown);
+    let first = first.wait_with_output().unwrap();
+    for output in [&first, &second] {
+        assert!(matches!(output.status.code(), Some(0 | 6)), "{}", stderr(output));
+    }
+    let (answer, said) = ok(at, &grown);
+    assert!(said.contains("already complete") && answer.contains("All 9 planned runs are complete"), "{said}{answer}");
+    let evals = fs::read_to_string(out.join("evals.csv")).unwrap();
+    assert!(evals.contains("\nsgd,1,300,"), "the joined tables hold every run");
 }

@@ -176,6 +176,12 @@ pub(crate) fn set(
     }
     if let (Shape::Tagged(kind), "kind") = (&shape, last.as_str()) {
         let value = given.text(origin);
+        if let (Some(kind), Some(before)) = (value.as_str(), at.and_then(|at| at.get("kind")))
+            && before.as_str() == Some(kind)
+        {
+            // It is of that kind already, and keeps its other keys.
+            return Ok(());
+        }
         let table = value.as_str().and_then(|name| preset(kind, name, origin, rules));
         let mut table = table.ok_or_else(|| {
             fail(format!("found {}, expected {}", value.found(), one_of(&rules.kinds(kind), value.as_str())))

@@ -214,11 +214,11 @@ fn check_name(arm: &Arm, root: &Node, rules: Rules<'_>) -> Checked {
     if named.is_empty() || named.iter().any(|name| used.contains(name)) {
         return Ok(());
     }
-    let (name, kind) = (&arm.name, used[0]);
+    let (name, kind, rule) = (&arm.name, used[0], named[0]);
     let at = ["arm", name, "optimizer", "kind"].map(str::to_owned);
     let node = root.find(&at).or_else(|| root.find(&at[..2])).unwrap_or(root);
     let what = format!(
-        "found {kind} in an arm that is called {name}, expected an arm of another name, as by --arm {kind}={name},optimizer.kind={kind}"
+        "found {kind} in an arm that is called {name}, expected {rule}, or another name for an arm with {kind} (--arm NAME={name},optimizer.kind={kind} adds one)"
     );
     Err(ConfigError::new(&node.origin, &format!("arm.{name}.optimizer.kind"), what))
 }

@@ -110,7 +110,7 @@ pub(crate) fn on_base(base: &Node, file: &Node, rules: Rules<'_>) -> Result<Node
         let before = root.get(&entry.key);
         let node = match (entry.key.as_str(), shared) {
             ("base" | "only", _) => continue,
-            ("arm" | "claim", _) => by_name(before, &entry.node, &entry.key, rules),
+            ("arm" | "claim", _) => by_name(before, &entry.node, &entry.key, rules)?,
             ("grid", _) => {
                 let mut all = before.map_or_else(Vec::new, |before| before.items().to_vec());
                 all.extend(entry.node.items().iter().cloned());
@@ -180,10 +180,17 @@ fn take_over(root: &mut Node, keeps: impl Fn(&str) -> bool, rules: Rules<'_>) ->
 }
 
 /// Lists of named tables, merged by name; new ones come last.
-fn by_name(base: Option<&Node>, file: &Node, list_key: &str, rules: Rules<'_>) -> Node {
+fn by_name(base: Option<&Node>, file: &Node, list_key: &str, rules: Rules<'_>) -> Result<Node, ConfigError> {
     let mut all = base.map_or_else(Vec::new, |base| base.items().to_vec());
     if file.items().is_empty() {
-        return file.clone();
+        return Ok(file.clone());
+    }
+    for (index, item) in file.items().iter().enumerate() {
+        let Some(name) = item.name() else { continue };
+        if file.items()[..index].iter().any(|other| other.name() == Some(name)) {
+            let what = format!("found {name:?} a second time in this file, expected distinct names");
+            return Err(ConfigError::new(&item.origin, list_key, what));
+        }
     }
     let keys: &[Key] = if list_key == "arm" { RunSpec::KEYS } else { crate::claim::Claim::KEYS };
     for item in file.items() {
@@ -193,7 +200,7 @@ fn by_name(base: Option<&Node>, file: &Node, list_key: &str, rules: Rules<'_>) -
             None => all.push(item.clone()),
         }
     }
-    list(all, &file.origin)
+    Ok(list(all, &file.origin))
 }
 
 fn list(items: Vec<Node>, origin: &Origin) -> Node {

@@ -53,8 +53,10 @@ pub fn one_of(names: &[&str], found: Option<&str>) -> String {
     let list = names.join(", ");
     let best = found.and_then(|found| {
         let scored = names.iter().map(|name| {
-            let part = found.len() >= 4 && name.contains(found);
-            (if part { 0.99 } else { strsim::jaro_winkler(name, found) }, name)
+            // Of several names that contain it the shortest.
+            let part = (found.len() >= 4 && name.contains(found)).then(|| 0.99 - 1e-3 * name.len() as f64);
+            let edits = strsim::normalized_damerau_levenshtein(name, found) + 0.1;
+            (part.unwrap_or_else(|| strsim::jaro_winkler(name, found).max(edits)), name)
         });
         scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75)
     });

@@ -138,7 +138,7 @@ fn no_arm_is_called_by_a_rule_that_it_does_not_have() {
     let error = set("arm.sgd.optimizer.kind", "adamw").unwrap_err();
     assert_eq!(
         error,
-        "--set arm.sgd.optimizer.kind=adamw: arm.sgd.optimizer.kind: found adamw in an arm that is called sgd, expected an arm of another name, as by --arm adamw=sgd,optimizer.kind=adamw"
+        "--set arm.sgd.optimizer.kind=adamw: arm.sgd.optimizer.kind: found adamw in an arm that is called sgd, expected sgd, or another name for an arm with adamw (--arm NAME=sgd,optimizer.kind=adamw adds one)"
     );
     let error = set("optimizer.kind", "sgd").unwrap_err();
     assert!(error.starts_with("--set optimizer.kind=sgd: arm.adam.optimizer.kind: found sgd"), "{error}");

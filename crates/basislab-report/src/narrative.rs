@@ -6,6 +6,7 @@ use crate::answer::{Answer, ArmLine, VerdictLine};
 use crate::evidence::list;
 use crate::figures::in_words;
 use crate::index::{RunState, Runs};
+use crate::verdicts::own_cell;
 use basislab_config::{Basis, Claim, ClaimKind, Experiment, Reading};
 use basislab_stats::Verdict;
 use basislab_tables::VerdictRow;
@@ -99,6 +100,10 @@ impl Decided<'_> {
                 "; below the null, which marks a preferred basis as well",
             ),
             _ => return String::new(),
+        };
+        let subject = match own_cell(experiment, self.claim) {
+            Some(cell) => format!("{subject} ({cell})"),
+            None => subject,
         };
         let (numbers, because, n_seeds) = (self.numbers(true), self.because(), self.row.n_seeds);
         let control = if self.row.note.contains("exact symmetry") {

@@ -58,7 +58,7 @@ fn in_words(registration: Registration) -> Option<&'static str> {
     match registration {
         Registration::Registered => None,
         Registration::Extended => {
-            Some("extended: more seeds were added after the first runs had begun, which weakens the test")
+            Some("extended: the seeds are not those that were planned when its runs began, which weakens the test")
         }
         Registration::PostHoc => Some("post hoc: the rule was not fixed when its runs began"),
         Registration::ExistingRuns => {

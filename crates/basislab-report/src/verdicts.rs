@@ -1,7 +1,7 @@
 //! One decision per claim, from the tables and the rule that was fixed before the first step.
 
 use crate::evidence::{Evidence, Lookup, Test};
-use basislab_config::{Claim, ClaimKind, Experiment, Sign, VerdictSpec};
+use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, VerdictSpec};
 use basislab_stats::{
     Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
     decide_equivalence, decide_near, decide_ordered, holm, near_margin, near_p, sign_flip_p, t_interval, tost,
@@ -15,7 +15,7 @@ pub fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow
     let p_values: Vec<Option<f64>> = all.iter().map(|evidence| p_value(evidence, &experiment.verdict)).collect();
     let corrected = correct(&experiment.claims, &p_values);
     let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
-    claims.map(|((claim, evidence), (&p, p_holm))| row(claim, evidence, p, p_holm, &experiment.verdict)).collect()
+    claims.map(|((claim, evidence), (&p, p_holm))| row(experiment, claim, evidence, p, p_holm)).collect()
 }
 
 /// The level of a claim's interval: `1 - alpha` for a difference, an order or a correlation, `1 - 2 alpha` for an
@@ -59,7 +59,12 @@ fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     claims.iter().zip(p_values).map(|(claim, p)| of(claim, p)).collect()
 }
 
-fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, rule: &VerdictSpec) -> VerdictRow {
+fn row(experiment: &Experiment, claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>) -> VerdictRow {
+    let rule = &experiment.verdict;
+    let of_metric =
+        !claim.cell.is_loss() && !matches!(claim.test, ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. });
+    let read = of_metric.then_some(&claim.cell);
+    let last = claim.test.arms().first().and_then(|arm| experiment.arm(arm)).map_or(0, |arm| arm.run.train.steps);
     let level = confidence(&claim.test, rule);
     let interval = match evidence.test {
         Test::Correlation { .. } => correlation_interval(&evidence.values, level),
@@ -88,10 +93,36 @@ fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, r
         primary: claim.primary,
         note: notes.join("; "),
         registration: None,
+        tokens: read.map(|cell| cell.tokens),
+        basis: read.map(|cell| cell.basis),
+        step: read.filter(|_| !is_at_matched_loss(&claim.test)).map(|cell| cell.step.resolve(last)),
         comparison: evidence.comparison,
         metric: evidence.metric,
         site: evidence.site,
     }
+}
+
+fn is_at_matched_loss(test: &ClaimKind) -> bool {
+    matches!(test, ClaimKind::ArmsDiffer { reading: Reading::MatchedLoss, .. })
+}
+
+/// What a claim reads where it is not what `[verdict]` says: `max median ratio at embed, all tokens, step 16`.
+pub(crate) fn own_cell(experiment: &Experiment, claim: &Claim) -> Option<String> {
+    let (own, common) = (&claim.cell, experiment.verdict.cell());
+    if own.is_loss() || matches!(claim.test, ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. }) {
+        return None;
+    }
+    let site = (own.site != common.site).then(|| format!("at {}", own.site));
+    let metric = (own.metric != common.metric || site.is_some()).then(|| crate::figures::in_words(&own.metric));
+    let place = [metric, site].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let tokens = (own.tokens != common.tokens).then(|| format!("{} tokens", own.tokens));
+    let step = (own.step != common.step).then(|| match own.step {
+        StepPattern::At(step) => format!("step {step}"),
+        StepPattern::Last(_) => "last step".to_owned(),
+    });
+    let parts: Vec<String> =
+        [Some(place).filter(|place| !place.is_empty()), tokens, step].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn decide(evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {

@@ -11,7 +11,7 @@ use basislab_train::{Context, Control, Event, Outcome, StepStats, train};
 use burn::tensor::Device;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -65,8 +65,8 @@ pub enum Notice {
 pub enum Taken {
     /// It was trained to its end, in so many seconds.
     Trained(RunEnd, f64),
-    /// It was copied from another directory.
-    Reused(RunEnd),
+    /// It was copied from this folder.
+    Reused(PathBuf),
     /// It had ended already.
     Ended,
     /// Another process has it; which, as far as it says.
@@ -102,8 +102,8 @@ impl Session<'_> {
         let corpus = self.corpora.of(&job.arm.run);
         let backend = &self.device_names[0];
         let identity = identity(&job.arm.run, seed, corpus.sha256(), backend);
-        if let Some(end) = self.copied(job, &identity, lock.is_some())? {
-            return Ok(Taken::Reused(end));
+        if let Some(from) = self.copied(job, &identity, lock.is_some())? {
+            return Ok(Taken::Reused(from));
         }
         let record = RunRecord {
             identity,
@@ -154,8 +154,8 @@ impl Session<'_> {
         }
     }
 
-    /// Copies the run from another directory, or from another arm of this one, that has it.
-    fn copied(&self, job: &Job<'_>, identity: &Identity, locked: bool) -> Result<Option<RunEnd>, RunsError> {
+    /// Copies the run from another directory, or from another arm of this one, that has it: from where.
+    fn copied(&self, job: &Job<'_>, identity: &Identity, locked: bool) -> Result<Option<PathBuf>, RunsError> {
         if !self.reuse {
             return Ok(None);
         }
@@ -170,7 +170,7 @@ impl Session<'_> {
         match reuse::copy(from, arm, &own) {
             Ok(Some(end)) => {
                 publish(&own, &part_dir(dir, arm, seed), &end, locked)?;
-                Ok(Some(end))
+                Ok(Some(from.to_owned()))
             }
             // It is trained instead.
             Ok(None) | Err(_) => {

@@ -125,6 +125,7 @@ plain! {
     u64: CellType::Integer,
     usize: CellType::Integer,
     Option<usize>: CellType::MaybeInteger,
+    Option<u64>: CellType::MaybeInteger,
     bool: CellType::Boolean,
     Site: CellType::Text,
     Option<Site>: CellType::Text,

@@ -233,6 +233,12 @@ rows! {
         note: String,
         /// Whether the rule was fixed before the runs that it reads began; empty where no run is recorded.
         registration: Option<Registration>,
+        /// Which tokens are read; empty for losses and bits.
+        tokens: Option<Tokens>,
+        /// The basis that is read; empty for losses and bits.
+        basis: Option<Basis>,
+        /// The step that is read; empty for losses at their last step, for readings at a matched loss, and for bits.
+        step: Option<u64>,
     }
 
     /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.

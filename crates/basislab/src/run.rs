@@ -13,8 +13,8 @@ use crate::{CommandResult, resources, threads};
 use basislab_config::{Experiment, Origin};
 use basislab_report::{answer_about, choose, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
-    Job, Notice, Opened, Session, Taken, claim, enter, finished, in_parallel, jobs, lock, pending, plan_hash, survey,
-    tidy,
+    Job, Notice, Opened, Session, Taken, claim, enter, finished, in_parallel, jobs, lock, open, pending, plan_hash,
+    survey, tidy,
 };
 use basislab_store::{Lock, remove, write_atomic};
 use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge, read_optional, read_tables};
@@ -72,10 +72,13 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         }
         (claim(&dir, experiment, &corpora, backend, library(), describe)?, only_read)
     };
-    let Opened { experiment, mut manifest } = opened;
+    let Opened { experiment, manifest } = opened;
     let mut plan = Plan::of(&dir, &experiment, args)?;
     let (planned, todo) = (plan.jobs(), survey(&dir, &plan.jobs())?);
     announce(&progress, &dir, &planned, &todo);
+    if args.which.smoke {
+        progress.line("  a smoke test of a few updates: its numbers mean nothing");
+    }
     if only_read && !todo.is_empty() {
         let (at, left) = (dir.display(), todo.len());
         return Err(Exit::write(format!("{at}: cannot lock it to write, and {left} of its runs have not ended")));
@@ -124,7 +127,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         if left > 0 {
             progress.finish();
             let _lock = lock(&dir, args.no_lock)?;
-            merge(&dir, &experiment)?;
+            merge(&dir, &open(&dir, library())?.experiment)?;
             return Err(match busy.first() {
                 Some(owner) if !signals.stop().load(Ordering::Relaxed) => Exit::new(
                     Code::Busy,
@@ -149,6 +152,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     }
     progress.finish();
     let _lock = lock(&dir, args.no_lock)?;
+    // Another process may have added seeds, arms or claims meanwhile: the report is on what the directory plans now.
+    let Opened { experiment, mut manifest } = open(&dir, library())?;
     let mut answer = if pending(&dir, &jobs(&experiment)) > 0 {
         report_so_far(&dir, &experiment)?
     } else {
@@ -321,9 +326,11 @@ impl Runs<'_> {
                 let tensor = tensor.as_deref().unwrap_or("loss");
                 self.progress.line(&format!("  {arm} seed {seed}: diverged at step {step}: {tensor} is not finite"));
             }
-            Taken::Reused(_) => {
+            Taken::Reused(from) => {
                 self.progress.skip(steps);
-                self.progress.line(&format!("  {arm} seed {seed}: copied from a finished run of the same identity"));
+                let from = from.display();
+                self.progress
+                    .line(&format!("  {arm} seed {seed}: copied from {from}, a finished run of the same identity"));
             }
             Taken::Stopped(step) => {
                 self.progress.line(&format!("  {arm} seed {seed}: stopped after step {step}"));
@@ -350,7 +357,7 @@ impl Runs<'_> {
             Ok(lock) => Some(lock),
             Err(_) => return Ok(()),
         };
-        report_so_far(self.dir, self.experiment)?;
+        report_so_far(self.dir, &open(self.dir, library())?.experiment)?;
         if !*drawn {
             let figure = self.dir.join("figures/kurtosis_over_steps.svg");
             self.progress.line(&format!("  first picture: {} (redrawn as runs finish)", figure.display()));

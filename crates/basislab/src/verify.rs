@@ -8,7 +8,7 @@ use crate::terminal::say;
 use crate::{CommandResult, resources};
 use basislab_report::resolve;
 use basislab_runs::{Job, Opened, jobs, open, rows, step_row};
-use basislab_tables::{SelectionRow, Shard, compare_run, read_optional};
+use basislab_tables::{SelectionRow, Shard, check_parts, compare_run, is_published, read_optional};
 use basislab_train::{Context, Control, Event, train};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -32,6 +32,9 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
     })?;
     let device = backend.open(made_on["index"].as_u64().unwrap_or(0) as usize)?;
     device.require(&experiment)?;
+    if !is_published(dir) {
+        check_parts(dir, &experiment)?;
+    }
     let corpora = check_corpora(dir, &experiment, &manifest)?;
     let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment)))?);
     resources::check(&experiment, 1, 1, &std::env::temp_dir(), &device.info, &ADVICE)?;
@@ -57,12 +60,15 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
         }
         let lines = compared.unwrap_or_default();
         total += lines;
-        let result =
-            if lines == 0 { "nothing recorded yet".to_owned() } else { format!("the same bits in {lines} lines") };
+        let result = if lines == 0 {
+            "not finished, so that nothing can be compared".to_owned()
+        } else {
+            format!("the same bits in {lines} lines")
+        };
         say(format!("{name}: {result} up to step {made}\n"))?;
     }
     if total == 0 {
-        return Err(Exit::data(format!("{at}: nothing is recorded that could be compared")));
+        return Err(Exit::data(format!("{at}: no run is finished, and only finished runs can be compared")));
     }
     Ok(None)
 }

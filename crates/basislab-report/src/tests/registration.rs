@@ -72,7 +72,7 @@ fn added_seeds_and_runs_of_another_experiment_are_told_apart() {
     let (now, fewer) = (experiment(4), experiment(2));
     let (found, note) = registration(&now, |_, seed| (if seed < 2 { fewer.clone() } else { now.clone() }, false));
     assert_eq!(found, Some(Registration::Extended));
-    assert!(note.starts_with("extended: more seeds were added"), "{note}");
+    assert!(note.starts_with("extended: the seeds are not those that were planned"), "{note}");
     let mut none = now.clone();
     none.claims.clear();
     let (found, note) =
