@@ -1,7 +1,7 @@
 use super::{answer_of, verdict};
 use crate::fixture::{Outcome, effect, experiment, no_effect, tables, verdict_site};
 use crate::*;
-use basislab_config::{Basis, Experiment};
+use basislab_config::{Basis, Experiment, StepPattern, Tokens};
 use basislab_stats::Verdict;
 use basislab_tables::{ResidualRow, Tables};
 
@@ -177,4 +177,29 @@ fn matched_loss_reads_the_first_look_at_or_below_the_others_final_loss() {
     }
     let earlier = verdict(&experiment, &slow, claim);
     assert!(earlier.note.contains("seed 4: adam ended behind, so sgd is read at step 256"), "{}", earlier.note);
+}
+
+#[test]
+fn a_claim_with_a_cell_of_its_own_says_which() {
+    let mut experiment = experiment(8);
+    let of = |experiment: &Experiment, tables: &basislab_tables::Tables| {
+        let row = verdict(experiment, tables, "adam-differs-from-sgd");
+        (row.tokens, row.basis, row.step, answer_of(experiment, tables).sentences.join("\n"))
+    };
+    let tables = tables(&experiment, effect);
+    let (tokens, basis, step, said) = of(&experiment, &tables);
+    assert_eq!((tokens, basis, step), (Some(Tokens::Rest), Some(Basis::Standard), Some(600)));
+    assert!(said.contains("adam differs from sgd: "), "{said}");
+    let at = experiment.claims.iter().position(|claim| claim.name == "adam-differs-from-sgd").unwrap();
+    experiment.claims[at].cell.step = StepPattern::At(512);
+    experiment.claims[at].cell.tokens = Tokens::All;
+    let (tokens, basis, step, said) = of(&experiment, &tables);
+    assert_eq!((tokens, basis, step), (Some(Tokens::All), Some(Basis::Standard), Some(512)));
+    assert!(said.contains("adam (all tokens, step 512)"), "{said}");
+    // Neither losses nor bits are read in a cell, and a matched loss is at no one step.
+    for claim in ["sgd-loss-equals-adam-loss", "identity-is-adam"] {
+        let row = verdict(&experiment, &tables, claim);
+        assert_eq!((row.tokens, row.basis, row.step), (None, None, None), "{claim}");
+    }
+    assert_eq!(verdict(&experiment, &tables, "adam-differs-from-sgd-at-matched-loss").step, None);
 }
