@@ -49,7 +49,8 @@ Exit codes:
    7  the directory belongs to another configuration, or a file was changed
    8  not enough memory or disk
    9  the device failed; re-run the command to resume from a checkpoint
-  75  stopped by a signal after a checkpoint; re-run the command to resume";
+  75  stopped by a signal after a checkpoint; re-run the command to resume
+  130 stopped at once by a second Ctrl-C; updates since the last checkpoint are made again";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

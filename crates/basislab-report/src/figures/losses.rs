@@ -1,6 +1,6 @@
 //! Held-out loss over steps.
 
-use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP};
+use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
 use super::scale::{Scale, Spacing};
 use super::{Curve, Curves, Scene};
 use crate::index::{Losses, mean};
@@ -47,7 +47,10 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
         y: "held-out loss (nats per token)".to_owned(),
     };
     let x = Scale::over(&all_steps, Spacing::LogOnePlus, 0.01, ACROSS)?;
-    let y = Scale::over(&curves.values, Spacing::Linear, 0.05, UP)?;
+    // A loss that explodes would hide all others on a linear axis.
+    let (least, most) = curves.values.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+    let spacing = if most > 10.0 * least { log_if_positive(&curves.values) } else { Spacing::Linear };
+    let y = Scale::over(&curves.values, spacing, 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
     Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
 }
