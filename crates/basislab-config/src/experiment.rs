@@ -183,23 +183,55 @@ impl Experiment {
         cell.site.resolve(arm.run.model.n_layers)
     }
 
-    /// SHA-256 over what decides a claim: its test and cell, and the numbers of `[verdict]`; for a primary claim also those
-    /// of its family. Texts, the question and seeds are left out.
+    /// SHA-256 over what decides a claim: its test, with the runs of its arms instead of their names, its cell, and the
+    /// numbers of `[verdict]`; for a primary claim also those of its family, in any order. Texts, the question and seeds are
+    /// left out.
     pub fn rule_hash(&self, claim: &Claim) -> String {
         #[derive(Serialize)]
-        struct Rule<'a> {
+        struct Rule {
             alpha: f64,
             min_seeds: usize,
             smallest_effect: f64,
             equivalence_margin: f64,
             equal_loss_margin: f64,
-            claims: Vec<(&'a Cell, ClaimKind)>,
+            claim: String,
+            family: Vec<String>,
         }
         let VerdictSpec { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, .. } = self.verdict;
-        let family = self.claims.iter().filter(|other| claim.primary && other.primary && *other != claim);
-        let claims =
-            std::iter::once(claim).chain(family).map(|claim| (&claim.cell, claim.test.without_texts())).collect();
-        sha256_of(&Rule { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, claims })
+        let others = self.claims.iter().filter(|other| claim.primary && other.primary && other.name != claim.name);
+        let mut family: Vec<String> = others.map(|other| self.decided_by(other)).collect();
+        family.sort();
+        let claim = self.decided_by(claim);
+        let margins = (smallest_effect, equivalence_margin, equal_loss_margin);
+        let (smallest_effect, equivalence_margin, equal_loss_margin) = margins;
+        sha256_of(&Rule { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, claim, family })
+    }
+
+    /// What a claim compares, and in which cell. What a published number is from decides nothing.
+    fn decided_by(&self, claim: &Claim) -> String {
+        let mut test = table_of(&claim.test);
+        test.remove("source");
+        let mut test = Value::Table(test);
+        self.name_runs(&mut test);
+        format!("{test} {}", value_of(&claim.cell))
+    }
+
+    /// Puts the hash of an arm's runs, and of the grid that its values are chosen from, in place of its name.
+    fn name_runs(&self, value: &mut Value) {
+        match value {
+            Value::Table(table) => {
+                table.iter_mut().filter(|(key, _)| *key != "kind").for_each(|(_, value)| self.name_runs(value));
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.name_runs(item)),
+            Value::String(name) => {
+                if let Some(arm) = self.arm(name) {
+                    let grids = self.choices().filter(|(sweep, _)| sweep.arm == arm.name);
+                    let grids: Vec<String> = grids.map(|(sweep, _)| sweep.to_toml().to_string()).collect();
+                    *name = format!("{} {}", arm.run.hash(), grids.join(" "));
+                }
+            }
+            _ => {}
+        }
     }
 }
 

@@ -28,27 +28,39 @@ pub(crate) fn register(
     Ok(())
 }
 
-/// The records of the runs that a claim reads.
-fn records(dir: &Path, experiment: &Experiment, claim: &Claim) -> Result<Vec<RunRecord>, FileError> {
+/// The record of each run that a claim reads, and the seeds of its arm; `None` where a run has ended without a record.
+fn records(
+    dir: &Path,
+    experiment: &Experiment,
+    claim: &Claim,
+) -> Result<Vec<(Option<RunRecord>, Vec<u64>)>, FileError> {
     let mut all = Vec::new();
     for arm in claim.test.arms().into_iter().filter_map(|name| experiment.arm(name)) {
+        let mut seeds = arm.seeds.clone();
+        seeds.sort_unstable();
         for &seed in &arm.seeds {
-            all.extend(RunRecord::read(&part_dir(dir, &arm.name, seed))?);
+            let part = part_dir(dir, &arm.name, seed);
+            if part.is_dir() {
+                all.push((RunRecord::read(&part)?, seeds.clone()));
+            }
         }
     }
     Ok(all)
 }
 
-/// `None` without any record.
-fn of_claim(experiment: &Experiment, claim: &Claim, records: &[RunRecord]) -> Option<Registration> {
+/// `None` without any run.
+fn of_claim(experiment: &Experiment, claim: &Claim, records: &[(Option<RunRecord>, Vec<u64>)]) -> Option<Registration> {
     let rule = experiment.rule_hash(claim);
-    let is_registered = |record: &&RunRecord| record.registered.contains(&rule);
-    let mut others = records.iter().filter(|record| !is_registered(record));
-    Some(match others.next() {
+    let is_registered = |record: &RunRecord| record.registered.contains(&rule);
+    let others = || records.iter().filter(|(record, _)| !record.as_ref().is_some_and(is_registered));
+    let is_reused = |record: &Option<RunRecord>| record.as_ref().is_some_and(|record| record.reused);
+    let is_extended =
+        |(record, seeds): &(Option<RunRecord>, Vec<u64>)| record.as_ref().is_some_and(|record| record.seeds != *seeds);
+    Some(match others().next() {
         _ if records.is_empty() => return None,
-        None if records.iter().any(|record| record.seeds != experiment.seeds) => Registration::Extended,
+        None if records.iter().any(is_extended) => Registration::Extended,
         None => Registration::Registered,
-        Some(first) if first.reused || others.any(|record| record.reused) => Registration::ExistingRuns,
+        Some(_) if others().any(|(record, _)| is_reused(record)) => Registration::ExistingRuns,
         Some(_) => Registration::PostHoc,
     })
 }

@@ -6,7 +6,7 @@ use crate::identity::NUMERICS;
 use crate::plan::{Job, jobs};
 use basislab_config::{Change, CorpusSpec, Experiment, Library, load};
 use basislab_store::{FileError, LFS_POINTER, Lock, LockError, clean, is_lfs_pointer, is_link, sha256, write_atomic};
-use basislab_tables::{RunEnd, SUMS, is_published, part_dir, work_dir};
+use basislab_tables::{Identity, RunEnd, RunRecord, SUMS, is_published, part_dir, work_dir};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -133,7 +133,10 @@ pub fn claim(
         });
         extend(&mut manifest, describe());
         write_manifest(dir, &manifest)?;
-        write_config(dir, experiment)?;
+        write_config(dir, experiment, library)?;
+        // From here on it is this experiment's, for other processes too.
+        let parts = dir.join("parts");
+        fs::create_dir_all(&parts).map_err(|error| FileError::new("create", &parts, error))?;
         return Ok(Opened { experiment: experiment.clone(), manifest });
     };
     let there = if dir.join("config.toml").is_file() { Some(open(dir, library)?.experiment) } else { None };
@@ -161,7 +164,7 @@ pub fn claim(
         basislab_store::remove(&dir.join(SUMS))?;
         manifest["arms"] = planned;
         write_manifest(dir, &manifest)?;
-        write_config(dir, &experiment)?;
+        write_config(dir, &experiment, library)?;
     }
     Ok(Opened { experiment, manifest })
 }
@@ -172,8 +175,11 @@ fn extend(manifest: &mut Value, more: Value) {
     }
 }
 
-fn write_config(dir: &Path, experiment: &Experiment) -> Result<(), FileError> {
-    write_atomic(&dir.join("config.toml"), recorded(experiment).as_bytes())
+/// Writes the configuration, if it can be loaded again: seeds of two configurations together may be refused.
+fn write_config(dir: &Path, experiment: &Experiment, library: Library<'_>) -> Result<(), RunsError> {
+    let (path, text) = (dir.join("config.toml"), recorded(experiment));
+    load(&text, &path.display().to_string(), &[], library)?;
+    Ok(write_atomic(&path, text.as_bytes())?)
 }
 
 /// The configuration as `config.toml` holds it: usable from any folder.
@@ -298,6 +304,10 @@ fn differences(
         }
     }
     all.extend(others);
+    let choices = |experiment: &Experiment| experiment.choices().map(|(sweep, _)| sweep.clone()).collect::<Vec<_>>();
+    if there.is_some_and(|there| choices(there) != choices(here)) {
+        all.push("the grids with a choice differ".to_owned());
+    }
     if all.len() > 6 {
         let more = all.len() - 6;
         all.truncate(6);
@@ -327,11 +337,16 @@ pub fn pending(dir: &Path, jobs: &[Job<'_>]) -> usize {
     jobs.iter().filter(|job| !part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()).count()
 }
 
-/// Refuses to write through links to elsewhere, and returns the runs that have not ended.
+/// Refuses to write through links to elsewhere and runs of another identity than `identify` says, and returns the runs that
+/// have not ended.
 ///
 /// # Errors
-/// A link where a folder of the run's own is expected, or a file that is not what a run writes.
-pub fn survey<'a>(dir: &Path, jobs: &[Job<'a>]) -> Result<Vec<Job<'a>>, RunsError> {
+/// A link where a folder of the run's own is expected, a run of another identity, or a file that is not what a run writes.
+pub fn survey<'a>(
+    dir: &Path,
+    jobs: &[Job<'a>],
+    identify: &dyn Fn(&Job<'_>) -> Identity,
+) -> Result<Vec<Job<'a>>, RunsError> {
     let unlinked = |path: &Path| match is_link(path) {
         true => Err(RunsError::identity(format!(
             "{}: is a symbolic link, expected a directory of the run's own; remove it",
@@ -351,9 +366,23 @@ pub fn survey<'a>(dir: &Path, jobs: &[Job<'a>]) -> Result<Vec<Job<'a>>, RunsErro
         unlinked(&dir.join("parts").join(&job.arm.name))?;
         unlinked(&part)?;
         unlinked(&part.join("checkpoints"))?;
-        unlinked(&work_dir(dir, &job.arm.name, job.seed))?;
+        let work = work_dir(dir, &job.arm.name, job.seed);
+        unlinked(&work)?;
         if finished(dir, job)?.is_none() {
             unended.push(*job);
+            continue;
+        }
+        if RunRecord::read(&part)?.is_none_or(|record| record.identity != identify(job)) {
+            return Err(RunsError::identity(format!(
+                "{}: holds a run of another identity than the one that is planned; choose another --out, or remove it to train the planned one",
+                part.display()
+            )));
+        }
+        // What a process left that was killed after it had published the run.
+        if work.is_dir()
+            && let Ok(_lock) = Lock::take(&work)
+        {
+            basislab_store::remove(&work)?;
         }
     }
     Ok(unended)

@@ -70,13 +70,22 @@ impl RunRecorder {
         let own = new_folder(&work_dir(dir, arm, seed))?;
         let found = best_checkpoint(&candidates, &identity, &own, locked, warn)?;
         let before = found.as_ref().and_then(|found| read_table::<TimingRow>(&found.folder).ok()?.into_iter().next());
+        // What was registered when the run first began stays so, even if it left no checkpoint.
+        let known = found.iter().map(|found| &found.folder).chain(&candidates);
+        for folder in known {
+            if let Some(earlier) = RunRecord::read(folder)? {
+                record = continued(earlier, record);
+                break;
+            }
+        }
+        // Before any checkpoint: what a kill leaves says what it is.
+        record.write(&own)?;
         let (shard, state) = match found {
             None => (Shard::create(&own)?, None),
             Some(Found { folder, checkpoint }) => {
-                let earlier = RunRecord::read(&folder)?;
                 match copied(&folder, &own, &checkpoint)? {
                     Some(shard) => {
-                        record = earlier.map_or(record.clone(), |earlier| continued(earlier, record));
+                        before.as_ref().map_or(Ok(()), |row| write_timing(&own, row))?;
                         save(&own.join("checkpoints"), &identity, &checkpoint)?;
                         (shard, Some(State { step: checkpoint.step, files: checkpoint.files }))
                     }
@@ -85,7 +94,6 @@ impl RunRecorder {
                 }
             }
         };
-        record.write(&own)?;
         if locked {
             candidates.iter().try_for_each(|folder| remove(folder))?;
         }
@@ -263,15 +271,20 @@ fn copied(from: &Path, own: &Path, checkpoint: &Checkpoint) -> Result<Option<Sha
 /// Moves a finished run to its place. Where another process has published the same run meanwhile, both must be the same.
 pub(crate) fn publish(own: &Path, part: &Path, end: &RunEnd, locked: bool) -> Result<(), RunsError> {
     sync_folder(own)?;
-    if RunEnd::read(part)?.is_none() {
-        // What is there without an end is left of an earlier process: nobody works in it.
-        remove(part)?;
+    for attempt in 0.. {
         match fs::rename(own, part) {
-            Ok(()) => sync_folder(part.parent().unwrap_or(part))?,
-            Err(_) if part.join("done.json").is_file() => {}
+            Ok(()) => break,
+            // Another process was faster.
+            Err(_) if part.join("done.json").is_file() => break,
+            // What is there without an end is left of an earlier process: nobody works in it.
+            Err(_) if part.is_dir() && attempt < 3 => {
+                let aside = new_folder(own.parent().unwrap_or(own))?;
+                fs::rename(part, &aside).map_err(|error| FileError::new("publish", part, error))?;
+            }
             Err(error) => return Err(FileError::new("publish", part, error).into()),
         }
     }
+    sync_folder(part.parent().unwrap_or(part))?;
     let there = RunEnd::read(part)?;
     if there.as_ref() != Some(end) {
         let what = "another process has published other tables of the same run, expected the same bits";

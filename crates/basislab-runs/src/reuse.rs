@@ -3,8 +3,8 @@
 use crate::error::RunsError;
 use crate::recorder::table_files;
 use basislab_config::RunName;
-use basislab_store::{Extent, FileError, write_atomic};
-use basislab_tables::{Identity, RunEnd, RunRecord};
+use basislab_store::{Extent, FileError, read_capped, write_atomic};
+use basislab_tables::{Identity, RUN_TABLES, RunEnd, RunRecord};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,12 @@ pub(crate) struct Known(Vec<(Identity, PathBuf)>);
 impl Known {
     /// Looks through the directories beside `dir`, and `dir` itself. What cannot be read is passed over.
     pub(crate) fn beside(dir: &Path) -> Self {
-        let parent = match dir.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let Ok(dir) = std::path::absolute(dir) else { return Self::default() };
+        let Some(parent) = dir.parent() else { return Self::default() };
         let folders = |path: &Path| -> Vec<PathBuf> {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            let mut all: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+            let own = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let mut all: Vec<PathBuf> = own.map(|entry| entry.path()).collect();
             all.sort();
             all
         };
@@ -42,16 +41,19 @@ impl Known {
     }
 }
 
-/// Copies a finished run into a folder, as one of `arm`; how it ended. `None` where its tables are not what it wrote.
+/// Copies a finished run into a folder, as one of `arm`; how it ended. `reused` says that it is another experiment's. `None` where its tables are not what it wrote.
 ///
 /// # Errors
 /// A file that could not be read or written.
-pub(crate) fn copy(from: &Path, arm: &RunName, own: &Path) -> Result<Option<RunEnd>, RunsError> {
+pub(crate) fn copy(from: &Path, arm: &RunName, own: &Path, reused: bool) -> Result<Option<RunEnd>, RunsError> {
     let Some(mut end) = RunEnd::read(from)? else { return Ok(None) };
+    if RUN_TABLES.iter().any(|table| !end.tables.contains_key(table.file)) {
+        return Ok(None);
+    }
     let mut tables = BTreeMap::new();
     for file in table_files() {
         let path = from.join(file);
-        let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
+        let bytes = read_capped(&path, u64::MAX)?;
         if end.tables.get(file).is_some_and(|extent| Extent::of(&bytes) != *extent) {
             return Ok(None);
         }
@@ -63,7 +65,7 @@ pub(crate) fn copy(from: &Path, arm: &RunName, own: &Path) -> Result<Option<RunE
     }
     copy_folder(&from.join("checkpoints"), &own.join("checkpoints"))?;
     if let Some(record) = RunRecord::read(from)? {
-        RunRecord { reused: true, ..record }.write(own)?;
+        RunRecord { reused: reused || record.reused, ..record }.write(own)?;
     }
     end.tables = tables;
     end.write(own)?;
@@ -90,9 +92,10 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(from).map_err(|error| FileError::new("read", from, error))? {
         let entry = entry.map_err(|error| FileError::new("read", from, error))?;
         let (path, to) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
+        let kind = entry.file_type().map_err(|error| FileError::new("read", &path, error))?;
+        if kind.is_dir() {
             copy_folder(&path, &to)?;
-        } else {
+        } else if kind.is_file() {
             fs::copy(&path, &to).map_err(|error| FileError::new("write", &to, error))?;
         }
     }

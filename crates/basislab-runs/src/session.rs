@@ -4,7 +4,7 @@ use crate::identity::identity;
 use crate::plan::Job;
 use crate::recorder::{RunRecorder, new_folder, publish};
 use crate::reuse::{self, Known};
-use basislab_config::Experiment;
+use basislab_config::{ClaimKind, Experiment};
 use basislab_store::{Lock, LockError, remove};
 use basislab_tables::{Identity, RunEnd, RunRecord, part_dir, work_dir};
 use basislab_train::{Context, Control, Event, Outcome, StepStats, train};
@@ -75,6 +75,13 @@ pub enum Taken {
     Stopped(u64),
 }
 
+/// The seeds that are planned for the arm, in ascending order.
+fn arm_seeds(job: &Job<'_>) -> Vec<u64> {
+    let mut seeds = job.arm.seeds.clone();
+    seeds.sort_unstable();
+    seeds
+}
+
 impl Session<'_> {
     /// Takes a run that nobody else has: trains it from its last checkpoint, or copies it. `failed` is set once another run
     /// of this process failed: then it gives up.
@@ -108,7 +115,7 @@ impl Session<'_> {
         let record = RunRecord {
             identity,
             experiment: self.name.to_owned(),
-            seeds: self.experiment.seeds.clone(),
+            seeds: arm_seeds(job),
             registered: self.experiment.claims.iter().map(|claim| self.experiment.rule_hash(claim)).collect(),
             reused: false,
             builds: vec![self.build.clone()],
@@ -160,14 +167,22 @@ impl Session<'_> {
             return Ok(None);
         }
         let (dir, arm, seed) = (self.dir, &job.arm.name, job.seed);
-        let twins = self.experiment.arms.iter().filter(|twin| twin.name != *arm && twin.run.hash() == identity.run);
+        // Two arms whose bits are compared are both trained.
+        let is_compared = self
+            .experiment
+            .claims
+            .iter()
+            .any(|claim| matches!(claim.test, ClaimKind::BitEqual { .. }) && claim.test.arms().contains(&arm));
+        let twins = self.experiment.arms.iter().filter(|_| !is_compared);
+        let twins = twins.filter(|twin| twin.name != *arm && twin.run.hash() == identity.run);
         let mut twins = twins.map(|twin| part_dir(dir, &twin.name, seed));
         let twin =
             twins.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|known| known.identity == *identity));
         let known = self.known.get_or_init(|| KnownRuns(Known::beside(dir)));
-        let Some(from) = twin.as_deref().or_else(|| known.0.find(identity)) else { return Ok(None) };
+        let elsewhere = || known.0.find(identity).filter(|part| !is_compared || !part.starts_with(dir));
+        let Some(from) = twin.as_deref().or_else(elsewhere) else { return Ok(None) };
         let own = new_folder(&work_dir(dir, arm, seed))?;
-        match reuse::copy(from, arm, &own) {
+        match reuse::copy(from, arm, &own, twin.is_none()) {
             Ok(Some(end)) => {
                 publish(&own, &part_dir(dir, arm, seed), &end, locked)?;
                 Ok(Some(from.to_owned()))

@@ -30,7 +30,7 @@ pub struct RunRecord {
     pub identity: Identity,
     /// The experiment that it was trained for.
     pub experiment: String,
-    /// The seeds that were planned when it began.
+    /// The seeds that were planned for its arm when it began.
     pub seeds: Vec<u64>,
     /// SHA-256 of the rules of the claims that were fixed when it began.
     pub registered: Vec<String>,

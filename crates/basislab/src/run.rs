@@ -13,8 +13,8 @@ use crate::{CommandResult, resources, threads};
 use basislab_config::{Experiment, Origin};
 use basislab_report::{answer_about, choose, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
-    Job, Notice, Opened, Session, Taken, claim, enter, finished, in_parallel, jobs, lock, open, pending, plan_hash,
-    survey, tidy,
+    Job, Notice, Opened, Session, Taken, claim, enter, finished, identity, in_parallel, jobs, lock, open, pending,
+    plan_hash, survey, tidy,
 };
 use basislab_store::{Lock, remove, write_atomic};
 use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge, read_optional, read_tables};
@@ -74,7 +74,11 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     };
     let Opened { experiment, manifest } = opened;
     let mut plan = Plan::of(&dir, &experiment, args)?;
-    let (planned, todo) = (plan.jobs(), survey(&dir, &plan.jobs())?);
+    let identify = |job: &Job<'_>| {
+        let run = &job.arm.run;
+        identity(run, job.seed, corpora.of(run).sha256(), backend)
+    };
+    let (planned, todo) = (plan.jobs(), survey(&dir, &plan.jobs(), &identify)?);
     announce(&progress, &dir, &planned, &todo);
     if args.which.smoke {
         progress.line("  a smoke test of a few updates: its numbers mean nothing");
@@ -122,7 +126,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
             },
             tell: &|job, notice| runs.tell(job, &notice),
         };
-        let busy = train_all(&session, &survey(&dir, &plan.jobs())?, workers, &runs, signals)?;
+        let busy = train_all(&session, &survey(&dir, &plan.jobs(), &identify)?, workers, &runs, signals)?;
         let left = pending(&dir, &plan.jobs());
         if left > 0 {
             progress.finish();
@@ -147,7 +151,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         if next.undecided.len() == plan.undecided.len() {
             break;
         }
-        progress.plan_more(survey(&dir, &next.jobs())?.iter().map(|job| job.arm.run.train.steps).sum());
+        progress.plan_more(survey(&dir, &next.jobs(), &identify)?.iter().map(|job| job.arm.run.train.steps).sum());
         plan = next;
     }
     progress.finish();

@@ -23,7 +23,7 @@ fn write_runs(dir: &Path, experiment: &Experiment, planned: impl Fn(&str, u64) -
                 identity: Identity { run: text(), seed, corpus: text(), backend: text(), numerics: 1 },
                 experiment: text(),
                 registered: then.claims.iter().map(|claim| then.rule_hash(claim)).collect(),
-                seeds: then.seeds.clone(),
+                seeds: then.arm(&arm.name).unwrap().seeds.clone(),
                 reused,
                 builds: Vec::new(),
             };
