@@ -71,7 +71,7 @@ BUGS = [
     ("two processes share a directory", STORE + "lock.rs", "Err(TryLockError::WouldBlock) => return Err(LockError::Busy(owner(&mut file))),", "Err(TryLockError::WouldBlock) => break,", "faults::many_processes"),
     ("a stop makes no checkpoint", TRAIN + "train.rs", "            record(Event::Checkpoint { state: trainee.state(step), probe_seconds: probe_time.as_secs_f64() })?;\n            saved = (step", "            if save {\n                record(Event::Checkpoint { state: trainee.state(step), probe_seconds: probe_time.as_secs_f64() })?;\n            }\n            saved = (step", "training properties"),
     ("the newest checkpoint is the one that was written last", STORE + "checkpoint.rs", "steps.sort_unstable_by(|a, b| b.cmp(a));", "steps.sort_unstable();", "faults::the_clock faults::damage"),
-    ("updates ahead are not masked", TRAIN + "in_flight.rs", "after.mask_where(halted.clone().reshape([1, 1]).expand(shape), before)", "{ let _ = (shape, before); after }", "backends"),
+    ("updates ahead are not masked", TRAIN + "losses.rs", "after.mask_where(halted.clone().reshape([1, 1]).expand(shape), before)", "{ let _ = (shape, before); after }", "backends"),
     ("a checkpoint before the looks before it", TRAIN + "train.rs", "            record_probe(&mut probes, record)?;\n            record(Event::Checkpoint", "            record(Event::Checkpoint", "backends"),
     ("a look beside the updates is written at the end", TRAIN + "train.rs", "            record_probe(&mut probes, record)?;\n            let begun", "            let begun", "backends"),
     ("narrow products are wide", MODEL + "product.rs", "a.cast(compute).matmul(b.cast(compute)).cast(own)", "a.matmul(b)", "backends"),
@@ -137,7 +137,7 @@ BUGS = [
     ("a logarithmic axis is linear", REPORT + "figures/scale.rs", "value.max(0.0).ln_1p()", "value.max(0.0)", "report: tests figures"),
     # Update rules, groups and phases.
     ("clipping per parameter in an update by hand, where rotated", TRAIN + "trainee.rs", "let (gradients, norm) = clip(gradients, train.clip_norm);", "let turned: Vec<bool> = trainee.optimizer.is_rotated().collect(); let (gradients, norm) = clip(gradients, if turned[0] { 0.0 } else { train.clip_norm }); let gradients: Vec<Tensor<2>> = gradients.into_iter().zip(turned).map(|(g, turned)| if turned { clip(vec![g], train.clip_norm).0.remove(0) } else { g }).collect();", "laws call_sites"),
-    ("training goes on from numbers that are not finite", TRAIN + "in_flight.rs", "if stats.into_data().iter::<f64>().all(f64::is_finite) {", "if stats.into_data().iter::<f64>().count() > 0 {", "training backends call_sites::a_diverged"),
+    ("training goes on from numbers that are not finite", TRAIN + "losses.rs", "if stats.into_data().iter::<f64>().all(f64::is_finite) {", "if stats.into_data().iter::<f64>().count() > 0 {", "training backends call_sites::a_diverged"),
     ("Lion takes the sign of its next momentum", RULES + "lion.rs", 'grad.clone(), step.number("beta_1")).sign()', 'grad.clone(), step.number("beta_2")).sign()', "parity::lion"),
     ("Lion's momentum decays as fast as what the sign is of", RULES + "lion.rs", 'decayed(old, grad, step.number("beta_2"))', 'decayed(old, grad, step.number("beta_1"))', "parity::lion"),
     ("Muon's scale is upside down", RULES + "muon.rs", "(columns as f64 / rows as f64)", "(rows as f64 / columns as f64)", "parity::muon"),

@@ -232,14 +232,6 @@ impl ClaimKind {
             | Self::BitEqual { .. } => false,
         }
     }
-
-    /// The same without words that decide nothing.
-    pub(crate) fn without_texts(&self) -> Self {
-        match self.clone() {
-            Self::NearValue { arm, value, tolerance, .. } => Self::NearValue { arm, value, tolerance, source: None },
-            other => other,
-        }
-    }
 }
 
 choice! {

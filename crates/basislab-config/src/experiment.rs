@@ -187,6 +187,15 @@ impl Experiment {
     /// numbers of `[verdict]`; for a primary claim also those of its family, in any order. Texts, the question and seeds are
     /// left out.
     pub fn rule_hash(&self, claim: &Claim) -> String {
+        self.hash_of_rule(claim, true)
+    }
+
+    /// [`Experiment::rule_hash`] with the names of arms in place of their runs, to compare experiments whose arms differ.
+    pub fn rule_hash_by_name(&self, claim: &Claim) -> String {
+        self.hash_of_rule(claim, false)
+    }
+
+    fn hash_of_rule(&self, claim: &Claim, by_run: bool) -> String {
         #[derive(Serialize)]
         struct Rule {
             alpha: f64,
@@ -199,20 +208,22 @@ impl Experiment {
         }
         let VerdictSpec { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, .. } = self.verdict;
         let others = self.claims.iter().filter(|other| claim.primary && other.primary && other.name != claim.name);
-        let mut family: Vec<String> = others.map(|other| self.decided_by(other)).collect();
+        let mut family: Vec<String> = others.map(|other| self.decided_by(other, by_run)).collect();
         family.sort();
-        let claim = self.decided_by(claim);
+        let claim = self.decided_by(claim, by_run);
         let margins = (smallest_effect, equivalence_margin, equal_loss_margin);
         let (smallest_effect, equivalence_margin, equal_loss_margin) = margins;
         sha256_of(&Rule { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, claim, family })
     }
 
     /// What a claim compares, and in which cell. What a published number is from decides nothing.
-    fn decided_by(&self, claim: &Claim) -> String {
+    fn decided_by(&self, claim: &Claim, by_run: bool) -> String {
         let mut test = table_of(&claim.test);
         test.remove("source");
         let mut test = Value::Table(test);
-        self.name_runs(&mut test);
+        if by_run {
+            self.name_runs(&mut test);
+        }
         format!("{test} {}", value_of(&claim.cell))
     }
 

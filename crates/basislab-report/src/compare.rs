@@ -340,7 +340,7 @@ fn compare_verdict(all: &[Directory], name: String) -> VerdictComparison {
         let line = verdict_lines(experiment, &one.derived.verdicts).into_iter().find(|line| line.claim == name)?;
         let (verdict, scale) = (line.verdict, line.scale);
         let (estimate, low, high) = (line.estimate, line.low, line.high);
-        Some(VerdictNumbers { verdict, scale, estimate, low, high, rule_hash: experiment.rule_hash(claim) })
+        Some(VerdictNumbers { verdict, scale, estimate, low, high, rule_hash: experiment.rule_hash_by_name(claim) })
     };
     let verdicts: Vec<Option<VerdictNumbers>> = all.iter().map(of).collect();
     let present: Vec<&VerdictNumbers> = verdicts.iter().flatten().collect();
