@@ -151,7 +151,6 @@ fn the_rule_of_a_claim_covers_what_decides_it_and_nothing_else() {
     let base = loaded(&text(), "f.toml", &[]).unwrap().experiment;
     let (alone, in_family) = ("sgd-equals-its-null", "adam-differs-from-sgd");
     for (path, value) in [
-        ("train.steps", "700"),
         ("seeds", "[0,1,2]"),
         ("question", "Why?"),
         ("claim.sgd-equals-its-null.text", "other words"),
@@ -162,9 +161,12 @@ fn the_rule_of_a_claim_covers_what_decides_it_and_nothing_else() {
             assert_eq!(hash(&changed, name), hash(&base, name), "{path}");
         }
     }
-    for (path, value) in
-        [("verdict.alpha", "0.1"), ("verdict.metric", "kurtosis_of_dims"), ("verdict.smallest_effect", "0.2")]
-    {
+    for (path, value) in [
+        ("train.steps", "700"),
+        ("verdict.alpha", "0.1"),
+        ("verdict.metric", "kurtosis_of_dims"),
+        ("verdict.smallest_effect", "0.2"),
+    ] {
         let changed = with(path, value).unwrap().experiment;
         for name in [alone, in_family] {
             assert_ne!(hash(&changed, name), hash(&base, name), "{path}");

@@ -233,7 +233,7 @@ fn a_plan_that_grows_while_a_process_works_is_reported_as_a_whole() {
         assert!(matches!(output.status.code(), Some(0 | 6)), "{}", stderr(output));
     }
     let (answer, said) = ok(at, &grown);
-    assert!(said.contains("already complete") && answer.contains("All 9 planned runs are complete"), "{said}{answer}");
+    assert!(said.contains("already complete") && answer.contains("All 10 planned runs are complete"), "{said}{answer}");
     let evals = fs::read_to_string(out.join("evals.csv")).unwrap();
     assert!(evals.contains("\nsgd,1,300,"), "the joined tables hold every run");
 }

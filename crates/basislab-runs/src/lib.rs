@@ -3,6 +3,7 @@
 //! A run is a [`RunSpec`](basislab_config::RunSpec) with a seed. Its identity is what decides its numbers, so that
 //! experiments share runs. Several processes may work on one directory: each takes runs that nobody has.
 
+mod claim;
 mod corpora;
 mod directory;
 mod error;
@@ -14,10 +15,10 @@ mod reuse;
 mod rows;
 mod session;
 
+pub use claim::{claim, plan_hash};
 pub use corpora::Corpora;
 pub use directory::{
-    Opened, claim, enter, finished, lock, open, pending, plan_hash, read_manifest, survey, tidy, unneeded,
-    write_manifest,
+    Opened, enter, finished, lock, open, pending, read_manifest, survey, tidy, unneeded, write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};
 pub use identity::{NUMERICS, identity};

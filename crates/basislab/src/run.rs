@@ -78,7 +78,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         let run = &job.arm.run;
         identity(run, job.seed, corpora.of(run).sha256(), backend)
     };
-    let (planned, todo) = (plan.jobs(), survey(&dir, &plan.jobs(), &identify)?);
+    let (planned, todo) = (plan.jobs(), survey(&dir, &plan.jobs(), &identify, !args.no_lock)?);
     announce(&progress, &dir, &planned, &todo);
     if args.which.smoke {
         progress.line("  a smoke test of a few updates: its numbers mean nothing");
@@ -126,7 +126,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
             },
             tell: &|job, notice| runs.tell(job, &notice),
         };
-        let busy = train_all(&session, &survey(&dir, &plan.jobs(), &identify)?, workers, &runs, signals)?;
+        let busy =
+            train_all(&session, &survey(&dir, &plan.jobs(), &identify, !args.no_lock)?, workers, &runs, signals)?;
         let left = pending(&dir, &plan.jobs());
         if left > 0 {
             progress.finish();
@@ -151,7 +152,9 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         if next.undecided.len() == plan.undecided.len() {
             break;
         }
-        progress.plan_more(survey(&dir, &next.jobs(), &identify)?.iter().map(|job| job.arm.run.train.steps).sum());
+        progress.plan_more(
+            survey(&dir, &next.jobs(), &identify, !args.no_lock)?.iter().map(|job| job.arm.run.train.steps).sum(),
+        );
         plan = next;
     }
     progress.finish();
