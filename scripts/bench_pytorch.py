@@ -134,17 +134,14 @@ def on_gpu(arguments):
             numbers = [*map(str, shape), str(os.cpu_count()), "adam"]
             file = pathlib.Path(folder) / f"{size}.safetensors"
             subprocess.run([step, *numbers, file], check=True)
-            ours = {f"basislab-{backend}": [step, *numbers, f"gpu:{backend}:1"] for backend in arguments.backends}
-            if size == "d64":
-                ours |= {f"basislab-{backend}-16-seeds": [step, *numbers, f"gpu:{backend}:16"] for backend in arguments.backends}
+            ours = {f"basislab-{backend}": [step, *numbers, f"gpu:{backend}"] for backend in arguments.backends}
             theirs = {kind: child(kind, shape, file, os.cpu_count(), arguments.device) for kind in arguments.against}
             seen = {contestant: [] for contestant in [*ours, *theirs]}
             for _ in range(arguments.rounds):
                 for contestant, command in [*ours.items(), *theirs.items()]:
                     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                     one = json.loads(done.stdout.splitlines()[-1])
-                    seeds = 16 if contestant.endswith("16-seeds") else 1
-                    seen[contestant].append((seeds * shape[3] * shape[4] / one["seconds"][-1], one))
+                    seen[contestant].append((shape[3] * shape[4] / one["seconds"][-1], one))
             reference = seen["torch"][0][1]["losses"][:20]
             for contestant, all in seen.items():
                 difference = max(abs(a - b) / a for a, b in zip(reference, all[0][1]["losses"][:20]))

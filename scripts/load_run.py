@@ -66,7 +66,7 @@ def read_table(file, fields):
 def load_weights(path, arm, seed, file="weights"):
     """The tensors of a run's newest checkpoint by name, as NumPy arrays: matrices are [in, out], vectors [1, n].
 
-    `file="optimizer"` gives the moments, `NAME.first` and `NAME.second`, in the basis the optimizer works in. Tensors of
+    `file="optimizer"` gives what the optimizer keeps, `NAME.SLOT` (of Adam `first` and `second`), in its own basis. Tensors of
     16 bits are widened to float32, which holds each of their values.
     """
     checkpoints = sorted((Path(path) / "parts" / arm / str(seed) / "checkpoints").glob("[0-9]*"))

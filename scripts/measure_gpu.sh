@@ -26,13 +26,13 @@ measure() {
     printf '%s\t%s\t%s.%03d\n' "$1" "$code" $((milliseconds / 1000)) $((milliseconds % 1000)) | tee -a "$out/steps.tsv"
 }
 
-main_job=(run adam-vs-sgd --backend wgpu --seeds 0..2 --json)
+main_job=(run adam-vs-sgd --backend wgpu --seeds 0..2 --json --no-reuse)
 measure card 20 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
 measure backends 60 "$basislab" backends
 measure laws 120 "$basislab" check adam-vs-sgd --backend wgpu
 measure smoke 60 "$basislab" run adam-vs-sgd --backend wgpu --smoke --out smoke
 measure alone 90 "$basislab" "${main_job[@]}" --out alone
-measure together 90 "$basislab" "${main_job[@]}" --stack-seeds --out together
+measure together 90 "$basislab" "${main_job[@]}" --jobs 2 --out together
 cp alone/timing.csv "$out/alone-timing.csv"
 cp together/timing.csv "$out/together-timing.csv"
 cp smoke/manifest.json "$out/manifest.json"

@@ -1,49 +1,48 @@
 //! One meaning on every backend: what the other suites do not already run everywhere.
 
-use crate::support::{backends, everywhere, flex, is_cpu, relative, small, typed, values};
-use basislab_config::{Dtype, Experiment};
+use crate::support::{backends, edit, everywhere, flex, optimizer, relative, rows_of, small, typed, values};
+use basislab_config::{BasisSpec, Dtype, Experiment, Moments, Phase, RotatedAxes, RotationSpec, Sharing, Site};
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Event, Job, Outcome, Setting, State, look, prepare, train, train_together, update};
-use basislab_report::Row;
+use basislab_model::Transformer;
 use basislab_stats::{METRICS, MetricFn, Residuals};
+use basislab_tables::{ResidualRow, Row};
+use basislab_train::{Capture, Context, Control, Event, Outcome, State, Trainee, capture, train, update};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Rows and final state of the arm's first seed, with up to `ahead` updates under way.
 fn trained(experiment: &Experiment, arm: &str, device: &Device, ahead: usize) -> (Vec<Row>, Option<State>, Outcome) {
-    stopped(experiment, arm, device, ahead, u64::MAX)
+    resumed(experiment, arm, (device, ahead), None, u64::MAX)
 }
 
-/// As [`trained`], told to stop when the row of update `at` comes.
-fn stopped(
+/// As [`trained`], from a state, told to stop when the row of update `at` comes.
+fn resumed(
     experiment: &Experiment,
     arm: &str,
-    device: &Device,
-    ahead: usize,
+    (device, ahead): (&Device, usize),
+    from: Option<&State>,
     at: u64,
 ) -> (Vec<Row>, Option<State>, Outcome) {
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+    let arm = experiment.arm(arm).unwrap();
+    let run = &arm.run;
+    let corpus = Corpus::open(&run.corpus, run.model.n_ctx).unwrap();
     let stop = AtomicBool::new(false);
     let control = Control { stop: &stop, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX };
-    let job = Job { arm: experiment.arm(arm).unwrap(), seed: 0 };
-    let setting = Setting { experiment, corpus: &corpus, device, ahead };
+    let on = Context { corpus: &corpus, device, ahead };
     let (mut rows, mut last) = (Vec::new(), None);
-    let finished = train(setting, job, None, control, &mut |event| {
-        match event {
-            Event::Rows(new) => {
-                let now = new.iter().any(|row| matches!(row, Row::Step(row) if row.step == at));
-                stop.fetch_or(now, Ordering::Relaxed);
-                rows.extend(new);
-            }
-            Event::Checkpoint { state, .. } => {
-                // What was seen before it is written before it, though it was measured beside the updates.
-                let seen = rows.iter().filter(|row| matches!(row, Row::Eval(_))).count();
-                let due = experiment.probe.steps(experiment.train.steps).into_iter().filter(|step| *step < state.step);
-                assert_eq!(seen, due.count(), "looks written before the checkpoint of update {}", state.step);
-                last = Some(state);
-            }
-            Event::Finished(_) => unreachable!("`run` sends it"),
+    let begun = from.map_or(0, |state| state.step);
+    let finished = train(run, 0, on, from, control, &mut |event| {
+        let new = rows_of(arm, 0, &event);
+        stop.fetch_or(new.iter().any(|row| matches!(row, Row::Step(row) if row.step == at)), Ordering::Relaxed);
+        rows.extend(new);
+        if let Event::Checkpoint { state, .. } = event {
+            // What was seen before it is written before it, though it was measured beside the updates.
+            let seen = rows.iter().filter(|row| matches!(row, Row::Eval(_))).count();
+            let due = run.probe.steps(run.train.steps).into_iter().filter(|step| (begun..state.step).contains(step));
+            assert_eq!(seen, due.count(), "looks written before the checkpoint of update {}", state.step);
+            last = Some(state);
         }
         Ok(())
     });
@@ -119,7 +118,7 @@ fn metrics_of_the_same_activations_are_the_same() {
     let metrics = |x: &Residuals| {
         let matrix = METRICS.iter().filter_map(|metric| match metric.of {
             MetricFn::Matrix(of) => Some((metric.name, of(x))),
-            MetricFn::Stack(_) => None,
+            MetricFn::Layers { .. } => None,
         });
         matrix.collect::<Vec<_>>()
     };
@@ -138,21 +137,24 @@ fn metrics_of_the_same_activations_are_the_same() {
 
 #[test]
 fn a_probe_sees_the_same_stream_on_every_backend() {
-    let experiment = small(&[]);
-    let corpus = Corpus::open(&experiment.corpus, 8).unwrap();
-    let sequences = corpus.held_out(0, 7, 9);
-    let seen_on = |device: &Device, batch: usize| {
-        let trainee = prepare(&experiment, experiment.arm("adam").unwrap(), 0, 32, device);
-        look(&trainee.model, &sequences, 5, batch, &AtomicBool::new(false)).unwrap().observation()
+    let run = small(&[]).shared;
+    let sequences = Corpus::open(&run.corpus, 8).unwrap().held_out(0, 7, 9);
+    let seen_on = |device: &Device, batch_size: usize| {
+        let trainee = Trainee::new(&run, 0, 32, device);
+        let what = Capture { sequences: &sequences, measured: 5, batch_size };
+        let mut residuals = Vec::new();
+        let mut keep = |site, x| residuals.push((site, x));
+        let loss = capture(&trainee.model, what, &AtomicBool::new(false), &mut keep).unwrap();
+        (loss, residuals)
     };
     let reference = seen_on(&flex(), 7);
     // Batches that straddle nothing, and sites in order, in whatever pieces the stream came back.
     for (name, device) in everywhere() {
         for batch in [2, 3, 7] {
             let seen = seen_on(&device, batch);
-            assert!((seen.loss - reference.loss).abs() < 1e-5 * reference.loss, "{name}: {}", seen.loss);
-            assert_eq!(seen.residuals.len(), 6);
-            for ((site, found), (expected_site, expected)) in seen.residuals.iter().zip(&reference.residuals) {
+            assert!((seen.0 - reference.0).abs() < 1e-5 * reference.0, "{name}: {}", seen.0);
+            assert_eq!(seen.1.len(), 6);
+            for ((site, found), (expected_site, expected)) in seen.1.iter().zip(&reference.1) {
                 let (found, expected) = (found.as_ref().unwrap(), expected.as_ref().unwrap());
                 assert_eq!((site, found.n_tokens()), (expected_site, 5 * 8), "{name}");
                 assert!(relative(found.values(), expected.values()) < 1e-5, "{name} {site}");
@@ -162,19 +164,134 @@ fn a_probe_sees_the_same_stream_on_every_backend() {
 }
 
 #[test]
+fn sites_are_handed_out_one_by_one_while_the_model_runs() {
+    // What is handed out belongs to whoever asked; nothing of a later block was computed when it was: that block panics.
+    let run = small(&[("model.n_layers", "4")]).shared;
+    let sequences = Corpus::open(&run.corpus, 8).unwrap().held_out(0, 6, 9);
+    let mut model = Trainee::new(&run, 0, 32, &flex()).model;
+    let what = Capture { sequences: &sequences, measured: 5, batch_size: 2 };
+    let seen = |model: &Transformer| {
+        let mut seen = Vec::new();
+        let mut note = |site: Site, x: Option<Residuals>| seen.push((site.to_string(), x.unwrap().n_tokens()));
+        let whole =
+            catch_unwind(AssertUnwindSafe(|| capture(model, what, &AtomicBool::new(false), &mut note).unwrap()));
+        (whole.ok(), seen)
+    };
+    let (loss, all) = seen(&model);
+    let names: Vec<&str> = all.iter().map(|(site, _)| site.as_str()).collect();
+    let blocks = (0..4).flat_map(|n| [format!("blocks.{n}.resid_mid"), format!("blocks.{n}.resid_post")]);
+    let expected: Vec<String> = std::iter::once("embed".into()).chain(blocks).chain(["final".into()]).collect();
+    assert_eq!(names, expected);
+    assert!(loss.is_some() && all.iter().all(|(_, tokens)| *tokens == 5 * 8));
+    model.for_each(&mut |path, _, weight| {
+        if path == "blocks.2.w_in" {
+            weight.value = weight.value.clone().narrow(0, 0, 7);
+        }
+    });
+    let (loss, some) = seen(&model);
+    assert!(loss.is_none() && some[..] == all[..6], "{some:?}");
+}
+
+#[test]
+fn a_capture_ends_at_the_site_at_which_it_is_told_to_stop() {
+    let run = small(&[]).shared;
+    let sequences = Corpus::open(&run.corpus, 8).unwrap().held_out(0, 6, 9);
+    let model = Trainee::new(&run, 0, 32, &flex()).model;
+    let (stop, mut seen) = (AtomicBool::new(false), 0);
+    let what = Capture { sequences: &sequences, measured: 5, batch_size: 2 };
+    let loss = capture(&model, what, &stop, &mut |_, _| {
+        seen += 1;
+        stop.store(seen == 3, Ordering::Relaxed);
+    });
+    assert_eq!((loss, seen), (None, 3));
+}
+
+#[test]
+fn training_ahead_through_phases_gives_the_same_numbers_up_to_rounding() {
+    // In f64, so that rounding has no time to grow: every loss, norm and measurement of every probe.
+    let mut experiment = typed(small(&[("train.steps", "13"), ("probe.every", "3")]), Dtype::F64);
+    edit(&mut experiment, |run| {
+        let haar = RotationSpec::Haar { seed: 3 };
+        let basis =
+            BasisSpec::RotatedOptimizer { rotation: haar, sharing: Sharing::Shared, axes: RotatedAxes::Residual };
+        let phase = |from, basis, moments| Phase { from, optimizer: run.optimizer.clone(), basis, moments };
+        run.phases = vec![phase(4, basis, Moments::Rotate), phase(9, BasisSpec::Standard {}, Moments::Reset)];
+    });
+    let at_once = trained(&experiment, "adam", &flex(), 1);
+    let probed: Vec<u64> = losses(&at_once.0).iter().filter(|row| row.2.is_none()).map(|row| row.0).collect();
+    assert_eq!(probed, [0, 1, 2, 3, 6, 9, 12, 13]);
+    for ahead in [2, 7, 100] {
+        let found = trained(&experiment, "adam", &flex(), ahead);
+        assert_eq!(found.2, Outcome::Complete);
+        let near = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => (a - b).abs() <= 1e-6 * b.abs().max(1e-6),
+            (a, b) => a == b,
+        };
+        let (ours, theirs) = (losses(&found.0), losses(&at_once.0));
+        assert_eq!(ours.len(), 13 + 8);
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert!(a.0 == b.0 && near(a.1, b.1) && near(a.2, b.2), "{ahead} ahead: {a:?}, at once {b:?}");
+        }
+        let (ours, theirs) = (looks(&found.0), looks(&at_once.0));
+        assert_eq!(ours.len(), theirs.len(), "{ahead} ahead");
+        for (a, b) in ours.into_iter().zip(theirs) {
+            let same = match (a, b) {
+                (Row::Residual(a), Row::Residual(b)) => {
+                    near(a.value, b.value)
+                        && ResidualRow { value: None, ..a.clone() } == ResidualRow { value: None, ..b.clone() }
+                }
+                (Row::Dimension(a), Row::Dimension(b)) => {
+                    near(Some(a.rms), Some(b.rms))
+                        && (a.step, a.site, a.dim, a.basis) == (b.step, b.site, b.dim, b.basis)
+                }
+                (Row::Eval(a), Row::Eval(b)) => a.step == b.step && near(a.loss_above_floor, b.loss_above_floor),
+                _ => false,
+            };
+            assert!(same, "{ahead} ahead: {a:?}, at once {b:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_breaks_in_a_later_phase_ends_at_the_same_update_ahead_and_at_once() {
+    let mut experiment =
+        small(&[("train.clip_norm", "0"), ("train.steps", "20"), ("probe.every", "20"), ("model.norm", "none")]);
+    edit(&mut experiment, |run| {
+        let phase = |from, kind, keys: &[(&str, &str)]| Phase {
+            from,
+            optimizer: optimizer(kind, keys),
+            basis: BasisSpec::Standard {},
+            moments: Moments::Reset,
+        };
+        // It breaks at update 7, which is read when update 8 was made by another rule.
+        run.phases = vec![phase(6, "sgd", &[("lr", "1e6")]), phase(8, "lion", &[])];
+    });
+    for (name, device) in backends() {
+        let at_once = trained(&experiment, "adam", &device, 1);
+        assert!(matches!(at_once.2, Outcome::Diverged { step: 7, .. }), "{name}: {:?}", at_once.2);
+        for ahead in [2, 5, 16] {
+            let found = trained(&experiment, "adam", &device, ahead);
+            assert_eq!(found.2, at_once.2, "{name}, {ahead} ahead");
+            let steps = |rows: &[Row]| losses(rows).iter().map(|row| (row.0, row.1.is_some())).collect::<Vec<_>>();
+            assert_eq!(steps(&found.0), steps(&at_once.0), "{name}, {ahead} ahead");
+        }
+    }
+}
+
+#[test]
 fn updates_under_way_change_nothing_but_when_they_are_read() {
-    let experiment = small(&[("train.steps", "23"), ("arm.adam.optimizer.kind", "adamw")]);
+    let experiment = small(&[("train.steps", "23"), ("arm", "adamw=adam,optimizer.kind=adamw")]);
     for (name, device) in everywhere() {
-        let (rows, whole, outcome) = trained(&experiment, "adam", &device, 16);
+        let (rows, whole, outcome) = trained(&experiment, "adamw", &device, 16);
         let all = losses(&rows);
         assert_eq!(outcome, Outcome::Complete);
         for ahead in [2, 5] {
-            let other = trained(&experiment, "adam", &device, ahead);
+            let other = trained(&experiment, "adamw", &device, ahead);
             assert_eq!(losses(&other.0), all, "{name}, {ahead} updates ahead");
             assert_eq!(looks(&other.0), looks(&rows), "{name}, {ahead} updates ahead");
             assert_eq!(other.1, whole, "{name}, {ahead} updates ahead");
         }
-        let at_once = trained(&experiment, "adam", &device, 1);
+        let at_once = trained(&experiment, "adamw", &device, 1);
         // Measured beside the updates or between them: the same numbers of the same weights.
         assert!(first_look(&rows).len() > 100);
         assert_eq!(first_look(&rows), first_look(&at_once.0), "{name}");
@@ -183,16 +300,16 @@ fn updates_under_way_change_nothing_but_when_they_are_read() {
             assert!((a.1.unwrap() - b.1.unwrap()).abs() < 1e-4, "{name}: {a:?}, {b:?}");
         }
         // A stop comes to rest at an update whose row is written, with its checkpoint.
-        let (rows, state, outcome) = stopped(&experiment, "adam", &device, 5, 7);
+        let (rows, state, outcome) = resumed(&experiment, "adamw", (&device, 5), None, 7);
         let Outcome::Stopped(step) = outcome else { panic!("{name}: {outcome:?}") };
         let state = state.unwrap();
         assert_eq!(state.step, step, "{name}");
         assert_eq!(losses(&rows).iter().filter(|(_, _, norm)| norm.is_some()).count() as u64, step, "{name}");
         // And goes on from there as if nothing had been: no look is lost, and none is written twice.
-        let (rest, states, _) = together(&experiment, "adam", &device, &[(0, Some(&state))], u64::MAX);
-        assert_eq!([looks(&rows), looks(&rest[0])].concat(), looks(&whole_run), "{name}, from update {step}");
-        assert_eq!(states[0].last(), whole.as_ref(), "{name}, from update {step}");
-        assert_eq!(losses(&rest[0])[..], all[all.len() - losses(&rest[0]).len()..], "{name}, from update {step}");
+        let (rest, last, _) = resumed(&experiment, "adamw", (&device, 4), Some(&state), u64::MAX);
+        assert_eq!([looks(&rows), looks(&rest)].concat(), looks(&whole_run), "{name}, from update {step}");
+        assert_eq!(last, whole, "{name}, from update {step}");
+        assert_eq!(losses(&rest)[..], all[all.len() - losses(&rest).len()..], "{name}, from update {step}");
     }
 }
 
@@ -231,7 +348,7 @@ fn narrow_types_train_like_wide_ones() {
     for (name, device) in everywhere() {
         let of = |param: Dtype, compute: Dtype| {
             let mut experiment = small(&[("train.steps", "20"), ("arm.adam-rotated.optimizer.epsilon", "1e-6")]);
-            (experiment.model.param_dtype, experiment.model.compute_dtype) = (param, compute);
+            edit(&mut experiment, |run| (run.model.param_dtype, run.model.compute_dtype) = (param, compute));
             let rows = losses(&trained(&experiment, "adam-rotated", &device, 1).0);
             rows.iter().filter_map(|(_, loss, norm)| norm.and(*loss)).collect::<Vec<f64>>()
         };
@@ -253,133 +370,21 @@ fn narrow_types_train_like_wide_ones() {
 
 #[test]
 fn gradients_of_narrow_parameters_are_kept_in_f32() {
-    let experiment = typed(small(&[]), Dtype::Bf16);
-    let mut trainee = prepare(&experiment, experiment.arm("adam-rotated").unwrap(), 0, 32, &flex());
-    let batch = Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, 4, 9);
-    update(&mut trainee, &experiment.train, 1e-3, &batch).unwrap();
-    for slot in trainee.optimizer.memory().into_iter().flatten().flatten() {
-        assert_eq!(slot.dtype(), DType::F32);
+    let run = &typed(small(&[]), Dtype::Bf16).arm("adam-rotated").unwrap().run.clone();
+    let mut trainee = Trainee::new(run, 0, 32, &flex());
+    let batch = Corpus::open(&run.corpus, 8).unwrap().batch(0, 1, 4, 9);
+    update(&mut trainee, &run.train, 0.1, &batch).unwrap();
+    let slots = trainee.optimizer.state();
+    assert_eq!(slots.len(), 2 * trainee.model.parameters().len());
+    for (path, slot, value) in slots {
+        assert_eq!(value.dtype(), DType::F32, "{path}.{slot}");
     }
     for value in trainee.model.values() {
         assert_eq!(value.dtype(), DType::BF16);
     }
     // And the state goes through its file without a change of type or bit.
     let state = trainee.state(1);
-    let mut other = prepare(&experiment, experiment.arm("adam-rotated").unwrap(), 1, 32, &flex());
-    other.restore(&state).unwrap();
+    let mut other = Trainee::new(run, 1, 32, &flex());
+    other.restore(run, 1, &state).unwrap();
     assert_eq!(other.state(1), state);
-}
-
-/// Rows and last states of several seeds of an arm as one model, and how each ended.
-fn together(
-    experiment: &Experiment,
-    arm: &str,
-    device: &Device,
-    seeds: &[(u64, Option<&State>)],
-    every: u64,
-) -> (Vec<Vec<Row>>, Vec<Vec<State>>, Vec<Outcome>) {
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
-    let stop = AtomicBool::new(false);
-    let control = Control { stop: &stop, checkpoint_steps: every, checkpoint_interval: Duration::MAX };
-    let setting = Setting { experiment, corpus: &corpus, device, ahead: 4 };
-    let (mut rows, mut states) = (vec![Vec::new(); seeds.len()], vec![Vec::new(); seeds.len()]);
-    let finished = train_together(setting, experiment.arm(arm).unwrap(), seeds, control, &mut |seed, event| {
-        match event {
-            Event::Rows(new) => rows[seed].extend(new),
-            Event::Checkpoint { state, .. } => states[seed].push(state),
-            Event::Finished(_) => unreachable!("`run` sends it"),
-        }
-        Ok(())
-    });
-    (rows, states, finished.unwrap().into_iter().map(|finished| finished.outcome).collect())
-}
-
-fn weights(state: &State) -> Vec<f64> {
-    let file = safetensors::SafeTensors::deserialize(&state.files["weights.safetensors"]).unwrap();
-    let mut all: Vec<_> = file.tensors();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    let f64s = |bytes: &[u8]| bytes.as_chunks::<8>().0.iter().map(|x| f64::from_le_bytes(*x)).collect::<Vec<_>>();
-    let f32s = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|x| f64::from(f32::from_le_bytes(*x))).collect::<Vec<_>>();
-    let of = |view: &safetensors::tensor::TensorView<'_>| match view.dtype() {
-        safetensors::Dtype::F64 => f64s(view.data()),
-        _ => f32s(view.data()),
-    };
-    all.iter().flat_map(|(_, view)| of(view)).collect()
-}
-
-#[test]
-fn stacked_seeds_are_the_separate_runs_up_to_rounding() {
-    let architectures = [
-        vec![],
-        vec![("model.tied_head", "true"), ("model.biases", "true"), ("model.norm", "layernorm")],
-        vec![("model.positions.kind", "rope"), ("model.activation", "solu"), ("train.micro_batches", "2")],
-    ];
-    for (name, device) in everywhere() {
-        // The software GPU takes minutes to tune its kernels to shapes: one architecture and one arm, with a map of its own
-        // for every seed and parameter, are enough there.
-        for changes in &architectures[..if is_cpu(name) { 3 } else { 1 }] {
-            let dtype = if is_cpu(name) { Dtype::F64 } else { Dtype::F32 };
-            let tolerance = if is_cpu(name) { 1e-9 } else { 1e-4 };
-            let experiment = typed(small(changes), dtype);
-            let arms =
-                if is_cpu(name) { &["adam-independent", "adam-rotated", "sgd"][..] } else { &["adam-independent"] };
-            for arm in arms {
-                let what = format!("{name} {arm} {changes:?}");
-                let seeds = [(3, None), (0, None), (7, None)];
-                let (rows, states, outcomes) = together(&experiment, arm, &device, &seeds, u64::MAX);
-                assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Complete), "{what}");
-                for (lane, (seed, _)) in seeds.into_iter().enumerate() {
-                    let alone = together(&experiment, arm, &device, &[(seed, None)], u64::MAX);
-                    // Before any update: the very same weights, tokens and bases.
-                    assert_eq!(first_look(&rows[lane]), first_look(&alone.0[0]), "{what} seed {seed}");
-                    let found = relative(&weights(&states[lane][0]), &weights(&alone.1[0][0]));
-                    assert!(found < tolerance, "{what} seed {seed}: weights differ by {found:e}");
-                    for (a, b) in losses(&rows[lane]).iter().zip(losses(&alone.0[0])) {
-                        let (x, y) = (a.1.unwrap(), b.1.unwrap());
-                        assert!((x - y).abs() < tolerance, "{what} seed {seed}: {a:?}, alone {b:?}");
-                        let norms = a.2.zip(b.2).is_none_or(|(x, y)| (x - y).abs() < tolerance * y.max(1.0));
-                        assert!(norms, "{what} seed {seed}: {a:?}, alone {b:?}");
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn a_stack_goes_on_from_its_checkpoints_to_the_same_rows_and_weights() {
-    let experiment = small(&[]);
-    let seeds = [(0, None), (1, None)];
-    let (rows, states, _) = together(&experiment, "adam-rotated", &flex(), &seeds, 2);
-    let from: Vec<_> = states.iter().map(|states| Some(&states[0])).collect();
-    assert_eq!(from[0].unwrap().step, 2);
-    let (rest, last, _) = together(&experiment, "adam-rotated", &flex(), &[(0, from[0]), (1, from[1])], 2);
-    for lane in 0..2 {
-        assert!(rows[lane].ends_with(&rest[lane]), "seed {lane}");
-        assert_eq!(last[lane].last(), states[lane].last(), "seed {lane}");
-    }
-}
-
-#[test]
-fn a_seed_that_diverges_leaves_the_others_of_its_stack_alone() {
-    // At a rate where one of these seeds breaks and another does not.
-    let ends =
-        |lr: &str, seeds: &[(u64, Option<&State>)]| together(&near_breaking(lr), "sgd", &flex(), seeds, u64::MAX);
-    let mut mixed = None;
-    for lr in ["0.1", "0.2", "0.4", "0.8", "1.6"] {
-        let outcomes: Vec<bool> = (0..6).map(|seed| ends(lr, &[(seed, None)]).2[0] == Outcome::Complete).collect();
-        if let (Some(good), Some(bad)) = (outcomes.iter().position(|ok| *ok), outcomes.iter().position(|ok| !*ok)) {
-            mixed = Some((lr, good as u64, bad as u64));
-        }
-    }
-    let (lr, good, bad) = mixed.expect("a rate at which seeds part");
-    let (rows, states, outcomes) = ends(lr, &[(bad, None), (good, None)]);
-    assert!(matches!(outcomes[0], Outcome::Diverged { .. }), "{outcomes:?}");
-    assert_eq!(outcomes[1], Outcome::Complete);
-    let alone = ends(lr, &[(bad, None)]);
-    assert_eq!(alone.2[0], outcomes[0], "alone it ends at the same update, for the same reason");
-    let steps = |rows: &[Row]| losses(rows).iter().map(|(step, loss, _)| (*step, loss.is_some())).collect::<Vec<_>>();
-    assert_eq!(steps(&rows[0]), steps(&alone.0[0]));
-    assert_eq!(losses(&rows[1]).last().unwrap().0, 40);
-    assert!(weights(states[1].last().unwrap()).iter().all(|x| x.is_finite()));
 }

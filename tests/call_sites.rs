@@ -5,17 +5,15 @@
 mod commands;
 mod reference;
 
-use crate::support::{flex, never, small, typed};
+use crate::support::{edit, flex, muon_and_adam, never, optimizer, rows_of, small, typed};
 use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Dtype, Experiment, LanguageSpec, OptimizerSpec, RotatedAxes, RotationSpec, RunName,
-    ScheduleKind, Sharing,
+    Arm, BasisSpec, CorpusSpec, Dtype, Experiment, LanguageSpec, Moments, OptimizerSpec, Phase, RotatedAxes,
+    RotationSpec, RunName, RunSpec, ScheduleKind, Sharing, Tokens,
 };
 use basislab_data::Corpus;
-use basislab_experiment::{
-    Event, Expected, Job, Outcome, Setting, State, certify, rotated_share, train, train_together,
-};
-use basislab_report::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
-use reference::{Cells, Matrix, Reference};
+use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
+use basislab_train::{Context, Event, Expected, Outcome, State, certify, rotated_share, train};
+use reference::{Cells, Matrix, Reference, slots};
 
 const SEEDS: [u64; 2] = [5, 2];
 
@@ -40,46 +38,86 @@ fn unlike_the_defaults(changes: &[(&str, &str)]) -> Experiment {
     ];
     all.extend_from_slice(changes);
     let mut experiment = small(&all);
-    (experiment.probe.random_bases, experiment.verdict.null_bases) = (3, 7);
+    edit(&mut experiment, |run| (run.probe.random_bases, run.probe.null_bases) = (3, 7));
     experiment
 }
 
-fn arm(name: &str, optimizer: OptimizerSpec, basis: BasisSpec) -> Arm {
-    Arm { name: RunName::new(name).unwrap(), seeds: None, optimizer, basis }
+/// An arm of this experiment.
+fn arm(experiment: &Experiment, name: &str, optimizer: OptimizerSpec, basis: BasisSpec) -> Arm {
+    let run = RunSpec { optimizer, basis, ..experiment.shared.clone() };
+    Arm { name: RunName::new(name).unwrap(), seeds: SEEDS.to_vec(), run }
 }
 
-fn sgd(momentum: f64, nesterov: bool) -> OptimizerSpec {
-    OptimizerSpec::Sgd { lr: 0.03, momentum, nesterov, weight_decay: 0.02, decoupled_weight_decay: 0.03 }
+fn sgd(momentum: &str, nesterov: &str) -> OptimizerSpec {
+    let decays = [("weight_decay", "0.02"), ("decoupled_weight_decay", "0.03")];
+    let own = [("lr", "0.03"), ("momentum", momentum), ("nesterov", nesterov)];
+    optimizer("sgd", &[&own[..], &decays].concat())
 }
 
 fn adam() -> OptimizerSpec {
-    OptimizerSpec::Adam { lr: 0.02, beta_1: 0.8, beta_2: 0.95, epsilon: 1e-4, weight_decay: 0.01 }
+    let own = [("lr", "0.02"), ("beta_1", "0.8"), ("beta_2", "0.95"), ("epsilon", "1e-4"), ("weight_decay", "0.01")];
+    optimizer("adam", &own)
 }
 
 fn adamw() -> OptimizerSpec {
-    OptimizerSpec::Adamw { lr: 0.01, beta_1: 0.7, beta_2: 0.9, epsilon: 1e-3, decoupled_weight_decay: 0.2 }
+    let own = [("lr", "0.01"), ("beta_1", "0.7"), ("beta_2", "0.9"), ("epsilon", "1e-3")];
+    optimizer("adamw", &[&own[..], &[("decoupled_weight_decay", "0.2")]].concat())
+}
+
+fn lion() -> OptimizerSpec {
+    let own = [("lr", "0.004"), ("beta_1", "0.8"), ("beta_2", "0.9"), ("decoupled_weight_decay", "0.3")];
+    optimizer("lion", &own)
 }
 
 fn rotated(rotation: RotationSpec, sharing: Sharing, axes: RotatedAxes) -> BasisSpec {
     BasisSpec::RotatedOptimizer { rotation, sharing, axes }
 }
 
-/// Every update rule, every kind of basis.
-fn arms() -> Vec<Arm> {
+/// Every update rule, every kind of basis, and every way into another phase.
+fn arms(experiment: &Experiment) -> Vec<Arm> {
     let haar = || RotationSpec::Haar { seed: 7 };
     let signed = RotationSpec::SignedPermutation { seed: 4 };
     let of_model = |sharing| BasisSpec::RotatedModel { rotation: haar(), sharing };
+    let shared = || rotated(haar(), Sharing::Shared, RotatedAxes::Residual);
+    let independent = || rotated(haar(), Sharing::Independent, RotatedAxes::Residual);
+    let both = || rotated(haar(), Sharing::Shared, RotatedAxes::Both);
+    let arm = |name, optimizer, basis| arm(experiment, name, optimizer, basis);
+    let muon = || muon_and_adam(", momentum = 0.8, lr = 0.03, ns_steps = 3, decoupled_weight_decay = 0.2");
+    let phased = |name, (optimizer, basis), phases: Vec<Phase>| {
+        let mut arm = arm(name, optimizer, basis);
+        arm.run.phases = phases;
+        arm
+    };
+    let phase = |from, optimizer, basis, moments| Phase { from, optimizer, basis, moments };
+    let standard = || BasisSpec::Standard {};
     vec![
-        arm("plain", adam(), BasisSpec::Standard {}),
-        arm("shared", adam(), rotated(haar(), Sharing::Shared, RotatedAxes::Residual)),
-        arm("independent", adamw(), rotated(haar(), Sharing::Independent, RotatedAxes::Residual)),
-        arm("both", adam(), rotated(haar(), Sharing::Shared, RotatedAxes::Both)),
-        arm("sgd", sgd(0.9, true), BasisSpec::Standard {}),
-        arm("signed", sgd(0.6, false), rotated(signed, Sharing::Shared, RotatedAxes::Residual)),
-        arm("slow", sgd(0.0, false), rotated(RotationSpec::Hadamard {}, Sharing::Shared, RotatedAxes::Residual)),
+        arm("plain", adam(), standard()),
+        arm("shared", adam(), shared()),
+        arm("independent", adamw(), independent()),
+        arm("both", adam(), both()),
+        arm("sgd", sgd("0.9", "true"), standard()),
+        arm("signed", sgd("0.6", "false"), rotated(signed, Sharing::Shared, RotatedAxes::Residual)),
+        arm("slow", sgd("0.0", "false"), rotated(RotationSpec::Hadamard {}, Sharing::Shared, RotatedAxes::Residual)),
         arm("identity", adamw(), rotated(RotationSpec::Identity {}, Sharing::Shared, RotatedAxes::Residual)),
         arm("in-the-model", adam(), of_model(Sharing::Shared)),
         arm("each-its-own", adamw(), of_model(Sharing::Independent)),
+        arm("lion", lion(), standard()),
+        arm("lion-shared", lion(), shared()),
+        arm("muon", muon(), standard()),
+        arm("muon-both", muon(), both()),
+        phased("keeps", (adam(), standard()), vec![phase(4, adamw(), shared(), Moments::Keep)]),
+        phased("resets", (adam(), independent()), vec![phase(3, sgd("0.9", "true"), shared(), Moments::Reset)]),
+        phased(
+            "rotates",
+            (adam(), shared()),
+            vec![phase(3, adam(), both(), Moments::Rotate), phase(6, adamw(), standard(), Moments::Rotate)],
+        ),
+        phased("muon-rotates", (muon(), independent()), vec![phase(4, muon(), both(), Moments::Rotate)]),
+        phased(
+            "resets-in-the-model",
+            (adam(), of_model(Sharing::Shared)),
+            vec![phase(5, lion(), of_model(Sharing::Shared), Moments::Reset)],
+        ),
     ]
 }
 
@@ -92,11 +130,10 @@ struct Sent {
 }
 
 impl Sent {
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Rows(rows) => rows.into_iter().for_each(|row| self.row(row)),
-            Event::Checkpoint { state, .. } => self.last = Some(state),
-            Event::Finished(_) => unreachable!("`run` sends it"),
+    fn take(&mut self, arm: &Arm, seed: u64, event: Event) {
+        rows_of(arm, seed, &event).into_iter().for_each(|row| self.row(row));
+        if let Event::Checkpoint { state, .. } = event {
+            self.last = Some(state);
         }
     }
 
@@ -164,24 +201,14 @@ impl Sent {
     }
 }
 
-fn alone(setting: Setting<'_>, arm: &Arm, seed: u64) -> (Sent, Outcome) {
+fn alone(on: Context<'_>, arm: &Arm, seed: u64) -> (Sent, Outcome) {
     let mut sent = Sent::default();
     let take = &mut |event| {
-        sent.take(event);
+        sent.take(arm, seed, event);
         Ok(())
     };
-    let finished = train(setting, Job { arm, seed }, None, never(), take).unwrap();
+    let finished = train(&arm.run, seed, on, None, never(), take).unwrap();
     (sent, finished.outcome)
-}
-
-fn stacked(setting: Setting<'_>, arm: &Arm) -> Vec<Sent> {
-    let mut sent = SEEDS.map(|_| Sent::default());
-    let take = &mut |lane: usize, event| {
-        sent[lane].take(event);
-        Ok(())
-    };
-    train_together(setting, arm, &SEEDS.map(|seed| (seed, None)), never(), take).unwrap();
-    sent.into()
 }
 
 fn is_near(found: f64, expected: f64, tolerance: f64) -> bool {
@@ -223,34 +250,29 @@ fn assert_file(file: &[u8], expected: &[(String, Matrix)], tolerance: f64, what:
     }
 }
 
-fn assert_state(state: &State, reference: &Reference<'_>, optimizer: &OptimizerSpec, tolerance: f64, what: &str) {
+fn assert_state(state: &State, reference: &Reference<'_>, tolerance: f64, what: &str) {
     assert_file(&state.files["weights.safetensors"], &reference.held(), tolerance, what);
-    let slots = ["first", "second"].into_iter().take(optimizer.slots()).enumerate();
-    let of = |(slot, name): (usize, &str)| {
-        let all = reference.held().into_iter().zip(&reference.moments);
-        all.map(|((path, w), moments)| (format!("{path}.{name}"), Matrix { values: moments[slot].clone(), ..w }))
-            .collect::<Vec<_>>()
-    };
-    let moments: Vec<_> = slots.flat_map(of).collect();
+    let mut moments = Vec::new();
+    for (number, (path, w)) in reference.held().into_iter().enumerate() {
+        for (slot, name) in slots(reference.rule(number)).iter().enumerate() {
+            let values = reference.moments[number][slot].clone();
+            moments.push((format!("{path}.{name}"), Matrix { values, shape: w.shape }));
+        }
+    }
     assert_file(&state.files["optimizer.safetensors"], &moments, tolerance, what);
 }
 
 /// Trains every arm in every way of training and compares all that is written with the reference.
-fn assert_runs(experiment: &Experiment, arms: &[Arm], tolerance: f64, what: &str) -> Cells {
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+fn assert_runs(arms: &[Arm], tolerance: f64, what: &str) -> Cells {
     let device = flex();
-    let setting = |ahead| Setting { experiment, corpus: &corpus, device: &device, ahead };
     let mut all = Cells::new();
     for arm in arms {
-        let mut lanes = match arm.basis {
-            BasisSpec::RotatedModel { .. } => Vec::new(),
-            _ => stacked(setting(3), arm),
-        };
-        for seed in SEEDS.into_iter().rev() {
-            let mut reference = Reference::new(experiment, arm, seed, &corpus, &device);
+        let corpus = Corpus::open(&arm.run.corpus, arm.run.model.n_ctx).unwrap();
+        let on = |ahead| Context { corpus: &corpus, device: &device, ahead };
+        for seed in SEEDS {
+            let mut reference = Reference::new(arm, seed, &corpus, &device);
             let (expected, order) = reference.run();
-            let ways = [("at once", alone(setting(1), arm, seed).0), ("ahead", alone(setting(3), arm, seed).0)];
-            for (way, sent) in ways.into_iter().chain(lanes.pop().map(|sent| ("stacked", sent))) {
+            for (way, sent) in [("at once", alone(on(1), arm, seed).0), ("ahead", alone(on(3), arm, seed).0)] {
                 let what = format!("{what} {} seed {seed}, {way}", arm.name);
                 assert_cells(&sent.cells, &expected, tolerance, &what);
                 // Probes come after the update they follow; beside a device's updates they are written later.
@@ -262,7 +284,7 @@ fn assert_runs(experiment: &Experiment, arms: &[Arm], tolerance: f64, what: &str
                 if way == "at once" {
                     assert_eq!(sent.order, order, "{what}");
                 }
-                assert_state(&sent.last.unwrap(), &reference, &arm.optimizer, tolerance, &what);
+                assert_state(&sent.last.unwrap(), &reference, tolerance, &what);
             }
             all.extend(expected);
         }
@@ -278,7 +300,7 @@ fn of_column<'a>(cells: &'a Cells, part: &'a str, column: &'a str) -> impl Itera
 #[test]
 fn every_cell_of_every_run_is_what_its_row_and_column_say() {
     let experiment = typed(unlike_the_defaults(&[("train.clip_norm", "2.5")]), Dtype::F64);
-    let cells = assert_runs(&experiment, &arms(), 1e-8, "f64");
+    let cells = assert_runs(&arms(&experiment), 1e-8, "f64");
     // The numbers must be able to tell one mistake from another: clipping bites in some updates, outliers are there.
     let norms: Vec<f64> = of_column(&cells, "steps ", " grad_norm").collect();
     assert!(norms.iter().any(|norm| *norm > 2.6) && norms.iter().any(|norm| *norm < 2.4), "{norms:?}");
@@ -295,31 +317,34 @@ fn other_tokens_sites_and_metrics_are_measured_as_asked() {
         ("train.micro_batches", "1"),
         ("train.warmup_steps", "0"),
         ("verdict.tokens", "first"),
-        ("verdict.site", "blocks.0.resid_mid"),
-        ("verdict.metric", "max_median_ratio"),
+        ("probe.tokens", "first"),
+        ("probe.null_sites", "[\"blocks.0.resid_mid\", \"final\"]"),
+        ("probe.null_metrics", "[\"max_median_ratio\", \"token_rms\"]"),
     ]);
     // In f32 clipping, moments and the descent run in kernels of their own.
-    let some: Vec<Arm> = arms().into_iter().filter(|arm| ["shared", "sgd"].contains(&arm.name.as_str())).collect();
-    assert_runs(&experiment, &some, 2e-3, "f32");
-    experiment.train.clip_norm = 0.7;
-    experiment.verdict.tokens = "all".to_owned();
-    experiment.train.schedule = ScheduleKind::Constant;
-    let cells = assert_runs(&experiment, &some, 2e-3, "f32, clipped");
+    let some = |experiment: &Experiment| {
+        let named = |arm: &Arm| ["shared", "sgd", "lion"].contains(&arm.name.as_str());
+        arms(experiment).into_iter().filter(named).collect::<Vec<_>>()
+    };
+    assert_runs(&some(&experiment), 2e-3, "f32");
+    edit(&mut experiment, |run| {
+        run.train.clip_norm = 0.7;
+        run.probe.tokens = Tokens::All;
+        run.train.schedule = ScheduleKind::Constant;
+    });
+    let cells = assert_runs(&some(&experiment), 2e-3, "f32, clipped");
     assert!(of_column(&cells, "steps ", " grad_norm").all(|norm| norm > 0.7));
 }
 
 #[test]
 fn a_diverged_run_tells_rate_and_tokens_of_the_update_that_was_not_made() {
     let experiment = unlike_the_defaults(&[("train.clip_norm", "0"), ("model.norm", "none")]);
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
-    let OptimizerSpec::Sgd { momentum, nesterov, weight_decay, decoupled_weight_decay, .. } = sgd(0.9, false) else {
-        unreachable!()
-    };
-    let optimizer = OptimizerSpec::Sgd { lr: 1e4, momentum, nesterov, weight_decay, decoupled_weight_decay };
-    let arm = arm("wild", optimizer, BasisSpec::Standard {});
+    let corpus = Corpus::open(&experiment.shared.corpus, experiment.shared.model.n_ctx).unwrap();
+    let keys = [("lr", "1e4"), ("momentum", "0.9"), ("weight_decay", "0.02"), ("decoupled_weight_decay", "0.03")];
+    let arm = arm(&experiment, "wild", optimizer("sgd", &keys), BasisSpec::Standard {});
     for ahead in [1, 3] {
-        let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead };
-        let (sent, outcome) = alone(setting, &arm, 5);
+        let on = Context { corpus: &corpus, device: &flex(), ahead };
+        let (sent, outcome) = alone(on, &arm, 5);
         let Outcome::Diverged { step, .. } = outcome else { panic!("lr 1e4 must diverge: {outcome:?}") };
         // Warm-up over two updates, then a straight line from the peak to 0.3 of it at update 7.
         let share = [0.5, 1.0, 1.0, 0.825, 0.65, 0.475, 0.3][step as usize - 1];
@@ -336,29 +361,32 @@ fn a_diverged_run_tells_rate_and_tokens_of_the_update_that_was_not_made() {
 /// The laws' model as `certify` documents it: all widths 32, 8 positions, warm-up over all updates.
 fn of_the_laws(steps: u64) -> Experiment {
     let mut experiment = typed(small(&[]), Dtype::F64);
-    experiment.model.n_heads = 2;
-    (experiment.model.d_model, experiment.model.d_mlp) = (32, 32);
-    let CorpusSpec::Language(language) = experiment.corpus.clone() else { unreachable!() };
-    let language = LanguageSpec { d_vocab: 32, bigram_fan: 1, copy_length: 1, burst_window: 1, ..language };
-    experiment.corpus = CorpusSpec::Language(language);
-    (experiment.train.steps, experiment.train.warmup_steps) = (steps, steps);
-    experiment.train.schedule = ScheduleKind::Constant;
+    edit(&mut experiment, |run| {
+        run.model.n_heads = 2;
+        (run.model.d_model, run.model.d_mlp) = (32, 32);
+        let CorpusSpec::Language(language) = run.corpus.clone() else { unreachable!() };
+        let language = LanguageSpec { d_vocab: 32, bigram_fan: 1, copy_length: 1, burst_window: 1, ..language };
+        run.corpus = CorpusSpec::Language(language);
+        (run.train.steps, run.train.warmup_steps) = (steps, steps);
+        run.train.schedule = ScheduleKind::Constant;
+    });
     experiment
 }
 
 #[test]
 fn differences_of_the_laws_are_those_of_trainings_made_by_hand() {
     let (experiment, steps, device) = (of_the_laws(8), 8, flex());
-    let corpus = Corpus::open(&experiment.corpus, 8).unwrap();
+    let corpus = Corpus::open(&experiment.shared.corpus, 8).unwrap();
     let trained = |optimizer: &OptimizerSpec, basis: BasisSpec, steps| {
-        let arm = arm("by-hand", optimizer.clone(), basis);
-        let mut reference = Reference::new(&experiment, &arm, 0, &corpus, &device);
+        let arm = arm(&experiment, "by-hand", optimizer.clone(), basis);
+        let mut reference = Reference::new(&arm, 0, &corpus, &device);
         (1..=steps).for_each(|step| _ = reference.update(step));
         reference.weights.into_iter().flat_map(|w| w.values).collect::<Vec<f64>>()
     };
     let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    for (optimizer, commutes) in [(adam(), false), (adamw(), false), (sgd(0.9, true), true)] {
-        let laws = certify(&experiment, &optimizer, steps, (&device, Dtype::F64));
+    for (optimizer, commutes) in [(adam(), false), (adamw(), false), (sgd("0.9", "true"), true), (lion(), false)] {
+        let run = RunSpec { optimizer: optimizer.clone(), ..experiment.shared.clone() };
+        let laws = certify(&run, steps, (&device, Dtype::F64));
         let found: Vec<f64> = laws.iter().map(|law| law.difference.unwrap()).collect();
         let haar = |sharing| rotated(RotationSpec::Haar { seed: 1 }, sharing, RotatedAxes::Residual);
         let plain = trained(&optimizer, BasisSpec::Standard {}, steps);
@@ -389,8 +417,8 @@ fn shares_of_rotated_parameters_are_counted_by_hand() {
     let experiment = unlike_the_defaults(&[]);
     // d 8, 24 words, 5 positions, 2 blocks of four 8 x 8 matrices and two of 8 x 12; two gains a block and the last one.
     let facing = 24 * 8 + 5 * 8 + 2 * (4 * 8 * 8 + 2 * 8 * 12) + 8 * 24;
-    for arm in arms() {
-        let rotated = if matches!(arm.basis, BasisSpec::Standard {}) { 0 } else { facing };
-        assert_eq!(rotated_share(&experiment, &arm, &flex()), (rotated, facing, facing + 5), "{}", arm.name);
+    for arm in arms(&experiment) {
+        let rotated = if matches!(arm.run.basis, BasisSpec::Standard {}) { 0 } else { facing };
+        assert_eq!(rotated_share(&arm.run, &flex()), (rotated, facing, facing + 5), "{}", arm.name);
     }
 }

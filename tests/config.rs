@@ -1,36 +1,37 @@
 //! Configs: every key is checked, and errors name place, key, found and expected.
 
-use crate::support::root;
-use basislab_config::{Override, load};
+use crate::support::{loaded, root};
+use basislab_config::Change;
 
 fn text() -> String {
     std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap()
 }
 
 fn with(path: &str, value: &str) -> Result<basislab_config::Loaded, basislab_config::ConfigError> {
-    load(
-        &text(),
-        "f.toml",
-        &[Override { path: path.into(), value: value.into(), typed: format!("--set {path}={value}") }],
-    )
+    loaded(&text(), "f.toml", &[Change::set(path, value, &format!("--set {path}={value}"))])
+}
+
+/// What decides the numbers of each arm.
+fn hashes(experiment: &basislab_config::Experiment) -> Vec<String> {
+    experiment.arms.iter().map(|arm| arm.run.hash()).collect()
 }
 
 #[test]
 fn every_built_in_experiment_loads_and_survives_its_own_toml() {
     for entry in std::fs::read_dir(root().join("configs")).unwrap() {
         let path = entry.unwrap().path();
-        let loaded = load(&std::fs::read_to_string(&path).unwrap(), "f.toml", &[]).unwrap();
-        let again = load(&loaded.experiment.to_toml(), "again.toml", &[]).unwrap();
-        assert_eq!(again.experiment, loaded.experiment, "{}", path.display());
-        assert_eq!(again.experiment.hash(), loaded.experiment.hash());
+        let it = loaded(&std::fs::read_to_string(&path).unwrap(), "f.toml", &[]).unwrap();
+        let again = loaded(&it.experiment.to_toml(), "again.toml", &[]).unwrap();
+        assert_eq!(again.experiment, it.experiment, "{}", path.display());
+        assert_eq!(hashes(&again.experiment), hashes(&it.experiment));
     }
 }
 
 #[test]
 fn every_key_refuses_a_typo_a_wrong_type_and_a_value_out_of_range() {
-    let loaded = load(&text(), "f.toml", &[]).unwrap();
-    assert!(loaded.origins.len() > 80, "only {} keys", loaded.origins.len());
-    for (path, value, _) in &loaded.origins {
+    let it = loaded(&text(), "f.toml", &[]).unwrap();
+    assert!(it.origins.len() > 80, "only {} keys", it.origins.len());
+    for (path, value, _) in &it.origins {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
         let typo = format!("{path}x");
         let error = with(&typo, value).expect_err(&typo).to_string();
@@ -46,8 +47,8 @@ fn every_key_refuses_a_typo_a_wrong_type_and_a_value_out_of_range() {
             assert_eq!(error.lines().count(), 1);
         }
         if !table.is_empty() {
-            let elsewhere = format!("probe.{key}");
-            if !path.starts_with("probe.") {
+            let elsewhere = format!("train.{key}");
+            if !path.starts_with("train.") {
                 let error = with(&elsewhere, value).expect_err(&elsewhere).to_string();
                 assert!(error.contains("unknown key"), "{elsewhere}: {error}");
             }
@@ -69,7 +70,7 @@ fn every_line_of_the_file_refuses_a_typo_with_its_own_line_and_column() {
             .enumerate()
             .map(|(n, l)| if n == number { l.replacen(key, &format!("{key}q"), 1) } else { l.to_owned() })
             .collect();
-        let error = load(&broken.join("\n"), "f.toml", &[]).expect_err(line).to_string();
+        let error = loaded(&broken.join("\n"), "f.toml", &[]).expect_err(line).to_string();
         let place = format!("f.toml:{}:", number + 1);
         // A tag is missed, and an arm's or claim's name is what others point to: those are found elsewhere.
         let elsewhere = key == "kind" || key == "name";
@@ -117,9 +118,9 @@ fn messages_say_what_was_found_and_what_was_expected() {
             "--set corpus.successors=16: corpus.successors: found 16, expected at most 15, the other classes",
         ),
         (
-            "claim.sgd-equals-its-null.test.basis",
+            "claim.sgd-equals-its-null.cell.basis",
             "optimizer",
-            "--set claim.sgd-equals-its-null.test.basis=optimizer: claim.sgd-equals-its-null.test.basis: found optimizer, expected standard: \"sgd\" has no single optimizer basis",
+            "--set claim.sgd-equals-its-null.cell.basis=optimizer: claim.sgd-equals-its-null.cell.basis: found optimizer, expected standard: \"sgd\" has no single optimizer basis",
         ),
     ];
     for (path, value, expected) in cases {
@@ -129,45 +130,72 @@ fn messages_say_what_was_found_and_what_was_expected() {
 
 #[test]
 fn presets_replace_a_table_and_later_sets_apply_to_it() {
-    let set = |path: &str, value: &str| Override { path: path.into(), value: value.into(), typed: "--set".into() };
+    let set = |path: &str, value: &str| Change::set(path, value, "--set");
     let changes = [
-        set("arm.sgd.optimizer.kind", "adamw"),
-        set("arm.sgd.optimizer.lr", "0.5"),
+        Change::parse_arm("new=sgd,optimizer.kind=adamw").unwrap(),
+        set("arm.new.optimizer.lr", "0.5"),
         set("model.positions.kind", "rope"),
     ];
-    let loaded = load(&text(), "f.toml", &changes).unwrap();
-    let arm = loaded.experiment.arm("sgd").unwrap();
-    assert_eq!((arm.optimizer.kind(), arm.optimizer.lr()), ("adamw", 0.5));
-    assert!(loaded.experiment.to_toml().contains("base = 10000.0"));
+    let it = loaded(&text(), "f.toml", &changes).unwrap();
+    let arm = it.experiment.arm("new").unwrap();
+    assert_eq!((arm.run.optimizer.name().as_str(), arm.run.optimizer.lr()), ("adamw", 0.5));
+    assert!(it.experiment.to_toml().contains("base = 10000.0"));
 }
 
 #[test]
-fn the_verdict_hash_covers_the_rule_and_nothing_else() {
-    let base = load(&text(), "f.toml", &[]).unwrap().experiment.verdict_hash();
-    assert_eq!(with("train.steps", "700").unwrap().experiment.verdict_hash(), base);
-    for (path, value) in [("verdict.alpha", "0.1"), ("seeds", "[0,1,2]"), ("claim.identity-is-adam.text", "other")] {
-        assert_ne!(with(path, value).unwrap().experiment.verdict_hash(), base, "{path}");
+fn the_rule_of_a_claim_covers_what_decides_it_and_nothing_else() {
+    let hash = |experiment: &basislab_config::Experiment, name: &str| {
+        let claim = experiment.claims.iter().find(|claim| claim.name == name).unwrap();
+        experiment.rule_hash(claim)
+    };
+    let base = loaded(&text(), "f.toml", &[]).unwrap().experiment;
+    let (alone, in_family) = ("sgd-equals-its-null", "adam-differs-from-sgd");
+    for (path, value) in [
+        ("seeds", "[0,1,2]"),
+        ("question", "Why?"),
+        ("claim.sgd-equals-its-null.text", "other words"),
+        ("claim.adam-differs-from-sgd.text", "other words"),
+    ] {
+        let changed = with(path, value).unwrap().experiment;
+        for name in [alone, in_family] {
+            assert_eq!(hash(&changed, name), hash(&base, name), "{path}");
+        }
     }
+    for (path, value) in [
+        ("train.steps", "700"),
+        ("verdict.alpha", "0.1"),
+        ("verdict.metric", "kurtosis_of_dims"),
+        ("verdict.smallest_effect", "0.2"),
+    ] {
+        let changed = with(path, value).unwrap().experiment;
+        for name in [alone, in_family] {
+            assert_ne!(hash(&changed, name), hash(&base, name), "{path}");
+        }
+    }
+    // Holm's correction depends on the whole family.
+    let smaller = with("claim.adam-differs-from-its-null.primary", "false").unwrap().experiment;
+    assert_ne!(hash(&smaller, in_family), hash(&base, in_family));
+    assert_eq!(hash(&smaller, alone), hash(&base, alone));
 }
 
 #[test]
 fn odd_files_are_read_or_refused_plainly() {
     let windows = text().replace('\n', "\r\n");
-    assert!(load(&format!("\u{feff}{windows}"), "f.toml", &[]).is_ok(), "BOM and CRLF are fine");
+    assert!(loaded(&format!("\u{feff}{windows}"), "f.toml", &[]).is_ok(), "BOM and CRLF are fine");
     for broken in ["", "a = ", "[model", "seeds = 3", "\0"] {
-        let error = load(broken, "f.toml", &[]).expect_err(broken).to_string();
+        let error = loaded(broken, "f.toml", &[]).expect_err(broken).to_string();
         assert!(error.starts_with("f.toml:") && error.lines().count() == 1, "{error}");
     }
     let twice = text()
         + "\n[[arm]]\nname = \"ADAM\"\noptimizer = { kind = \"sgd\", lr = 1, momentum = 0, nesterov = false, weight_decay = 0, decoupled_weight_decay = 0 }\nbasis = { kind = \"standard\" }\n";
-    assert!(load(&twice, "f.toml", &[]).unwrap_err().to_string().contains("distinct names"));
+    assert!(loaded(&twice, "f.toml", &[]).unwrap_err().to_string().contains("distinct names"));
 }
 
 /// Every key of the effective configuration with a value of another type, one out of range, and in another place: each
 /// refused with file, line, column and key.
 #[test]
 fn every_line_of_the_file_refuses_wrong_values_and_places_with_its_own_position() {
-    let text = load(&text(), "f.toml", &[]).unwrap().experiment.to_toml();
+    let text = loaded(&text(), "f.toml", &[]).unwrap().experiment.to_toml();
     let lines: Vec<&str> = text.lines().collect();
     let mut seen = 0;
     for (number, line) in lines.iter().enumerate() {
@@ -175,7 +203,7 @@ fn every_line_of_the_file_refuses_wrong_values_and_places_with_its_own_position(
         let with = |replacement: &str| {
             let mut changed = lines.clone();
             changed[number] = replacement;
-            load(&changed.join("\n"), "f.toml", &[]).expect_err(replacement).to_string()
+            loaded(&changed.join("\n"), "f.toml", &[]).expect_err(replacement).to_string()
         };
         let number_like = value.parse::<f64>().is_ok();
         let wrong =
@@ -189,7 +217,7 @@ fn every_line_of_the_file_refuses_wrong_values_and_places_with_its_own_position(
         }
         // At the top of the file it is unknown, or there twice.
         let moved = [&[*line][..], &lines[..number], &lines[number + 1..]].concat();
-        let error = load(&moved.join("\n"), "f.toml", &[]).err().map(|error| error.to_string());
+        let error = loaded(&moved.join("\n"), "f.toml", &[]).err().map(|error| error.to_string());
         let top = !lines[..number].iter().any(|line| line.starts_with('['));
         assert!(top || error.is_some_and(|error| error.starts_with("f.toml:")), "{line}");
     }

@@ -110,47 +110,6 @@ fn tables_and_manifest_say_where_they_were_made() {
     refuses(dir.path(), &other, 7, &["backend: \"flex\" there, \"ndarray\" here"]);
 }
 
-#[test]
-fn seeds_are_stacked_when_asked() {
-    let dir = TempDir::new().unwrap();
-    let at = dir.path();
-    let args = tiny(&["--out", "o", "--stack-seeds"]);
-    let output = basislab(at, &args);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(manifest(at, "o")["identity"]["stacked_seeds"], 2);
-    // One arm has both seeds and its self-test has one: they are compared alone with alone.
-    assert!(stdout(&output).contains("Self-test passed, bit for bit: identity-is-adam"), "{}", stdout(&output));
-    assert!(at.join("o/parts/adam-independent/1/done.json").exists());
-    let sums = std::fs::read(at.join("o/SHA256SUMS")).unwrap();
-    assert_eq!(basislab(at, &args).status.code(), Some(0));
-    assert_eq!(std::fs::read(at.join("o/SHA256SUMS")).unwrap(), sums);
-    refuses(at, &tiny(&["--out", "o"]), 7, &["stacked_seeds: 2 there, null here"]);
-    // `verify` trains the same stacks again.
-    let verified = basislab(at, &["verify", "o", "--steps", "3", "--all"]);
-    assert_eq!(verified.status.code(), Some(0), "{}", stderr(&verified));
-    for name in ["adam seed 0", "adam seed 1", "adam-rotated seed 1", "adam-identity seed 0"] {
-        assert!(stdout(&verified).contains(&format!("{name}: the same bits in ")), "{}", stdout(&verified));
-    }
-    let table = at.join("o/parts/sgd/1/steps.csv");
-    let rows = std::fs::read_to_string(&table).unwrap();
-    let line = rows.lines().nth(2).unwrap();
-    std::fs::write(&table, rows.replace(line, &line.replacen(",2,", ",2,9", 1))).unwrap();
-    refuses(at, &["verify", "o", "--steps", "3"], 7, &["steps.csv: sgd seed 1: found"]);
-    std::fs::write(&table, rows).unwrap();
-    refuses(at, &tiny(&["--out", "p", "--stack-seeds=1"]), 2, &["--stack-seeds"]);
-    // The same data, the same weights: the answer is that of separate runs, up to rounding.
-    let loss = |out: &str| {
-        let text = std::fs::read_to_string(at.join(out).join("evals.csv")).unwrap();
-        let of = |line: &str| line.split(',').nth(4).unwrap().parse::<f64>().unwrap();
-        text.lines().skip(1).map(of).collect::<Vec<f64>>()
-    };
-    assert_eq!(basislab(at, &tiny(&["--out", "separate"])).status.code(), Some(0));
-    let (stacked, separate) = (loss("o"), loss("separate"));
-    assert_eq!(stacked.len(), separate.len());
-    assert!(stacked.iter().zip(&separate).all(|(a, b)| (a - b).abs() < 1e-4), "{stacked:?} {separate:?}");
-    assert_ne!(stacked, separate, "stacked seeds take another way through the arithmetic");
-}
-
 #[cfg(all(target_os = "linux", feature = "wgpu"))]
 #[test]
 fn a_machine_without_a_gpu_says_so() {

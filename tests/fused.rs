@@ -1,11 +1,11 @@
 //! Fused operations against their reference in burn's operations: the same function, the same gradient.
 
 use crate::support::{flex, relative, small, typed, values};
-use basislab_config::Dtype;
+use basislab_config::{Dtype, Parameter};
 use basislab_data::Corpus;
-use basislab_experiment::prepare;
 use basislab_model::{Transformer, init};
 use basislab_stats::{Purpose, below, stream};
+use basislab_train::Trainee;
 use burn::tensor::Tensor;
 
 /// Odd batches, sequences that are no multiple of a vector or a block of queries, one head, one layer, d 48, and
@@ -40,10 +40,10 @@ fn seen(model: &Transformer, batch: &[Vec<u32>]) -> Seen {
 fn assert_agree(sequences: usize, changes: &[(&str, &str)]) {
     let mut all = vec![("model.init_std", "0.1")];
     all.extend(changes);
-    let experiment = small(&all);
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
-    let batch = corpus.batch(0, 1, sequences, experiment.model.n_ctx + 1);
-    let model = init(&experiment.model, corpus.d_vocab(), 3, &flex().autodiff());
+    let run = small(&all).shared;
+    let corpus = Corpus::open(&run.corpus, run.model.n_ctx).unwrap();
+    let batch = corpus.batch(0, 1, sequences, run.model.n_ctx + 1);
+    let model = init(&run.model, corpus.d_vocab(), 3, &flex().autodiff());
     assert!(model.is_fused() && !model.reference().is_fused(), "{changes:?}");
     let (fused, reference) = (seen(&model, &batch), seen(&model.reference(), &batch));
     let at = format!("{sequences} sequences, {changes:?}");
@@ -52,7 +52,7 @@ fn assert_agree(sequences: usize, changes: &[(&str, &str)]) {
         let error = relative(a, b);
         assert!(error < 1e-6, "{at}: site {site} is off by {error:e}");
     }
-    for ((path, ..), (a, b)) in model.residual_axes().iter().zip(fused.1.iter().zip(&reference.1)) {
+    for (Parameter { path, .. }, (a, b)) in model.parameters().iter().zip(fused.1.iter().zip(&reference.1)) {
         let error = relative(a, b);
         // A single gain's gradient is a sum that may nearly cancel: f32 has no five digits of it, fused or not.
         assert!(
@@ -64,7 +64,7 @@ fn assert_agree(sequences: usize, changes: &[(&str, &str)]) {
 
 /// Whether the fused gradient of a parameter is nearer than the reference's to what f64 gives on the same weights.
 fn is_closer(model: &Transformer, batch: &[Vec<u32>], path: &str) -> bool {
-    let index = model.residual_axes().iter().position(|(known, ..)| known == path).unwrap();
+    let index = model.parameters().iter().position(|known| known.path == path).unwrap();
     let mut exact = model.reference();
     exact.set_values(model.values().into_iter().map(|value| value.inner().cast(burn::tensor::DType::F64)).collect());
     let of = |model: &Transformer| seen(model, batch).1.swap_remove(index);
@@ -112,20 +112,20 @@ fn what_is_not_covered_runs_the_reference() {
         ("model.positions.kind", "rope"),
         ("model.biases", "true"),
     ] {
-        assert!(!init(&small(&[changes]).model, 32, 0, &flex().autodiff()).is_fused(), "{changes:?}");
+        assert!(!init(&small(&[changes]).shared.model, 32, 0, &flex().autodiff()).is_fused(), "{changes:?}");
     }
-    assert!(!init(&typed(small(&[]), Dtype::F64).model, 32, 0, &flex().autodiff()).is_fused());
+    assert!(!init(&typed(small(&[]), Dtype::F64).shared.model, 32, 0, &flex().autodiff()).is_fused());
 }
 
 #[test]
 fn gradients_are_the_same_bits_on_any_thread_count() {
-    let experiment =
-        small(&[("model.n_ctx", "40"), ("model.d_model", "48"), ("model.n_heads", "3"), ("model.d_mlp", "300")]);
-    let corpus = Corpus::open(&experiment.corpus, 40).unwrap();
+    let run =
+        small(&[("model.n_ctx", "40"), ("model.d_model", "48"), ("model.n_heads", "3"), ("model.d_mlp", "300")]).shared;
+    let corpus = Corpus::open(&run.corpus, 40).unwrap();
     let batch = corpus.batch(0, 1, 33, 41);
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| seen(&init(&experiment.model, 32, 0, &flex().autodiff()), &batch))
+        pool.install(|| seen(&init(&run.model, 32, 0, &flex().autodiff()), &batch))
     };
     let alone = with(1);
     for threads in [2, 3, 4] {
@@ -136,9 +136,10 @@ fn gradients_are_the_same_bits_on_any_thread_count() {
 #[test]
 fn a_rotated_model_is_fused_and_agrees_too() {
     let experiment = small(&[("arm.adam.basis.kind", "rotated-model"), ("model.init_std", "0.1")]);
-    let trainee = prepare(&experiment, experiment.arm("adam").unwrap(), 0, 32, &flex());
+    let run = &experiment.arm("adam").unwrap().run;
+    let trainee = Trainee::new(run, 0, 32, &flex());
     assert!(trainee.model.is_fused());
-    let batch = Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, 5, 9);
+    let batch = Corpus::open(&run.corpus, 8).unwrap().batch(0, 1, 5, 9);
     let (fused, reference) = (seen(&trainee.model, &batch), seen(&trainee.model.reference(), &batch));
     for (a, b) in fused.1.iter().zip(&reference.1) {
         assert!(relative(a, b) < 1e-5, "{:e}", relative(a, b));
@@ -147,10 +148,10 @@ fn a_rotated_model_is_fused_and_agrees_too() {
 
 #[test]
 fn a_weight_that_is_not_finite_reaches_the_loss() {
-    let experiment = small(&[]);
-    let mut model = init(&experiment.model, 32, 0, &flex().autodiff());
+    let run = small(&[]).shared;
+    let mut model = init(&run.model, 32, 0, &flex().autodiff());
     let mut weights: Vec<Tensor<2>> = model.values().into_iter().map(Tensor::inner).collect();
-    let batch = Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, 2, 9);
+    let batch = Corpus::open(&run.corpus, 8).unwrap().batch(0, 1, 2, 9);
     weights[2] = weights[2].clone().mul_scalar(f64::NAN);
     model.set_values(weights);
     assert!(!seen(&model, &batch).0.is_finite());

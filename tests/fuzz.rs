@@ -5,7 +5,7 @@ mod targets;
 
 use crate::support::small;
 use basislab_stats::{Purpose, below, stream, uniform};
-use basislab_store::{Checkpoint, Extent, Owner, save, sha256};
+use basislab_store::{Checkpoint, Extent, save, sha256};
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ fn tables() {
 #[test]
 fn checkpoints() {
     let root = tempfile::tempdir().unwrap();
-    let owner = Owner { identity: serde_json::json!({ "experiment": "e" }), arm: "adam".into(), seed: 3 };
+    let owner = serde_json::json!({ "run": "e", "seed": 3 });
     let tables = BTreeMap::from([("steps.csv".to_owned(), Extent { bytes: 4, sha256: sha256(b"rows") })]);
     let files = BTreeMap::from([("weights.safetensors".to_owned(), b"weights".to_vec())]);
     save(root.path(), &owner, &Checkpoint { step: 3, files, tables }).unwrap();

@@ -1,7 +1,7 @@
 //! Gradients against finite differences in f64, for every parameter tensor of several architectures.
 
 use crate::support::{flex, small, typed, values};
-use basislab_config::Dtype;
+use basislab_config::{Dtype, Parameter};
 use basislab_data::Corpus;
 use basislab_model::{Transformer, cross_entropy};
 use basislab_stats::{Purpose, gaussian, stream};
@@ -14,11 +14,11 @@ fn loss(model: &Transformer, batch: &[Vec<u32>]) -> Tensor<1> {
 }
 
 fn check(changes: &[(&str, &str)]) {
-    let experiment = typed(small(changes), Dtype::F64);
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
-    let batch = corpus.batch(0, 1, 3, experiment.model.n_ctx + 1);
+    let run = typed(small(changes), Dtype::F64).shared;
+    let corpus = Corpus::open(&run.corpus, run.model.n_ctx).unwrap();
+    let batch = corpus.batch(0, 1, 3, run.model.n_ctx + 1);
     let device = flex().autodiff();
-    let mut model = basislab_model::init(&experiment.model, corpus.d_vocab(), 1, &device);
+    let mut model = basislab_model::init(&run.model, corpus.d_vocab(), 1, &device);
     // Larger weights than a fresh model's, and no parameter at a special value: gradients of ordinary size everywhere.
     let mut rng = stream(2, Purpose::Simulation, 0);
     let start: Vec<Tensor<2>> = model
@@ -32,7 +32,7 @@ fn check(changes: &[(&str, &str)]) {
     model.set_values(start.clone());
     let mut grads = loss(&model, &batch).backward();
     let grads: Vec<Vec<f64>> = model.values().iter().map(|v| values(&v.grad_remove(&mut grads).unwrap())).collect();
-    for (index, (path, shape, _)) in model.residual_axes().into_iter().enumerate() {
+    for (index, Parameter { path, shape, .. }) in model.parameters().into_iter().enumerate() {
         let direction: Vec<f64> = (0..shape[0] * shape[1]).map(|_| gaussian(&mut rng)).collect();
         let size = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
         let direction: Vec<f64> = direction.into_iter().map(|x| x / size).collect();

@@ -1,12 +1,11 @@
 //! Facts about the model that need no reference.
 
 use crate::support::{backends, everywhere, flex, relative, small, typed, values};
-use basislab_config::{BasisSpec, Dtype};
+use basislab_config::{BasisSpec, Dtype, Parameter, Role, RotationSpec, Sharing};
 use basislab_data::Corpus;
-use basislab_experiment::{prepare, update};
-use basislab_model::{Role, Transformer, cross_entropy, init};
-use basislab_optim::{Basis, upload};
-use basislab_stats::{Purpose, Rotation, stream};
+use basislab_model::{Transformer, cross_entropy, init};
+use basislab_optim::bases;
+use basislab_train::{Trainee, update};
 use burn::tensor::{DType, Device, Tensor};
 
 fn logits(model: &Transformer, batch: &[Vec<u32>]) -> Vec<f64> {
@@ -15,15 +14,14 @@ fn logits(model: &Transformer, batch: &[Vec<u32>]) -> Vec<f64> {
 }
 
 fn batch(count: usize) -> Vec<Vec<u32>> {
-    let experiment = small(&[]);
-    Corpus::open(&experiment.corpus, 8).unwrap().batch(0, 1, count, 9)
+    Corpus::open(&small(&[]).shared.corpus, 8).unwrap().batch(0, 1, count, 9)
 }
 
 #[test]
 fn a_later_token_changes_no_bit_of_an_earlier_logit() {
     for changes in [vec![], vec![("model.positions.kind", "rope"), ("model.attention", "softmax-1")]] {
         for (name, device) in backends() {
-            let model = init(&small(&changes).model, 32, 0, &device);
+            let model = init(&small(&changes).shared.model, 32, 0, &device);
             let one = batch(1);
             let mut other = one.clone();
             other[0][5] = (other[0][5] + 1) % 32;
@@ -37,7 +35,7 @@ fn a_later_token_changes_no_bit_of_an_earlier_logit() {
 
 #[test]
 fn a_zero_head_starts_at_log_vocabulary() {
-    let mut model = init(&typed(small(&[]), Dtype::F64).model, 32, 0, &flex());
+    let mut model = init(&typed(small(&[]), Dtype::F64).shared.model, 32, 0, &flex());
     model.for_each(&mut |path, _, weight| {
         if path == "w_u" {
             weight.value = weight.value.zeros_like();
@@ -52,9 +50,9 @@ fn a_zero_head_starts_at_log_vocabulary() {
 #[test]
 fn a_batch_gives_the_mean_of_its_items_and_micro_batches_change_nothing() {
     let one = |micro: &str| {
-        let experiment = typed(small(&[("train.batch_size", "8"), ("train.micro_batches", micro)]), Dtype::F64);
-        let mut trainee = prepare(&experiment, &experiment.arms[0], 0, 32, &flex());
-        let seen = update(&mut trainee, &experiment.train, 1e-3, &batch(8)).unwrap();
+        let run = typed(small(&[("train.batch_size", "8"), ("train.micro_batches", micro)]), Dtype::F64).shared;
+        let mut trainee = Trainee::new(&run, 0, 32, &flex());
+        let seen = update(&mut trainee, &run.train, 0.1, &batch(8)).unwrap();
         (seen, trainee.model.values().iter().flat_map(values).collect::<Vec<f64>>())
     };
     let (whole, weights) = one("1");
@@ -67,8 +65,8 @@ fn a_batch_gives_the_mean_of_its_items_and_micro_batches_change_nothing() {
 
 #[test]
 fn one_batch_is_overfitted() {
-    let experiment = small(&[]);
-    let mut trainee = prepare(&experiment, &experiment.arms[0], 0, 32, &flex());
+    let run = small(&[]).shared;
+    let mut trainee = Trainee::new(&run, 0, 32, &flex());
     // Distinct first tokens, or the first prediction could not be certain.
     let batch: Vec<Vec<u32>> = batch(4)
         .into_iter()
@@ -78,7 +76,7 @@ fn one_batch_is_overfitted() {
             s
         })
         .collect();
-    let losses: Vec<f64> = (0..250).map(|_| update(&mut trainee, &experiment.train, 1e-2, &batch).unwrap().0).collect();
+    let losses: Vec<f64> = (0..250).map(|_| update(&mut trainee, &run.train, 1.0, &batch).unwrap().0).collect();
     assert!(losses[249] < 0.05, "{} -> {}", losses[0], losses[249]);
 }
 
@@ -95,60 +93,86 @@ fn every_parameter_with_a_residual_axis_is_listed_and_rotating_them_all_changes_
         // Weights large enough for every one of them to matter.
         let mut all = vec![("model.init_std", "0.3")];
         all.extend(&changes);
-        let experiment = typed(small(&all), Dtype::F64);
-        let mut model = init(&experiment.model, 32, 0, &flex());
-        let q = upload(&Rotation::haar(16, &mut stream(0, Purpose::Rotation, 0)), &flex(), DType::F64);
+        let run = typed(small(&all), Dtype::F64).shared;
+        let mut model = init(&run.model, 32, 0, &flex());
+        let parameters = model.parameters();
+        let basis = BasisSpec::RotatedModel { rotation: RotationSpec::Haar { seed: 0 }, sharing: Sharing::Shared };
+        let bases = bases(&basis, 0, &parameters, &flex(), DType::F64);
         model.for_each(&mut |_, _, weight| weight.value = weight.value.clone().add_scalar(0.1)); // biases are not 0
         let before = logits(&model, &batch(2));
-        let mut seen = Vec::new();
-        model.for_each(&mut |path, facing, weight| {
-            seen.push(path.to_owned());
-            match facing {
+        let mut at = 0;
+        model.for_each(&mut |path, role, weight| {
+            let (parameter, basis) = (&parameters[at], &bases[at]);
+            at += 1;
+            assert_eq!((path, role), (parameter.path.as_str(), parameter.role));
+            assert_eq!(weight.value.dims(), parameter.shape, "{path}");
+            match role.residual_axis() {
                 Some(axis) => {
-                    assert_eq!(weight.value.dims()[axis.index], 16, "{path}");
-                    weight.value = Basis::on_axis(axis.index, q.clone(), weight.value.dims()[1 - axis.index])
-                        .apply(weight.value.clone());
+                    assert_eq!(weight.value.dims()[axis], 16, "{path}");
+                    assert!(basis.map(axis).is_some() && basis.map(1 - axis).is_none(), "{path}");
+                    weight.value = basis.apply(weight.value.clone());
                 }
                 None => assert!(path.starts_with("blocks.") || path == "norm.gain", "{path} does not face the stream?"),
             }
         });
+        assert_eq!(at, parameters.len());
         assert!(relative(&logits(&model, &batch(2)), &before) < 1e-12, "{changes:?}: a parameter or axis is missing");
         // And the check can fail: each parameter left out of the rotation shows.
-        for left_out in &seen {
+        for (left_out, basis) in parameters.iter().zip(&bases) {
             let mut model = model.clone();
-            let mut faces = false;
-            model.for_each(&mut |path, facing, weight| {
-                if let (true, Some(axis)) = (path == left_out, facing) {
-                    faces = true;
-                    weight.value = Basis::on_axis(axis.index, q.clone(), weight.value.dims()[1 - axis.index])
-                        .undo(weight.value.clone());
+            model.for_each(&mut |path, _, weight| {
+                if path == left_out.path {
+                    weight.value = basis.undo(weight.value.clone());
                 }
             });
-            let moved = relative(&logits(&model, &batch(2)), &before);
-            assert!(!faces || moved > 1e-6, "{changes:?}: forgetting {left_out} goes unseen ({moved:e})");
+            let (moved, faces) =
+                (relative(&logits(&model, &batch(2)), &before), left_out.role.residual_axis().is_some());
+            assert!(!faces || moved > 1e-6, "{changes:?}: forgetting {} goes unseen ({moved:e})", left_out.path);
         }
     }
 }
 
 #[test]
 fn roles_are_as_the_glossary_says() {
-    let model = init(&small(&[("model.biases", "true")]).model, 32, 0, &flex());
-    let of = |name: &str| model.residual_axes().into_iter().find(|(path, ..)| path == name).unwrap().2;
-    for name in ["w_e", "w_pos", "blocks.0.w_o", "blocks.1.w_out"] {
-        assert_eq!(of(name).map(|a| (a.index, a.role)), Some((1, Role::Write)), "{name}");
+    let roles = |changes: &[(&str, &str)]| init(&small(changes).shared.model, 32, 0, &flex()).parameters();
+    let of = |all: &[Parameter], name: &str| all.iter().find(|parameter| parameter.path == name).unwrap().role;
+    let all = roles(&[("model.biases", "true"), ("model.norm", "layernorm")]);
+    for (role, axis, names) in [
+        (Role::Embedding, Some(1), &["w_e", "w_pos"][..]),
+        (Role::Write, Some(1), &["blocks.0.w_o", "blocks.1.w_out"]),
+        (Role::Read, Some(0), &["blocks.0.w_q", "blocks.0.w_k", "blocks.1.w_v", "blocks.0.w_in"]),
+        (Role::Head, Some(0), &["w_u"]),
+        (Role::Vector, Some(1), &["blocks.0.b_o", "blocks.1.b_out", "blocks.0.norm_1.gain", "norm.gain", "norm.bias"]),
+        (Role::Other, None, &["blocks.0.b_q", "blocks.0.b_k", "blocks.0.b_v", "blocks.1.b_in"]),
+    ] {
+        for name in names {
+            assert_eq!((of(&all, name), role.residual_axis()), (role, axis), "{name}");
+        }
     }
-    for name in ["blocks.0.w_q", "blocks.0.w_k", "blocks.1.w_v", "blocks.0.w_in", "w_u"] {
-        assert_eq!(of(name).map(|a| (a.index, a.role)), Some((0, Role::Read)), "{name}");
+    assert_eq!(of(&roles(&[("model.norm", "rms-scalar")]), "norm.gain"), Role::Other);
+    let tied = roles(&[("model.tied_head", "true")]);
+    assert_eq!(of(&tied, "w_e"), Role::Embedding);
+    assert!(tied.iter().all(|parameter| parameter.role != Role::Head));
+}
+
+#[test]
+fn a_configuration_knows_the_roles_of_its_model() {
+    // By them it tells whether every parameter has a rule.
+    for norm in ["none", "rms", "rms-scalar", "rms-gain", "layernorm"] {
+        for (biases, tied) in [("true", "false"), ("false", "true")] {
+            let run = small(&[("model.norm", norm), ("model.biases", biases), ("model.tied_head", tied)]).shared;
+            let mut roles: Vec<Role> =
+                init(&run.model, 32, 0, &flex()).parameters().iter().map(|parameter| parameter.role).collect();
+            roles.sort_unstable();
+            roles.dedup();
+            assert_eq!(run.model.roles(), roles, "{norm}, biases {biases}, tied {tied}");
+        }
     }
-    assert_eq!(of("blocks.0.b_o").map(|a| a.role), Some(Role::Vector));
-    assert_eq!(of("blocks.0.b_q"), None);
-    let tied = init(&small(&[("model.tied_head", "true")]).model, 32, 0, &flex());
-    assert_eq!(tied.residual_axes()[0].2.map(|a| (a.index, a.role)), Some((1, Role::Both)));
 }
 
 #[test]
 fn sites_come_in_order() {
-    let model = init(&small(&[]).model, 32, 0, &flex());
+    let model = init(&small(&[]).shared.model, 32, 0, &flex());
     let mut sites = Vec::new();
     let batch = batch(1);
     let _ = model.forward(model.tokens(&[&batch[0][..8]]), &mut |site, x| {
@@ -163,24 +187,24 @@ fn sites_come_in_order() {
 fn initial_weights_are_the_same_on_every_backend_and_for_every_arm() {
     let experiment = small(&[]);
     let of = |arm: usize, device: &Device| {
-        let trainee = prepare(&experiment, &experiment.arms[arm], 7, 32, device);
+        let trainee = Trainee::new(&experiment.arms[arm].run, 7, 32, device);
         trainee.model.values().iter().flat_map(values).collect::<Vec<f64>>()
     };
     let first = of(0, &flex());
-    assert!(matches!(experiment.arms[1].basis, BasisSpec::RotatedOptimizer { .. }));
+    assert!(matches!(experiment.arms[1].run.basis, BasisSpec::RotatedOptimizer { .. }));
     for (name, device) in everywhere() {
         for arm in 0..experiment.arms.len() {
             assert_eq!(of(arm, &device), first, "{name} {}", experiment.arms[arm].name);
         }
     }
-    let other = prepare(&experiment, &experiment.arms[0], 8, 32, &flex());
+    let other = Trainee::new(&experiment.arms[0].run, 8, 32, &flex());
     assert_ne!(other.model.values().iter().flat_map(values).collect::<Vec<f64>>(), first);
 }
 
 #[test]
 fn initial_weights_have_the_stated_spread() {
-    let model = init(&small(&[("model.d_model", "64"), ("model.d_mlp", "64")]).model, 512, 0, &flex());
-    for ((path, ..), value) in model.residual_axes().iter().zip(model.values()) {
+    let model = init(&small(&[("model.d_model", "64"), ("model.d_mlp", "64")]).shared.model, 512, 0, &flex());
+    for (Parameter { path, .. }, value) in model.parameters().iter().zip(model.values()) {
         let x = values(&value);
         let rms = (x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64).sqrt();
         let wanted = match path.rsplit('.').next() {
@@ -199,7 +223,7 @@ fn initial_weights_have_the_stated_spread() {
 fn f32_and_f64_models_live_in_one_process() {
     for dtype in [Dtype::F64, Dtype::F32, Dtype::F64] {
         let experiment = typed(small(&[]), dtype);
-        let trainee = prepare(&experiment, &experiment.arms[1], 0, 32, &flex());
+        let trainee = Trainee::new(&experiment.arms[1].run, 0, 32, &flex());
         let dtypes: Vec<_> = trainee.model.values().iter().map(Tensor::dtype).collect();
         assert!(dtypes.iter().all(|found| *found == basislab_model::dtype(dtype)), "{dtypes:?}");
     }

@@ -1,12 +1,12 @@
 //! Properties over random inputs (proptest; `PROPTEST_CASES` sets how many).
 
-use crate::support::{experiment, flex, small};
-use basislab_config::{Override, RunName, load};
+use crate::support::{experiment, flex, library, rows_of, small};
+use basislab_config::{Change, RunName, load};
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Event, Job, Outcome, Setting, train};
-use basislab_report::{StepRow, part_dir, read_table, write_table};
-use basislab_stats::{MetricFn, Purpose, Residuals, Rotation, metric, stream};
-use basislab_store::{Checkpoint, Extent, Owner, newest, save, sha256};
+use basislab_stats::{Purpose, Residuals, Rotation, metric, stream};
+use basislab_store::{Checkpoint, Extent, newest, save, sha256};
+use basislab_tables::{Row, Status, StepRow, part_dir, read_table, write_table};
+use basislab_train::{Context, Control, Event, Outcome, train};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,13 +37,14 @@ proptest! {
     #[test]
     fn sizes_never_overflow(key in 0..8usize, value in any::<u64>()) {
         let keys = ["model.n_ctx", "model.d_model", "model.n_heads", "model.d_mlp", "model.n_layers", "corpus.d_vocab", "train.batch_size", "train.steps"];
-        let change = Override { path: keys[key].into(), value: value.to_string(), typed: "--set".into() };
+        let change = Change::set(keys[key], &value.to_string(), "--set");
         let text = small(&[]).to_toml();
-        if let Ok(loaded) = load(&text, "f.toml", &[change]) {
+        if let Ok(loaded) = load(&text, "f.toml", &[change], library()) {
             // Checked in release too (see the profile), so a product that wraps panics here.
-            let model = &loaded.experiment.model;
-            prop_assert!(model.d_model.checked_mul(model.d_mlp).is_some());
-            prop_assert!(loaded.experiment.train.batch_size.checked_mul(model.n_ctx).is_some());
+            for run in loaded.experiment.arms.iter().map(|arm| &arm.run).chain([&loaded.experiment.shared]) {
+                prop_assert!(run.model.d_model.checked_mul(run.model.d_mlp).is_some());
+                prop_assert!(run.train.batch_size.checked_mul(run.model.n_ctx).is_some());
+            }
         }
     }
 
@@ -52,8 +53,8 @@ proptest! {
     fn tables_keep_every_bit(bits in prop::collection::vec(any::<(u64, u64, u64)>(), 1..8), step in any::<u64>()) {
         let finite = |bits: u64| Some(f64::from_bits(bits)).filter(|x| x.is_finite());
         let row = |&(a, b, c): &(u64, u64, u64)| StepRow {
-            arm: "adam".into(), seed: a, step, tokens: b, lr: finite(c).unwrap_or(0.0),
-            train_loss: finite(a), grad_norm: finite(b), status: "ok".into(),
+            arm: RunName::new("adam").unwrap(), seed: a, step, tokens: b, lr: finite(c).unwrap_or(0.0),
+            train_loss: finite(a), grad_norm: finite(b), status: Status::Ok,
         };
         let rows: Vec<StepRow> = bits.iter().map(row).collect();
         let dir = tempfile::tempdir().unwrap();
@@ -66,22 +67,19 @@ proptest! {
 
     /// A checkpoint of any owner, step and bytes comes back.
     #[test]
-    fn checkpoints_come_back(arm in any::<String>(), seed in any::<u64>(), step in 0..10_000_000_000u64, bytes in any::<Vec<u8>>(), key in any::<String>()) {
+    fn checkpoints_come_back(seed in any::<u64>(), step in 0..10_000_000_000u64, bytes in any::<Vec<u8>>(), key in any::<String>()) {
         let dir = tempfile::tempdir().unwrap();
-        let owner = Owner { identity: serde_json::json!({ key: seed }), arm, seed };
+        let owner = serde_json::json!({ key: seed });
         let tables = BTreeMap::from([("steps.csv".to_owned(), Extent { bytes: seed, sha256: sha256(&bytes) })]);
         let checkpoint = Checkpoint { step, files: BTreeMap::from([("weights".to_owned(), bytes)]), tables };
         save(dir.path(), &owner, &checkpoint).unwrap();
-        prop_assert_eq!(newest(dir.path(), &owner, u64::MAX, &mut |_| Ok(None), &mut |_| {}).unwrap(), Some(checkpoint));
+        prop_assert_eq!(newest(dir.path(), &owner, &mut |_| Ok(None), &mut |_| {}).unwrap(), Some(checkpoint));
     }
 
     /// Kurtosis of a token does not see its scale or signs, and stays between 1 and its ceiling.
     #[test]
     fn kurtosis_is_blind_to_scale_and_signs(values in prop::collection::vec(-1e3..1e3f64, 32), power in -100..100i32, flips in any::<u64>()) {
-        let of = |values: Vec<f64>, name: &str| match metric(name).unwrap().of {
-            MetricFn::Matrix(of) => of(&Residuals::new(values, 16).unwrap()),
-            MetricFn::Stack(_) => unreachable!(),
-        };
+        let of = |values: Vec<f64>, name: &str| metric(name).unwrap().of.of(&[Residuals::new(values, 16).unwrap()]);
         let scaled = values.iter().map(|v| v * 2f64.powi(power)).collect();
         prop_assert_eq!(of(scaled, "token_kurtosis"), of(values.clone(), "token_kurtosis"));
         let flipped = values.iter().enumerate().map(|(i, v)| if flips >> (i % 64) & 1 == 1 { -v } else { *v }).collect();
@@ -115,22 +113,19 @@ proptest! {
     #[test]
     fn a_stop_anywhere_is_invisible(stop_at in 1..12u64, every in 1..5u64, arm in 0..5usize) {
         let experiment = small(&[("train.steps", "12")]);
-        let corpus = Corpus::open(&experiment.corpus, 8).unwrap();
-        let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead: 1 };
-        let job = Job { arm: &experiment.arms[arm], seed: 0 };
+        let arm = &experiment.arms[arm];
+        let corpus = Corpus::open(&arm.run.corpus, 8).unwrap();
+        let on = Context { corpus: &corpus, device: &flex(), ahead: 1 };
         let go = |start, stop_at: u64| {
             let stop = AtomicBool::new(false);
             let control = Control { stop: &stop, checkpoint_steps: every, checkpoint_interval: Duration::MAX };
             let (mut rows, mut last) = (Vec::new(), None);
-            let finished = train(setting, job, start, control, &mut |event| {
-                match event {
-                    Event::Rows(new) => {
-                        rows.extend(new);
-                        let at = |row: &basislab_report::Row| matches!(row, basislab_report::Row::Step(row) if row.step == stop_at);
-                        stop.fetch_or(rows.last().is_some_and(at), Ordering::Relaxed);
-                    }
-                    Event::Checkpoint { state, .. } => last = Some((state, rows.len())),
-                    Event::Finished(_) => {}
+            let finished = train(&arm.run, 0, on, start, control, &mut |event| {
+                rows.extend(rows_of(arm, 0, &event));
+                let at = |row: &Row| matches!(row, Row::Step(row) if row.step == stop_at);
+                stop.fetch_or(rows.last().is_some_and(at), Ordering::Relaxed);
+                if let Event::Checkpoint { state, .. } = event {
+                    last = Some((state, rows.len()));
                 }
                 Ok(())
             });
@@ -150,5 +145,5 @@ proptest! {
 #[test]
 fn the_default_experiment_survives_its_own_toml() {
     let default = experiment(&[]);
-    assert_eq!(load(&default.to_toml(), "f.toml", &[]).unwrap().experiment, default);
+    assert_eq!(load(&default.to_toml(), "f.toml", &[], library()).unwrap().experiment, default);
 }

@@ -1,7 +1,9 @@
 //! What several tests need.
 
-use basislab_config::{Dtype, Experiment, Override, load};
-use basislab_experiment::Control;
+use basislab_config::{Arm, Change, ConfigError, Dtype, Experiment, Library, Loaded, OptimizerSpec, RunSpec, load};
+use basislab_runs::{rows, step_row};
+use basislab_tables::Row;
+use basislab_train::{Control, Event};
 use burn::tensor::{Device, Tensor};
 use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
@@ -14,15 +16,59 @@ use std::time::Duration;
 #[path = "../crates/basislab/src/backend/adapters.rs"]
 mod adapters;
 
-/// The default experiment with changes.
+/// All update rules, and no experiment to build on.
+pub(crate) fn library() -> Library<'static> {
+    let base = &|name: &str| Err(format!("found {name:?}, expected no base"));
+    Library { rules: basislab_optim::rule_keys(), base }
+}
+
+/// A configuration as the program loads it, without built-in bases.
+pub(crate) fn loaded(text: &str, file: &str, changes: &[Change]) -> Result<Loaded, ConfigError> {
+    load(text, file, changes, library())
+}
+
+/// The default experiment with changes. `("arm", "NAME=LIKE")` adds an arm.
 pub(crate) fn experiment(changes: &[(&str, &str)]) -> Experiment {
     let text = std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
-    let change = |(path, value): &(&str, &str)| Override {
-        path: (*path).into(),
-        value: (*value).into(),
-        typed: format!("{path}={value}"),
+    let change = |(path, value): &(&str, &str)| match *path {
+        "arm" => Change::parse_arm(value).unwrap(),
+        path => Change::set(path, value, &format!("{path}={value}")),
     };
-    load(&text, "configs/adam-vs-sgd.toml", &changes.iter().map(change).collect::<Vec<_>>()).unwrap().experiment
+    let changes: Vec<Change> = changes.iter().map(change).collect();
+    loaded(&text, "configs/adam-vs-sgd.toml", &changes).unwrap().experiment
+}
+
+/// The optimizer of this kind with its presets, and these keys changed.
+pub(crate) fn optimizer(kind: &str, keys: &[(&str, &str)]) -> OptimizerSpec {
+    let sets: String = keys.iter().map(|(key, value)| format!(",optimizer.{key}={value}")).collect();
+    one_arm(&format!("optimizer.kind={kind}{sets}"))
+}
+
+/// The optimizer of an arm with these changes.
+fn one_arm(sets: &str) -> OptimizerSpec {
+    experiment(&[("arm", &format!("one=adam,{sets}"))]).arms.pop().unwrap().run.optimizer
+}
+
+/// Muon for the matrices that read or write the stream, with these changes (`", KEY = VALUE"`), and Adam for the rest.
+pub(crate) fn muon_and_adam(muon: &str) -> OptimizerSpec {
+    let matrices = format!("{{ kind = \"muon\", roles = [\"read\", \"write\"]{muon} }}");
+    let rest = "{ kind = \"adam\", roles = [\"embedding\", \"vector\", \"head\", \"other\"] }";
+    one_arm(&format!("optimizer={{ groups = {{ matrices = {matrices}, rest = {rest} }} }}"))
+}
+
+/// Changes what every run of an experiment is.
+pub(crate) fn edit(experiment: &mut Experiment, change: impl Fn(&mut RunSpec)) {
+    change(&mut experiment.shared);
+    experiment.arms.iter_mut().for_each(|arm| change(&mut arm.run));
+}
+
+/// What a run of an arm tells, as rows.
+pub(crate) fn rows_of(arm: &Arm, seed: u64, event: &Event) -> Vec<Row> {
+    match event {
+        Event::Step(stats) => vec![step_row(&arm.name, seed, stats)],
+        Event::Probe(probe) => rows(&arm.name, seed, probe),
+        Event::Checkpoint { .. } => Vec::new(),
+    }
 }
 
 /// The default experiment at a size for tests: d 16, 2 layers, 8 positions, 32 tokens, 6 steps.
@@ -42,7 +88,7 @@ pub(crate) fn small(changes: &[(&str, &str)]) -> Experiment {
         ("probe.every", "4"),
         ("probe.residual_sequences", "4"),
         ("probe.loss_sequences", "6"),
-        ("verdict.null_bases", "10"),
+        ("probe.null_bases", "10"),
     ];
     all.extend_from_slice(changes);
     experiment(&all)
@@ -107,7 +153,7 @@ pub(crate) fn relative(a: &[f64], b: &[f64]) -> f64 {
 
 /// The experiment with parameters and products of that type.
 pub(crate) fn typed(mut experiment: Experiment, dtype: Dtype) -> Experiment {
-    (experiment.model.param_dtype, experiment.model.compute_dtype) = (dtype, dtype);
+    edit(&mut experiment, |run| (run.model.param_dtype, run.model.compute_dtype) = (dtype, dtype));
     experiment
 }
 

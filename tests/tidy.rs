@@ -1,6 +1,6 @@
 //! The repository itself: long files, committed evidence, the README's numbers, feature lines.
 
-use crate::support::root;
+use crate::support::{loaded, root};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,12 +33,14 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         ("config", false),
         ("stats", false),
         ("data", false),
+        ("tables", false),
         ("report", false),
         ("store", false),
         ("model", true),
         ("kernels", false),
         ("optim", true),
-        ("experiment", true),
+        ("train", true),
+        ("runs", true),
     ] {
         let text = std::fs::read_to_string(root().join(format!("crates/basislab-{name}/Cargo.toml"))).unwrap();
         // Their own tests may want a backend.
@@ -46,7 +48,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
         assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
     }
-    for name in ["config", "stats", "data", "report", "store", "kernels"] {
+    for name in ["config", "stats", "data", "tables", "report", "store", "kernels"] {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-p", &format!("basislab-{name}")])
             .current_dir(root())
@@ -68,15 +70,13 @@ fn committed_evidence_is_small_and_reproducible() {
         let total: u64 = files(&dir, "").iter().map(|file| file.metadata().unwrap().len()).sum();
         assert!(total <= 3_000_000, "{}: {total} bytes", dir.display());
         if let Ok(text) = std::fs::read_to_string(dir.join("config.toml")) {
-            let experiment = basislab_config::load(&text, "config.toml", &[]).unwrap().experiment;
+            let experiment = loaded(&text, "config.toml", &[]).unwrap().experiment;
             let manifest: serde_json::Value =
                 serde_json::from_str(&std::fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
-            assert_eq!(
-                manifest["identity"]["experiment"],
-                experiment.hash(),
-                "{}: config.toml is not the one that ran",
-                dir.display()
-            );
+            for arm in &experiment.arms {
+                let known = &manifest["arms"][arm.name.as_str()]["run"];
+                assert_eq!(*known, arm.run.hash(), "{}: config.toml is not the one that ran", dir.display());
+            }
         }
     }
 }
@@ -88,8 +88,8 @@ fn rows_of(results: &str, table: &str) -> Vec<BTreeMap<String, String>> {
 }
 
 #[test]
-fn the_readme_quotes_what_the_learning_rate_does() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+fn the_results_quote_what_the_learning_rate_does() {
+    let readme = std::fs::read_to_string(root().join("results/README.md")).unwrap();
     let rows = rows_of("", "adam-learning-rates.csv");
     let column =
         |name: &str, show: fn(f64) -> String| rows.iter().map(|row| show(number(row, name))).collect::<Vec<_>>();
@@ -104,7 +104,7 @@ fn the_readme_quotes_what_the_learning_rate_does() {
     }
 }
 
-/// The cells of README's line that begins with `| first |`.
+/// The cells of the README's line that begins with `| first |`.
 fn readme_cells(readme: &str, first: &str) -> Vec<String> {
     let line = readme.lines().find(|line| line.starts_with(&format!("| {first} |")));
     let line = line.unwrap_or_else(|| panic!("README lacks a line of {first}"));
@@ -136,14 +136,15 @@ fn claim_cell(row: &BTreeMap<String, String>) -> String {
 }
 
 #[test]
-fn the_readme_quotes_the_committed_results() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+fn the_readme_and_the_results_quote_the_committed_tables() {
+    let readme = std::fs::read_to_string(root().join("results/README.md")).unwrap();
     for (at, results) in [(2, "adam-vs-sgd"), (3, "adam-vs-sgd-text")] {
         for row in rows_of(results, "verdicts.csv") {
             let cells = readme_cells(&readme, &format!("`{}`", row["claim"]));
             assert_eq!(cells[at], claim_cell(&row), "{results}: {}", row["claim"]);
         }
     }
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let summary = rows_of("adam-vs-sgd", "summary.csv");
     for (name, arm, basis) in [
         ("Adam", "adam", "standard"),
@@ -193,4 +194,57 @@ fn ci_runs_every_test_that_opens_a_gpu_with_a_driver() {
         }
     }
     assert!(found > 12, "only {found} tests that open a GPU");
+}
+
+#[test]
+fn documents_stay_short_and_their_configurations_load() {
+    let lines = |name: &str| std::fs::read_to_string(root().join(name)).unwrap().lines().count();
+    assert!(lines("ARCHITECTURE.md") <= 150, "ARCHITECTURE.md: {} lines", lines("ARCHITECTURE.md"));
+    assert!(lines("README.md") <= 110, "README.md: {} lines", lines("README.md"));
+    assert!(lines("CONTRIBUTING.md") <= 80, "CONTRIBUTING.md: {} lines", lines("CONTRIBUTING.md"));
+    let built_in = |name: &str| {
+        let path = root().join("configs").join(format!("{name}.toml"));
+        std::fs::read_to_string(path).map(|text| (name.to_owned(), text)).map_err(|error| error.to_string())
+    };
+    let library = basislab_config::Library { rules: basislab_optim::rule_keys(), base: &built_in };
+    let mut found = 0;
+    for name in ["README.md", "docs/configuration.md"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        for block in text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            if block.trim_start().starts_with("base =") {
+                found += 1;
+                basislab_config::load(block, name, &[], library).unwrap_or_else(|error| panic!("{error}\n{block}"));
+            }
+        }
+    }
+    assert!(found >= 5, "only {found} configurations in the documents");
+}
+
+/// What ARCHITECTURE.md says is to be touched for an addition.
+#[test]
+fn additions_touch_as_many_places_as_the_architecture_says() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    // An optimizer: its file, a `mod` line and an entry.
+    let rules = read("crates/basislab-optim/src/rules.rs");
+    for file in files(&root().join("crates/basislab-optim/src/rules"), ".rs") {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(rules.matches(&format!("mod {name};")).count(), 1, "{name}");
+        assert_eq!(rules.matches(&format!("&{name}::{}", name.to_uppercase())).count(), 1, "{name}");
+        // Nowhere else but where rules share a function.
+        let sources = files(&root().join("crates"), ".rs").into_iter();
+        let others: Vec<PathBuf> = sources
+            .filter(|path| !path.starts_with(root().join("crates/basislab-optim/src")))
+            .filter(|path| std::fs::read_to_string(path).unwrap().contains(&format!("rules::{name}")))
+            .collect();
+        assert!(others.is_empty(), "{name}: {others:?}");
+    }
+    // A key of a configuration and a column of a table are each written once.
+    for (name, column) in
+        [("train.rs", "warmup_steps: u64"), ("model.rs", "d_mlp: usize"), ("train.rs", "null_bases: usize")]
+    {
+        assert_eq!(read(&format!("crates/basislab-config/src/{name}")).matches(column).count(), 1, "{column}");
+    }
+    for column in ["loss_above_floor: ", "tokens_per_second: ", "share_of_energy: "] {
+        assert_eq!(read("crates/basislab-tables/src/rows.rs").matches(column).count(), 1, "{column}");
+    }
 }

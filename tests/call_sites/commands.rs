@@ -2,12 +2,12 @@
 //! wording is free.
 
 use crate::cli::{basislab, stderr, stdout};
-use crate::support::{experiment, flex, never};
-use basislab_config::Dtype;
+use crate::support::{experiment, flex, never, rows_of};
+use basislab_config::{Basis, Dtype, RunName, RunSpec};
 use basislab_data::Corpus;
-use basislab_experiment::{Event, Job, Setting, certify, train};
-use basislab_report::{DimensionRow, ResidualRow, Row, SummaryRow, TimingRow, VerdictRow, read_table, read_tables};
 use basislab_stats::{METRICS, MetricFn, Purpose, Residuals, Rotation, gaussian, stream};
+use basislab_tables::{DimensionRow, ResidualRow, Row, SummaryRow, TimingRow, VerdictRow, read_table, read_tables};
+use basislab_train::{Context, certify, train};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -177,7 +177,7 @@ fn a_language_is_described_with_the_floor_of_its_sample() {
     let dir = TempDir::new().unwrap();
     let found = json(dir.path(), &["data", "describe", "--json", "--tokens", "3000", "--set", "corpus.seed=3"]);
     let experiment = experiment(&[("corpus.seed", "3")]);
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+    let corpus = Corpus::open(&experiment.shared.corpus, experiment.shared.model.n_ctx).unwrap();
     let floor = corpus.floor(&[corpus.sample(3000)]);
     assert!(floor.is_some());
     assert_near(&found["floor"], floor, "floor");
@@ -187,7 +187,7 @@ fn a_language_is_described_with_the_floor_of_its_sample() {
     assert_eq!(words(&text, "entropy floor")[2], format!("{:.4}", floor.unwrap()));
 }
 
-const SIZES: [&str; 22] = [
+const SIZES: [&str; 23] = [
     "model.n_ctx=6",
     "model.d_model=8",
     "model.n_heads=2",
@@ -204,7 +204,8 @@ const SIZES: [&str; 22] = [
     "probe.residual_sequences=2",
     "probe.loss_sequences=4",
     "probe.random_bases=8",
-    "verdict.null_bases=11",
+    "probe.null_bases=11",
+    "probe.tokens=all",
     "verdict.tokens=all",
     "verdict.alpha=0.1",
     "verdict.min_seeds=2",
@@ -218,9 +219,7 @@ fn with_sizes<'a>(args: &[&'a str]) -> Vec<&'a str> {
 
 fn of_sizes() -> basislab_config::Experiment {
     let changes: Vec<(&str, &str)> = SIZES.iter().map(|set| set.split_once('=').unwrap()).collect();
-    let mut experiment = experiment(&changes);
-    experiment.seeds = vec![4, 1];
-    experiment
+    experiment(&changes)
 }
 
 #[test]
@@ -231,16 +230,17 @@ fn laws_and_parameters_are_printed_beside_what_they_belong_to() {
     let (found, text) = (json(dir.path(), &[&args[..], &["--json"]].concat()), printed(dir.path(), &args));
     assert_eq!(found["dtype"], "f64");
     // Arms with the same rule share a certificate, in the order of their first arm.
-    let rules = ["adam", "adam-rotated", "sgd"].map(|arm| experiment.arm(arm).unwrap().optimizer.clone());
+    let rules = ["adam", "adam-rotated", "sgd"].map(|arm| experiment.arm(arm).unwrap().run.optimizer.clone());
     let parts: Vec<&str> = text.split("\n\n").collect();
     assert_eq!(found["optimizers"].as_array().unwrap().len(), 3);
     for (at, rule) in rules.iter().enumerate() {
         let (line, part) = (&found["optimizers"][at], parts[at + 1]);
         assert_eq!(line["optimizer"], serde_json::to_value(rule).unwrap());
-        assert_eq!(line["commutes_with_rotation"], rule.kind() == "sgd");
-        assert!(part.starts_with(&format!("{} (lr {:?}): ", rule.kind(), rule.lr())), "{part}");
-        assert_eq!(part.contains("commutes with every"), rule.kind() == "sgd", "{part}");
-        let laws = certify(&experiment, rule, 6, (&flex(), Dtype::F64));
+        assert_eq!(line["commutes_with_rotation"], rule.name() == "sgd");
+        assert!(part.starts_with(&format!("{} (lr {:?}): ", rule.name(), rule.lr())), "{part}");
+        assert_eq!(part.contains("commutes with every"), rule.name() == "sgd", "{part}");
+        let run = RunSpec { optimizer: rule.clone(), ..experiment.shared.clone() };
+        let laws = certify(&run, 6, (&flex(), Dtype::F64));
         for (law, printed) in laws.iter().zip(line["laws"].as_array().unwrap()) {
             assert_eq!(printed["law"], law.name);
             assert_near(&printed["difference"], law.difference, law.name);
@@ -273,16 +273,19 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     let args = with_sizes(&["run", "adam-vs-sgd", "--seeds", "4,1", "--quiet", "--json", "--out", "o"]);
     let answer = json(dir.path(), &args);
     let mut experiment = of_sizes();
-    experiment.arms.iter_mut().filter(|arm| arm.seeds.is_some()).for_each(|arm| arm.seeds = Some(vec![4]));
-    let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+    // As `--seeds 4,1` says: an arm with seeds of its own keeps as many, the first ones.
+    experiment
+        .arms
+        .iter_mut()
+        .for_each(|arm| arm.seeds = if arm.name == "adam-identity" { vec![4] } else { vec![4, 1] });
+    let corpus = Corpus::open(&experiment.shared.corpus, experiment.shared.model.n_ctx).unwrap();
     let tables = read_tables(&out).unwrap();
     let (mut steps, mut evals, mut residual, mut dimensions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for arm in &experiment.arms {
-        for &seed in experiment.seeds_of(arm) {
-            let setting = Setting { experiment: &experiment, corpus: &corpus, device: &flex(), ahead: 1 };
+        for &seed in &arm.seeds {
+            let on = Context { corpus: &corpus, device: &flex(), ahead: 1 };
             let mut take = |event| {
-                let Event::Rows(rows) = event else { return Ok(()) };
-                for row in rows {
+                for row in rows_of(arm, seed, &event) {
                     match row {
                         Row::Step(row) => steps.push(row),
                         Row::Eval(row) => evals.push(row),
@@ -292,7 +295,7 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
                 }
                 Ok(())
             };
-            train(setting, Job { arm, seed }, None, never(), &mut take).unwrap();
+            train(&arm.run, seed, on, None, never(), &mut take).unwrap();
         }
     }
     assert_eq!(tables.steps, steps);
@@ -311,8 +314,8 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     // The first seed of each arm again, up to update 3: as many lines as its tables hold until then.
     let verified = printed(dir.path(), &["verify", "o", "--steps", "3"]);
     for arm in &experiment.arms {
-        let (name, seed) = (arm.name.as_str(), experiment.seeds_of(arm)[0]);
-        let is_early = |arm: &str, of: u64, step: u64| arm == name && of == seed && step <= 3;
+        let (name, seed) = (&arm.name, arm.seeds[0]);
+        let is_early = |arm: &RunName, of: u64, step: u64| arm == name && of == seed && step <= 3;
         let lines = steps.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
             + evals.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
             + residual.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
@@ -337,21 +340,22 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     let lines = answer["arms"].as_array().unwrap();
     assert_eq!(lines.len(), 7, "five arms, two of them with a basis of their own");
     for line in lines {
-        let of = |metric: &str, basis: &str| {
-            summary.iter().find(|row| row.arm == line["arm"] && row.metric == metric && row.basis == basis).unwrap()
+        let of = |metric: &str, basis: Option<Basis>| {
+            let is_of = |row: &&SummaryRow| *row.arm == line["arm"] && row.metric == metric && row.basis == basis;
+            summary.iter().find(is_of).unwrap()
         };
-        let row = of("token_kurtosis", line["basis"].as_str().unwrap());
+        let row = of("token_kurtosis", Some(line["basis"].as_str().unwrap().parse().unwrap()));
         for (key, value) in [("value", row.mean), ("null_mean", row.null_mean), ("null_sd", row.null_sd), ("z", row.z)]
         {
             assert_near(&line[key], value, &format!("{} {key}", row.arm));
         }
         for key in ["loss", "loss_above_floor"] {
-            assert_near(&line[key], of(key, "").mean, &format!("{} {key}", row.arm));
+            assert_near(&line[key], of(key, None).mean, &format!("{} {key}", row.arm));
         }
     }
     let verdicts: Vec<VerdictRow> = read_table(&out).unwrap();
     for (line, row) in answer["verdicts"].as_array().unwrap().iter().zip(&verdicts) {
-        assert_eq!((&line["claim"], &line["verdict"]), (&row.claim.clone().into(), &row.verdict.clone().into()));
+        assert_eq!((&line["claim"], &line["verdict"]), (&row.claim.as_str().into(), &row.verdict.name().into()));
         let ratio = !["equal-loss", "bit-equal"].contains(&row.kind.as_str());
         let shown = |value: Option<f64>| if ratio { value.map(f64::exp) } else { value };
         for (key, value) in [("estimate", row.estimate), ("low", row.ci_low), ("high", row.ci_high)] {

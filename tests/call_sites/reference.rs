@@ -2,7 +2,8 @@
 //! rules, schedule, losses, subsets of tokens, bases, moments) is stated here a second time, in plain loops over f64.
 
 use basislab_config::{
-    Arm, BasisSpec, Experiment, OptimizerSpec, RotatedAxes, RotationSpec, ScheduleKind, Sharing, TrainSpec,
+    Arm, BasisSpec, Moments, OptimizerSpec, ProbeSpec, Role, RotatedAxes, RotationSpec, RuleSpec, RunSpec,
+    ScheduleKind, Sharing, Site, TrainSpec,
 };
 use basislab_data::Corpus;
 use basislab_model::{Transformer, dtype, init};
@@ -22,18 +23,72 @@ pub(super) struct Matrix {
 
 /// One arm with one seed.
 pub(super) struct Reference<'a> {
-    experiment: &'a Experiment,
+    run: &'a RunSpec,
     arm: &'a Arm,
     seed: u64,
     corpus: &'a Corpus,
     model: Transformer,
-    /// `(path, axis that faces the stream)` of every parameter.
-    axes: Vec<(String, Option<usize>)>,
+    /// `(path, role)` of every parameter.
+    roles: Vec<(String, Role)>,
     pub(super) weights: Vec<Matrix>,
     /// Momentum or first moment, and second moment, in the basis of each parameter.
     pub(super) moments: Vec<[Vec<f64>; 2]>,
     /// The map on each axis of each parameter.
     maps: Vec<[Option<Rotation>; 2]>,
+    /// As they are in this phase.
+    optimizer: &'a OptimizerSpec,
+    basis: &'a BasisSpec,
+    /// Updates since the moments were last 0.
+    count: u64,
+}
+
+/// What a rule remembers, by the names in checkpoints.
+pub(super) fn slots(rule: &RuleSpec) -> &'static [&'static str] {
+    match rule.kind.as_str() {
+        "sgd" if rule.number("momentum") == 0.0 => &[],
+        "sgd" | "lion" | "muon" => &["momentum"],
+        _ => &["first", "second"],
+    }
+}
+
+/// The axis of a parameter that faces the stream.
+fn facing(role: Role) -> Option<usize> {
+    match role {
+        Role::Read | Role::Head => Some(0),
+        Role::Embedding | Role::Write | Role::Vector => Some(1),
+        Role::Other => None,
+    }
+}
+
+/// `a b`, row-major.
+fn product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
+    let at = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum::<f64>();
+    (0..m * n).map(|at_| at(at_ / n, at_ % n)).collect()
+}
+
+fn transposed(a: &[f64], [rows, columns]: [usize; 2]) -> Vec<f64> {
+    (0..rows * columns).map(|at| a[at % rows * columns + at / rows]).collect()
+}
+
+/// Newton-Schulz as Jordan's post states it: `X = G / (|G| + e)`, then `X = a X + (b A + c A A) X` with `A = X X'`, on the
+/// side on which `A` is small; times the root of outputs over inputs where that is above 1.
+pub(super) fn newton_schulz(grad: &[f64], [rows, columns]: [usize; 2], rule: &RuleSpec) -> Vec<f64> {
+    let [a, b, c, epsilon] = ["ns_a", "ns_b", "ns_c", "epsilon"].map(|key| rule.number(key));
+    let norm = grad.iter().map(|g| g * g).sum::<f64>().sqrt() + epsilon;
+    let tall = rows > columns;
+    let (m, n) = if tall { (columns, rows) } else { (rows, columns) };
+    let mut x = if tall { transposed(grad, [rows, columns]) } else { grad.to_vec() };
+    x.iter_mut().for_each(|x| *x /= norm);
+    for _ in 0..rule.integer("ns_steps") {
+        let gram = product(&x, &transposed(&x, [m, n]), [m, n, m]);
+        let square = product(&gram, &gram, [m, m, m]);
+        let both: Vec<f64> = gram.iter().zip(&square).map(|(g, s)| b * g + c * s).collect();
+        let change = product(&both, &x, [m, m, n]);
+        x.iter_mut().zip(change).for_each(|(x, change)| *x = a * *x + change);
+    }
+    let x = if tall { transposed(&x, [m, n]) } else { x };
+    let scale = (columns as f64 / rows as f64).max(1.0).sqrt();
+    x.into_iter().map(|x| scale * x).collect()
 }
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
@@ -88,41 +143,69 @@ fn share_of_peak(train: &TrainSpec, step: u64) -> f64 {
 }
 
 impl<'a> Reference<'a> {
-    pub(super) fn new(
-        experiment: &'a Experiment,
-        arm: &'a Arm,
-        seed: u64,
-        corpus: &'a Corpus,
-        device: &Device,
-    ) -> Self {
-        let model = init(&experiment.model, experiment.corpus.d_vocab(), seed, &device.clone().autodiff());
-        let (mut weights, mut axes, mut maps) = (Vec::new(), Vec::new(), Vec::new());
-        for ((number, (path, shape, facing)), value) in (0..).zip(model.residual_axes()).zip(model.values()) {
-            let axis = facing.map(|facing| facing.index);
-            maps.push(maps_of(&arm.basis, seed, number, shape, axis));
-            axes.push((path, axis));
-            weights.push(Matrix { shape, values: numbers(value.inner()) });
+    pub(super) fn new(arm: &'a Arm, seed: u64, corpus: &'a Corpus, device: &Device) -> Self {
+        let run = &arm.run;
+        let model = init(&run.model, run.corpus.d_vocab(), seed, &device.clone().autodiff());
+        let (mut weights, mut roles, mut maps) = (Vec::new(), Vec::new(), Vec::new());
+        for ((number, parameter), value) in (0..).zip(model.parameters()).zip(model.values()) {
+            maps.push(maps_of(&run.basis, seed, number, parameter.shape, facing(parameter.role)));
+            roles.push((parameter.path, parameter.role));
+            weights.push(Matrix { shape: parameter.shape, values: numbers(value.inner()) });
         }
-        let moments = weights.iter().map(|w| [vec![0.0; w.values.len()], vec![0.0; w.values.len()]]).collect();
-        Self { experiment, arm, seed, corpus, model, axes, weights, moments, maps }
+        let moments = nothing(&weights);
+        let (optimizer, basis) = (&run.optimizer, &run.basis);
+        Self { run, arm, seed, corpus, model, roles, weights, moments, maps, optimizer, basis, count: 0 }
     }
 
     fn batch(&self, step: u64) -> Vec<Vec<u32>> {
-        let length = self.experiment.model.n_ctx + 1;
-        self.corpus.batch(self.seed, step, self.experiment.train.batch_size, length)
+        self.corpus.batch(self.seed, step, self.run.train.batch_size, self.run.model.n_ctx + 1)
+    }
+
+    /// The rule of a parameter.
+    pub(super) fn rule(&self, number: usize) -> &'a RuleSpec {
+        match self.optimizer {
+            OptimizerSpec::One(rule) => rule,
+            OptimizerSpec::Groups { groups } => {
+                &groups.values().find(|group| group.roles.contains(&self.roles[number].1)).unwrap().rule
+            }
+        }
+    }
+
+    /// Goes over into the phase that begins with update `step`.
+    fn enter(&mut self, step: u64) {
+        let Some(phase) = self.run.phases.iter().find(|phase| phase.from == step) else { return };
+        (self.optimizer, self.basis) = (&phase.optimizer, &phase.basis);
+        let numbered = (0..).zip(&self.weights).zip(&self.roles);
+        let maps =
+            numbered.map(|((number, w), (_, role))| maps_of(self.basis, self.seed, number, w.shape, facing(*role)));
+        let before = std::mem::replace(&mut self.maps, maps.collect());
+        match phase.moments {
+            Moments::Keep => {}
+            Moments::Reset => (self.moments, self.count) = (nothing(&self.weights), 0),
+            Moments::Rotate => {
+                for (number, [first, second]) in self.moments.iter_mut().enumerate() {
+                    let (shape, from, to) = (self.weights[number].shape, &before[number], &self.maps[number]);
+                    let there = in_basis(&Matrix { shape, values: first.clone() }, from, true);
+                    *first = in_basis(&there, to, false).values;
+                    *second = squared_in_basis(second, shape, from, to);
+                }
+            }
+        }
     }
 
     /// Makes update `step`: its learning rate, the loss before it and the norm of the whole gradient.
     pub(super) fn update(&mut self, step: u64) -> (f64, f64, f64) {
-        let train = &self.experiment.train;
+        self.enter(step);
+        self.count += 1;
+        let train = &self.run.train;
         let (loss, grads) = self.gradients(&self.batch(step));
         let norm = grads.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
         let scale = if train.clip_norm > 0.0 { (train.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        let lr = self.arm.optimizer.lr() * share_of_peak(train, step);
+        let share = share_of_peak(train, step);
         for (number, grad) in grads.into_iter().enumerate() {
-            self.descend(number, grad.iter().map(|g| g * scale).collect(), step, lr);
+            self.descend(number, grad.iter().map(|g| g * scale).collect(), share);
         }
-        let dtype = dtype(self.experiment.model.param_dtype);
+        let dtype = dtype(self.run.model.param_dtype);
         let device = self.model.values()[0].clone().inner().device();
         let tensor = |w: &Matrix| Tensor::from_data(TensorData::new(w.values.clone(), w.shape), (&device, dtype));
         self.model.set_values(self.weights.iter().map(tensor).collect());
@@ -130,7 +213,12 @@ impl<'a> Reference<'a> {
         for (w, value) in self.weights.iter_mut().zip(self.model.values()) {
             w.values = numbers(value.inner());
         }
-        (lr, loss, norm)
+        // With groups the rate of the first one, by name.
+        let first = match self.optimizer {
+            OptimizerSpec::One(rule) => rule,
+            OptimizerSpec::Groups { groups } => &groups.values().next().unwrap().rule,
+        };
+        (first.number("lr") * share, loss, norm)
     }
 
     fn gradients(&self, batch: &[Vec<u32>]) -> (f64, Vec<Vec<f64>>) {
@@ -142,53 +230,65 @@ impl<'a> Reference<'a> {
         (numbers(loss.inner())[0], self.model.values().iter().map(of).collect())
     }
 
-    /// The update rule on one parameter.
-    fn descend(&mut self, number: usize, mut grad: Vec<f64>, step: u64, lr: f64) {
+    /// The update rule on one parameter, at this share of its peak rate.
+    fn descend(&mut self, number: usize, mut grad: Vec<f64>, share: f64) {
+        let (rule, count) = (self.rule(number), self.count as f64);
         let (w, maps) = (&mut self.weights[number], &self.maps[number]);
-        let (coupled, decoupled) = match self.arm.optimizer {
-            OptimizerSpec::Sgd { weight_decay, decoupled_weight_decay, .. } => (weight_decay, decoupled_weight_decay),
-            OptimizerSpec::Adam { weight_decay, .. } => (weight_decay, 0.0),
-            OptimizerSpec::Adamw { decoupled_weight_decay, .. } => (0.0, decoupled_weight_decay),
+        let of = |key: &str| rule.number(key);
+        let lr = of("lr") * share;
+        let (coupled, decoupled) = match rule.kind.as_str() {
+            "sgd" => (of("weight_decay"), of("decoupled_weight_decay")),
+            "adam" => (of("weight_decay"), 0.0),
+            _ => (0.0, of("decoupled_weight_decay")),
         };
         grad.iter_mut().zip(&w.values).for_each(|(g, w)| *g += coupled * w);
         let grad = in_basis(&Matrix { shape: w.shape, values: grad }, maps, false);
         let [first, second] = &mut self.moments[number];
-        let change = |(g, (m, v)): (&f64, (&mut f64, &mut f64))| match self.arm.optimizer {
-            OptimizerSpec::Sgd { momentum, nesterov, .. } => {
-                *m = momentum * *m + g;
-                if nesterov { g + momentum * *m } else { *m }
+        let change = |(g, (m, v)): (&f64, (&mut f64, &mut f64))| match rule.kind.as_str() {
+            "sgd" | "muon" => {
+                *m = of("momentum") * *m + g;
+                if rule.flag("nesterov") { g + of("momentum") * *m } else { *m }
             }
-            OptimizerSpec::Adam { beta_1, beta_2, epsilon, .. }
-            | OptimizerSpec::Adamw { beta_1, beta_2, epsilon, .. } => {
+            "lion" => {
+                let mixed = of("beta_1") * *m + (1.0 - of("beta_1")) * g;
+                *m = of("beta_2") * *m + (1.0 - of("beta_2")) * g;
+                if mixed == 0.0 { 0.0 } else { mixed.signum() }
+            }
+            "adam" | "adamw" => {
+                let (beta_1, beta_2) = (of("beta_1"), of("beta_2"));
                 *m = beta_1 * *m + (1.0 - beta_1) * g;
                 *v = beta_2 * *v + (1.0 - beta_2) * g * g;
-                let (m, v) = (*m / (1.0 - beta_1.powf(step as f64)), *v / (1.0 - beta_2.powf(step as f64)));
-                m / (v.sqrt() + epsilon)
+                let (m, v) = (*m / (1.0 - beta_1.powf(count)), *v / (1.0 - beta_2.powf(count)));
+                m / (v.sqrt() + of("epsilon"))
             }
+            other => panic!("a rule that is not stated here: {other}"),
         };
-        let change: Vec<f64> = grad.values.iter().zip(first.iter_mut().zip(second)).map(change).collect();
+        let mut change: Vec<f64> = grad.values.iter().zip(first.iter_mut().zip(second)).map(change).collect();
+        if rule.kind == "muon" {
+            change = newton_schulz(&change, w.shape, rule);
+        }
         let change = in_basis(&Matrix { shape: w.shape, values: change }, maps, true);
         w.values.iter_mut().zip(change.values).for_each(|(w, change)| *w = (1.0 - lr * decoupled) * *w - lr * change);
     }
 
     /// A parameter as the run holds it: a rotated model holds its own in its basis.
     pub(super) fn held(&self) -> Vec<(String, Matrix)> {
-        let moves = matches!(self.arm.basis, BasisSpec::RotatedModel { .. });
+        let moves = matches!(self.run.basis, BasisSpec::RotatedModel { .. });
         let one =
             |(w, maps): (&Matrix, &[Option<Rotation>; 2])| if moves { in_basis(w, maps, false) } else { w.clone() };
-        let paths = self.axes.iter().map(|(path, _)| path.clone());
+        let paths = self.roles.iter().map(|(path, _)| path.clone());
         paths.zip(self.weights.iter().zip(&self.maps).map(one)).collect()
     }
 
     /// All that the run must write: cells by key, and the order of its updates and probes.
     pub(super) fn run(&mut self) -> (Cells, Vec<String>) {
-        let train = self.experiment.train.clone();
-        let probes = probe_steps(self.experiment);
+        let train = &self.run.train;
+        let probes = probe_steps(&self.run.probe, train.steps);
         let (mut cells, mut order) = (Cells::new(), Vec::new());
         for step in 0..=train.steps {
             if step > 0 {
                 let (lr, loss, norm) = self.update(step);
-                let tokens = step * train.batch_size as u64 * self.experiment.model.n_ctx as u64;
+                let tokens = step * train.batch_size as u64 * self.run.model.n_ctx as u64;
                 let row = format!("steps {} {} {step} {tokens} ok", self.arm.name, self.seed);
                 for (column, value) in [("lr", lr), ("train_loss", loss), ("grad_norm", norm)] {
                     cells.insert(format!("{row} {column}"), Some(value));
@@ -204,12 +304,12 @@ impl<'a> Reference<'a> {
     }
 
     fn probe(&self, step: u64, probes: &[u64], cells: &mut Cells) {
-        let Experiment { model, probe, verdict, .. } = self.experiment;
+        let RunSpec { model, probe, train, .. } = self.run;
         let held_out = self.corpus.held_out(self.seed, probe.loss_sequences, model.n_ctx + 1);
         let seen = self.model.without_autodiff();
         let (mut streams, mut loss): (Vec<(String, Vec<f64>)>, f64) = (Vec::new(), 0.0);
         for (number, tokens) in held_out.iter().enumerate() {
-            let mut see = |site: basislab_model::Site, stream: &Tensor<2>| {
+            let mut see = |site: Site, stream: &Tensor<2>| {
                 if number >= probe.residual_sequences {
                     return;
                 }
@@ -232,8 +332,8 @@ impl<'a> Reference<'a> {
         let above = self.corpus.floor(&held_out).map(|floor| loss - floor);
         cells.insert(format!("evals {run} held-out loss_above_floor"), above);
 
-        let full = step == 0 || step == self.experiment.train.steps || step == probes[probes.len() / 2];
-        let own = match &self.arm.basis {
+        let full = step == 0 || step == train.steps || step == probes[probes.len() / 2];
+        let own = match self.basis {
             BasisSpec::RotatedOptimizer { rotation, sharing: Sharing::Shared, axes: RotatedAxes::Residual }
             | BasisSpec::RotatedModel { rotation, sharing: Sharing::Shared } => {
                 Some(map_of(rotation, self.seed, 0, model.d_model))
@@ -251,17 +351,17 @@ impl<'a> Reference<'a> {
                 if let Some(q) = &own {
                     measure(cells, &row("optimizer"), &rotated(&x, q), model.d_model, |_, moves| moves);
                 }
-                if !full || tokens != verdict.tokens {
+                if !full || tokens != probe.tokens.name() {
                     continue;
                 }
                 for k in 0..probe.random_bases as u64 {
                     let name = row(&format!("random:{k}"));
                     measure(cells, &name, &rotated(&x, &random(k)), model.d_model, |_, moves| moves);
                 }
-                if step == self.experiment.train.steps && *site == self.experiment.verdict_site() {
-                    for k in probe.random_bases as u64..verdict.null_bases as u64 {
+                if step == train.steps && is_null_site(probe, site) {
+                    for k in probe.random_bases as u64..probe.null_bases as u64 {
                         let name = row(&format!("random:{k}"));
-                        let only = |metric: &str, _| metric == verdict.metric;
+                        let only = |metric: &str, _| probe.null_metrics.iter().any(|named| named == metric);
                         measure(cells, &name, &rotated(&x, &random(k)), model.d_model, only);
                     }
                 }
@@ -277,10 +377,10 @@ impl<'a> Reference<'a> {
             .map(|(_, values)| Residuals::new(values.clone(), model.d_model).unwrap())
             .collect();
         for metric in METRICS {
-            if let MetricFn::Stack(of) = metric.of {
+            if let MetricFn::Layers { .. } = metric.of {
                 let n = posts[0].n_tokens();
                 let key = format!("residual {run} blocks.*.resid_post  all {n} standard {}", metric.name);
-                cells.insert(key, of(&posts));
+                cells.insert(key, metric.of.of(&posts));
             }
         }
     }
@@ -309,13 +409,44 @@ fn maps_of(
 }
 
 /// 0, the powers of two up to `log_until`, the multiples of `every` beyond, and the last step.
-fn probe_steps(experiment: &Experiment) -> Vec<u64> {
-    let (probe, last) = (&experiment.probe, experiment.train.steps);
+fn probe_steps(probe: &ProbeSpec, last: u64) -> Vec<u64> {
     let is_probe = |step: &u64| {
         let (early, late) = (*step <= probe.log_until, *step > probe.log_until);
         *step == 0 || *step == last || (early && step.is_power_of_two()) || (late && step.is_multiple_of(probe.every))
     };
     (0..=last).filter(is_probe).collect()
+}
+
+/// Whether null metrics are measured at a site; models here have two blocks.
+fn is_null_site(probe: &ProbeSpec, site: &str) -> bool {
+    probe.null_sites.iter().any(|named| named.to_string().replace("last", "1") == site)
+}
+
+fn nothing(weights: &[Matrix]) -> Vec<[Vec<f64>; 2]> {
+    weights.iter().map(|w| [vec![0.0; w.values.len()], vec![0.0; w.values.len()]]).collect()
+}
+
+/// Second moments from one basis into another: along each axis every new one is the mean of the old ones, weighted by the
+/// squares of the new coordinate's components.
+fn squared_in_basis(
+    v: &[f64],
+    shape: [usize; 2],
+    from: &[Option<Rotation>; 2],
+    to: &[Option<Rotation>; 2],
+) -> Vec<f64> {
+    let squares = |axis: usize| -> Vec<f64> {
+        let d = shape[axis];
+        let entry = |q: &Option<Rotation>, i: usize, j: usize| match q {
+            Some(q) => q.as_slice()[i * d + j],
+            None => f64::from(u8::from(i == j)),
+        };
+        let change =
+            |i: usize, j: usize| (0..d).map(|k| entry(&to[axis], i, k) * entry(&from[axis], j, k)).sum::<f64>();
+        (0..d * d).map(|at| change(at / d, at % d).powi(2)).collect()
+    };
+    let [rows, columns] = shape;
+    let v = product(&squares(0), v, [rows, rows, columns]);
+    product(&v, &transposed(&squares(1), [columns, columns]), [rows, columns, columns])
 }
 
 fn rows_of(values: &[f64], d: usize, n_ctx: usize, tokens: &str) -> Vec<f64> {

@@ -61,7 +61,7 @@ impl Frail {
 
 #[test]
 #[ignore = "minutes on a software GPU"]
-fn a_gpu_that_is_lost_ends_with_9_and_the_same_command_goes_on() {
+fn a_gpu_that_is_lost_ends_with_9_and_the_same_command_resumes() {
     let Some(frail) = Frail::new() else { return };
     let whole = frail.lab.out("whole");
     let (output, _) = frail.run(&whole, "vkQueueSubmit", 0, 0);
@@ -77,7 +77,7 @@ fn a_gpu_that_is_lost_ends_with_9_and_the_same_command_goes_on() {
         lost(&frail.run(&out, "vkQueueSubmit", from, LOST).0);
         assert!(!out.join("parts").exists());
     }
-    // As soon as a checkpoint is there, the first time and again in the run that goes on from it.
+    // As soon as a checkpoint is there, the first time and again in the run that resumes from it.
     for step in [3, 12] {
         let mut command = frail.lab.command(&out, &["--backend", "wgpu"]);
         let checkpoint = out.join(format!("parts/sgd/0/checkpoints/{step:010}"));
@@ -87,7 +87,7 @@ fn a_gpu_that_is_lost_ends_with_9_and_the_same_command_goes_on() {
     }
     let (output, _) = frail.run(&out, "vkQueueSubmit", 0, 0);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("goes on after step "), "{}", text(&output));
+    assert!(text(&output).contains("resuming from step "), "{}", text(&output));
     compare(&tree(&out), &tree(&whole), "a GPU that was lost twice");
 }
 

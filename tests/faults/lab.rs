@@ -54,7 +54,7 @@ impl Lab {
     pub(super) fn arguments(&self, out: &Path, extra: &[&str]) -> Vec<String> {
         let mut all = vec!["run".to_owned(), self.config.display().to_string(), "--out".to_owned()];
         all.push(out.display().to_string());
-        all.extend(["--checkpoint-steps", "3"].iter().chain(extra).map(|text| (*text).to_owned()));
+        all.extend(["--no-reuse", "--checkpoint-steps", "3"].iter().chain(extra).map(|text| (*text).to_owned()));
         all
     }
 
@@ -83,6 +83,12 @@ pub(super) fn assert_tidy(output: &Output, what: &str) {
     let text = text(output);
     assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{what}: {text}");
     assert!(text.lines().filter(|line| line.starts_with("error:")).count() <= 1, "{what}: {text}");
+}
+
+/// A checkpoint of a run that has not ended, in the folder of whichever process works on it.
+pub(super) fn has_checkpoint(out: &Path, arm: &str, step: u64) -> bool {
+    let folders = fs::read_dir(out.join(format!("parts/{arm}/0.work"))).into_iter().flatten().flatten();
+    folders.map(|entry| entry.path().join(format!("checkpoints/{step:010}"))).any(|path| path.is_dir())
 }
 
 /// Every file that does not hold wall-clock time. Of checkpoints, the files of the newest one.

@@ -3,19 +3,21 @@
 //! `cargo test` replays mutations of good inputs (`tests/fuzz.rs`); `cargo +nightly fuzz run --fuzz-dir tests/fuzz config`
 //! explores.
 
-use basislab_config::{TextSpec, TokenizerKind, load};
+use basislab_config::{Library, TextSpec, TokenizerKind, load};
 use basislab_data::Text;
-use basislab_report::{
+use basislab_store::{MatrixFile, newest};
+use basislab_tables::{
     DimensionRow, EvalRow, ResidualRow, RunEnd, StepRow, SummaryRow, TimingRow, VerdictRow, parse_table,
 };
-use basislab_store::{MatrixFile, Owner, newest};
 use std::io::Cursor;
 
 pub(crate) fn config(data: &[u8]) {
+    let library = Library { rules: basislab_optim::rule_keys(), base: &|_| Err("no base".to_owned()) };
     if let Ok(text) = std::str::from_utf8(data)
-        && let Ok(loaded) = load(text, "f.toml", &[])
+        && let Ok(loaded) = load(text, "f.toml", &[], library)
     {
-        let again = load(&loaded.experiment.to_toml(), "again.toml", &[]).expect("what was loaded loads again");
+        let again =
+            load(&loaded.experiment.to_toml(), "again.toml", &[], library).expect("what was loaded loads again");
         assert_eq!(again.experiment, loaded.experiment);
     }
 }
@@ -41,8 +43,8 @@ pub(crate) fn checkpoint_dir(data: &[u8]) {
     std::fs::create_dir(&folder).expect("writable");
     std::fs::write(folder.join("manifest.json"), resealed(data)).expect("writable");
     std::fs::write(folder.join("weights.safetensors"), data).expect("writable");
-    let owner = Owner { identity: serde_json::json!({ "experiment": "e" }), arm: "adam".to_owned(), seed: 3 };
-    let _ = newest(root.path(), &owner, u64::MAX, &mut |_| Ok(None), &mut |_| {});
+    let owner = serde_json::json!({ "run": "e", "seed": 3 });
+    let _ = newest(root.path(), &owner, &mut |_| Ok(None), &mut |_| {});
 }
 
 /// A mutated manifest with the hash of its mutation, so that what lies behind the seal is reached; other bytes as they are.

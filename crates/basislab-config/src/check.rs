@@ -1,299 +1,239 @@
-//! From text and overrides to a checked [`Experiment`].
+//! Whether a document is what the declarations of its keys say.
 
+use crate::error::{ConfigError, one_of};
+use crate::keys::{Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
+use crate::merge::Rules;
 use crate::name::{NAME, RunName};
 use crate::number::{advice, fits};
-use crate::overrides::apply;
-use crate::schema::{Key, Kind, MAX_SEED, MAX_SEEDS, ROOT, Variant};
-use crate::spec::Experiment;
-use crate::tree::{Node, Value};
-use crate::whole::check_whole;
+use crate::optimizer::Role;
+use crate::tree::{Node, Value, join};
+use crate::{Site, SitePattern};
 use std::collections::BTreeSet;
-use std::fmt;
 
-/// Where a value was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// In a file, 1-based.
-    File {
-        /// As the user named it.
-        file: String,
-        /// 1-based.
-        line: usize,
-        /// 1-based, in characters.
-        column: usize,
-    },
-    /// On the command line, e.g. `--set train.steps=10`.
-    CommandLine(String),
-    /// By another `--set` that leaves it no choice: the preset of `X.kind=K`, or `corpus.tokenizer=bytes`.
-    Preset(String),
+/// Checks tables against their keys and collects what is missing, so that all of it is told at once.
+pub(crate) struct Check<'a> {
+    pub(crate) rules: Rules<'a>,
+    /// The place, the path, and what was expected there.
+    missing: Vec<(ConfigError, String)>,
 }
 
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
-            Self::CommandLine(text) => write!(f, "{text}"),
-            Self::Preset(kind) => write!(f, "preset of {kind}"),
+type Checked = Result<(), ConfigError>;
+
+impl<'a> Check<'a> {
+    pub(crate) fn new(rules: Rules<'a>) -> Self {
+        Self { rules, missing: Vec::new() }
+    }
+
+    /// An error that names every missing key, if there is one.
+    pub(crate) fn finish(self) -> Checked {
+        let mut missing = self.missing.into_iter();
+        let Some((first, _)) = missing.next() else { return Ok(()) };
+        let others: Vec<String> = missing.map(|(_, path)| path).collect();
+        if others.is_empty() {
+            return Err(first);
         }
+        let what = format!("{}; also missing: {}", first.what, others.join(", "));
+        Err(ConfigError { what, ..first })
     }
-}
 
-/// A config that cannot be used: where, which key, what was found, what was expected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}:{what}")]
-pub struct ConfigError {
-    place: String,
-    what: String,
-}
-
-impl ConfigError {
-    pub(crate) fn new(origin: &Origin, path: &str, what: impl fmt::Display) -> Self {
-        let path = if path.is_empty() { String::new() } else { format!(" {path}:") };
-        Self { place: on_one_line(&origin.to_string()), what: on_one_line(&format!("{path} {what}")) }
+    fn miss(&mut self, node: &Node, path: String, what: String) {
+        self.missing.push((ConfigError::new(&node.origin, &path, what), path));
     }
-}
 
-/// Whatever the user's text held.
-fn on_one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// `--set PATH=VALUE`, or another flag that amounts to one.
-#[derive(Debug, Clone)]
-pub struct Override {
-    /// Dotted path; arms and claims are addressed by name: `arm.adam.optimizer.lr`.
-    pub path: String,
-    /// A TOML value. Where the key holds text, a quoted TOML string or the text itself.
-    pub value: String,
-    /// What the user typed, for messages and the record.
-    pub typed: String,
-}
-
-impl Override {
-    /// Sets a key that holds text to exactly this text, quotes included.
-    pub fn literal(path: &str, text: &str, typed: &str) -> Self {
-        let value = toml::Value::String(text.to_owned()).to_string();
-        Self { path: path.to_owned(), value, typed: typed.to_owned() }
-    }
-}
-
-/// An experiment and the origin of each of its values.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The checked experiment.
-    pub experiment: Experiment,
-    /// `(dotted path, value as TOML, where it was written)`, in the order of the file.
-    pub origins: Vec<(String, String, Origin)>,
-}
-
-/// Parses, overrides and checks an experiment. `file` is what errors call the text.
-///
-/// # Errors
-/// One line naming place, key, what was found and what was expected.
-pub fn load(text: &str, file: &str, overrides: &[Override]) -> Result<Loaded, ConfigError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (root, misspelt) = Node::parse(text, file)?;
-    let all: Vec<&Override> = overrides.iter().collect();
-    let loaded = changed(&root, &all).map_err(|error| attribute(error, &root, overrides))?;
-    misspelt.map_or(Ok(loaded), Err)
-}
-
-/// The document with these changes, checked.
-fn changed(root: &Node, overrides: &[&Override]) -> Result<Loaded, ConfigError> {
-    let mut root = root.clone();
-    for change in overrides {
-        apply(&mut root, change)?;
-    }
-    check_table(&root, ROOT, "", false)?;
-    let experiment: Experiment = root
-        .to_toml()
-        .try_into()
-        .map_err(|error| ConfigError::new(&root.origin, "", format!("{error}").replace('\n', " ")))?;
-    check_whole(&experiment, &root)?;
-    let mut origins = Vec::new();
-    collect_origins(&root, "", &mut origins);
-    Ok(Loaded { experiment, origins })
-}
-
-/// Attributes the error to the override that caused it: a check that ties several keys together finds it at any of them.
-fn attribute(error: ConfigError, root: &Node, overrides: &[Override]) -> ConfigError {
-    let mut all: Vec<&str> = Vec::new();
-    let mut cures = Vec::new();
-    let mut changes = Vec::new();
-    for change in overrides {
-        let typed = change.typed.as_str();
-        if all.contains(&typed) {
-            continue;
-        }
-        all.push(typed);
-        let others: Vec<&Override> = overrides.iter().filter(|other| other.typed != typed).collect();
-        match changed(root, &others) {
-            Ok(_) => cures.push(typed),
-            Err(other) if other.what != error.what => changes.push(typed),
-            Err(_) => {}
-        }
-    }
-    let in_the_file = || changed(root, &[]).is_err_and(|alone| alone.what == error.what);
-    let causes = match (cures.is_empty(), changes.is_empty()) {
-        (false, _) => cures,
-        _ if in_the_file() => return error,
-        (_, false) => changes,
-        _ => all,
-    };
-    if causes.iter().any(|typed| on_one_line(typed) == error.place) {
-        return error;
-    }
-    ConfigError { place: on_one_line(&causes.join(" ")), ..error }
-}
-
-fn collect_origins(node: &Node, path: &str, into: &mut Vec<(String, String, Origin)>) {
-    match &node.value {
-        Value::Table(entries) => {
-            entries.iter().for_each(|entry| collect_origins(&entry.node, &join(path, &entry.key), into))
-        }
-        Value::Array(items) if items.iter().any(|item| item.entries().is_some()) => {
-            for (index, item) in items.iter().enumerate() {
-                let label = item.get("name").and_then(Node::as_str).map_or_else(|| index.to_string(), str::to_owned);
-                collect_origins(item, &join(path, &label), into);
-            }
-        }
-        _ => into.push((path.to_owned(), node.to_toml().to_string(), node.origin.clone())),
-    }
-}
-
-// ---- the schema -----------------------------------------------------------------------------------------------------
-
-fn check_table(node: &Node, keys: &[Key], path: &str, tagged: bool) -> Result<(), ConfigError> {
-    let Some(entries) = node.entries() else {
-        return Err(ConfigError::new(&node.origin, path, format!("found {}, expected a table", node.found())));
-    };
-    let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
-    for entry in entries {
-        if tagged && entry.key == "kind" {
-            continue;
-        }
-        let path = join(path, &entry.key);
-        let Some(key) = keys.iter().find(|key| key.name == entry.key) else {
-            let expected =
-                if names.is_empty() { "no further key".to_owned() } else { one_of(&names, Some(&entry.key)) };
-            return Err(ConfigError::new(&entry.key_origin, &path, format!("unknown key, expected {expected}")));
+    /// Every entry of a table is one of `keys` (or of `others`, which somebody else checks), and none is missing.
+    pub(crate) fn table(&mut self, node: &Node, keys: &[Key], others: &[&str], path: &str) -> Checked {
+        let Some(entries) = node.entries() else {
+            return Err(ConfigError::new(&node.origin, path, format!("found {}, expected a table", node.found())));
         };
-        check_value(&entry.node, &key.kind, &path)?;
-    }
-    match keys.iter().find(|key| !key.optional && node.get(key.name).is_none()) {
-        Some(key) => {
-            let what = format!("missing, expected {} ({})", expected(&key.kind), key.about);
-            Err(ConfigError::new(&node.origin, &join(path, key.name), what))
+        for entry in entries.iter().filter(|entry| !others.contains(&entry.key.as_str())) {
+            let path = join(path, &entry.key);
+            let Some(key) = keys.iter().find(|key| key.name == entry.key) else {
+                let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+                let expected =
+                    if names.is_empty() { "no further key".to_owned() } else { one_of(&names, Some(&entry.key)) };
+                return Err(ConfigError::new(&entry.key_origin, &path, format!("unknown key, expected {expected}")));
+            };
+            self.value(&entry.node, &key.kind, &path)?;
         }
-        None => Ok(()),
+        for key in keys.iter().filter(|key| !key.optional && node.get(key.name).is_none()) {
+            let what = format!("missing, expected {} ({})", self.expected(&key.kind), key.about());
+            self.miss(node, join(path, key.name), what);
+        }
+        Ok(())
     }
-}
 
-fn check_value(node: &Node, kind: &Kind, path: &str) -> Result<(), ConfigError> {
-    let fits = match (kind, &node.value) {
-        (Kind::Integer(..) | Kind::Float(..) | Kind::FloatBelow(..) | Kind::Positive(_), Value::Leaf(leaf)) => {
-            fits(kind, leaf)
-        }
-        (Kind::Bool, Value::Leaf(toml::Value::Boolean(_))) => true,
-        (Kind::Text(most), _) => node
-            .as_str()
-            .is_some_and(|text| !text.trim().is_empty() && text.chars().count() <= *most && !text.contains('\0')),
-        (Kind::Name, _) => match node.as_str().map(RunName::new) {
-            Some(Err(expected)) => {
-                let what = format!("found {}, expected {expected}", node.found());
-                return Err(ConfigError::new(&node.origin, path, what));
+    fn value(&mut self, node: &Node, kind: &Kind, path: &str) -> Checked {
+        let wrong = |expected: String| {
+            let what = format!("found {}, expected {expected}", node.found());
+            Err(ConfigError::new(&node.origin, path, what))
+        };
+        let text = node.as_str();
+        let fits = match (kind, &node.value) {
+            (
+                Kind::Integer(..) | Kind::Float(..) | Kind::FloatBelow(..) | Kind::Positive(_) | Kind::Finite,
+                Value::Leaf(leaf),
+            ) => fits(kind, leaf),
+            (Kind::Bool, Value::Leaf(toml::Value::Boolean(_))) => true,
+            (Kind::Text(most), _) => text
+                .is_some_and(|text| !text.trim().is_empty() && text.chars().count() <= *most && !text.contains('\0')),
+            (Kind::Name, _) => match text.map(RunName::new) {
+                Some(Err(expected)) => return wrong(expected),
+                name => name.is_some(),
+            },
+            (Kind::Names(least), Value::Array(items)) if items.len() >= *least => {
+                return items.iter().try_for_each(|item| self.value(item, &Kind::Name, path));
             }
-            name => name.is_some(),
-        },
-        (Kind::Site, _) => node.as_str().is_some_and(is_site),
-        (Kind::Choice(words), _) => match node.as_str() {
-            Some(word) if words.contains(&word) => true,
-            word => {
+            (Kind::NameLists, Value::Array(items)) if !items.is_empty() => {
+                return items.iter().try_for_each(|item| self.value(item, &Kind::Names(1), path));
+            }
+            (Kind::Site, _) => text.is_some_and(|text| text.parse::<SitePattern>().is_ok_and(is_reachable)),
+            (Kind::Sites, Value::Array(items)) => {
+                return items.iter().try_for_each(|item| self.value(item, &Kind::Site, path));
+            }
+            (Kind::Step, Value::Leaf(toml::Value::Integer(_))) => {
+                return self.value(node, &Kind::Integer(0, 1 << 40), path);
+            }
+            (Kind::Step, _) => text == Some("last"),
+            (Kind::Choice(names), _) => match text {
+                Some(name) if names.contains(&name) => true,
+                name => return wrong(one_of(names, name)),
+            },
+            (Kind::Choices(names), Value::Array(items)) if !items.is_empty() => {
+                return items.iter().try_for_each(|item| self.value(item, &Kind::Choice(names), path));
+            }
+            (Kind::Seeds, Value::Array(items)) => return self.seeds(node, items, path),
+            (Kind::Table(keys), _) => return self.table(node, keys, &[], path),
+            (Kind::Tagged(variants), Value::Table(_)) => return self.tagged(node, variants, path),
+            (Kind::Optimizer, Value::Table(_)) => return self.optimizer(node, path),
+            (Kind::Named(keys), Value::Array(items)) => return self.named(items, keys, &[], path),
+            (Kind::Arms | Kind::Grids, Value::Array(items)) if !items.is_empty() => return Ok(()),
+            (Kind::List(keys), Value::Array(items)) => {
+                let mut items = items.iter().enumerate();
+                return items.try_for_each(|(at, item)| self.table(item, keys, &[], &join(path, &at.to_string())));
+            }
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let advice = if let Value::Leaf(leaf) = &node.value { advice(kind, leaf) } else { String::new() };
+        wrong(self.expected(kind) + &advice)
+    }
+
+    fn tagged(&mut self, node: &Node, variants: &[Variant], path: &str) -> Checked {
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
+        let Some(kind) = self.kind(node, &names, path) else { return Ok(()) };
+        match variants.iter().find(|variant| Some(variant.name) == kind.as_str()) {
+            Some(variant) => self.table(node, variant.keys, &["kind"], path),
+            None => Err(unknown_kind(kind, &names, path)),
+        }
+    }
+
+    /// The `kind` of a table; where there is none, that is noted.
+    fn kind<'n>(&mut self, node: &'n Node, names: &[&str], path: &str) -> Option<&'n Node> {
+        let kind = node.get("kind");
+        if kind.is_none() {
+            self.miss(node, join(path, "kind"), format!("missing, expected {}", one_of(names, None)));
+        }
+        kind
+    }
+
+    fn optimizer(&mut self, node: &Node, path: &str) -> Checked {
+        let Some(groups) = node.get("groups") else { return self.rule(node, &[], path) };
+        self.table(node, &[], &["groups"], path)?;
+        let path = join(path, "groups");
+        let Some(entries) = groups.entries().filter(|entries| !entries.is_empty()) else {
+            let what = format!("found {}, expected a table of groups", groups.found());
+            return Err(ConfigError::new(&groups.origin, &path, what));
+        };
+        let mut taken: BTreeSet<&str> = BTreeSet::new();
+        for entry in entries {
+            let path = join(&path, &entry.key);
+            if let Err(expected) = RunName::new(&entry.key) {
                 return Err(ConfigError::new(
-                    &node.origin,
-                    path,
-                    format!("found {}, expected {}", node.found(), one_of(words, word)),
+                    &entry.key_origin,
+                    &path,
+                    format!("found that name, expected {expected}"),
                 ));
             }
-        },
-        (Kind::Seeds, Value::Array(items)) => return check_seeds(node, items, path),
-        (Kind::Table(keys), _) => return check_table(node, keys, path, false),
-        (Kind::Tagged(variants), Value::Table(_)) => return check_tagged(node, variants, path),
-        (Kind::Tables(keys), Value::Array(items)) if !items.is_empty() => return check_named(items, keys, path),
-        _ => false,
-    };
-    if fits {
+            if entry.node.entries().is_none() {
+                let what = format!("found {}, expected a table with roles and kind", entry.node.found());
+                return Err(ConfigError::new(&entry.node.origin, &path, what));
+            }
+            self.rule(&entry.node, &["roles"], &path)?;
+            let at = join(&path, "roles");
+            let Some(roles) = entry.node.get("roles") else {
+                self.miss(&entry.node, at, format!("missing, expected a list of {}", one_of(Role::NAMES, None)));
+                continue;
+            };
+            self.value(roles, &Kind::Choices(Role::NAMES), &at)?;
+            for role in roles.items().iter().filter_map(Node::as_str) {
+                if !taken.insert(role) {
+                    let what = format!("found role {role} a second time, expected each role in one group");
+                    return Err(ConfigError::new(&roles.origin, &at, what));
+                }
+            }
+        }
         Ok(())
-    } else {
-        let advice = if let Value::Leaf(leaf) = &node.value { advice(kind, leaf) } else { String::new() };
-        let what = format!("found {}, expected {}{advice}", node.found(), expected(kind));
-        Err(ConfigError::new(&node.origin, path, what))
     }
-}
 
-fn check_tagged(node: &Node, variants: &[Variant], path: &str) -> Result<(), ConfigError> {
-    let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
-    let at = join(path, "kind");
-    let Some(kind) = node.get("kind") else {
-        return Err(ConfigError::new(&node.origin, &at, format!("missing, expected {}", one_of(&names, None))));
-    };
-    match variants.iter().find(|variant| Some(variant.name) == kind.as_str()) {
-        Some(variant) => check_table(node, variant.keys, path, true),
-        None => Err(ConfigError::new(
-            &kind.origin,
-            &at,
-            format!("found {}, expected {}", kind.found(), one_of(&names, kind.as_str())),
-        )),
-    }
-}
-
-fn check_named(items: &[Node], keys: &[Key], path: &str) -> Result<(), ConfigError> {
-    let mut seen = BTreeSet::new();
-    for (index, item) in items.iter().enumerate() {
-        let label = item.get("name").and_then(Node::as_str).map_or_else(|| format!("[{index}]"), str::to_owned);
-        check_table(item, keys, &join(path, &label), false)?;
-        // On some file systems names that differ in case only are one directory.
-        if !seen.insert(label.to_lowercase()) {
-            let at = item.get("name").map_or(&item.origin, |name| &name.origin);
-            return Err(ConfigError::new(
-                at,
-                &join(path, &label),
-                "found a second one of that name, expected distinct names",
-            ));
+    fn rule(&mut self, node: &Node, others: &[&str], path: &str) -> Checked {
+        let names = self.rules.names();
+        let Some(kind) = self.kind(node, &names, path) else { return Ok(()) };
+        match kind.as_str().and_then(|name| self.rules.find(name)) {
+            Some(rule) => self.table(node, rule.keys, &[&["kind"], others].concat(), path),
+            None => Err(unknown_kind(kind, &names, path)),
         }
     }
-    Ok(())
-}
 
-fn check_seeds(node: &Node, items: &[Node], path: &str) -> Result<(), ConfigError> {
-    let mut seen = BTreeSet::new();
-    for item in items {
-        check_value(item, &Kind::Integer(0, MAX_SEED), path)?;
-        let seed = item.to_toml().as_integer();
-        if !seen.insert(seed) {
-            return Err(ConfigError::new(
-                &item.origin,
-                path,
-                format!("found seed {} twice, expected distinct seeds", item.to_toml()),
-            ));
+    /// Tables that are told apart by `name`; `others` are keys that somebody else checks.
+    pub(crate) fn named(&mut self, items: &[Node], keys: &[Key], others: &[&str], path: &str) -> Checked {
+        let mut taken = BTreeSet::new();
+        for (index, item) in items.iter().enumerate() {
+            let label = item.name().map_or_else(|| format!("[{index}]"), str::to_owned);
+            self.table(item, keys, others, &join(path, &label))?;
+            // On some file systems names that differ in case only are one directory.
+            if !taken.insert(label.to_lowercase()) {
+                let at = item.get("name").map_or(&item.origin, |name| &name.origin);
+                let what = "found a second one of that name, expected distinct names";
+                return Err(ConfigError::new(at, &join(path, &label), what));
+            }
+        }
+        Ok(())
+    }
+
+    fn seeds(&mut self, node: &Node, items: &[Node], path: &str) -> Checked {
+        let mut taken = BTreeSet::new();
+        for item in items {
+            self.value(item, &Kind::Integer(0, MAX_SEED), path)?;
+            if !taken.insert(item.to_toml().as_integer()) {
+                let what = format!("found seed {} twice, expected distinct seeds", item.to_toml());
+                return Err(ConfigError::new(&item.origin, path, what));
+            }
+        }
+        if taken.is_empty() || taken.len() > MAX_SEEDS {
+            let what = format!("found {} seeds, expected 1 to {MAX_SEEDS}", taken.len());
+            return Err(ConfigError::new(&node.origin, path, what));
+        }
+        Ok(())
+    }
+
+    fn expected(&self, kind: &Kind) -> String {
+        match kind {
+            Kind::Optimizer => format!("a table whose kind is {}, or with groups", one_of(&self.rules.names(), None)),
+            kind => expected(kind),
         }
     }
-    if seen.is_empty() || seen.len() > MAX_SEEDS {
-        let what = format!("found {} seeds, expected 1 to {MAX_SEEDS}", seen.len());
-        return Err(ConfigError::new(&node.origin, path, what));
-    }
-    Ok(())
 }
 
-fn is_site(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('.').collect();
-    match parts[..] {
-        ["embed" | "final"] => true,
-        ["blocks", layer, "resid_mid" | "resid_post"] => {
-            layer == "last" || layer.parse::<u16>().is_ok_and(|n| n.to_string() == layer)
-        }
-        _ => false,
-    }
+fn unknown_kind(kind: &Node, names: &[&str], path: &str) -> ConfigError {
+    let what = format!("found {}, expected {}", kind.found(), one_of(names, kind.as_str()));
+    ConfigError::new(&kind.origin, &join(path, "kind"), what)
+}
+
+/// No model has this many blocks.
+fn is_reachable(site: SitePattern) -> bool {
+    !matches!(site, SitePattern::At(site) if site.layer().is_some_and(|layer| layer > usize::from(u16::MAX)) || site == Site::EveryResidPost)
 }
 
 pub(crate) fn expected(kind: &Kind) -> String {
@@ -302,37 +242,26 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Float(low, high) => format!("a number from {low:?} to {high:?}"),
         Kind::FloatBelow(low, high) => format!("a number from {low:?} to below {high:?}"),
         Kind::Positive(high) => format!("a number above 0, at most {high:?}"),
+        Kind::Finite => "a finite number".to_owned(),
         Kind::Bool => "true or false".to_owned(),
         Kind::Text(most) => format!("text of 1 to {most} characters"),
         Kind::Name => NAME.to_owned(),
+        Kind::Names(0 | 1) => "a list of names".to_owned(),
+        Kind::Names(least) => format!("a list of at least {least} names"),
+        Kind::NameLists => "a list of lists of names, e.g. [[\"a\", \"b\"], [\"c\"]]".to_owned(),
         Kind::Site => "embed, blocks.N.resid_mid, blocks.N.resid_post (N may be last) or final".to_owned(),
-        Kind::Choice(words) => one_of(words, None),
+        Kind::Sites => "a list of sites, e.g. [\"blocks.last.resid_post\"]".to_owned(),
+        Kind::Step => "\"last\" or an integer from 0".to_owned(),
+        Kind::Choice(names) => one_of(names, None),
+        Kind::Choices(names) => format!("a list of {}", one_of(names, None)),
         Kind::Seeds => format!("a list of distinct integers from 0 to {MAX_SEED}, e.g. [0, 1, 2]"),
         Kind::Table(_) => "a table".to_owned(),
         Kind::Tagged(variants) => {
             let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
             format!("a table whose kind is {}", one_of(&names, None))
         }
-        Kind::Tables(_) => "at least one table".to_owned(),
+        Kind::Optimizer => "a table with kind or groups".to_owned(),
+        Kind::Named(_) | Kind::List(_) => "a list of tables".to_owned(),
+        Kind::Arms | Kind::Grids => "at least one table".to_owned(),
     }
-}
-
-/// `one of a, b, c`, with `; did you mean ..?` when `found` is close to one of them.
-pub fn one_of(words: &[&str], found: Option<&str>) -> String {
-    let list = words.join(", ");
-    let best = found.and_then(|found| {
-        let scored = words.iter().map(|word| {
-            let part = found.len() >= 4 && word.contains(found);
-            (if part { 0.99 } else { strsim::jaro_winkler(word, found) }, word)
-        });
-        scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75)
-    });
-    match best {
-        Some((_, word)) => format!("one of {list}; did you mean {word:?}?"),
-        None => format!("one of {list}"),
-    }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

@@ -1,27 +1,52 @@
 //! The experiment as data.
 //!
-//! An experiment is one TOML file in which every number is written out. This crate parses it, checks each key against
-//! the schema (name, type, range) with file, line and column in every error, applies `--set` overrides, and writes the
-//! effective configuration back out. It knows nothing of tensors, files or runs.
+//! An experiment is one TOML file in which every number is written out. This crate parses it, checks each key against its
+//! declaration (name, type, range) with file, line and column in every error, applies `--set` and its like, and resolves
+//! arms and grids to complete [`RunSpec`]s. It knows nothing of tensors, files or runs.
 
-mod arms;
+mod basis;
+mod cell;
+mod change;
 mod check;
+mod claim;
+mod claims;
+mod consistency;
+mod corpus;
+mod document;
 mod dtype;
+mod error;
+mod experiment;
+mod grid;
+mod hash;
+mod keys;
+mod load;
+mod merge;
+mod model;
 mod name;
 mod number;
-mod overrides;
-mod schema;
-mod spec;
+mod optimizer;
+mod phase;
+mod run;
+mod selection;
+mod settings;
+mod train;
 mod tree;
-mod whole;
 
-pub use arms::{Arm, BasisSpec, Claim, ClaimKind, OptimizerSpec, Reading, RotatedAxes, RotationSpec, Sharing};
-pub use check::{ConfigError, Loaded, Origin, Override, load, one_of};
+pub use basis::{BasisSpec, RotatedAxes, RotationSpec, Sharing};
+pub use cell::{Basis, Cell, LOSS, Site, SitePattern, StepPattern, Tokens};
+pub use change::Change;
+pub use claim::{Claim, ClaimKind, Reading, Sign, VerdictSpec};
+pub use corpus::{CorpusSpec, LanguageSpec, TextSpec, TokenizerKind};
 pub use dtype::Dtype;
+pub use error::{ConfigError, Origin, one_of};
+pub use experiment::{Arm, Choose, Criterion, Experiment, Sweep, SweepPoint};
+pub use keys::{Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
+pub use load::{FindBase, Library, Loaded, load};
+pub use model::{Activation, Attention, ModelSpec, NormKind, Positions};
 pub use name::RunName;
 pub use number::integer;
-pub use schema::{Key, Kind, MAX_SEED, MAX_SEEDS, ROOT, Variant};
-pub use spec::{
-    Activation, Attention, CorpusSpec, Experiment, LanguageSpec, ModelSpec, NormKind, Positions, ProbeSpec,
-    ScheduleKind, TextSpec, TokenizerKind, TrainSpec, VerdictSpec,
-};
+pub use optimizer::{GroupSpec, OptimizerSpec, Parameter, Role, RuleKeys, RuleSpec};
+pub use phase::{Moments, Phase};
+pub use run::RunSpec;
+pub use selection::value_text;
+pub use train::{ProbeSpec, ScheduleKind, TrainSpec};

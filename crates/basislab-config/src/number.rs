@@ -1,7 +1,7 @@
 //! Numbers: which of them a key takes, and what to write for one that was written in another way.
 
 use crate::check::expected;
-use crate::schema::Kind;
+use crate::keys::Kind;
 
 /// Beyond this, not every integer is an `f64`.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -21,6 +21,7 @@ pub(crate) fn fits(kind: &Kind, value: &toml::Value) -> bool {
         Kind::Float(low, high) => number >= *low && number <= *high,
         Kind::FloatBelow(low, high) => number >= *low && number < *high,
         Kind::Positive(high) => number > 0.0 && number <= *high,
+        Kind::Finite => number.is_finite(),
         _ => false,
     }
 }
@@ -86,6 +87,26 @@ fn ungrouped(digits: &str) -> Option<String> {
     } else {
         None
     }
+}
+
+/// The parts of a list on the command line, at commas that stand in no brackets and no quotes.
+pub(crate) fn split_list(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0usize, None);
+    for (at, c) in text.char_indices() {
+        match (c, quote) {
+            (_, Some(open)) => quote = (c != open).then_some(open),
+            ('"' | '\'', None) => quote = Some(c),
+            ('[' | '{', None) => depth += 1,
+            (']' | '}', None) => depth = depth.saturating_sub(1),
+            (',', None) if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
 }
 
 /// An integer of the command line from `low` to `high`.

@@ -1,6 +1,6 @@
 //! A TOML document in which every value remembers where it came from.
 
-use crate::check::{ConfigError, Origin};
+use crate::error::{ConfigError, Origin};
 use crate::number::meaning;
 use std::cell::Cell;
 use std::ops::Range;
@@ -80,7 +80,7 @@ impl Node {
         }
     }
 
-    fn string(text: &str, origin: &Origin) -> Self {
+    pub(crate) fn string(text: &str, origin: &Origin) -> Self {
         Self { value: Value::Leaf(toml::Value::String(text.to_owned())), origin: origin.clone() }
     }
 
@@ -108,6 +108,44 @@ impl Node {
         } else if let Value::Table(entries) = &mut self.value {
             entries.push(Entry { key: key.to_owned(), key_origin: node.origin.clone(), node });
         }
+    }
+
+    /// Puts an entry in the place of one of that key, or last.
+    pub(crate) fn insert_entry(&mut self, entry: Entry) {
+        let Value::Table(entries) = &mut self.value else { return };
+        match entries.iter_mut().find(|old| old.key == entry.key) {
+            Some(old) => *old = entry,
+            None => entries.push(entry),
+        }
+    }
+
+    /// A table without entries in this one's place.
+    pub(crate) fn emptied(&self) -> Self {
+        Self { value: Value::Table(Vec::new()), origin: self.origin.clone() }
+    }
+
+    /// The items of a list; none where it is no list.
+    pub(crate) fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::Array(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// What a table of a list is called.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.get("name")?.as_str()
+    }
+
+    /// The node at a path of keys, names and places.
+    pub(crate) fn find(&self, parts: &[String]) -> Option<&Node> {
+        parts.iter().try_fold(self, |node, part| match &node.value {
+            Value::Array(items) => {
+                let by_place = || part.parse::<usize>().ok().and_then(|at| items.get(at));
+                items.iter().find(|item| item.name() == Some(part)).or_else(by_place)
+            }
+            _ => node.get(part),
+        })
     }
 
     pub(crate) fn as_str(&self) -> Option<&str> {
@@ -188,4 +226,8 @@ fn from_value(value: &DeValue<'_>, read: &Source<'_>, span: Range<usize>) -> Nod
         DeValue::Table(table) => from_table(table, read),
     };
     Node { value, origin }
+}
+
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

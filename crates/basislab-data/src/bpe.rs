@@ -60,7 +60,7 @@ fn train_model(regex: &SysRegex, letters: &[char; 256], text: &str, d_vocab: usi
         .initial_alphabet(letters.iter().copied().collect())
         .build();
     let mut pieces = pieces(regex, text).peekable();
-    // No letter is a blank, so blanks can hold spelt pieces together on their way to the trainer.
+    // No letter is a blank, so blanks can separate spelt pieces in what the trainer is given.
     let lines = std::iter::from_fn(move || {
         pieces.peek()?;
         let spelt: Vec<String> = pieces.by_ref().take(PIECES).map(|piece| spell(piece, letters)).collect();
@@ -72,7 +72,8 @@ fn train_model(regex: &SysRegex, letters: &[char; 256], text: &str, d_vocab: usi
     Ok(model)
 }
 
-/// Each distinct piece is encoded once, so the length of the text hardly matters and nothing depends on how it is cut.
+/// Each distinct piece is encoded once: cost grows with distinct pieces, not with length, and tokens do not depend on where
+/// the text is cut.
 fn encode(regex: &SysRegex, letters: &[char; 256], model: &BPE, text: &str) -> Fallible<Vec<u16>> {
     let mut known: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
     let mut tokens = Vec::with_capacity(text.len() / 2);

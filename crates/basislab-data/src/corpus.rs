@@ -18,7 +18,7 @@ pub enum Corpus {
 
 impl Corpus {
     /// Builds the language, or reads the file and trains its tokenizer on the training split. `n_ctx + 1` tokens is the
-    /// longest window that may be asked for.
+    /// longest window that may be requested.
     pub fn open(spec: &CorpusSpec, n_ctx: usize) -> Result<Self, CorpusError> {
         match spec {
             CorpusSpec::Language(language) => Language::new(language).map(Self::Language),
@@ -75,7 +75,7 @@ impl Corpus {
         }
     }
 
-    /// SHA-256 in lower-case hex: of the language's knobs, or of the file.
+    /// SHA-256 in lower-case hex: of the language's parameters, or of the file.
     pub fn sha256(&self) -> &str {
         match self {
             Self::Language(language) => language.sha256(),
@@ -99,7 +99,7 @@ impl Corpus {
         }
     }
 
-    /// At most `tokens` consecutive tokens to look at: one window of the language, or the head of the training split.
+    /// At most `tokens` consecutive tokens: one window of the language, or the head of the training split.
     pub fn sample(&self, tokens: usize) -> Vec<u32> {
         match self {
             Self::Language(language) => language.sample(tokens),
@@ -107,7 +107,7 @@ impl Corpus {
         }
     }
 
-    /// Tokens as readable text: a language's words are `c3.t17` (token 17 of class 3), `common.t17` and `<bos>`; a text's
+    /// Tokens as readable text: a language's tokens are `c3.t17` (token 17 of class 3), `common.t17` and `<bos>`; a text's
     /// tokens are its own characters, control characters included, with U+FFFD for what is not UTF-8.
     pub fn decode(&self, tokens: &[u32]) -> String {
         match self {

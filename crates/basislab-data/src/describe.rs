@@ -3,17 +3,17 @@ use crate::Corpus;
 /// A rank enters the fit of the Zipf exponent if its token occurs at least this often.
 pub const LEAST_COUNT: usize = 10;
 
-/// How many tokens ahead [`Description::burstiness`] looks.
+/// The window of [`Description::burstiness`], in tokens.
 pub const BURST_REACH: usize = 64;
 
 /// Statistics of a corpus that can be compared across corpora. Entropies are in nats per token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
-    /// Tokens looked at.
+    /// Size of the sample, in tokens.
     pub tokens: usize,
     /// Size of the vocabulary.
     pub d_vocab: usize,
-    /// Different tokens among those looked at.
+    /// Distinct tokens in the sample.
     pub distinct_tokens: usize,
     /// Minus the slope of the least-squares line through log frequency against log rank, over the ranks whose token occurs
     /// at least [`LEAST_COUNT`] times; `None` with fewer than two of them.
@@ -31,7 +31,7 @@ pub struct Description {
     pub floor: Option<f64>,
     /// Bytes of the file; `None` for the language.
     pub size_bytes: Option<u64>,
-    /// Of the file, or of the language's knobs.
+    /// SHA-256 of the file, or of the language's parameters.
     pub sha256: String,
 }
 

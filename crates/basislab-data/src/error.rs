@@ -1,12 +1,12 @@
 use thiserror::Error;
 
-/// Why a corpus cannot be opened: one line that names the place, what is there, what was expected and what to do.
+/// Why a corpus cannot be opened: one line with the file or key, what was found, what was expected and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{place}: found {found}, expected {expected}; {next}")]
 pub struct CorpusError {
     /// The file in quotes, or the configuration key.
     pub place: String,
-    /// What is there.
+    /// What was found.
     pub found: String,
     /// What would have been accepted.
     pub expected: String,

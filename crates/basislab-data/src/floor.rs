@@ -4,7 +4,7 @@ use crate::language::BOS;
 impl Language {
     /// Nats per predicted token of the true process on exactly these windows: the mean of `-ln p(token | tokens before it
     /// in the window)` over all tokens but each window's first, by the forward algorithm. Windows start from the
-    /// stationary distribution, and document boundaries count among the things not known.
+    /// stationary distribution, and document boundaries are treated as unobserved.
     ///
     /// `None` with copies, bursts or bigrams, or when nothing is predicted; infinite for tokens that the language cannot
     /// produce.
@@ -24,7 +24,7 @@ impl Language {
     }
 }
 
-/// What the tokens so far tell about the next one.
+/// The posterior over classes, given the tokens so far.
 struct Filter<'a> {
     language: &'a Language,
     /// Distribution of the last token's class, zeros left out; empty where the next class is drawn afresh.
@@ -52,7 +52,7 @@ impl<'a> Filter<'a> {
         if bos { (1.0 - self.language.restart()) * word } else { word }
     }
 
-    /// Takes `token` in and returns the probability that it had.
+    /// Conditions on `token` and returns its predictive probability.
     fn observe(&mut self, token: u32) -> f64 {
         let probability = self.probability(token);
         let mut belief: Vec<(u32, f64)> = self.joint(token).filter(|(_, share)| *share > 0.0).collect();
@@ -77,7 +77,7 @@ impl<'a> Filter<'a> {
     fn believe(&mut self, belief: Vec<(u32, f64)>) {
         let language = self.language;
         let stay = language.spec().stay;
-        // Only what the last belief filled is cleared: with many classes most of `ahead` was never touched.
+        // Only the entries that the last belief set are cleared: with many classes most of `ahead` is zero.
         for (class, _) in std::mem::replace(&mut self.belief, belief) {
             self.ahead[class as usize] = 0.0;
             language.moves(class).for_each(|(next, _)| self.ahead[next as usize] = 0.0);

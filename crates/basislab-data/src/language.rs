@@ -8,16 +8,16 @@ use crate::CorpusError;
 use crate::corpus::sha256_hex;
 use crate::weighted::Weighted;
 
-/// Changes whenever the same knobs give other tokens; part of the hash.
+/// Raised whenever the same parameters give other tokens; part of the hash.
 const GENERATOR: &str = "basislab language 1";
 
 /// Table entries a language may need; beyond, it would take gigabytes.
 const MOST_ENTRIES: usize = 1 << 24;
 
-/// Tokens the language never uses as an ordinary word when it has documents that start with BOS.
+/// The BOS token, which is no ordinary token in a language whose documents start with it.
 pub(crate) const BOS: u32 = 0;
 
-/// Streams of the language's own seed.
+/// Stream numbers of the language's own seed.
 const GRAPH: u64 = 0;
 const WORDS: u64 = 1;
 const BIGRAMS: u64 = 2;
@@ -29,16 +29,16 @@ const SAMPLE: u64 = 3;
 /// uniform in 0.5 to 1.5 before normalising. The first successor of every class is its neighbour on a random cycle through
 /// all classes, so every class reaches every other one.
 ///
-/// **Words.** A common pool is set aside so that it makes up `overlap` of every class's vocabulary, but every class keeps
-/// a word of its own. The rest is dealt out evenly. Each class ranks its vocabulary in its own random order.
+/// **Vocabulary.** A common pool makes up `overlap` of every class's vocabulary, but every class keeps a token of its own.
+/// The rest is divided evenly. Each class ranks its vocabulary in its own random order.
 ///
 /// **Documents.** A new document begins at each token with probability `1 / document_length`; the class is then drawn
 /// afresh from the stationary distribution. With `bos` that token is BOS and the fresh class belongs to the next one. A
 /// window starts in the middle of a document. Where documents are endless, `bos` puts BOS at the start of each window.
 ///
-/// **Structure.** The class moves on at every token, whatever emits it. One draw then decides between a copy, a burst, a
-/// bigram and the class. All of them see only the current document, as far as it lies in the window and without BOS; one
-/// that finds too little there leaves the token to the class. A copy repeats a uniformly chosen whole earlier span and ends
+/// **Structure.** The class changes at every token, whatever emits it. One draw then decides between a copy, a burst, a
+/// bigram and the class. All of them use only the part of the current document that lies in the window, without BOS; where
+/// it is too short, the class emits the token. A copy repeats a uniformly chosen whole earlier span and ends
 /// with the document. A burst repeats one of the last `burst_window` tokens. A bigram draws from the previous token's
 /// list, whose entries are draws from the class process, so an entry may occur in it more than once.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub struct Language {
 }
 
 impl Language {
-    /// Builds the language from knobs that the configuration has checked.
+    /// Builds the language from parameters that the configuration has checked.
     pub fn new(spec: &LanguageSpec) -> Result<Self, CorpusError> {
         check_entries(spec)?;
         let successors = class_graph(spec);
@@ -78,12 +78,12 @@ impl Language {
         Ok(language)
     }
 
-    /// The knobs.
+    /// Its parameters.
     pub fn spec(&self) -> &LanguageSpec {
         &self.spec
     }
 
-    /// SHA-256 over the knobs and the generator's version, lower-case hex.
+    /// SHA-256 over the parameters and the generator's version, lower-case hex.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
@@ -139,7 +139,7 @@ impl Language {
         tokens
     }
 
-    /// One long window that belongs to the language and to no run.
+    /// One long window that is independent of any run's seed.
     pub(crate) fn sample(&self, length: usize) -> Vec<u32> {
         self.window(length, &mut stream(self.spec.seed, Purpose::Language, SAMPLE))
     }
@@ -199,7 +199,7 @@ impl Language {
     }
 }
 
-/// A copy under way: the index in the document of the next token to repeat, and how many are left.
+/// A copy that has started: the index in the document of the next token to repeat, and how many are left.
 struct Span {
     next: usize,
     left: usize,
@@ -289,7 +289,7 @@ fn stationary(successors: &[Weighted]) -> Vec<f64> {
     shares
 }
 
-/// Size of the common pool: with `v` words a class, `overlap v` are common and `classes (1 - overlap) v` are not.
+/// Size of the common pool: with `v` tokens a class, `overlap v` are common and `classes (1 - overlap) v` are not.
 fn common_words(spec: &LanguageSpec) -> usize {
     let words = spec.d_vocab - usize::from(spec.bos);
     let each = words as f64 / (spec.classes as f64 * (1.0 - spec.overlap) + spec.overlap);

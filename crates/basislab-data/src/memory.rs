@@ -7,10 +7,10 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader};
 
 /// Bytes that [`Corpus::open`](crate::Corpus::open) takes at its peak: within a factor of two, as measured. 0 for what
-/// cannot be opened at all, as opening it will say.
+/// cannot be opened: opening it returns the error.
 pub fn memory(spec: &CorpusSpec) -> f64 {
     match spec {
-        // Each class keeps name, share and cumulative share of every word that it can emit, and each word its classes.
+        // Each class keeps name, share and cumulative share of every token that it can emit, and each token its classes.
         CorpusSpec::Language(language) if check_entries(language).is_err() => 0.0,
         CorpusSpec::Language(language) => {
             let [vocab, classes, successors, fan] =
@@ -80,7 +80,7 @@ mod tests {
             let found = distinct_words(text.as_bytes());
             assert!((found / f64::from(distinct) - 1.0).abs() < 0.02, "{found} of {distinct}");
         }
-        // One word without an end is cut like a piece.
+        // A word of any length is cut like a piece.
         assert!((distinct_words(&[b'a'; 6400][..]) - 1.0).abs() < 0.01);
     }
 }

@@ -110,15 +110,15 @@ impl Text {
         window(&self.train, offset(&self.train, length, rng), length)
     }
 
-    /// Cuts the split into adjoining slots after a random offset and takes slots in random order; when they have run out,
-    /// windows lie anywhere.
+    /// Cuts the split into adjoining slots after a random offset and takes slots in random order; once all are used,
+    /// windows start anywhere.
     pub(crate) fn held_out_windows(&self, seed: u64, count: usize, length: usize) -> Vec<Vec<u32>> {
         let tokens = &self.held_out;
         let mut rng = stream(seed, Purpose::HeldOut, 0);
         assert!(tokens.len() >= length, "the held-out split has {} tokens, a window {length}", tokens.len());
         let slots = tokens.len() / length.max(1);
         let phase = below(&mut rng, (tokens.len() - slots * length + 1) as u64) as usize;
-        // A Fisher-Yates shuffle of which only the swapped places are stored.
+        // A Fisher-Yates shuffle that stores the swapped entries only.
         let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
         let mut place = |index: usize| {
             let other = index + below(&mut rng, (slots - index) as u64) as usize;
@@ -160,7 +160,7 @@ fn read(path: &str) -> Result<Vec<u8>, CorpusError> {
     const NEXT: &str = "set corpus.path to a text file";
     let fail = |found: String| CorpusError::file(path, found, "a readable text file", NEXT);
     let unreadable = |error: std::io::Error| match error.kind() {
-        // A relative path says nothing of where it was looked for.
+        // A relative path does not say which folder it is relative to.
         ErrorKind::NotFound => match std::env::current_dir() {
             Ok(folder) if Path::new(path).is_relative() => fail(format!("no such file in {}", folder.display())),
             _ => fail("no such file".to_owned()),

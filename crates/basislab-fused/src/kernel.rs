@@ -1,4 +1,4 @@
-//! The kernels between flex tensors.
+//! The kernels applied to flex tensors.
 
 use crate::node::{Kernel, Plain};
 use basislab_kernels::{Attention, AttentionSaved, AttentionWeights, Head, HeadSaved, Mlp, MlpSaved, take};

@@ -1,7 +1,7 @@
 //! The kernels of `basislab-kernels` as burn operations on burn-flex, each with its hand-written gradient.
 //!
-//! An operation is bit for bit the same on any thread count. It wants `f32` tensors on the flex device, with or without
-//! autodiff ([`available`]); its reference in burn's own operations is in the model.
+//! Results have the same bits with any number of threads. Operations need `f32` tensors on the flex device, with or
+//! without autodiff ([`available`]); their references in burn's own operations are in the model.
 
 mod kernel;
 mod node;
@@ -38,7 +38,7 @@ pub fn attention(
     Tensor::from_dispatch(<Dispatch as Fused>::attention(inputs, pos, heads, epsilon as f32))
 }
 
-/// `x + gelu(rms_norm(x) gain W_in) W_out`. `pos` only decides how rows are shared out.
+/// `x + gelu(rms_norm(x) gain W_in) W_out`. `pos` only decides how rows are divided into chunks.
 ///
 /// # Shapes
 /// `x [N, D]`; `gain [1, 1]` or `[1, D]`; `w_in [D, F]`; `w_out [F, D]` -> `[N, D]`

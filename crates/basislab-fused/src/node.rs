@@ -62,7 +62,7 @@ fn tracked<const N: usize, K: Kernel<N>, C: CheckpointStrategy>(
     }
 }
 
-/// Keeps the memory of a tensor that nobody else holds (the stream between two branches).
+/// Reuses the memory of a tensor with no other owner (the stream between two branches).
 fn retire(x: Plain) {
     if x.is_unique()
         && let Ok(values) = x.into_data().try_into_vec()

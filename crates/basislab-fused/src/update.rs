@@ -1,9 +1,9 @@
-//! Optimizer updates in place: a tensor that nobody else holds is changed where it lies.
+//! Optimizer updates, in place where a tensor has no other owner.
 
 use basislab_kernels::{Adam, recycle};
 use burn::tensor::{Tensor, TensorData};
 
-/// Moves Adam's moments on (`None`: zeros) and returns the update, to be scaled by the learning rate, and the moments.
+/// Updates Adam's moments (`None`: zeros) and returns the update, to be scaled by the learning rate, and the moments.
 ///
 /// # Shapes
 /// All the same.

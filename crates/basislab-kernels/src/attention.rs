@@ -6,8 +6,8 @@ use crate::simd::{dispatch, dot, exp, max, sum};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Queries that share a matrix product. A block looks at no key after its last query, so that little is computed that
-/// causality hides.
+/// Queries that share a matrix product. A block computes no score beyond its last query's key, so that little of what
+/// causality masks is computed.
 const QUERIES: usize = 32;
 
 /// The attention branch: `out = x + attention(norm(x)) W_O`, causal, with an RMS norm.
@@ -25,7 +25,7 @@ pub struct Attention<'a> {
     pub weights: AttentionWeights<'a>,
 }
 
-/// Queries, keys, values and the way out, each `[D, D]`.
+/// Projections to queries, keys and values, and the output projection, each `[D, D]`.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionWeights<'a> {
     /// `W_Q`
@@ -142,7 +142,7 @@ impl Attention<'_> {
         norm::total_gain(&gains, d, gain);
     }
 
-    /// Blocks of queries `first..end`; keys `0..end` are within their sight.
+    /// Blocks of queries `first..end`, which attend to keys `0..end`.
     fn blocks(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
         let pos = self.pos;
         (0..pos.div_ceil(QUERIES)).map(move |i| (i * QUERIES, ((i + 1) * QUERIES).min(pos)))
@@ -245,7 +245,7 @@ impl WithSimd for Backward<'_> {
             let at = number / op.heads * pos * d + number % op.heads * d_head;
             let head = |x: &'_ [f32], first: usize, end: usize| at + first * d..(at + end * d).min(x.len());
             let values_t = transpose(Mat::new(&v[head(v, 0, pos)], pos, d_head, d), &mut turned);
-            // The last block sees every key: it writes dk and dv, the others add to them.
+            // The last block attends to every key: it writes dk and dv, the others add to them.
             for (first, end) in op.blocks().rev() {
                 let add = end < pos;
                 let queries = end - first;

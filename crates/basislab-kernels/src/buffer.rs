@@ -9,7 +9,7 @@ static SHELVES: Mutex<BTreeMap<usize, Shelf>> = Mutex::new(BTreeMap::new());
 #[derive(Debug, Default)]
 struct Shelf {
     free: Vec<Vec<f32>>,
-    /// Taken and not yet back.
+    /// Taken and not yet returned.
     out: usize,
 }
 
@@ -23,7 +23,7 @@ pub fn take(n: usize) -> Vec<f32> {
     recycled.unwrap_or_else(|| vec![0.0; n])
 }
 
-/// Hands a buffer back for reuse. As many are kept as were taken: buffers that came from elsewhere would pile up.
+/// Returns a buffer for reuse. As many are kept as were taken: buffers allocated elsewhere would accumulate.
 pub fn recycle(buffer: Vec<f32>) {
     let mut shelves = SHELVES.lock().expect("no panic while held");
     if let Some(shelf) = shelves.get_mut(&buffer.len()).filter(|shelf| shelf.out > 0) {
@@ -32,7 +32,7 @@ pub fn recycle(buffer: Vec<f32>) {
     }
 }
 
-/// A recycled buffer that goes back when it is dropped.
+/// A recycled buffer that is returned when it is dropped.
 #[derive(Debug)]
 pub struct Buffer(Vec<f32>);
 

@@ -2,7 +2,7 @@ use crate::buffer::Buffer;
 use crate::gemm::{Mat, matmul, transpose};
 use rayon::prelude::*;
 
-/// Rows that are worked on together: enough for the matrix products, few enough for the second-level cache.
+/// Rows per chunk: enough for the matrix products, few enough for the second-level cache.
 const ROWS: usize = 512;
 
 /// Sequences per chunk. Depends on the sequence length alone, never on threads.

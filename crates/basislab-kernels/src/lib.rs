@@ -1,8 +1,8 @@
 //! Residual branches of a transformer as fused CPU kernels: plain `f32` slices in, plain slices out.
 //!
 //! One function per branch and direction. Each splits its rows into chunks whose size depends on the sequence length
-//! alone, works through the chunks on the rayon pool it finds itself in, and computes every number in one fixed order:
-//! no thread count changes a bit. Element-wise work is compiled for AVX-512, AVX2 + FMA, NEON and a portable fallback,
+//! alone, processes the chunks on the current rayon pool, and computes every number in one fixed order: the number of
+//! threads changes no bit. Element-wise work is compiled for AVX-512, AVX2 + FMA, NEON and a portable fallback,
 //! and the best one is chosen at run time.
 //!
 //! All matrices are row-major; weights are stored `[in, out]`.

@@ -1,4 +1,4 @@
-//! Element-wise arithmetic that the compiler turns into vector code for the instruction set at hand.
+//! Element-wise arithmetic that the compiler vectorises for the instruction set in use.
 //!
 //! Loops over arrays of [`LANES`] partial sums fix the order of every sum, so that only the instruction set (which has
 //! fused multiply-add or not) can change a bit.
@@ -69,7 +69,7 @@ pub(crate) fn dot<S: Simd>(x: &[f32], y: &[f32]) -> f32 {
     total(sums)
 }
 
-/// `max x`. NaN may go unseen; whoever subtracts this maximum from `x` meets it again.
+/// `max x`. A NaN may be missed here; subtracting the maximum from `x` brings it up again.
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; LANES];

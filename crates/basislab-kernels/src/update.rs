@@ -27,7 +27,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// Moves both moments on and puts the update in place of the gradient.
+    /// Updates both moments and replaces the gradient by the update.
     pub fn change(&self, grad: &mut [f32], first: &mut [f32], second: &mut [f32]) {
         assert!(grad.len() == first.len() && grad.len() == second.len(), "one moment per gradient");
         grad.par_chunks_mut(CHUNK)

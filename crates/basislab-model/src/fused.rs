@@ -8,13 +8,31 @@ use burn::tensor::{Device, Int, Tensor};
 #[cfg(feature = "fused")]
 pub(crate) fn covers(spec: &ModelSpec, device: &Device) -> bool {
     use basislab_config::{Activation, Attention, NormKind, Positions};
-    basislab_fused::available(device, crate::product::dtype(spec.param_dtype))
-        && spec.compute_dtype == spec.param_dtype
-        && !spec.biases
-        && spec.activation == Activation::Gelu
-        && spec.attention == Attention::Softmax
-        && matches!(spec.positions, Positions::Learned {})
-        && matches!(spec.norm, NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain)
+    // Every key is named, so that a new option of the architecture cannot count as covered by accident.
+    let ModelSpec {
+        n_ctx: _,
+        n_layers: _,
+        d_model: _,
+        n_heads: _,
+        d_mlp: _,
+        activation,
+        norm,
+        norm_epsilon: _,
+        positions,
+        attention,
+        tied_head: _,
+        biases,
+        init_std: _,
+        param_dtype,
+        compute_dtype,
+    } = spec;
+    basislab_fused::available(device, crate::product::dtype(*param_dtype))
+        && compute_dtype == param_dtype
+        && !biases
+        && *activation == Activation::Gelu
+        && *attention == Attention::Softmax
+        && matches!(positions, Positions::Learned {})
+        && matches!(norm, NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain)
 }
 
 /// The stream after the attention branch, `[N, D]`.

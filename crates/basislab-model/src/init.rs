@@ -61,7 +61,6 @@ pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device) -> Tra
     Transformer {
         spec: spec.clone(),
         device: device.clone(),
-        stack: 1,
         fused: fused::covers(spec, device),
         gelu: Gelu::of(device, param),
         w_e,

@@ -2,60 +2,16 @@
 
 use crate::fused;
 use crate::norm::{Norm, written};
-use crate::product::{dtype, product, wide};
-use crate::weight::{Axis, Facing, Role, Weight};
-use basislab_config::{Activation, Attention, ModelSpec, Positions};
+use crate::product::{at_least_f32, dtype, product};
+use crate::weight::Weight;
+use basislab_config::{Activation, Attention, ModelSpec, Parameter, Positions, Role, Site};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, activation};
-use std::fmt;
-
-/// A place on the residual stream at which it can be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Site {
-    /// After the embeddings.
-    Embed,
-    /// Inside or after a block.
-    Block(usize, Point),
-    /// After the last norm: what the head reads.
-    Final,
-}
-
-/// A place within a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Point {
-    /// After attention has written.
-    ResidMid,
-    /// After the MLP has written.
-    ResidPost,
-}
-
-impl Site {
-    /// Block number, where there is one.
-    pub fn layer(self) -> Option<usize> {
-        match self {
-            Self::Block(layer, _) => Some(layer),
-            Self::Embed | Self::Final => None,
-        }
-    }
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Embed => write!(f, "embed"),
-            Self::Block(layer, Point::ResidMid) => write!(f, "blocks.{layer}.resid_mid"),
-            Self::Block(layer, Point::ResidPost) => write!(f, "blocks.{layer}.resid_post"),
-            Self::Final => write!(f, "final"),
-        }
-    }
-}
 
 /// A decoder-only, pre-norm transformer.
 #[derive(Debug, Clone)]
 pub struct Transformer {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Device,
-    /// Seeds that are trained as one model: 1, unless it was made by [`Transformer::stacked`].
-    pub(crate) stack: usize,
     /// Whether branches and head run as fused operations.
     pub(crate) fused: bool,
     pub(crate) gelu: Gelu,
@@ -90,54 +46,64 @@ pub(crate) struct Biases {
 }
 
 impl Transformer {
-    /// Logits for every position. `see` meets every residual site in order.
+    /// Logits for every position. `on_site` gets the residual stream at every site in order.
     ///
     /// # Shapes
-    /// `tokens [B, T]`, `T <= n_ctx` -> `[B T, V]`; `see` gets `[B T, D]`
-    pub fn forward(&self, tokens: Tensor<2, Int>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
-        let last = self.norm.apply(self.stream(tokens, see));
-        see(Site::Final, &last);
+    /// `tokens [B, T]`, `T <= n_ctx` -> `[B T, V]`; `on_site` gets `[B T, D]`
+    pub fn forward(&self, tokens: Tensor<2, Int>, on_site: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
+        let mut resid = self.stream(vec![tokens], &mut |site, streams| on_site(site, &streams[0]));
+        let last = self.norm.apply(resid.remove(0));
+        on_site(Site::Final, &last);
         self.logits(last)
     }
 
-    /// Mean loss of `targets`, in nats per token: what training minimises. In a stack of seeds each one's, in which case
-    /// the sequences of the first seed come first.
+    /// Mean loss of `targets`, in nats per token: what training minimises.
     ///
     /// # Shapes
-    /// `tokens`, `targets [B, T]` -> `[1]`, or `[S]` from `[S B, T]`
+    /// `tokens`, `targets [B, T]` -> `[1]`
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>) -> Tensor<1> {
-        self.head_loss(self.stream(tokens, &mut |_, _| {}), targets)
+        self.head_loss(self.stream(vec![tokens], &mut |_, _| {}).remove(0), targets)
     }
 
-    /// [`Transformer::loss`], while `see` meets every residual site in order.
-    pub fn loss_seen(
+    /// [`Transformer::loss`] of several batches, computed together, block by block. `on_site` gets the
+    /// residual streams of all of them at every site in order.
+    ///
+    /// # Shapes
+    /// `(tokens, targets)`, each `[B, T]` -> `[1]` each; `on_site` gets `[B T, D]` each
+    pub fn losses_with_sites(
         &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
-        see: &mut dyn FnMut(Site, &Tensor<2>),
-    ) -> Tensor<1> {
-        let resid = self.stream(tokens, see);
-        see(Site::Final, &self.norm.apply(resid.clone()));
-        self.head_loss(resid, targets)
+        batches: Vec<(Tensor<2, Int>, Tensor<2, Int>)>,
+        on_site: &mut dyn FnMut(Site, &[Tensor<2>]),
+    ) -> Vec<Tensor<1>> {
+        let (tokens, targets): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
+        let streams = self.stream(tokens, on_site);
+        let last: Vec<Tensor<2>> = streams.iter().map(|resid| self.norm.apply(resid.clone())).collect();
+        on_site(Site::Final, &last);
+        streams.into_iter().zip(targets).map(|(resid, targets)| self.head_loss(resid, targets)).collect()
     }
 
-    /// The residual stream after the last block. `[B, T]` -> `[B T, D]`
-    fn stream(&self, tokens: Tensor<2, Int>, see: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
-        let [batch, pos] = tokens.dims();
+    /// The residual streams of several batches after the last block. `[B, T]` each -> `[B T, D]` each
+    fn stream(&self, tokens: Vec<Tensor<2, Int>>, on_site: &mut dyn FnMut(Site, &[Tensor<2>])) -> Vec<Tensor<2>> {
+        let pos = tokens.first().map_or(0, |tokens| tokens.dims()[1]);
         assert!(pos <= self.spec.n_ctx, "{pos} positions in a model of {}", self.spec.n_ctx);
-        let mut resid = self.w_e.write_rows(tokens.reshape([batch * pos])); // [N, D]
-        if let Some(w_pos) = &self.w_pos {
-            let positions = Tensor::<1, Int>::arange(0..pos as i64, &self.device).repeat_dim(0, batch);
-            resid = resid + w_pos.write_rows(positions);
-        }
-        see(Site::Embed, &resid);
+        let mut resid: Vec<Tensor<2>> = tokens.into_iter().map(|tokens| self.embed(tokens)).collect(); // [N, D] each
+        on_site(Site::Embed, &resid);
         for layer in 0..self.blocks.len() {
-            resid = self.attention(layer, resid, pos);
-            see(Site::Block(layer, Point::ResidMid), &resid);
-            resid = self.mlp(layer, resid, pos);
-            see(Site::Block(layer, Point::ResidPost), &resid);
+            resid = resid.into_iter().map(|x| self.attention(layer, x, pos)).collect();
+            on_site(Site::ResidMid(layer), &resid);
+            resid = resid.into_iter().map(|x| self.mlp(layer, x, pos)).collect();
+            on_site(Site::ResidPost(layer), &resid);
         }
         resid
+    }
+
+    /// What the embeddings write. `[B, T]` -> `[B T, D]`
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, pos] = tokens.dims();
+        let resid = self.w_e.write_rows(tokens.reshape([batch * pos]));
+        let Some(w_pos) = &self.w_pos else { return resid };
+        let positions = Tensor::<1, Int>::arange(0..pos as i64, &self.device).repeat_dim(0, batch);
+        resid + w_pos.write_rows(positions)
     }
 
     /// The stream with what the attention of block `layer` writes, over sequences of `pos` rows. `[N, D]` -> `[N, D]`
@@ -157,7 +123,7 @@ impl Transformer {
     /// Mean loss of `targets [B, T]` from the stream after the last block, `[B T, D]` -> `[1]`
     pub fn head_loss(&self, resid: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
         fused::head_loss(self, &resid, &targets)
-            .unwrap_or_else(|| cross_entropies(self.logits(self.norm.apply(resid)), targets, self.stack))
+            .unwrap_or_else(|| cross_entropy(self.logits(self.norm.apply(resid)), targets))
     }
 
     /// What the head reads -> logits. `[N, D]` -> `[N, V]`
@@ -166,6 +132,11 @@ impl Transformer {
             Some(w_u) => w_u.read(last),
             None => self.w_e.read_transposed(last),
         }
+    }
+
+    /// The model's device.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Width of the residual stream.
@@ -183,46 +154,44 @@ impl Transformer {
         self.fused
     }
 
-    /// Meets every parameter, in a fixed order: its path, how it faces the residual stream, and the parameter.
-    pub fn for_each(&mut self, visit: &mut dyn FnMut(&str, Facing, &mut Weight)) {
-        let read = Some(Axis { index: 0, role: Role::Read });
-        let write = Some(Axis { index: 1, role: Role::Write });
-        let vector = Some(Axis { index: 1, role: Role::Vector });
-        let both = Some(Axis { index: 1, role: Role::Both });
-        visit("w_e", if self.w_u.is_none() { both } else { write }, &mut self.w_e);
+    /// Calls `visit` with every parameter, in a fixed order: its path, its role, and the parameter.
+    pub fn for_each(&mut self, visit: &mut dyn FnMut(&str, Role, &mut Weight)) {
+        visit("w_e", Role::Embedding, &mut self.w_e);
         if let Some(w_pos) = &mut self.w_pos {
-            visit("w_pos", write, w_pos);
+            visit("w_pos", Role::Embedding, w_pos);
         }
         for (layer, block) in self.blocks.iter_mut().enumerate() {
             let mut visit =
-                |name: &str, facing, weight: &mut Weight| visit(&format!("blocks.{layer}.{name}"), facing, weight);
+                |name: &str, role, weight: &mut Weight| visit(&format!("blocks.{layer}.{name}"), role, weight);
             block.norm_1.for_each("norm_1", &mut visit);
-            visit("w_q", read, &mut block.w_q);
-            visit("w_k", read, &mut block.w_k);
-            visit("w_v", read, &mut block.w_v);
-            visit("w_o", write, &mut block.w_o);
+            visit("w_q", Role::Read, &mut block.w_q);
+            visit("w_k", Role::Read, &mut block.w_k);
+            visit("w_v", Role::Read, &mut block.w_v);
+            visit("w_o", Role::Write, &mut block.w_o);
             block.norm_2.for_each("norm_2", &mut visit);
-            visit("w_in", read, &mut block.w_in);
-            visit("w_out", write, &mut block.w_out);
+            visit("w_in", Role::Read, &mut block.w_in);
+            visit("w_out", Role::Write, &mut block.w_out);
             if let Some(biases) = &mut block.biases {
-                visit("b_q", None, &mut biases.q);
-                visit("b_k", None, &mut biases.k);
-                visit("b_v", None, &mut biases.v);
-                visit("b_o", vector, &mut biases.o);
-                visit("b_in", None, &mut biases.inner);
-                visit("b_out", vector, &mut biases.outer);
+                visit("b_q", Role::Other, &mut biases.q);
+                visit("b_k", Role::Other, &mut biases.k);
+                visit("b_v", Role::Other, &mut biases.v);
+                visit("b_o", Role::Vector, &mut biases.o);
+                visit("b_in", Role::Other, &mut biases.inner);
+                visit("b_out", Role::Vector, &mut biases.outer);
             }
         }
         self.norm.for_each("norm", visit);
         if let Some(w_u) = &mut self.w_u {
-            visit("w_u", read, w_u);
+            visit("w_u", Role::Head, w_u);
         }
     }
 
-    /// For every parameter, in the order of [`Transformer::for_each`]: path, shape, and how it faces the stream.
-    pub fn residual_axes(&self) -> Vec<(String, [usize; 2], Facing)> {
+    /// Every parameter, in the order of [`Transformer::for_each`].
+    pub fn parameters(&self) -> Vec<Parameter> {
         let mut all = Vec::new();
-        self.clone().for_each(&mut |path, facing, weight| all.push((path.to_owned(), weight.value.dims(), facing)));
+        self.clone().for_each(&mut |path, role, weight| {
+            all.push(Parameter { path: path.to_owned(), role, shape: weight.value.dims() });
+        });
         all
     }
 
@@ -233,7 +202,7 @@ impl Transformer {
         all
     }
 
-    /// The parameters' values outside autodiff, taken out of the model so that an update can change them where they lie.
+    /// The parameters' values outside autodiff, taken out of the model so that an update can change them in place.
     /// The model is of no use until [`Transformer::set_values`] puts values back.
     pub fn take_values(&mut self) -> Vec<Tensor<2>> {
         let mut all = Vec::new();
@@ -244,7 +213,7 @@ impl Transformer {
         all
     }
 
-    /// Puts `values` in place of the parameters, in the order of [`Transformer::for_each`], ready for a gradient.
+    /// Replaces the parameters by `values`, in the order of [`Transformer::for_each`], ready for a gradient.
     pub fn set_values(&mut self, values: Vec<Tensor<2>>) {
         let mut values = values.into_iter();
         self.for_each(&mut |path, _, weight| {
@@ -253,7 +222,7 @@ impl Transformer {
         });
     }
 
-    /// The same model outside autodiff: cheaper to look through.
+    /// The same model outside autodiff, which is cheaper to evaluate.
     pub fn without_autodiff(&self) -> Self {
         let mut model = self.clone();
         model.device = self.device.clone().without_autodiff();
@@ -286,7 +255,7 @@ impl Block {
             (q, k) = (rope(q, base), rope(k, base));
         }
         let compute = dtype(spec.compute_dtype);
-        let scores = wide(product(q, k.transpose(), compute)).mul_scalar((d_head as f64).powf(-0.5)); // [B, H, T, T]
+        let scores = at_least_f32(product(q, k.transpose(), compute)).mul_scalar((d_head as f64).powf(-0.5)); // [B, H, T, T]
         let hidden = causal_mask(pos, &scores.device()).expand([batch, heads, pos, pos]);
         let scores = scores.mask_fill(hidden, f32::NEG_INFINITY);
         let pattern = match spec.attention {
@@ -303,7 +272,9 @@ impl Block {
         let hidden = match activation {
             Activation::Gelu => gelu.apply(hidden),
             Activation::Relu => activation::relu(hidden),
-            Activation::Solu => hidden.clone() * activation::softmax(wide(hidden.clone()), 1).cast(hidden.dtype()),
+            Activation::Solu => {
+                hidden.clone() * activation::softmax(at_least_f32(hidden.clone()), 1).cast(hidden.dtype())
+            }
         };
         written(self.w_out.write(hidden), self.biases.as_ref().map(|b| &b.outer))
     }
@@ -314,14 +285,14 @@ impl Block {
 /// parity test's embedding.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Gelu {
-    /// burn's function, where its gradient was seen to be exact.
+    /// burn's function, where its gradient is exact.
     Burn,
     /// `x (1 + erf(x / sqrt 2)) / 2` from elementary operations.
     Composed,
 }
 
 impl Gelu {
-    /// Looks at burn's gradient where the approximation is furthest off.
+    /// Tests burn's gradient where the approximation is furthest off.
     pub(crate) fn of(device: &Device, dtype: DType) -> Self {
         if !device.is_autodiff() {
             return Self::Composed;
@@ -353,35 +324,26 @@ fn composed_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// # Shapes
 /// `logits [N, V]`, `targets [B, T]` with `B T = N` -> `[1]`
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
-    cross_entropies(logits, targets, 1)
-}
-
-/// [`cross_entropy`] of each of `stack` seeds, whose rows follow one another. `[S N, V]`, `[S B, T]` -> `[S]`
-fn cross_entropies(logits: Tensor<2>, targets: Tensor<2, Int>, stack: usize) -> Tensor<1> {
     let tokens = logits.dims()[0];
-    let likelihood = activation::log_softmax(wide(logits), 1).gather(1, targets.reshape([tokens, 1]));
-    match stack {
-        1 => likelihood.mean().neg(),
-        _ => likelihood.reshape([stack, tokens / stack]).mean_dim(1).flatten::<1>(0, 1).neg(),
-    }
+    activation::log_softmax(at_least_f32(logits), 1).gather(1, targets.reshape([tokens, 1])).mean().neg()
 }
 
 /// Adds a bias that never meets the stream.
 fn plus(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
     match bias {
-        Some(bias) => bias.shift(x, bias.value.clone()),
+        Some(bias) => x + bias.value.clone(),
         None => x,
     }
 }
 
-/// `true` where a query must not see a key, `[1, 1, T, T]`; made on the device, so that nothing is sent there.
+/// `true` where a query must not attend to a key, `[1, 1, T, T]`; computed on the device, without a transfer.
 fn causal_mask(pos: usize, device: &Device) -> Tensor<4, Bool> {
     let positions = Tensor::<1, Int>::arange(0..pos as i64, device);
     let (queries, keys) = (positions.clone().reshape([1, 1, pos, 1]), positions.reshape([1, 1, 1, pos]));
     keys.greater(queries)
 }
 
-/// Rotary position embedding: coordinate pairs `(k, k + K/2)` turn by `t base^(-2k/K)`. `[B, H, T, K]` -> same.
+/// Rotary position embedding: rotates coordinate pairs `(k, k + K/2)` by `t base^(-2k/K)`. `[B, H, T, K]` -> same.
 fn rope(x: Tensor<4>, base: f64) -> Tensor<4> {
     let [_, _, pos, d_head] = x.dims();
     let half = d_head / 2;

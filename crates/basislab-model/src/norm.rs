@@ -1,9 +1,9 @@
-use crate::product::wide;
-use crate::weight::{Axis, Facing, Role, Weight};
-use basislab_config::NormKind;
+use crate::product::at_least_f32;
+use crate::weight::Weight;
+use basislab_config::{NormKind, Role};
 use burn::tensor::Tensor;
 
-/// What happens to the stream before it is read.
+/// The normalisation of the stream before it is read.
 #[derive(Debug, Clone)]
 pub struct Norm {
     pub(crate) kind: NormKind,
@@ -19,13 +19,13 @@ impl Norm {
         let own = x.dtype();
         let x = match self.kind {
             NormKind::None => return x,
-            NormKind::Layernorm => wide(x.clone()) - wide(x).mean_dim(1),
-            NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => wide(x),
+            NormKind::Layernorm => at_least_f32(x.clone()) - at_least_f32(x).mean_dim(1),
+            NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => at_least_f32(x),
         };
         let scale = x.clone().square().mean_dim(1).add_scalar(self.epsilon).sqrt(); // [N, 1]
         let mut x = (x / scale).cast(own);
         if let Some(gain) = &self.gain {
-            x = gain.scale(x); // by [1, 1] or [1, D]
+            x = x * gain.in_stream(); // [1, 1] or [1, D]
         }
         written(x, self.bias.as_ref())
     }
@@ -36,14 +36,13 @@ impl Norm {
         self.gain.as_ref().map_or_else(|| Tensor::ones([1, 1], (&like.device(), like.dtype())), Weight::in_stream)
     }
 
-    pub(crate) fn for_each(&mut self, name: &str, visit: &mut dyn FnMut(&str, Facing, &mut Weight)) {
-        let vector = Some(Axis { index: 1, role: Role::Vector });
+    pub(crate) fn for_each(&mut self, name: &str, visit: &mut dyn FnMut(&str, Role, &mut Weight)) {
         if let Some(gain) = &mut self.gain {
-            let facing = if self.kind == NormKind::RmsScalar { None } else { vector };
-            visit(&format!("{name}.gain"), facing, gain);
+            let role = if self.kind == NormKind::RmsScalar { Role::Other } else { Role::Vector };
+            visit(&format!("{name}.gain"), role, gain);
         }
         if let Some(bias) = &mut self.bias {
-            visit(&format!("{name}.bias"), vector, bias);
+            visit(&format!("{name}.bias"), Role::Vector, bias);
         }
     }
 }
@@ -51,7 +50,7 @@ impl Norm {
 /// Adds a bias that is written to the stream.
 pub(crate) fn written(x: Tensor<2>, bias: Option<&Weight>) -> Tensor<2> {
     match bias {
-        Some(bias) => bias.shift(x, bias.in_stream()),
+        Some(bias) => x + bias.in_stream(),
         None => x,
     }
 }

@@ -20,8 +20,8 @@ pub(crate) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, compute: DType
     a.cast(compute).matmul(b.cast(compute)).cast(own)
 }
 
-/// In at least `f32`: where sums and exponentials are taken.
-pub fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+/// In at least `f32`, the type in which sums and exponentials are taken.
+pub fn at_least_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::BF16 | DType::F16 => x.cast(DType::F32),
         _ => x,

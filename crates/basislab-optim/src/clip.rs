@@ -15,24 +15,16 @@ pub fn clip(grads: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tensor<2>>, f64) {
     (scaled.collect(), norm)
 }
 
-/// [`clip`] without waiting for the device: norms stay there, `[S, 1]`, one for each seed of a stack. A norm that is not
-/// finite scales by what is not finite either.
-pub fn clip_ahead(grads: Vec<Tensor<2>>, max_norm: f64, stack: usize) -> (Vec<Tensor<2>>, Tensor<2>) {
-    let by_seed = |x: Tensor<2>| {
-        let numbers = x.dims()[0] * x.dims()[1] / stack;
-        x.reshape([stack, numbers])
-    };
-    let squares = grads.iter().map(|grad| by_seed(grad.clone()).square().sum_dim(1)).collect();
-    let norms = Tensor::cat(squares, 1).sum_dim(1).sqrt();
+/// [`clip`] without waiting for the device: the norm stays there, `[1]`. A norm that is not finite scales by what is not
+/// finite either.
+pub fn clip_on_device(grads: Vec<Tensor<2>>, max_norm: f64) -> (Vec<Tensor<2>>, Tensor<1>) {
+    let squares = grads.iter().map(|grad| grad.clone().square().sum()).collect();
+    let norm = Tensor::cat(squares, 0).sum().sqrt();
     if max_norm == 0.0 {
-        return (grads, norms);
+        return (grads, norm);
     }
-    let factors = norms.clone().add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
-    let scaled = grads.into_iter().map(|grad| {
-        let shape = grad.dims();
-        (by_seed(grad) * factors.clone()).reshape(shape)
-    });
-    (scaled.collect(), norms)
+    let factor = norm.clone().add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0).reshape([1, 1]);
+    (grads.into_iter().map(|grad| grad * factor.clone()).collect(), norm)
 }
 
 /// Global L2 norm over all tensors. Rows (on flex: runs of a fixed length) are summed on the device, then everything on

@@ -3,7 +3,6 @@
 #[cfg(feature = "fused")]
 pub(crate) use basislab_fused::{descend, scale, sum_of_squares};
 
-use crate::rule::State;
 use burn::tensor::Tensor;
 
 #[cfg(feature = "fused")]
@@ -11,16 +10,14 @@ pub(crate) fn available(tensor: &Tensor<2>) -> bool {
     basislab_fused::available(&tensor.device(), tensor.dtype())
 }
 
-/// Adam's update, as in `rule.rs`.
+/// Adam's update and its two moments, as in `rules/adam.rs`.
 #[cfg(feature = "fused")]
 pub(crate) fn adam(
-    beta_1: f64,
-    beta_2: f64,
-    epsilon: f64,
+    [beta_1, beta_2, epsilon]: [f64; 3],
     grad: Tensor<2>,
-    state: &mut State,
+    moments: [Option<Tensor<2>>; 2],
     count: u64,
-) -> Tensor<2> {
+) -> (Tensor<2>, [Tensor<2>; 2]) {
     let numbers = basislab_fused::Adam {
         beta_1: beta_1 as f32,
         new_1: (1.0 - beta_1) as f32,
@@ -30,10 +27,7 @@ pub(crate) fn adam(
         scale_2: (1.0 / (1.0 - beta_2.powf(count as f64)).sqrt()) as f32,
         epsilon: epsilon as f32,
     };
-    let (change, [first, second]) =
-        basislab_fused::adam_change(numbers, grad, [state.first.take(), state.second.take()]);
-    (state.first, state.second) = (Some(first), Some(second));
-    change
+    basislab_fused::adam_change(numbers, grad, moments)
 }
 
 #[cfg(not(feature = "fused"))]
@@ -42,7 +36,7 @@ pub(crate) fn available(_: &Tensor<2>) -> bool {
 }
 
 #[cfg(not(feature = "fused"))]
-pub(crate) fn adam(_: f64, _: f64, _: f64, _: Tensor<2>, _: &mut State, _: u64) -> Tensor<2> {
+pub(crate) fn adam(_: [f64; 3], _: Tensor<2>, _: [Option<Tensor<2>>; 2], _: u64) -> (Tensor<2>, [Tensor<2>; 2]) {
     unreachable!("not available")
 }
 

@@ -1,8 +1,8 @@
 //! Optimizers, and optimizers in a rotated basis. Know no model.
 //!
-//! An update rule maps (gradient, state) to an update; [`Basis`] wraps any rule: it turns the gradient into rotated
-//! coordinates, lets the rule work there (its moments live there too), and turns the update back. Which axes face the
-//! residual stream is told by the caller.
+//! An update rule maps (gradient, state) to an update, one file per rule in `rules/`; [`ParameterBasis`] wraps any rule: it takes
+//! the gradient into rotated coordinates, lets the rule work there (its state lives there too), and takes the update back.
+//! Which axis of a parameter faces the residual stream follows from its role.
 
 mod basis;
 mod clip;
@@ -10,8 +10,11 @@ mod fused;
 mod optimizer;
 mod precision;
 mod rule;
+mod rules;
 
-pub use basis::{Basis, bases, rotation, upload};
-pub use clip::{clip, clip_ahead};
+pub use basis::{ParameterBasis, bases, optimizer_basis, upload};
+pub use clip::{clip, clip_on_device};
 pub use optimizer::Optimizer;
 pub use precision::{Precision, precision};
+pub use rule::{Commutes, Rule};
+pub use rules::{RULES, commutes, rule, rule_keys};

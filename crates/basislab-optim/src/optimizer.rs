@@ -1,93 +1,140 @@
-use crate::basis::{Basis, rows_of};
-use crate::rule::{State, coupled_decay, decoupled_decay, descend, update};
-use basislab_config::OptimizerSpec;
+use crate::basis::ParameterBasis;
+use crate::fused;
+use crate::rule::{Rule, Slots, Step, coupled_decay, decoupled_decay};
+use crate::rules::rule;
+use basislab_config::{Moments, OptimizerSpec, Parameter, RuleSpec};
 use burn::tensor::Tensor;
+use std::collections::BTreeMap;
 
-/// An update rule with its state, one [`Basis`] per parameter.
+/// Update rules with their state, each parameter with its rule and its [`ParameterBasis`].
 #[derive(Debug, Clone)]
 pub struct Optimizer {
-    rule: OptimizerSpec,
-    bases: Vec<Basis>,
-    states: Vec<State>,
+    parameters: Vec<Assigned>,
     count: u64,
 }
 
+/// A parameter with the rule that updates it.
+#[derive(Debug, Clone)]
+struct Assigned {
+    parameter: Parameter,
+    rule: &'static Rule,
+    spec: RuleSpec,
+    basis: ParameterBasis,
+    state: Slots,
+}
+
 impl Optimizer {
-    /// `bases` has one entry per parameter; `Basis::default()` is the standard basis.
-    pub fn new(rule: &OptimizerSpec, bases: Vec<Basis>) -> Self {
-        let states = vec![State::default(); bases.len()];
-        Self { rule: rule.clone(), bases, states, count: 0 }
+    /// Assigns a rule to each parameter by its role; `bases` has one entry per parameter.
+    ///
+    /// # Panics
+    /// If no group names the role of a parameter: configurations are checked.
+    pub fn new(spec: &OptimizerSpec, parameters: Vec<Parameter>, bases: Vec<ParameterBasis>) -> Self {
+        assert_eq!(parameters.len(), bases.len(), "one basis per parameter");
+        let assign = |(parameter, basis): (Parameter, ParameterBasis)| {
+            let own = spec.rule_for(parameter.role);
+            let own = own.unwrap_or_else(|| panic!("no group names {} ({})", parameter.role, parameter.path));
+            Assigned { rule: rule(own), spec: own.clone(), parameter, basis, state: Slots::default() }
+        };
+        Self { parameters: parameters.into_iter().zip(bases).map(assign).collect(), count: 0 }
     }
 
-    /// One update at learning rate `lr`. Tensors are outside autodiff, in the order of the bases. The rule works in the
-    /// type of the gradients; weights keep theirs.
+    /// One update, at `lr_factor` times each rule's peak learning rate. Tensors are outside autodiff, in the order of the
+    /// parameters. Rules work in the type of the gradients; weights keep theirs.
     ///
     /// `w' = (1 - lr d) w - lr undo(update(apply(g + c w)))` with coupled decay `c` and decoupled decay `d`: the weights
     /// never make the round trip through the rotation, so a rotation by the identity or a signed permutation changes no
     /// bit where the rule is equivariant to it.
-    pub fn step(&mut self, lr: f64, weights: Vec<Tensor<2>>, grads: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
-        assert_eq!(weights.len(), self.bases.len(), "one basis per parameter");
-        assert_eq!(grads.len(), self.bases.len(), "one gradient per parameter");
+    pub fn step(&mut self, lr_factor: f64, weights: Vec<Tensor<2>>, grads: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+        assert_eq!(weights.len(), self.parameters.len(), "one weight per parameter");
+        assert_eq!(grads.len(), self.parameters.len(), "one gradient per parameter");
         self.count += 1;
-        let (coupled, decoupled) = (coupled_decay(&self.rule), decoupled_decay(&self.rule));
-        let parameters = weights.into_iter().zip(grads).zip(self.bases.iter().zip(&mut self.states));
-        parameters
-            .map(|((weight, mut grad), (basis, state))| {
-                let (own, weight) = (weight.dtype(), weight.cast(grad.dtype()));
-                if coupled != 0.0 {
-                    grad = grad + weight.clone().mul_scalar(coupled);
-                }
-                let change = basis.undo(update(&self.rule, basis.apply(grad), state, self.count));
-                descend(weight, change, 1.0 - lr * decoupled, lr).cast(own)
-            })
-            .collect()
+        let count = self.count;
+        let all = weights.into_iter().zip(grads).zip(&mut self.parameters);
+        all.map(|((weight, mut grad), Assigned { parameter, rule, spec, basis, state })| {
+            let (own, weight) = (weight.dtype(), weight.cast(grad.dtype()));
+            let (coupled, decoupled, lr) = (coupled_decay(spec), decoupled_decay(spec), spec.lr() * lr_factor);
+            if coupled != 0.0 {
+                grad = grad + weight.clone().mul_scalar(coupled);
+            }
+            let mut step = Step { spec, parameter, count, state };
+            let change = basis.undo((rule.update)(&mut step, basis.apply(grad)));
+            descend(weight, change, 1.0 - lr * decoupled, lr).cast(own)
+        })
+        .collect()
     }
 
-    /// How many of (momentum or first moment, second moment) the rule keeps for each parameter.
-    pub fn slots(&self) -> usize {
-        self.rule.slots()
+    /// The optimizer of the next phase: other rules and maps, and what becomes of the state.
+    pub fn enter(self, spec: &OptimizerSpec, bases: Vec<ParameterBasis>, moments: Moments) -> Self {
+        let parameters = self.parameters.iter().map(|assigned| assigned.parameter.clone()).collect();
+        let mut next = Self::new(spec, parameters, bases);
+        if moments == Moments::Reset {
+            return next;
+        }
+        next.count = self.count;
+        for (before, after) in self.parameters.into_iter().zip(&mut next.parameters) {
+            let change = before.basis.change_to(&after.basis);
+            for slot in (after.rule.keys.slots)(&after.spec) {
+                let Some(value) = before.state.get(slot).cloned() else { continue };
+                let value = match moments {
+                    Moments::Rotate if *slot == SECOND => change.apply_squared(value),
+                    Moments::Rotate => change.apply(value),
+                    Moments::Keep | Moments::Reset => value,
+                };
+                after.state.put(slot, value);
+            }
+        }
+        next
     }
 
-    /// What the rule remembers of each parameter, in the basis it works in: momentum or first moment, second moment.
-    pub fn memory(&self) -> Vec<[Option<Tensor<2>>; 2]> {
-        self.states.iter().map(|state| [state.first.clone(), state.second.clone()]).collect()
+    /// What the rules remember: the parameter's path, the slot, the tensor in the basis that the rule works in.
+    pub fn state(&self) -> Vec<(&str, &'static str, Tensor<2>)> {
+        let mut all = Vec::new();
+        for Assigned { parameter, rule, spec, state, .. } in &self.parameters {
+            for slot in (rule.keys.slots)(spec) {
+                all.extend(state.get(slot).map(|value| (parameter.path.as_str(), *slot, value.clone())));
+            }
+        }
+        all
     }
 
-    /// Goes on from what [`Optimizer::memory`] gave after `count` updates.
-    pub fn recall(&mut self, count: u64, memory: Vec<[Option<Tensor<2>>; 2]>) {
-        assert_eq!(memory.len(), self.states.len(), "one memory per parameter");
-        self.count = count;
-        self.states = memory.into_iter().map(|[first, second]| State { first, second }).collect();
-    }
-
-    /// The optimizers of several seeds of one arm as one, parameter by parameter.
+    /// Puts back what [`Optimizer::state`] gave after `count` updates since the state was last empty.
     ///
-    /// # Panics
-    /// If there is none, or they have not made equally many updates.
-    pub fn stacked(optimizers: &[Self]) -> Self {
-        let first = optimizers.first().expect("at least one optimizer");
-        assert!(optimizers.iter().all(|other| other.count == first.count), "all seeds are at the same update");
-        let bases = (0..first.bases.len())
-            .map(|i| Basis::stacked(&optimizers.iter().map(|one| &one.bases[i]).collect::<Vec<_>>()));
-        let moment = |i: usize, of: fn(&State) -> &Option<Tensor<2>>| {
-            let all: Vec<_> = optimizers.iter().filter_map(|one| of(&one.states[i]).clone()).collect();
-            (!all.is_empty()).then(|| Tensor::cat(all, 0))
-        };
-        let states = (0..first.states.len())
-            .map(|i| State { first: moment(i, |state| &state.first), second: moment(i, |state| &state.second) });
-        Self { rule: first.rule.clone(), bases: bases.collect(), states: states.collect(), count: first.count }
+    /// # Errors
+    /// The tensors that are missing or that no rule remembers.
+    pub fn restore(&mut self, count: u64, state: Vec<(String, String, Tensor<2>)>) -> Result<(), String> {
+        self.count = count;
+        let mut given: BTreeMap<(String, String), Tensor<2>> =
+            state.into_iter().map(|(path, slot, value)| ((path, slot), value)).collect();
+        let mut missing = Vec::new();
+        for Assigned { parameter, rule, spec, state, .. } in &mut self.parameters {
+            let slots = if count == 0 { &[] } else { (rule.keys.slots)(spec) };
+            *state = Slots::default();
+            for slot in slots {
+                match given.remove(&(parameter.path.clone(), (*slot).to_owned())) {
+                    Some(value) => state.put(slot, value),
+                    None => missing.push(format!("{}.{slot} is missing", parameter.path)),
+                }
+            }
+        }
+        let unknown = given.into_keys().map(|(path, slot)| format!("{path}.{slot} is unknown"));
+        let wrong: Vec<String> = missing.into_iter().chain(unknown).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 
-    /// The optimizer of seed number `index` in a stack of `stack`.
-    pub fn one_of(&self, index: usize, stack: usize) -> Self {
-        let own = |moment: &Option<Tensor<2>>| moment.clone().map(|moment| rows_of(moment, index, stack));
-        let states = self.states.iter().map(|state| State { first: own(&state.first), second: own(&state.second) });
-        let bases = self.bases.iter().map(|basis| basis.one_of(index));
-        Self { rule: self.rule.clone(), bases: bases.collect(), states: states.collect(), count: self.count }
+    /// Whether each parameter's rule works in a rotated basis.
+    pub fn is_rotated(&self) -> impl Iterator<Item = bool> {
+        self.parameters.iter().map(|assigned| assigned.basis.is_rotated())
     }
+}
 
-    /// The basis of each parameter.
-    pub fn bases(&self) -> &[Basis] {
-        &self.bases
+/// The slot of second moments, which rotate as variances do.
+const SECOND: &str = "second";
+
+/// The weight after the update: `keep w - lr change`.
+fn descend(weight: Tensor<2>, change: Tensor<2>, keep: f64, lr: f64) -> Tensor<2> {
+    if fused::available(&weight) {
+        return fused::descend(weight, change, keep, lr);
     }
+    let kept = if keep == 1.0 { weight } else { weight.mul_scalar(keep) };
+    kept - change.mul_scalar(lr)
 }

@@ -1,78 +1,164 @@
-//! The update rules, with PyTorch's meaning of every number and f64 scalars.
+//! What an update rule is: keys, state by name, and a step.
 
-use crate::fused;
-use basislab_config::OptimizerSpec;
+use basislab_config::{Key, Kind, Parameter, RuleKeys, RuleSpec};
 use burn::tensor::Tensor;
+
+/// An update rule. Each is a file in `rules/`.
+#[derive(Debug)]
+pub struct Rule {
+    /// What it is called, which keys it has, which roles it is for, and what it remembers of each parameter.
+    pub keys: RuleKeys,
+    /// One line about it, with its source.
+    pub about: &'static str,
+    /// Which rotations of its coordinates it commutes with.
+    pub commutes: Commutes,
+    /// The update, to be scaled by the learning rate and subtracted.
+    pub(crate) update: fn(&mut Step<'_>, Tensor<2>) -> Tensor<2>,
+}
+
+/// Which orthogonal maps of the gradient a rule is equivariant to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commutes {
+    /// With all of them, up to rounding.
+    Rotations {
+        /// Whether a signed permutation changes no bit. It does where sums run over coordinates.
+        permutations_exactly: bool,
+    },
+    /// With permutations and changes of sign alone.
+    SignedPermutations {
+        /// Whether they change no bit.
+        exactly: bool,
+    },
+}
+
+impl Commutes {
+    /// Whether every rotation of the residual stream leaves the rule what it is.
+    pub fn with_rotations(self) -> bool {
+        matches!(self, Self::Rotations { .. })
+    }
+
+    /// Whether a signed permutation changes no bit.
+    pub fn with_permutations_exactly(self) -> bool {
+        match self {
+            Self::Rotations { permutations_exactly: exactly } | Self::SignedPermutations { exactly } => exactly,
+        }
+    }
+}
+
+/// One update of one parameter, as its rule sees it.
+pub(crate) struct Step<'a> {
+    /// The rule's numbers.
+    pub(crate) spec: &'a RuleSpec,
+    /// The parameter. The gradient has its shape, in the basis that the rule works in.
+    pub(crate) parameter: &'a Parameter,
+    /// 1 for the first update.
+    pub(crate) count: u64,
+    /// What the rule remembers, by name; of any shape.
+    pub(crate) state: &'a mut Slots,
+}
+
+impl Step<'_> {
+    /// The value of a key.
+    pub(crate) fn number(&self, key: &str) -> f64 {
+        self.spec.number(key)
+    }
+}
 
 /// What a rule remembers of one parameter, in the basis it works in.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct State {
-    /// Momentum buffer or first moment.
-    pub(crate) first: Option<Tensor<2>>,
-    /// Second moment.
-    pub(crate) second: Option<Tensor<2>>,
-}
+pub(crate) struct Slots(Vec<(&'static str, Tensor<2>)>);
 
-/// The update, to be scaled by the learning rate and subtracted. `count` is 1 for the first update.
-pub(crate) fn update(spec: &OptimizerSpec, grad: Tensor<2>, state: &mut State, count: u64) -> Tensor<2> {
-    match *spec {
-        OptimizerSpec::Sgd { momentum: 0.0, .. } => grad,
-        OptimizerSpec::Sgd { momentum, nesterov, .. } => {
-            let buffer = match state.first.take() {
-                Some(buffer) => buffer.mul_scalar(momentum) + grad.clone(),
-                None => grad.clone(),
-            };
-            state.first = Some(buffer.clone());
-            if nesterov { grad + buffer.mul_scalar(momentum) } else { buffer }
-        }
-        OptimizerSpec::Adam { beta_1, beta_2, epsilon, .. } | OptimizerSpec::Adamw { beta_1, beta_2, epsilon, .. } => {
-            if fused::available(&grad) {
-                return fused::adam(beta_1, beta_2, epsilon, grad, state, count);
-            }
-            let first = decayed(state.first.take(), grad.clone(), beta_1);
-            let second = decayed(state.second.take(), grad.square(), beta_2);
-            state.first = Some(first.clone());
-            state.second = Some(second.clone());
-            // Bias corrections in f64: in f32 `1 - beta_2^count` is off by 1e-5 relative.
-            let correction_1 = 1.0 - beta_1.powf(count as f64);
-            let correction_2 = (1.0 - beta_2.powf(count as f64)).sqrt();
-            let denominator = second.sqrt().mul_scalar(1.0 / correction_2).add_scalar(epsilon);
-            first.mul_scalar(1.0 / correction_1) / denominator
-        }
+impl Slots {
+    /// Takes a slot's tensor out; `None` before the first update.
+    pub(crate) fn take(&mut self, slot: &str) -> Option<Tensor<2>> {
+        let at = self.0.iter().position(|(name, _)| *name == slot)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Puts a tensor into a slot.
+    pub(crate) fn put(&mut self, slot: &'static str, value: Tensor<2>) {
+        self.0.retain(|(name, _)| *name != slot);
+        self.0.push((slot, value));
+    }
+
+    /// A slot's tensor.
+    pub(crate) fn get(&self, slot: &str) -> Option<&Tensor<2>> {
+        self.0.iter().find(|(name, _)| *name == slot).map(|(_, value)| value)
     }
 }
 
-/// The weight after the update: `keep w - lr change`.
-pub(crate) fn descend(weight: Tensor<2>, change: Tensor<2>, keep: f64, lr: f64) -> Tensor<2> {
-    if fused::available(&weight) {
-        return fused::descend(weight, change, keep, lr);
-    }
-    let kept = if keep == 1.0 { weight } else { weight.mul_scalar(keep) };
-    kept - change.mul_scalar(lr)
-}
-
-/// Decay inside the gradient.
-pub(crate) fn coupled_decay(spec: &OptimizerSpec) -> f64 {
-    match *spec {
-        OptimizerSpec::Sgd { weight_decay, .. } | OptimizerSpec::Adam { weight_decay, .. } => weight_decay,
-        OptimizerSpec::Adamw { .. } => 0.0,
-    }
-}
-
-/// Decay outside the gradient.
-pub(crate) fn decoupled_decay(spec: &OptimizerSpec) -> f64 {
-    match *spec {
-        OptimizerSpec::Sgd { decoupled_weight_decay, .. } | OptimizerSpec::Adamw { decoupled_weight_decay, .. } => {
-            decoupled_weight_decay
-        }
-        OptimizerSpec::Adam { .. } => 0.0,
-    }
-}
-
-fn decayed(moment: Option<Tensor<2>>, new: Tensor<2>, beta: f64) -> Tensor<2> {
+/// `beta old + (1 - beta) new`, from `old = 0`.
+pub(crate) fn decayed(old: Option<Tensor<2>>, new: Tensor<2>, beta: f64) -> Tensor<2> {
     let new = new.mul_scalar(1.0 - beta);
-    match moment {
-        Some(moment) => moment.mul_scalar(beta) + new,
+    match old {
+        Some(old) => old.mul_scalar(beta) + new,
         None => new,
     }
+}
+
+/// `momentum old + new`, from `old = 0` (PyTorch's momentum without dampening).
+pub(crate) fn accumulated(old: Option<Tensor<2>>, new: Tensor<2>, momentum: f64) -> Tensor<2> {
+    match old {
+        Some(old) => old.mul_scalar(momentum) + new,
+        None => new,
+    }
+}
+
+// ---- keys that several rules have -----------------------------------------------------------------------------------
+
+const fn key(name: &'static str, kind: Kind, preset: &'static str, about: &'static str) -> Key {
+    Key { name, kind, about, preset: Some(preset), optional: false }
+}
+
+/// The peak learning rate, which every rule has.
+pub(crate) const fn lr(preset: &'static str) -> Key {
+    key("lr", Kind::Positive(1e6), preset, "Peak learning rate")
+}
+
+/// A decay of a running mean.
+pub(crate) const fn beta(name: &'static str, preset: &'static str, about: &'static str) -> Key {
+    key(name, Kind::FloatBelow(0.0, 1.0), preset, about)
+}
+
+/// Momentum.
+pub(crate) const fn momentum(preset: &'static str) -> Key {
+    key("momentum", Kind::FloatBelow(0.0, 1.0), preset, "Momentum, dampening 0; 0 switches it off")
+}
+
+/// Nesterov's momentum.
+pub(crate) const fn nesterov(preset: &'static str) -> Key {
+    key("nesterov", Kind::Bool, preset, "Nesterov's momentum")
+}
+
+/// Added to a root.
+pub(crate) const fn epsilon(preset: &'static str, about: &'static str) -> Key {
+    key("epsilon", Kind::Positive(1e3), preset, about)
+}
+
+/// A number of a rule's own.
+pub(crate) const fn number(name: &'static str, kind: Kind, preset: &'static str, about: &'static str) -> Key {
+    key(name, kind, preset, about)
+}
+
+const COUPLED: &str = "weight_decay";
+const DECOUPLED: &str = "decoupled_weight_decay";
+
+/// Decay inside the gradient: `g + c w` takes the place of `g`.
+pub(crate) const fn weight_decay(preset: &'static str) -> Key {
+    key(COUPLED, Kind::Float(0.0, 1e3), preset, "Decay inside the gradient: adds this times the weight to it")
+}
+
+/// Decay outside the gradient: the weight shrinks by `lr d w`.
+pub(crate) const fn decoupled_weight_decay(preset: &'static str) -> Key {
+    key(DECOUPLED, Kind::Float(0.0, 1e3), preset, "Decay outside the gradient: the weight shrinks by lr times this")
+}
+
+/// A rule's decay inside the gradient; 0 where it has no such key.
+pub(crate) fn coupled_decay(spec: &RuleSpec) -> f64 {
+    spec.number_or(COUPLED, 0.0)
+}
+
+/// A rule's decay outside the gradient; 0 where it has no such key.
+pub(crate) fn decoupled_decay(spec: &RuleSpec) -> f64 {
+    spec.number_or(DECOUPLED, 0.0)
 }

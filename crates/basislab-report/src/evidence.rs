@@ -1,9 +1,18 @@
 //! What each claim is decided on: one number per seed, and what is missing.
 
-use crate::bits;
-use crate::read::Tables;
-use crate::select::{Cells, Losses, RunState, Runs, mean};
-use basislab_config::{Arm, BasisSpec, Claim, ClaimKind, Experiment, Reading, RotatedAxes, RotationSpec, Sharing};
+mod level;
+mod several;
+
+pub(crate) use several::RISES;
+
+use crate::bit_compare;
+use crate::index::{Losses, RunState, Runs, Values, mean};
+use basislab_config::{
+    Arm, BasisSpec, Cell, Claim, ClaimKind, Experiment, Reading, RotatedAxes, RotationSpec, RunName, Sharing, Sign,
+    Site,
+};
+use basislab_stats::Side;
+use basislab_tables::Tables;
 
 /// How a claim's numbers are judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,6 +21,15 @@ pub(crate) enum Test {
     Difference { smallest_effect: f64 },
     /// They are 0 within the margin.
     Equivalence { margin: f64 },
+    /// They are slopes of a log per rank, above 0: over `steps` ranks at least the smallest effect. `p` is of permutations
+    /// of the arms within seeds.
+    Order { p: Option<f64>, smallest_effect: f64, steps: usize },
+    /// They are correlations over arms, on the side of 0 where the `tested` one of blocks is, whose permutations give `p`.
+    Correlation { p: Option<f64>, tested: Option<f64>, sign: Option<Sign>, blocks: usize },
+    /// Their mean is the value within a share of it.
+    Near { value: f64, tolerance: f64 },
+    /// Their mean is on one side of the threshold.
+    Bound { threshold: f64, side: Side },
     /// They are the same bits; `None` where too little was recorded to say.
     SameBits { equal: Option<bool> },
 }
@@ -20,7 +38,7 @@ pub(crate) enum Test {
 pub(crate) struct Evidence {
     pub(crate) comparison: String,
     pub(crate) metric: String,
-    pub(crate) site: String,
+    pub(crate) site: Option<Site>,
     pub(crate) test: Test,
     /// One per seed that has all it needs.
     pub(crate) values: Vec<f64>,
@@ -63,110 +81,146 @@ pub(crate) fn list(seeds: &[u64]) -> String {
     runs.collect::<Vec<_>>().join(", ")
 }
 
-/// What every claim is looked up in.
+/// What the numbers of claims are read from.
 pub(crate) struct Lookup<'a> {
     experiment: &'a Experiment,
     tables: &'a Tables,
     runs: Runs<'a>,
-    cells: Cells<'a>,
     losses: Losses<'a>,
+    /// The values of every cell that a claim reads.
+    values: Vec<(Cell, Values<'a>)>,
 }
 
 impl<'a> Lookup<'a> {
     pub(crate) fn of(experiment: &'a Experiment, tables: &'a Tables) -> Self {
-        let verdict = &experiment.verdict;
-        let cells = Cells::of(tables, &verdict.metric, &experiment.verdict_site(), &verdict.tokens);
-        Self { experiment, tables, runs: Runs::of(experiment, tables), cells, losses: Losses::of(tables) }
+        let mut values: Vec<(Cell, Values<'a>)> = Vec::new();
+        for claim in &experiment.claims {
+            for (_, cell) in claim.cells() {
+                if !values.iter().any(|(known, _)| known == cell) {
+                    values.push((cell.clone(), Values::of_cell(experiment, tables, cell)));
+                }
+            }
+        }
+        Self { experiment, tables, runs: Runs::of(experiment, tables), losses: Losses::of(tables), values }
     }
 
     pub(crate) fn gather(&self, claim: &Claim) -> Evidence {
+        let verdict = &self.experiment.verdict;
         match &claim.test {
-            ClaimKind::DiffersFromNull { arm, basis } => {
-                let test = Test::Difference { smallest_effect: self.experiment.verdict.smallest_effect };
-                self.against_null(arm, basis, test)
+            ClaimKind::DiffersFromNull { arm } => {
+                self.against_null(claim, arm, Test::Difference { smallest_effect: verdict.smallest_effect })
             }
-            ClaimKind::EquivalentToNull { arm, basis } => {
-                let test = Test::Equivalence { margin: self.experiment.verdict.equivalence_margin };
-                self.against_null(arm, basis, test)
+            ClaimKind::EquivalentToNull { arm } => {
+                self.against_null(claim, arm, Test::Equivalence { margin: verdict.equivalence_margin })
             }
-            ClaimKind::ArmsDiffer { arm, other, reading } => self.between_arms(arm, other, *reading),
+            ClaimKind::ArmsDiffer { arm, other, reading } => self.between_arms(claim, arm, other, *reading),
             ClaimKind::EqualLoss { arm, other } => self.between_losses(arm, other),
             ClaimKind::BitEqual { arm, other } => self.same_bits(arm, other),
+            ClaimKind::Ordered { arms } => self.along_arms(claim, arms),
+            ClaimKind::Correlates { arms, with, sign, .. } => self.over_arms(claim, arms, with, *sign),
+            ClaimKind::NearValue { arm, value, tolerance, .. } => self.near(claim, arm, *value, *tolerance),
+            ClaimKind::AtMost { arm, threshold } => self.bound(claim, arm, *threshold, Side::AtMost),
+            ClaimKind::AtLeast { arm, threshold } => self.bound(claim, arm, *threshold, Side::AtLeast),
         }
     }
 
-    fn against_null(&self, arm: &str, basis: &str, test: Test) -> Evidence {
-        let mut evidence = self.start(&[arm], format!("{arm} / null({basis})"), test);
-        let last = self.experiment.train.steps;
-        for seed in self.whole_seeds(&[arm], &mut evidence) {
-            let null = mean(self.cells.draws(arm, seed, last));
-            match (self.cells.value(arm, seed, last, basis), null) {
-                (None, _) => evidence.gaps.add(arm, seed, &format!("without {} in the {basis} basis", evidence.metric)),
+    fn values(&self, cell: &Cell) -> &Values<'a> {
+        &self.values.iter().find(|(known, _)| known == cell).expect("the cells of all claims were read").1
+    }
+
+    fn against_null(&self, claim: &Claim, arm: &RunName, test: Test) -> Evidence {
+        let (cell, values) = (&claim.cell, self.values(&claim.cell));
+        let mut evidence = self.start(&[arm], format!("{arm} / null({})", cell.basis), test);
+        evidence.read(cell, self.site(cell, arm));
+        let step = cell.step.resolve(self.last(arm));
+        for seed in self.complete_seeds(&[arm], &mut evidence) {
+            let null = mean(values.draws(arm, seed, step));
+            match (values.value(arm, seed, step, cell.basis), null) {
+                (None, _) => {
+                    evidence.gaps.add(arm, seed, &format!("without {} in the {} basis", cell.metric, cell.basis))
+                }
                 (_, None) => evidence.gaps.add(arm, seed, "without random bases"),
                 (Some(value), Some(null)) => evidence.push_log_ratio(arm, seed, value, null),
             }
         }
-        if self.experiment.arm(arm).is_some_and(|arm| is_exact_symmetry(self.experiment, arm)) {
+        if self.experiment.arm(arm).is_some_and(is_exact_symmetry) {
             evidence.notes.push("control (exact symmetry)".to_owned());
         }
         evidence
     }
 
-    fn between_arms(&self, arm: &str, other: &str, reading: Reading) -> Evidence {
+    fn between_arms(&self, claim: &Claim, arm: &RunName, other: &RunName, reading: Reading) -> Evidence {
         let how = match reading {
             Reading::Final => "final",
             Reading::MatchedLoss => "matched loss",
         };
+        let (cell, values) = (&claim.cell, self.values(&claim.cell));
         let test = Test::Difference { smallest_effect: self.experiment.verdict.smallest_effect };
         let mut evidence = self.start(&[arm, other], format!("{arm} / {other} ({how})"), test);
-        let last = self.experiment.train.steps;
-        for seed in self.whole_seeds(&[arm, other], &mut evidence) {
+        evidence.read(cell, self.site(cell, arm));
+        let at = |arm: &RunName| cell.step.resolve(self.last(arm));
+        for seed in self.complete_seeds(&[arm, other], &mut evidence) {
             let steps = match reading {
-                Reading::Final => Some((last, last)),
+                Reading::Final => Some((at(arm), at(other))),
                 Reading::MatchedLoss => self.steps_at_matched_loss(arm, other, seed),
             };
             let Some((step, other_step)) = steps else {
                 evidence.gaps.add(arm, seed, "without a final loss");
                 continue;
             };
-            if other_step < last {
+            if reading == Reading::MatchedLoss && other_step < self.last(other) {
                 evidence
                     .notes
                     .push(format!("seed {seed}: {arm} ended behind, so {other} is read at step {other_step}"));
             }
-            let value = self.cells.value(arm, seed, step, "standard");
-            let reference = self.cells.value(other, seed, other_step, "standard");
+            let value = values.value(arm, seed, step, cell.basis);
+            let reference = values.value(other, seed, other_step, cell.basis);
             match (value, reference) {
-                (None, _) => evidence.gaps.add(arm, seed, &format!("without {}", evidence.metric)),
-                (_, None) => evidence.gaps.add(other, seed, &format!("without {}", evidence.metric)),
+                (None, _) => evidence.gaps.add(arm, seed, &format!("without {}", cell.metric)),
+                (_, None) => evidence.gaps.add(other, seed, &format!("without {}", cell.metric)),
                 (Some(value), Some(reference)) => evidence.push_log_ratio(arm, seed, value, reference),
             }
         }
         evidence
     }
 
-    /// The first look of each arm at which its loss is at or below the higher of their two final losses. The arm that
+    /// The first probe of each arm at which its loss is at or below the higher of their two final losses. The arm that
     /// ends behind is read at its end or shortly before, the other where it had come as far.
-    fn steps_at_matched_loss(&self, arm: &str, other: &str, seed: u64) -> Option<(u64, u64)> {
-        let last = |arm| self.losses.at(arm, seed, self.experiment.train.steps)?.loss;
+    fn steps_at_matched_loss(&self, arm: &RunName, other: &RunName, seed: u64) -> Option<(u64, u64)> {
+        let last = |arm: &RunName| self.losses.at(arm, seed, self.last(arm))?.loss;
         let level = last(arm)?.max(last(other)?);
-        let first = |arm| {
-            let looks = self.losses.of_run(arm, seed).iter();
-            looks
-                .filter(|look| look.step > 0 && look.loss.is_some_and(|loss| loss <= level))
-                .map(|look| look.step)
-                .min()
+        let first = |arm: &RunName| {
+            let evals = self.losses.of_run(arm, seed).iter();
+            let reached = evals.filter(|eval| eval.step > 0 && eval.loss.is_some_and(|loss| loss <= level));
+            reached.map(|eval| eval.step).min()
         };
         Some((first(arm)?, first(other)?))
     }
 
-    fn between_losses(&self, arm: &str, other: &str) -> Evidence {
+    /// The last update of an arm.
+    fn last(&self, arm: &str) -> u64 {
+        self.experiment.arm(arm).map_or(0, |arm| arm.run.train.steps)
+    }
+
+    fn site(&self, cell: &Cell, arm: &str) -> Option<Site> {
+        self.experiment.arm(arm).map(|arm| self.experiment.site(cell, arm))
+    }
+
+    /// What a run has in a cell, which may be the held-out loss.
+    fn reading(&self, cell: &Cell, arm: &str, seed: u64) -> Option<f64> {
+        let step = cell.step.resolve(self.last(arm));
+        match cell.is_loss() {
+            true => self.losses.at(arm, seed, step)?.loss,
+            false => self.values(cell).value(arm, seed, step, cell.basis),
+        }
+    }
+
+    fn between_losses(&self, arm: &RunName, other: &RunName) -> Evidence {
         let test = Test::Equivalence { margin: self.experiment.verdict.equal_loss_margin };
         let mut evidence = self.start(&[arm, other], format!("{arm} - {other} (nats)"), test);
         "loss".clone_into(&mut evidence.metric);
-        evidence.site.clear();
-        let at_end = |arm: &str, seed| self.losses.at(arm, seed, self.experiment.train.steps)?.loss;
-        for seed in self.whole_seeds(&[arm, other], &mut evidence) {
+        let at_end = |arm: &str, seed| self.losses.at(arm, seed, self.last(arm))?.loss;
+        for seed in self.complete_seeds(&[arm, other], &mut evidence) {
             match (at_end(arm, seed), at_end(other, seed)) {
                 (None, _) => evidence.gaps.add(arm, seed, "without a finite final loss"),
                 (_, None) => evidence.gaps.add(other, seed, "without a finite final loss"),
@@ -176,11 +230,10 @@ impl<'a> Lookup<'a> {
         evidence
     }
 
-    fn same_bits(&self, arm: &str, other: &str) -> Evidence {
+    fn same_bits(&self, arm: &RunName, other: &RunName) -> Evidence {
         let test = Test::SameBits { equal: None };
         let mut evidence = self.start(&[arm, other], format!("{arm} = {other} (bits)"), test);
         "all".clone_into(&mut evidence.metric);
-        evidence.site.clear();
         let mut compared = 0;
         let mut difference = None;
         for seed in self.common_seeds(&[arm, other]) {
@@ -189,7 +242,7 @@ impl<'a> Lookup<'a> {
                 evidence.gaps.add(absent, seed, "missing");
                 continue;
             }
-            let outcome = bits::compare(self.tables, arm, other, seed);
+            let outcome = bit_compare::compare(self.tables, arm, other, seed);
             compared += outcome.compared;
             evidence.n_seeds += 1;
             difference = difference.or(outcome.first_difference);
@@ -204,11 +257,11 @@ impl<'a> Lookup<'a> {
         evidence
     }
 
-    fn start(&self, arms: &[&str], comparison: String, test: Test) -> Evidence {
+    fn start(&self, arms: &[&RunName], comparison: String, test: Test) -> Evidence {
         Evidence {
             comparison,
-            metric: self.experiment.verdict.metric.clone(),
-            site: self.experiment.verdict_site(),
+            metric: String::new(),
+            site: None,
             test,
             values: Vec::new(),
             n_seeds: 0,
@@ -219,15 +272,15 @@ impl<'a> Lookup<'a> {
     }
 
     /// Seeds planned for every one of the arms.
-    fn common_seeds(&self, arms: &[&str]) -> Vec<u64> {
+    fn common_seeds(&self, arms: &[&RunName]) -> Vec<u64> {
         let arms: Option<Vec<&Arm>> = arms.iter().map(|name| self.experiment.arm(name)).collect();
         let Some((first, rest)) = arms.as_deref().and_then(<[&Arm]>::split_first) else { return Vec::new() };
-        let in_rest = |seed: &u64| rest.iter().all(|arm| self.experiment.seeds_of(arm).contains(seed));
-        self.experiment.seeds_of(first).iter().copied().filter(in_rest).collect()
+        let in_rest = |seed: &u64| rest.iter().all(|arm| arm.seeds.contains(seed));
+        first.seeds.iter().copied().filter(in_rest).collect()
     }
 
     /// Common seeds whose runs are all complete; the others go to the gaps.
-    fn whole_seeds(&self, arms: &[&str], evidence: &mut Evidence) -> Vec<u64> {
+    fn complete_seeds(&self, arms: &[&RunName], evidence: &mut Evidence) -> Vec<u64> {
         let mut whole = self.common_seeds(arms);
         whole.retain(|&seed| {
             let mut complete = true;
@@ -246,6 +299,12 @@ impl<'a> Lookup<'a> {
 }
 
 impl Evidence {
+    /// Notes what the numbers are of.
+    fn read(&mut self, cell: &Cell, site: Option<Site>) {
+        self.metric.clone_from(&cell.metric);
+        self.site = site.filter(|_| !cell.is_loss());
+    }
+
     fn push(&mut self, value: f64) {
         self.values.push(value);
         self.n_seeds += 1;
@@ -263,8 +322,8 @@ impl Evidence {
 
 /// Whether the arm is its optimizer on a rotated model by algebra: one rotation for every parameter on its residual
 /// axis, and a model that knows no basis. What it shows must then hold, and checks the code more than the world.
-fn is_exact_symmetry(experiment: &Experiment, arm: &Arm) -> bool {
-    let BasisSpec::RotatedOptimizer { rotation, sharing, axes } = &arm.basis else { return false };
+fn is_exact_symmetry(arm: &Arm) -> bool {
+    let BasisSpec::RotatedOptimizer { rotation, sharing, axes } = &arm.run.basis else { return false };
     let moves = !matches!(rotation, RotationSpec::Identity {});
-    experiment.model.is_basis_free() && moves && *sharing == Sharing::Shared && *axes == RotatedAxes::Residual
+    arm.run.model.is_basis_free() && moves && *sharing == Sharing::Shared && *axes == RotatedAxes::Residual
 }

@@ -6,24 +6,35 @@ mod layers;
 mod losses;
 mod scale;
 mod steps;
+mod sweep;
+#[cfg(test)]
+mod sweep_tests;
 #[cfg(test)]
 mod tests;
 
-use crate::read::Tables;
-use crate::rows::VerdictRow;
-use crate::select::{Cells, RunState, Runs};
-use basislab_config::{Arm, ClaimKind, Experiment};
+use crate::index::{RunState, Runs, Values};
+use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens};
+use basislab_stats::Verdict;
 use basislab_store::FileError;
+use basislab_tables::{SelectionRow, Tables, VerdictRow};
 use frame::{Key, Mark, Weight};
 use plotters::style::RGBColor;
+pub(crate) use scale::digits;
 use std::io;
 use std::path::Path;
 
-/// The figures' file names.
-pub(crate) const FIGURES: [&str; 4] =
+/// The figures that every experiment has.
+const HEADLINE: [&str; 4] =
     ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
 
-/// Every figure by its file name, as SVG; `None` where there is no data for it.
+/// The file names of all figures that the experiment can have: the same four for all, and one for each numeric key of each
+/// sweep. Which exist depends on the data.
+pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
+    let sweeps = sweep::planned(experiment).into_iter().map(|planned| planned.name);
+    HEADLINE.into_iter().map(str::to_owned).chain(sweeps).collect()
+}
+
+/// Every figure by its file name, as SVG, in the order of [`figure_names`]; `None` where there is no data for it.
 ///
 /// # Errors
 /// The figure that could not be drawn.
@@ -31,14 +42,39 @@ pub(crate) fn figures(
     experiment: &Experiment,
     tables: &Tables,
     verdicts: &[VerdictRow],
-) -> Result<Vec<(&'static str, Option<String>)>, FileError> {
-    let scene = Scene { experiment, tables, runs: Runs::of(experiment, tables), verdicts };
+    selection: &[SelectionRow],
+) -> Result<Vec<(String, Option<String>)>, FileError> {
+    let headline = headline(experiment);
+    let scene = Scene::of(&headline, tables, verdicts);
     let figures = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
-    let svg = |(name, figure): (&'static str, Option<frame::Figure>)| {
+    let mut all: Vec<(String, Option<frame::Figure>)> = HEADLINE.into_iter().map(str::to_owned).zip(figures).collect();
+    for planned in sweep::planned(experiment) {
+        let figure = sweep::figure(experiment, tables, &planned, selection);
+        all.push((planned.name, figure));
+    }
+    let svg = |(name, figure): (String, Option<frame::Figure>)| {
         let svg = figure.as_ref().map(frame::svg).transpose();
-        Ok((name, svg.map_err(|error| FileError::new("draw", Path::new(name), io::Error::other(error)))?))
+        let svg = svg.map_err(|error| FileError::new("draw", Path::new(&name), io::Error::other(error)))?;
+        Ok((name, svg))
     };
-    FIGURES.into_iter().zip(figures).map(svg).collect()
+    all.into_iter().map(svg).collect()
+}
+
+/// The experiment without the arms that a sweep's figure shows, or that only serve a choice. Arms that claims read stay.
+fn headline(experiment: &Experiment) -> Experiment {
+    let numeric = |sweep: &&Sweep| (0..sweep.keys.len()).any(|place| sweep.is_numeric(place));
+    let of_figure = |arm: &str| {
+        let mut sweeps = experiment.sweeps.iter().filter(numeric);
+        sweeps.any(|sweep| sweep.points.iter().any(|point| point.arm == arm))
+    };
+    let read = |arm: &str| experiment.claims.iter().any(|claim| claim.test.arms().iter().any(|name| **name == *arm));
+    with_arms(experiment, |arm| !experiment.is_selection_arm(arm) && (read(arm) || !of_figure(arm)))
+}
+
+/// The experiment with those arms alone.
+fn with_arms(experiment: &Experiment, keep: impl Fn(&str) -> bool) -> Experiment {
+    let arms = experiment.arms.iter().filter(|arm| keep(&arm.name)).cloned().collect();
+    Experiment { arms, ..experiment.clone() }
 }
 
 /// What every figure starts from.
@@ -50,6 +86,10 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
+    fn of(experiment: &'a Experiment, tables: &'a Tables, verdicts: &'a [VerdictRow]) -> Self {
+        Self { experiment, tables, runs: Runs::of(experiment, tables), verdicts }
+    }
+
     /// The arms to draw and their colours. One that proved to be another's copy, bit for bit, would only hide it.
     fn arms(&self) -> Vec<(&'a Arm, RGBColor)> {
         let copies: Vec<&str> = self.experiment.claims.iter().filter_map(|claim| self.copy(claim)).collect();
@@ -58,14 +98,14 @@ impl<'a> Scene<'a> {
         colours.filter(|(arm, _)| !copies.contains(&arm.name.as_str())).collect()
     }
 
-    fn copy(&self, claim: &'a basislab_config::Claim) -> Option<&'a str> {
+    fn copy(&self, claim: &'a Claim) -> Option<&'a str> {
         let ClaimKind::BitEqual { arm, .. } = &claim.test else { return None };
-        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == "supported");
+        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == Verdict::Supported);
         proved.then_some(arm.as_str())
     }
 
     fn complete(&self, arm: &Arm) -> Vec<u64> {
-        self.runs.seeds_in(self.experiment, arm, RunState::Complete)
+        self.runs.seeds_in(arm, RunState::Complete)
     }
 
     /// The verdict's metric at the head of a title: `Token kurtosis`.
@@ -75,11 +115,16 @@ impl<'a> Scene<'a> {
         letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
     }
 
+    /// The verdict's site, `last` resolved where all arms are equally deep.
+    fn site(&self) -> String {
+        crate::answer::site_of_verdict(self.experiment)
+    }
+
     fn which_tokens(&self) -> &'static str {
-        match self.experiment.verdict.tokens.as_str() {
-            "first" => "first token of each sequence",
-            "rest" => "first token of each sequence left out",
-            _ => "all tokens",
+        match self.experiment.verdict.tokens {
+            Tokens::All => "all tokens",
+            Tokens::First => "first token of each sequence",
+            Tokens::Rest => "first token of each sequence left out",
         }
     }
 
@@ -116,7 +161,7 @@ impl Curve {
         let at = |seed: u64| places.iter().filter_map(|&(place, x)| Some((x, value(seed, place)?))).collect::<Vec<_>>();
         let mean_at = |&(place, x): &(P, f64)| {
             let values: Option<Vec<f64>> = complete.iter().map(|&seed| value(seed, place)).collect();
-            Some((x, crate::select::mean(&values?)?))
+            Some((x, crate::index::mean(&values?)?))
         };
         let single: Vec<_> = seeds.iter().map(|&seed| at(seed)).filter(|points| !points.is_empty()).collect();
         Self { mean: places.iter().filter_map(mean_at).collect(), single }
@@ -179,10 +224,10 @@ fn shorten(label: &str) -> String {
 }
 
 /// The bases in which an arm is drawn and what its curves are called; the optimizer's only where recorded.
-fn bases(arm: &Arm, cells: &[&Cells<'_>]) -> Vec<(&'static str, String)> {
-    let mut all = vec![("standard", arm.name.to_string())];
-    if cells.iter().any(|cells| !cells.steps(&arm.name, "optimizer").is_empty()) {
-        all.push(("optimizer", format!("{}, own basis", arm.name)));
+fn bases(arm: &Arm, values: &[&Values<'_>]) -> Vec<(Basis, String)> {
+    let mut all = vec![(Basis::Standard, arm.name.to_string())];
+    if values.iter().any(|values| !values.steps(&arm.name, Basis::Optimizer).is_empty()) {
+        all.push((Basis::Optimizer, format!("{}, own basis", arm.name)));
     }
     all
 }

@@ -1,26 +1,73 @@
 //! Synthetic tables in the shape of the default experiment, for tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use crate::files::{Ending, RunEnd, Shard, part_dir};
-use crate::read::Tables;
-use crate::rows::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
-use basislab_config::{Experiment, RunName, load};
+use basislab_config::{Basis, Change, Experiment, Key, Kind, Library, Role, RuleKeys, RunName, Site, load};
+use basislab_tables::{
+    DimensionRow, Ending, EvalRow, ResidualRow, Row, RunEnd, Shard, Split, Status, StepRow, Tables, part_dir,
+};
 use std::path::Path;
+
+/// As much of the rules as the default experiment names.
+static RULES: &[&RuleKeys] = &[
+    &RuleKeys {
+        name: "adam",
+        keys: &[number("lr"), number("beta_1"), number("beta_2"), number("epsilon"), number("weight_decay")],
+        roles: Role::ALL,
+        slots: |_| &[],
+        check: |_| None,
+    },
+    &RuleKeys {
+        name: "sgd",
+        keys: &[
+            number("lr"),
+            number("momentum"),
+            Key { kind: Kind::Bool, ..number("nesterov") },
+            number("weight_decay"),
+            number("decoupled_weight_decay"),
+        ],
+        roles: Role::ALL,
+        slots: |_| &[],
+        check: |_| None,
+    },
+];
+
+const fn number(name: &'static str) -> Key {
+    Key { name, kind: Kind::Finite, about: "", preset: None, optional: false }
+}
 
 /// The default experiment with seeds and rule pinned, so that tests do not follow its tuning.
 pub(crate) fn experiment(n_seeds: u64) -> Experiment {
-    let text = include_str!("../../../configs/adam-vs-sgd.toml");
-    let mut experiment = load(text, "adam-vs-sgd.toml", &[]).unwrap().experiment;
-    experiment.seeds = (0..n_seeds).collect();
-    experiment.train.steps = 600;
-    experiment.probe.log_until = 512;
-    experiment.probe.every = 100;
-    experiment.verdict.alpha = 0.05;
-    experiment.verdict.min_seeds = 8;
-    experiment.verdict.smallest_effect = 0.15;
-    experiment.verdict.equivalence_margin = 0.10;
-    experiment.verdict.equal_loss_margin = 0.01;
+    experiment_with(n_seeds, "")
+}
+
+/// The same with more arms, claims or grids, as TOML.
+pub(crate) fn experiment_with(n_seeds: u64, rest: &str) -> Experiment {
+    let text = format!("{}\n{rest}", include_str!("../../../configs/adam-vs-sgd.toml"));
+    let set = |(path, value): (&str, &str)| Change::set(path, value, "pinned");
+    let pinned = [
+        ("train.steps", "600"),
+        ("probe.log_until", "512"),
+        ("probe.every", "100"),
+        ("verdict.alpha", "0.05"),
+        ("verdict.min_seeds", "8"),
+        ("verdict.smallest_effect", "0.15"),
+        ("verdict.equivalence_margin", "0.10"),
+        ("verdict.equal_loss_margin", "0.01"),
+    ];
+    let library = Library { rules: RULES, base: &|name| Err(format!("found {name:?}, expected none")) };
+    let mut experiment = load(&text, "adam-vs-sgd.toml", &pinned.map(set), library).unwrap().experiment;
+    let (all, seeds): (_, Vec<u64>) = (experiment.seeds.clone(), (0..n_seeds).collect());
+    // An arm with seeds of its own keeps them.
+    for arm in experiment.arms.iter_mut().filter(|arm| arm.seeds == all) {
+        arm.seeds.clone_from(&seeds);
+    }
+    experiment.seeds = seeds;
     experiment
+}
+
+/// The site of the verdict, which is the same in all arms.
+pub(crate) fn verdict_site(experiment: &Experiment) -> Site {
+    experiment.verdict.site.resolve(experiment.shared.model.n_layers)
 }
 
 /// What one synthetic run ends at.
@@ -61,7 +108,7 @@ pub(crate) fn no_effect(arm: &str, seed: u64) -> Outcome {
 pub(crate) fn tables(experiment: &Experiment, outcome: impl Fn(&str, u64) -> Outcome) -> Tables {
     let mut tables = Tables::default();
     for arm in &experiment.arms {
-        for &seed in experiment.seeds_of(arm) {
+        for &seed in &arm.seeds {
             for row in rows(experiment, &arm.name, seed, outcome(&arm.name, seed)) {
                 match row {
                     Row::Step(row) => tables.steps.push(row),
@@ -93,9 +140,9 @@ pub(crate) fn name(text: &str) -> RunName {
 pub(crate) fn rows(experiment: &Experiment, arm: &str, seed: u64, outcome: Outcome) -> Vec<Row> {
     let key = if arm == "adam-identity" { hash("adam") } else { hash(arm) };
     let run = Run { experiment, arm, seed, key, outcome };
-    let end = outcome.diverges_at.unwrap_or(experiment.train.steps);
+    let end = outcome.diverges_at.unwrap_or(experiment.shared.train.steps);
     let mut rows = Vec::new();
-    let probes = experiment.probe.steps(experiment.train.steps);
+    let probes = experiment.shared.probe.steps(experiment.shared.train.steps);
     for step in 0..=end {
         if step > 0 {
             rows.push(Row::Step(run.step(step, outcome.diverges_at == Some(step))));
@@ -119,14 +166,14 @@ impl Run<'_> {
     fn step(&self, step: u64, diverged: bool) -> StepRow {
         let here = |value: f64| (!diverged).then_some(value);
         StepRow {
-            arm: self.arm.to_owned(),
+            arm: name(self.arm),
             seed: self.seed,
             step,
             tokens: step * 1024,
-            lr: 0.01 * self.experiment.train.lr_factor(step - 1),
+            lr: 0.01 * self.experiment.shared.train.lr_factor(step - 1),
             train_loss: here(self.loss(step) + 0.02 * noise(&[self.key, self.seed, step, 7])),
             grad_norm: here(0.5 + 0.1 * noise(&[self.key, self.seed, step, 8])),
-            status: if diverged { "diverged" } else { "ok" }.to_owned(),
+            status: if diverged { Status::Diverged } else { Status::Ok },
         }
     }
 
@@ -134,65 +181,68 @@ impl Run<'_> {
         let floor = 3.331;
         let loss = self.loss(step);
         let mut rows = vec![Row::Eval(EvalRow {
-            arm: self.arm.to_owned(),
+            arm: name(self.arm),
             seed: self.seed,
             step,
-            split: "held-out".to_owned(),
+            split: Split::HeldOut,
             loss: Some(loss),
             loss_above_floor: Some(loss - floor),
         })];
-        let sites = sites(self.experiment.model.n_layers);
-        let verdict_site = self.experiment.verdict_site();
-        for (index, (site, layer)) in sites.iter().enumerate() {
+        let sites = sites(self.experiment.shared.model.n_layers);
+        let verdict_site = verdict_site(self.experiment);
+        for (index, &site) in sites.iter().enumerate() {
             let depth = (index + 1) as f64 / sites.len() as f64;
-            let cell = |basis: &str, value: f64| self.residual(step, site, *layer, basis, value);
-            rows.push(cell("standard", self.kurtosis(self.outcome.standard, step, depth, 9)));
+            let cell = |basis: Basis, value: f64| self.residual(step, site, basis, value);
+            rows.push(cell(Basis::Standard, self.kurtosis(self.outcome.standard, step, depth, 9)));
             if let Some(own) = self.outcome.optimizer {
-                rows.push(cell("optimizer", self.kurtosis(own, step, depth, 10)));
+                rows.push(cell(Basis::Optimizer, self.kurtosis(own, step, depth, 10)));
             }
-            if self.experiment.probe.is_full(self.experiment.train.steps, step) {
-                let primary = *site == verdict_site && step == self.experiment.train.steps;
-                let draws =
-                    if primary { self.experiment.verdict.null_bases } else { self.experiment.probe.random_bases };
+            if self.experiment.shared.probe.is_full(self.experiment.shared.train.steps, step) {
+                let primary = site == verdict_site && step == self.experiment.shared.train.steps;
+                let draws = if primary {
+                    self.experiment.shared.probe.null_bases
+                } else {
+                    self.experiment.shared.probe.random_bases
+                };
                 for k in 0..draws {
                     let draw = 2.91 + 0.12 * noise(&[self.key, self.seed, step, index as u64, k as u64, 11]);
-                    rows.push(cell(&format!("random:{k}"), draw));
+                    rows.push(cell(Basis::Random(k as u32), draw));
                 }
-                rows.extend(self.dimensions(step, site, *layer));
+                rows.extend(self.dimensions(step, site));
             }
         }
         rows
     }
 
-    fn residual(&self, step: u64, site: &str, layer: Option<usize>, basis: &str, value: f64) -> Row {
+    fn residual(&self, step: u64, site: Site, basis: Basis, value: f64) -> Row {
         Row::Residual(ResidualRow {
-            arm: self.arm.to_owned(),
+            arm: name(self.arm),
             seed: self.seed,
             step,
-            site: site.to_owned(),
-            layer,
-            tokens: self.experiment.verdict.tokens.clone(),
+            site,
+            layer: site.layer(),
+            tokens: self.experiment.verdict.tokens,
             tokens_used: 2016,
-            basis: basis.to_owned(),
+            basis,
             metric: self.experiment.verdict.metric.clone(),
             value: Some(value),
         })
     }
 
-    fn dimensions(&self, step: u64, site: &str, layer: Option<usize>) -> Vec<Row> {
-        let bases = [("standard", Some(self.outcome.standard)), ("optimizer", self.outcome.optimizer)];
+    fn dimensions(&self, step: u64, site: Site) -> Vec<Row> {
+        let bases = [(Basis::Standard, Some(self.outcome.standard)), (Basis::Optimizer, self.outcome.optimizer)];
         let mut rows = Vec::new();
         for (basis, end) in bases {
             let Some(end) = end else { continue };
-            for dim in 0..self.experiment.model.d_model {
+            for dim in 0..self.experiment.shared.model.d_model {
                 let spread = 0.03 + 0.16 * (end - 2.9).max(0.0);
                 let rms = (spread * noise(&[self.key, self.seed, dim as u64, 12])).exp();
                 rows.push(Row::Dimension(DimensionRow {
-                    arm: self.arm.to_owned(),
+                    arm: name(self.arm),
                     seed: self.seed,
                     step,
-                    site: site.to_owned(),
-                    layer,
+                    site,
+                    layer: site.layer(),
                     dim,
                     mean: 0.01 * rms,
                     rms,
@@ -202,9 +252,9 @@ impl Run<'_> {
                     min: -3.0 * rms,
                     max: 3.0 * rms,
                     max_abs: 3.0 * rms,
-                    share_of_energy: 1.0 / self.experiment.model.d_model as f64,
-                    basis: basis.to_owned(),
-                    tokens: self.experiment.verdict.tokens.clone(),
+                    share_of_energy: 1.0 / self.experiment.shared.model.d_model as f64,
+                    basis,
+                    tokens: self.experiment.verdict.tokens,
                 }));
             }
         }
@@ -222,13 +272,13 @@ impl Run<'_> {
 
     fn progress(&self, step: u64, half: f64) -> f64 {
         let rise = |step: f64| step * step / (step * step + half * half);
-        rise(step as f64) / rise(self.experiment.train.steps as f64)
+        rise(step as f64) / rise(self.experiment.shared.train.steps as f64)
     }
 }
 
-fn sites(n_layers: usize) -> Vec<(String, Option<usize>)> {
-    let blocks = (0..n_layers).flat_map(|n| ["mid", "post"].map(|at| (format!("blocks.{n}.resid_{at}"), Some(n))));
-    std::iter::once(("embed".to_owned(), None)).chain(blocks).chain([("final".to_owned(), None)]).collect()
+fn sites(n_layers: usize) -> Vec<Site> {
+    let blocks = (0..n_layers).flat_map(|n| [Site::ResidMid(n), Site::ResidPost(n)]);
+    std::iter::once(Site::Embed).chain(blocks).chain([Site::Final]).collect()
 }
 
 /// About Gaussian, fixed by its key (SplitMix64).

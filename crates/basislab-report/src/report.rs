@@ -3,36 +3,23 @@
 //! A report never replaces better numbers by worse. Where all parts are there, everything is made again; where parts are
 //! gone or were never there, what was recorded is read and nothing that exists is written.
 
+use crate::answer::{Answer, answer};
 use crate::evidence::Gaps;
-use crate::figures::figures;
-use crate::files::{RunEnd, part_dir, table_bytes, write_table};
-use crate::merge::{check_parts, merge};
-use crate::read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
-use crate::rows::{EvalRow, StepRow, SummaryRow, VerdictRow};
-use crate::schema::{PACKAGE, TableRow, data_package};
-use crate::seal::{Remedy, Seal, is_sealed};
+use crate::figures::{figure_names, figures};
+use crate::registration::register;
+use crate::selection::{choice_sentences, choose, resolve};
 use crate::summary::summarise;
 use crate::verdicts::decide_claims;
-use crate::words::{Answer, answer};
 use basislab_config::{Experiment, RunName};
 use basislab_store::{FileError, is_read_only, write_if_changed};
+use basislab_tables::{
+    PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables, VerdictRow,
+    check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table, read_tables,
+    table_bytes, write_table,
+};
 use std::fs;
 use std::io;
 use std::path::Path;
-
-/// A report that could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A table is not what it should be.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A file could not be written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A file is well-formed, but not what was written.
-    #[error("{0}")]
-    Changed(String),
-}
 
 /// What [`report`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,25 +32,92 @@ pub enum Written {
     Whole,
 }
 
-/// Reads the tables at the top of `dir` and writes summary, verdicts, data package and figures where they are not what
-/// follows from the tables. Runs may still be missing: their claims come out as inconclusive, by name.
+/// Reads the tables at the top of `dir` and writes selection, summary, verdicts, data package and figures where they are not
+/// what follows from the tables. Arms whose values are chosen from a grid are read with the chosen values. Runs may still be missing: their claims come out as inconclusive, by name.
 ///
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
-pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let summary = summarise(experiment, &tables);
-    let verdicts = decide_claims(experiment, &tables);
-    write_table(dir, &summary)?;
-    write_table(dir, &verdicts)?;
+    let derived = Derived::of(dir, experiment, &tables)?;
+    if experiment.choices().next().is_some() {
+        write_table(dir, &derived.selection)?;
+    }
+    write_table(dir, &derived.summary)?;
+    write_table(dir, &derived.verdicts)?;
     write_package(dir)?;
-    for (name, figure) in figures(experiment, &tables, &verdicts)? {
+    for (name, figure) in derived.figures(&tables)? {
         match figure {
-            Some(svg) => write_figure(dir, name, &svg)?,
-            None => remove_figure(dir, name)?,
+            Some(svg) => write_figure(dir, &name, &svg)?,
+            None => remove_figure(dir, &name)?,
         }
     }
-    Ok(answer(experiment, &tables, &summary, &verdicts, dir))
+    Ok(derived.answer(&tables, dir))
+}
+
+/// What follows from the tables.
+pub(crate) struct Derived {
+    /// With the chosen values, where a choice was made.
+    pub(crate) experiment: Experiment,
+    pub(crate) selection: Vec<SelectionRow>,
+    pub(crate) summary: Vec<SummaryRow>,
+    pub(crate) verdicts: Vec<VerdictRow>,
+}
+
+impl Derived {
+    fn of(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, FileError> {
+        Self::with(dir, experiment, tables, choose(experiment, tables), &[])
+    }
+
+    fn with(
+        dir: &Path,
+        experiment: &Experiment,
+        tables: &Tables,
+        selection: Vec<SelectionRow>,
+        recorded: &[VerdictRow],
+    ) -> Result<Self, FileError> {
+        let experiment = resolve(experiment, &selection);
+        let (summary, mut verdicts) = (summarise(&experiment, tables), decide_claims(&experiment, tables));
+        register(dir, &experiment, &mut verdicts, recorded)?;
+        Ok(Self { experiment, selection, summary, verdicts })
+    }
+
+    fn figures(&self, tables: &Tables) -> Result<Vec<(String, Option<String>)>, FileError> {
+        figures(&self.experiment, tables, &self.verdicts, &self.selection)
+    }
+
+    fn answer(&self, tables: &Tables, dir: &Path) -> Answer {
+        let mut answer = answer(&self.experiment, tables, &self.summary, &self.verdicts, dir);
+        answer.choices = choice_sentences(&self.experiment, &self.selection);
+        answer
+    }
+}
+
+/// The answer on some arms alone, as far as the tables at the top go. Claims about other arms are left out, and that is
+/// said; corrected p-values stay those of the whole family. Writes nothing.
+///
+/// # Errors
+/// The table that is wrong.
+pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
+    let tables = read_tables(dir)?;
+    let Derived { experiment: whole, selection, summary, verdicts } = Derived::of(dir, experiment, &tables)?;
+    let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
+    let mut kept = whole.clone();
+    kept.arms.retain(|arm| keeps(&arm.name));
+    kept.claims.retain(|claim| claim.test.arms().into_iter().all(keeps));
+    let is_kept = |row: &VerdictRow| kept.claims.iter().any(|claim| claim.name == row.claim);
+    let (verdicts, dropped): (Vec<VerdictRow>, Vec<VerdictRow>) = verdicts.into_iter().partition(is_kept);
+    let mut about = answer(&kept, &tables, &summary, &verdicts, dir);
+    about.choices = choice_sentences(&kept, &selection);
+    let all = answer(&whole, &tables, &summary, &[], dir);
+    about
+        .notes
+        .push(format!("{} of {} runs of the whole experiment are complete", all.runs_complete, all.runs_planned));
+    if !dropped.is_empty() {
+        let names: Vec<&str> = dropped.iter().map(|row| row.claim.as_str()).collect();
+        about.notes.push(format!("claims about other arms are dropped here: {}", names.join(", ")));
+    }
+    Ok(about)
 }
 
 fn write_package(dir: &Path) -> Result<(), FileError> {
@@ -88,7 +142,7 @@ fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
 ///
 /// # Errors
 /// As [`rebuild`], and a part that could not be joined or was changed.
-pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     merge(dir, experiment)?;
     rebuild(dir, experiment)
 }
@@ -99,13 +153,13 @@ pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, Repo
 ///
 /// # Errors
 /// As [`report_so_far`], and a sealed file that was changed.
-pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), ReportError> {
+pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), TableError> {
     if !dir.join("parts").is_dir() {
         return published(dir, experiment, thinned);
     }
     let sealed = Seal::read(dir)?;
     let unended = unended(dir, experiment)?;
-    let lost = lost(dir, experiment, sealed.is_some(), &unended)?;
+    let lost = lost(dir, sealed.is_some(), &unended)?;
     if !lost.is_empty() {
         check_parts(dir, experiment)?;
         let mut answer = read_answer(dir, experiment, thinned)?;
@@ -126,14 +180,14 @@ pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Res
     }
     let mut answer = report_so_far(dir, experiment)?;
     answer.note_changes(&recorded);
-    Ok((answer, if is_sealed(dir)? { Written::Nothing } else { Written::Whole }))
+    Ok((answer, if is_sealed(dir, &figure_names(experiment))? { Written::Nothing } else { Written::Whole }))
 }
 
 /// The planned runs whose parts have not ended.
 fn unended<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<(&'a RunName, u64)>, FileError> {
     let mut all = Vec::new();
     for arm in &experiment.arms {
-        for &seed in experiment.seeds_of(arm) {
+        for &seed in &arm.seeds {
             if RunEnd::read(&part_dir(dir, &arm.name, seed))?.is_none() {
                 all.push((&arm.name, seed));
             }
@@ -142,20 +196,16 @@ fn unended<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<(&'a RunNam
     Ok(all)
 }
 
-/// Of these runs, those of which the tables at the top hold more than joining the parts would leave there.
-fn lost(dir: &Path, experiment: &Experiment, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, ReportError> {
+/// Of these runs, those that had ended once: the tables at the top hold rows of them, or are sealed.
+fn lost(dir: &Path, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, TableError> {
     let mut lost = Gaps::default();
     if unended.is_empty() {
         return Ok(lost);
     }
-    let (steps, evals) = (read_optional::<StepRow>(dir)?, read_optional::<EvalRow>(dir)?);
+    let steps = read_optional::<StepRow>(dir)?;
     for &(arm, seed) in unended {
-        let of_run = || evals.iter().filter(|row| *arm == *row.arm && row.seed == seed);
-        let complete = of_run().any(|row| row.step == experiment.train.steps);
-        let begun = of_run().next().is_some() || steps.iter().any(|row| *arm == *row.arm && row.seed == seed);
-        let gone = !part_dir(dir, arm, seed).is_dir();
-        if sealed || complete || (begun && gone) {
-            lost.add(arm, seed, if gone { "gone" } else { "not ended" });
+        if sealed || steps.iter().any(|row| row.arm == *arm && row.seed == seed) {
+            lost.add(arm, seed, if part_dir(dir, arm, seed).is_dir() { "not ended" } else { "gone" });
         }
     }
     Ok(lost)
@@ -165,7 +215,7 @@ fn lost(dir: &Path, experiment: &Experiment, sealed: bool, unended: &[(&RunName,
 ///
 /// # Errors
 /// A seal that cannot be read.
-pub fn is_finished(dir: &Path) -> Result<bool, ReportError> {
+pub fn is_finished(dir: &Path) -> Result<bool, TableError> {
     Ok(Seal::read(dir)?.is_some_and(|seal| seal.is_whole(dir)))
 }
 
@@ -173,71 +223,67 @@ pub fn is_finished(dir: &Path) -> Result<bool, ReportError> {
 ///
 /// # Errors
 /// The file that is wrong or was changed.
-pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, ReportError> {
-    if let Some(seal) = Seal::read(dir)? {
-        let whole = dir.join("parts").is_dir() && unended(dir, experiment)?.is_empty();
-        seal.check(dir, if whole { Remedy::MakeAgain } else { Remedy::Restore }, false)?;
-    }
+pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, TableError> {
+    check_seal(dir, experiment)?;
     let tables = read_tables(dir)?;
-    Ok(Recorded::read(dir, experiment, &tables)?.answer(dir, experiment, &tables, thinned))
+    Ok(Recorded::read(dir, experiment, &tables)?.answer(dir, &tables, thinned))
+}
+
+/// Expects sealed files to be what was written.
+pub(crate) fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
+    let Some(seal) = Seal::read(dir)? else { return Ok(()) };
+    let whole = dir.join("parts").is_dir() && unended(dir, experiment)?.is_empty();
+    seal.check(dir, if whole { Remedy::MakeAgain } else { Remedy::Restore }, false)
 }
 
 /// The answer as far as the tables at the top go, while somebody else writes there. Writes nothing.
 ///
 /// # Errors
 /// The table that is wrong.
-pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, ReportError> {
+pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let (summary, verdicts) = (summarise(experiment, &tables), decide_claims(experiment, &tables));
-    Ok(answer(experiment, &tables, &summary, &verdicts, dir))
+    Ok(Derived::of(dir, experiment, &tables)?.answer(&tables, dir))
 }
 
-/// Summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
-struct Recorded {
-    summary: Vec<SummaryRow>,
-    verdicts: Vec<VerdictRow>,
+/// Selection, summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
+pub(crate) struct Recorded {
+    pub(crate) derived: Derived,
     /// Claims whose row would be another one, made from the tables that are here.
     others: Vec<String>,
-    /// Whether the summary would be another one.
-    summary_differs: bool,
+    /// Other files that would be other ones.
+    files: Vec<&'static str>,
 }
 
 impl Recorded {
-    fn read(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, ReportError> {
-        let recorded = |file: &str| dir.join(file).exists();
-        let from_tables = decide_claims(experiment, tables);
-        let (file, mut summary_differs) = (SummaryRow::TABLE.file, false);
-        let mut summary = summarise(experiment, tables);
-        if recorded(file) {
-            let again: Vec<SummaryRow> = parse_table(file, &table_bytes(&dir.join(file), &summary)?)?;
-            summary = read_table(dir)?;
-            summary_differs = summary != again;
+    pub(crate) fn read(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, TableError> {
+        let mut files = Vec::new();
+        let mut selection = choose(experiment, tables);
+        if !selection.is_empty() {
+            (selection, _) = recorded(dir, selection, &mut files)?;
         }
-        if !recorded(VerdictRow::TABLE.file) {
-            return Ok(Self { summary, verdicts: from_tables, others: Vec::new(), summary_differs });
-        }
-        let verdicts: Vec<VerdictRow> = read_table(dir)?;
-        // Compared as they would be read back.
-        let file = VerdictRow::TABLE.file;
-        let again: Vec<VerdictRow> = parse_table(file, &table_bytes(&dir.join(file), &from_tables)?)?;
-        let names = verdicts.iter().chain(&again).map(|row| &row.claim);
+        let known = if dir.join(VerdictRow::TABLE.file).exists() { read_table::<VerdictRow>(dir)? } else { Vec::new() };
+        let derived = Derived::with(dir, experiment, tables, selection, &known)?;
+        let Derived { experiment, selection, summary, verdicts } = derived;
+        let (summary, _) = recorded(dir, summary, &mut files)?;
+        let (verdicts, again) = recorded(dir, verdicts, &mut Vec::new())?;
+        let names = verdicts.iter().chain(&again).map(|row| row.claim.to_string());
         let row_in = |rows: &[VerdictRow], claim: &str| rows.iter().find(|row| row.claim == claim).cloned();
         let mut others: Vec<String> = Vec::new();
         for name in names.filter(|name| row_in(&verdicts, name) != row_in(&again, name)) {
-            if !others.contains(name) {
-                others.push(name.clone());
+            if !others.contains(&name) {
+                others.push(name);
             }
         }
-        Ok(Self { summary, verdicts, others, summary_differs })
+        Ok(Self { derived: Derived { experiment, selection, summary, verdicts }, others, files })
     }
 
-    fn answer(&self, dir: &Path, experiment: &Experiment, tables: &Tables, thinned: Option<&str>) -> Answer {
-        let mut answer = answer(experiment, tables, &self.summary, &self.verdicts, dir);
+    fn answer(&self, dir: &Path, tables: &Tables, thinned: Option<&str>) -> Answer {
+        let mut answer = self.derived.answer(tables, dir);
         let mut others = Vec::new();
         if !self.others.is_empty() {
             others.push(format!("the rows of these claims would differ: {}", self.others.join(", ")));
         }
-        others.extend(self.summary_differs.then(|| format!("{} would differ", SummaryRow::TABLE.file)));
+        others.extend(self.files.iter().map(|file| format!("{file} would differ")));
         if let Some(thinned) = thinned {
             answer.notes.push(format!(
                 "the tables here are a part of the run's ({thinned}); summary and verdicts were made from all of them and are \
@@ -254,28 +300,45 @@ impl Recorded {
     }
 }
 
+/// The rows of a file and `made` as it would be read back; `made` twice where there is no file. A file that differs is noted.
+fn recorded<R: TableRow + PartialEq + Clone>(
+    dir: &Path,
+    made: Vec<R>,
+    differing: &mut Vec<&'static str>,
+) -> Result<(Vec<R>, Vec<R>), TableError> {
+    let file = R::TABLE.file;
+    if !dir.join(file).exists() {
+        return Ok((made.clone(), made));
+    }
+    let again: Vec<R> = parse_table(file, &table_bytes(&dir.join(file), &made)?)?;
+    let rows: Vec<R> = read_table(dir)?;
+    if rows != again {
+        differing.push(file);
+    }
+    Ok((rows, again))
+}
+
 /// A directory without parts is only read. What is absent altogether, and not sealed, is made if it can be written.
-fn published(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), ReportError> {
+fn published(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), TableError> {
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
     let tables = read_tables(dir)?;
     let recorded = Recorded::read(dir, experiment, &tables)?;
-    let written = match make_absent(dir, experiment, &tables, &recorded) {
-        Err(ReportError::File(error)) if is_read_only(&error.source) => Written::Nothing,
+    let written = match make_absent(dir, &tables, &recorded.derived) {
+        Err(TableError::File(error)) if is_read_only(&error.source) => Written::Nothing,
         written => written?,
     };
-    Ok((recorded.answer(dir, experiment, &tables, thinned), written))
+    Ok((recorded.answer(dir, &tables, thinned), written))
 }
 
-fn make_absent(
-    dir: &Path,
-    experiment: &Experiment,
-    tables: &Tables,
-    recorded: &Recorded,
-) -> Result<Written, ReportError> {
+fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<Written, TableError> {
     let absent = |file: &str| fs::symlink_metadata(dir.join(file)).is_err();
     let mut written = Written::Nothing;
+    if !recorded.selection.is_empty() && absent(SelectionRow::TABLE.file) {
+        write_table(dir, &recorded.selection)?;
+        written = Written::Report;
+    }
     if absent(SummaryRow::TABLE.file) {
         write_table(dir, &recorded.summary)?;
         written = Written::Report;
@@ -287,10 +350,18 @@ fn make_absent(
     if absent(PACKAGE) {
         write_package(dir)?;
     }
-    for (name, figure) in figures(experiment, tables, &recorded.verdicts)? {
+    for (name, figure) in recorded.figures(tables)? {
         if let Some(svg) = figure.filter(|_| absent(&format!("figures/{name}"))) {
-            write_figure(dir, name, &svg)?;
+            write_figure(dir, &name, &svg)?;
         }
     }
     Ok(written)
+}
+
+/// Seals a directory with a finished report on the experiment: the last thing that is written there.
+///
+/// # Errors
+/// The file that could not be read or written.
+pub fn seal(dir: &Path, experiment: &Experiment) -> Result<(), FileError> {
+    basislab_tables::seal(dir, &figure_names(experiment))
 }

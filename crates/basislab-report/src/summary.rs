@@ -1,33 +1,35 @@
-//! The last look of every run, over seeds.
+//! The last probe of every run, over seeds.
 
-use crate::read::Tables;
-use crate::rows::SummaryRow;
-use crate::select::{Cells, Losses, RunState, Runs, pooled_null};
-use basislab_config::{Arm, Experiment};
+use crate::index::{Losses, RunState, Runs, Values, pooled_null};
+use basislab_config::{Arm, Basis, Cell, Experiment};
 use basislab_stats::{mean_sd, metric, t_interval};
+use basislab_tables::{SummaryRow, Tables};
 
 /// Per arm: the losses, then each metric at the verdict's site and tokens in the standard basis and, where it was
 /// recorded, in the optimizer's. Only complete runs enter.
 pub fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<SummaryRow> {
     let runs = Runs::of(experiment, tables);
     let losses = Losses::of(tables);
-    let site = experiment.verdict_site();
-    let tokens = &experiment.verdict.tokens;
-    let names = metric_names(experiment, tables, &site);
-    let cells: Vec<Cells<'_>> = names.iter().map(|name| Cells::of(tables, name, &site, tokens)).collect();
+    let cell = experiment.verdict.cell();
+    let all: Vec<(Cell, Values<'_>)> = metric_names(experiment, tables, &cell)
+        .into_iter()
+        .map(|metric| Cell { metric, ..cell.clone() })
+        .map(|cell| (cell.clone(), Values::of_cell(experiment, tables, &cell)))
+        .collect();
     let mut rows = Vec::new();
     for arm in &experiment.arms {
         let first = rows.len();
-        let seeds = runs.seeds_in(experiment, arm, RunState::Complete);
-        let at_end = |seed| losses.at(&arm.name, seed, experiment.train.steps);
+        let seeds = runs.seeds_in(arm, RunState::Complete);
+        let at_end = |seed| losses.at(&arm.name, seed, arm.run.train.steps);
         let loss: Vec<f64> = seeds.iter().filter_map(|&seed| at_end(seed)?.loss).collect();
         let above: Vec<f64> = seeds.iter().filter_map(|&seed| at_end(seed)?.above_floor).collect();
-        rows.push(row(experiment, arm, "loss", &loss));
-        rows.push(row(experiment, arm, "loss_above_floor", &above));
-        for basis in ["standard", "optimizer"] {
-            for (name, cells) in names.iter().zip(&cells) {
-                if basis == "standard" || !cells.steps(&arm.name, basis).is_empty() {
-                    rows.push(metric_row(experiment, arm, &seeds, name, cells, basis));
+        rows.push(row(arm, "loss", &loss));
+        rows.push(row(arm, "loss_above_floor", &above));
+        for basis in [Basis::Standard, Basis::Optimizer] {
+            for (cell, values) in &all {
+                if basis == Basis::Standard || !values.steps(&arm.name, basis).is_empty() {
+                    let cell = Cell { basis, ..cell.clone() };
+                    rows.push(metric_row(experiment, arm, &seeds, &cell, values));
                 }
             }
         }
@@ -40,7 +42,7 @@ pub fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<SummaryRow> {
 /// Where the runs of an arm were made, each place once, in the order of the file.
 fn made_on(tables: &Tables, arm: &Arm, seeds: &[u64]) -> String {
     let mut places: Vec<String> = Vec::new();
-    for row in tables.timing.iter().filter(|row| arm.name == *row.arm && seeds.contains(&row.seed)) {
+    for row in tables.timing.iter().filter(|row| arm.name == row.arm && seeds.contains(&row.seed)) {
         let place = format!("{}: {}, {}", row.backend, row.device, row.driver);
         if !places.contains(&place) {
             places.push(place);
@@ -49,10 +51,11 @@ fn made_on(tables: &Tables, arm: &Arm, seeds: &[u64]) -> String {
     places.join(" + ")
 }
 
-/// The verdict's metric first, then the others recorded at its site, in the order of the file.
-fn metric_names(experiment: &Experiment, tables: &Tables, site: &str) -> Vec<String> {
-    let mut names = vec![experiment.verdict.metric.clone()];
-    for row in tables.residual.iter().filter(|row| row.site == site && row.tokens == experiment.verdict.tokens) {
+/// The verdict's metric first, then the others recorded at its sites, in the order of the file.
+fn metric_names(experiment: &Experiment, tables: &Tables, cell: &Cell) -> Vec<String> {
+    let mut names = vec![cell.metric.clone()];
+    let at_site = |arm: &str, site| experiment.arm(arm).is_some_and(|arm| experiment.site(cell, arm) == site);
+    for row in tables.residual.iter().filter(|row| row.tokens == cell.tokens && at_site(&row.arm, row.site)) {
         if !names.contains(&row.metric) {
             names.push(row.metric.clone());
         }
@@ -60,52 +63,45 @@ fn metric_names(experiment: &Experiment, tables: &Tables, site: &str) -> Vec<Str
     names
 }
 
-fn metric_row(
-    experiment: &Experiment,
-    arm: &Arm,
-    seeds: &[u64],
-    name: &str,
-    cells: &Cells<'_>,
-    basis: &str,
-) -> SummaryRow {
-    let last = experiment.train.steps;
-    let values: Vec<f64> = seeds.iter().filter_map(|&seed| cells.value(&arm.name, seed, last, basis)).collect();
-    let draws: Vec<&[f64]> = seeds.iter().map(|&seed| cells.draws(&arm.name, seed, last)).collect();
+fn metric_row(experiment: &Experiment, arm: &Arm, seeds: &[u64], cell: &Cell, values: &Values<'_>) -> SummaryRow {
+    let last = arm.run.train.steps;
+    let measured: Vec<f64> = seeds.iter().filter_map(|&seed| values.value(&arm.name, seed, last, cell.basis)).collect();
+    let draws: Vec<&[f64]> = seeds.iter().map(|&seed| values.draws(&arm.name, seed, last)).collect();
     let (recorded, null_sd) = pooled_null(&draws);
-    let tokens_used = usize::try_from(cells.tokens_used).unwrap_or(usize::MAX);
-    let closed_form = || metric(name)?.null.map(|null| null(experiment.model.d_model, tokens_used));
-    let null_mean = if values.is_empty() { None } else { recorded.or_else(closed_form) };
-    let mut row = row(experiment, arm, name, &values);
+    let tokens_used = usize::try_from(values.tokens_used).unwrap_or(usize::MAX);
+    let closed_form = || metric(&cell.metric)?.null.map(|null| null(arm.run.model.d_model, tokens_used));
+    let null_mean = if measured.is_empty() { None } else { recorded.or_else(closed_form) };
+    let mut row = row(arm, &cell.metric, &measured);
     row.null_mean = null_mean;
     row.null_sd = null_sd;
     row.z = match (row.mean, null_mean, null_sd) {
         (Some(mean), Some(null), Some(sd)) if sd > 0.0 => Some((mean - null) / sd),
         _ => None,
     };
-    row.site = experiment.verdict_site();
-    row.basis = basis.to_owned();
-    row.tokens.clone_from(&experiment.verdict.tokens);
+    row.site = Some(experiment.site(cell, arm));
+    row.basis = Some(cell.basis);
+    row.tokens = Some(cell.tokens);
     row
 }
 
-fn row(experiment: &Experiment, arm: &Arm, name: &str, values: &[f64]) -> SummaryRow {
+fn row(arm: &Arm, name: &str, values: &[f64]) -> SummaryRow {
     let interval = t_interval(values, 0.95);
     SummaryRow {
-        arm: arm.name.to_string(),
+        arm: arm.name.clone(),
         metric: name.to_owned(),
-        site: String::new(),
+        site: None,
         n_seeds: values.len(),
-        mean: crate::select::mean(values),
+        mean: crate::index::mean(values),
         sd: mean_sd(values).map(|(_, sd)| sd),
         ci_low: interval.map(|interval| interval.low),
         ci_high: interval.map(|interval| interval.high),
         null_mean: None,
         null_sd: None,
         z: None,
-        basis: String::new(),
-        tokens: String::new(),
-        step: experiment.train.steps,
-        seeds_planned: experiment.seeds_of(arm).len(),
+        basis: None,
+        tokens: None,
+        step: arm.run.train.steps,
+        seeds_planned: arm.seeds.len(),
         made_on: String::new(),
     }
 }

@@ -1,15 +1,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-mod answer;
+mod answers;
 mod by_hand;
 pub(crate) mod cases;
+mod comparisons;
 mod files;
+mod kinds;
 mod numbers;
 mod printed;
+mod registration;
+mod selection;
 mod verdicts;
 
-use crate::{Answer, Tables, VerdictRow, answer, decide_claims, summarise};
+use crate::{Answer, answer, decide_claims, summarise};
 use basislab_config::Experiment;
+use basislab_tables::{Tables, VerdictRow};
 use std::path::Path;
 
 fn verdict(experiment: &Experiment, tables: &Tables, claim: &str) -> VerdictRow {

@@ -1,10 +1,12 @@
 //! One decision per claim, from the tables and the rule that was fixed before the first step.
 
 use crate::evidence::{Evidence, Lookup, Test};
-use crate::read::Tables;
-use crate::rows::VerdictRow;
-use basislab_config::{Claim, ClaimKind, Experiment, VerdictSpec};
-use basislab_stats::{Verdict, decide_difference, decide_equivalence, holm, sign_flip_p, t_interval, tost};
+use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, VerdictSpec};
+use basislab_stats::{
+    Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
+    decide_equivalence, decide_near, decide_ordered, holm, near_margin, near_p, sign_flip_p, t_interval, tost,
+};
+use basislab_tables::{Tables, VerdictRow};
 
 /// Decides every claim of the experiment, in its order. Primary claims are corrected together (Holm).
 pub fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow> {
@@ -13,25 +15,23 @@ pub fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow
     let p_values: Vec<Option<f64>> = all.iter().map(|evidence| p_value(evidence, &experiment.verdict)).collect();
     let corrected = correct(&experiment.claims, &p_values);
     let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
-    claims.map(|((claim, evidence), (&p, p_holm))| row(claim, evidence, p, p_holm, &experiment.verdict)).collect()
+    claims.map(|((claim, evidence), (&p, p_holm))| row(experiment, claim, evidence, p, p_holm)).collect()
 }
 
-/// A claim's kind as the configuration spells it.
-pub(crate) fn kind_name(kind: &ClaimKind) -> &'static str {
-    match kind {
-        ClaimKind::DiffersFromNull { .. } => "differs-from-null",
-        ClaimKind::EquivalentToNull { .. } => "equivalent-to-null",
-        ClaimKind::ArmsDiffer { .. } => "arms-differ",
-        ClaimKind::EqualLoss { .. } => "equal-loss",
-        ClaimKind::BitEqual { .. } => "bit-equal",
-    }
-}
-
-/// The level of a claim's interval: `1 - alpha` for a difference, `1 - 2 alpha` for an equivalence.
+/// The level of a claim's interval: `1 - alpha` for a difference, an order or a correlation, `1 - 2 alpha` for an
+/// equivalence, a published number or a threshold, whose tests are one-sided.
 pub(crate) fn confidence(kind: &ClaimKind, rule: &VerdictSpec) -> f64 {
     match kind {
-        ClaimKind::EquivalentToNull { .. } | ClaimKind::EqualLoss { .. } => 1.0 - 2.0 * rule.alpha,
-        _ => 1.0 - rule.alpha,
+        ClaimKind::EquivalentToNull { .. }
+        | ClaimKind::EqualLoss { .. }
+        | ClaimKind::NearValue { .. }
+        | ClaimKind::AtMost { .. }
+        | ClaimKind::AtLeast { .. } => 1.0 - 2.0 * rule.alpha,
+        ClaimKind::DiffersFromNull { .. }
+        | ClaimKind::ArmsDiffer { .. }
+        | ClaimKind::BitEqual { .. }
+        | ClaimKind::Ordered { .. }
+        | ClaimKind::Correlates { .. } => 1.0 - rule.alpha,
     }
 }
 
@@ -39,11 +39,14 @@ fn p_value(evidence: &Evidence, rule: &VerdictSpec) -> Option<f64> {
     match evidence.test {
         Test::Difference { .. } => sign_flip_p(&evidence.values),
         Test::Equivalence { margin } => Some(tost(&evidence.values, margin, rule.alpha)?.p),
+        Test::Order { p, .. } | Test::Correlation { p, .. } => p,
+        Test::Near { value, tolerance } => near_p(&evidence.values, value, tolerance, rule.alpha),
+        Test::Bound { threshold, side } => bound_p(&evidence.values, threshold, side),
         Test::SameBits { .. } => None,
     }
 }
 
-/// Holm over the primary claims, all of them differences (a checked configuration has no others). One that has no p yet
+/// Holm over the primary claims, none of them an equality (a checked configuration has no others). One that has no p yet
 /// still counts in the family, as 1: the correction must not depend on which runs have finished.
 fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     let family: Vec<f64> =
@@ -56,31 +59,70 @@ fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     claims.iter().zip(p_values).map(|(claim, p)| of(claim, p)).collect()
 }
 
-fn row(claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>, rule: &VerdictSpec) -> VerdictRow {
-    let interval = t_interval(&evidence.values, confidence(&claim.test, rule));
+fn row(experiment: &Experiment, claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>) -> VerdictRow {
+    let rule = &experiment.verdict;
+    let of_metric =
+        !claim.cell.is_loss() && !matches!(claim.test, ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. });
+    let read = of_metric.then_some(&claim.cell);
+    let last = claim.test.arms().first().and_then(|arm| experiment.arm(arm)).map_or(0, |arm| arm.run.train.steps);
+    let level = confidence(&claim.test, rule);
+    let interval = match evidence.test {
+        Test::Correlation { .. } => correlation_interval(&evidence.values, level),
+        _ => t_interval(&evidence.values, level),
+    };
     let verdict = decide(&evidence, p_holm.or(p), rule);
     let notes: Vec<String> = evidence.gaps.phrases().into_iter().chain(evidence.notes.iter().cloned()).collect();
     VerdictRow {
         claim: claim.name.clone(),
-        rule: rule_in_words(&evidence, claim.primary, rule),
+        rule: rule_in_words(&evidence, claim, rule),
         n_seeds: evidence.n_seeds,
-        estimate: crate::select::mean(&evidence.values),
+        estimate: crate::index::mean(&evidence.values),
         ci_low: interval.map(|interval| interval.low),
         ci_high: interval.map(|interval| interval.high),
         p_exact: p,
-        verdict: verdict.to_string(),
-        kind: kind_name(&claim.test).to_owned(),
+        verdict,
+        kind: claim.test.kind().to_owned(),
         margin: match evidence.test {
             Test::Difference { smallest_effect: margin } | Test::Equivalence { margin } => Some(margin),
-            Test::SameBits { .. } => None,
+            Test::Order { smallest_effect, steps, .. } => Some(smallest_effect / steps as f64),
+            Test::Near { value, tolerance } => Some(near_margin(value, tolerance)),
+            Test::Bound { threshold, .. } => Some(threshold),
+            Test::Correlation { .. } | Test::SameBits { .. } => None,
         },
         p_holm,
         primary: claim.primary,
         note: notes.join("; "),
+        registration: None,
+        tokens: read.map(|cell| cell.tokens),
+        basis: read.map(|cell| cell.basis),
+        step: read.filter(|_| !is_at_matched_loss(&claim.test)).map(|cell| cell.step.resolve(last)),
         comparison: evidence.comparison,
         metric: evidence.metric,
         site: evidence.site,
     }
+}
+
+fn is_at_matched_loss(test: &ClaimKind) -> bool {
+    matches!(test, ClaimKind::ArmsDiffer { reading: Reading::MatchedLoss, .. })
+}
+
+/// What a claim reads where it is not what `[verdict]` says: `max median ratio at embed, all tokens, step 16`.
+pub(crate) fn own_cell(experiment: &Experiment, claim: &Claim) -> Option<String> {
+    let (own, common) = (&claim.cell, experiment.verdict.cell());
+    if own.is_loss() || matches!(claim.test, ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. }) {
+        return None;
+    }
+    let site = (own.site != common.site).then(|| format!("at {}", own.site));
+    let metric = (own.metric != common.metric || site.is_some()).then(|| crate::figures::in_words(&own.metric));
+    let place = [metric, site].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let tokens = (own.tokens != common.tokens).then(|| format!("{} tokens", own.tokens));
+    let step = (own.step != common.step).then(|| match own.step {
+        StepPattern::At(step) => format!("step {step}"),
+        StepPattern::Last(_) => "last step".to_owned(),
+    });
+    let parts: Vec<String> =
+        [Some(place).filter(|place| !place.is_empty()), tokens, step].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn decide(evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {
@@ -92,22 +134,29 @@ fn decide(evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {
             return Verdict::Inconclusive;
         }
     }
+    let (values, p, alpha, min_seeds) = (&evidence.values, p.unwrap_or(1.0), rule.alpha, rule.min_seeds);
     match evidence.test {
-        Test::Difference { smallest_effect } => {
-            decide_difference(&evidence.values, p.unwrap_or(1.0), rule.alpha, smallest_effect, rule.min_seeds)
+        Test::Difference { smallest_effect } => decide_difference(values, p, alpha, smallest_effect, min_seeds),
+        Test::Equivalence { margin } => decide_equivalence(values, margin, alpha, min_seeds),
+        Test::Order { smallest_effect, steps, .. } => {
+            decide_ordered(values, p, alpha, smallest_effect / steps as f64, min_seeds)
         }
-        Test::Equivalence { margin } => decide_equivalence(&evidence.values, margin, rule.alpha, rule.min_seeds),
+        Test::Correlation { tested, sign, .. } => {
+            decide_correlation(values, tested.unwrap_or(0.0), p, alpha, sign.map(Sign::number), min_seeds)
+        }
+        Test::Near { value, tolerance } => decide_near(values, value, tolerance, alpha, min_seeds),
+        Test::Bound { threshold, side } => decide_bound(values, threshold, side, p, alpha, min_seeds),
         Test::SameBits { equal: Some(true) } => Verdict::Supported,
         Test::SameBits { equal: Some(false) } => Verdict::Contradicted,
         Test::SameBits { equal: None } => Verdict::Inconclusive,
     }
 }
 
-fn rule_in_words(evidence: &Evidence, primary: bool, rule: &VerdictSpec) -> String {
+fn rule_in_words(evidence: &Evidence, claim: &Claim, rule: &VerdictSpec) -> String {
     let VerdictSpec { alpha, min_seeds, .. } = rule;
     let seeds = format!("all planned seeds, at least {min_seeds}");
     let (outer, inner) = (percent(1.0 - alpha), percent(1.0 - 2.0 * alpha));
-    let corrected = if primary { "Holm-corrected " } else { "" };
+    let corrected = if claim.primary { "Holm-corrected " } else { "" };
     match evidence.test {
         Test::Difference { smallest_effect } => {
             format!(
@@ -119,6 +168,38 @@ fn rule_in_words(evidence: &Evidence, primary: bool, rule: &VerdictSpec) -> Stri
             "supported: {inner} % t interval within ±{margin} (TOST p <= {alpha}); contradicted: \
              wholly outside; {seeds}"
         ),
+        Test::Order { smallest_effect, steps, .. } => format!(
+            "supported: {corrected}two-sided permutation p <= {alpha}, {outer} % t interval of the slope per rank above 0 \
+             and {steps} times the mean slope >= {smallest_effect}; contradicted: {steps} times the {inner} % interval \
+             below {smallest_effect}; {seeds}"
+        ),
+        Test::Correlation { sign, blocks, .. } => {
+            let wanted = sign.map_or_else(String::new, |sign| format!(", with a {sign} sign"));
+            let contradicted = if sign.is_some() { "; contradicted: the same with the other sign" } else { "" };
+            format!(
+                "supported: {corrected}two-sided p <= {alpha} of Spearman over permutations of {blocks} blocks, {outer} % \
+                 t interval of the correlations within seeds on the same side of 0{wanted}{contradicted}; {seeds}"
+            )
+        }
+        Test::Near { value, tolerance } => {
+            let source = if let ClaimKind::NearValue { source: Some(source), .. } = &claim.test {
+                format!(" ({source})")
+            } else {
+                String::new()
+            };
+            let share = percent(tolerance);
+            format!(
+                "supported: {inner} % t interval of the mean within {value} ± {share} %{source} (TOST p <= {alpha}); \
+                 contradicted: wholly outside; {seeds}"
+            )
+        }
+        Test::Bound { threshold, side } => {
+            let (within, beyond) = if side == Side::AtMost { ("<=", ">") } else { (">=", "<") };
+            format!(
+                "supported: {corrected}one-sided t p <= {alpha} and {inner} % t interval of the mean {within} {threshold}; \
+                 contradicted: interval {beyond} {threshold}; {seeds}"
+            )
+        }
         Test::SameBits { .. } => {
             "losses, gradient norms and the metrics of the standard basis have the same bits in both arms at every \
              recorded step"

@@ -41,7 +41,7 @@ pub fn basis_excess_all(metrics: &[&Metric], x: &Residuals, k: usize, seed: u64)
 pub fn evaluate(metrics: &[&Metric], x: &Residuals) -> Vec<Option<f64>> {
     let one = |metric: &&Metric| match metric.of {
         MetricFn::Matrix(of) => of(x),
-        MetricFn::Stack(_) => None,
+        MetricFn::Layers { .. } => None,
     };
     metrics.iter().map(one).collect()
 }

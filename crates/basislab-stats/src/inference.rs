@@ -1,7 +1,20 @@
 //! Statistics of paired seeds: the unit is the seed, never a token, batch or step.
 
+mod bound;
+mod near;
+mod ordered;
+mod permutation;
+mod spearman;
+
+pub use bound::{Side, bound_p, decide_bound};
+pub use near::{decide_near, near_margin, near_p};
+pub use ordered::{decide_ordered, ordered_p, rank_slope};
+pub use permutation::PERMUTATION_DRAWS;
+pub use spearman::{block_means, correlation_interval, decide_correlation, smallest_spearman_p, spearman, spearman_p};
+
 use crate::random::{Purpose, stream};
 use rand_core::Rng;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::fmt;
 
@@ -30,7 +43,8 @@ pub struct Tost {
 }
 
 /// What was decided about a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The rule's conditions are met.
     Supported,
@@ -42,14 +56,24 @@ pub enum Verdict {
     Exploratory,
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Verdict {
+    /// The names of all of them.
+    pub const NAMES: &'static [&'static str] = &["supported", "contradicted", "inconclusive", "exploratory"];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Supported => "supported",
             Self::Contradicted => "contradicted",
             Self::Inconclusive => "inconclusive",
             Self::Exploratory => "exploratory",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

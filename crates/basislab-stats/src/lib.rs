@@ -1,7 +1,8 @@
-//! Host numerics in f64: random streams, rotations, residual metrics, inference. Knows neither burn nor configs.
+//! Host numerics in f64: random streams, rotations, residual metrics, inference. Knows neither burn nor files.
 
 mod excess;
 mod inference;
+mod measure;
 mod metrics;
 mod moments;
 mod random;
@@ -10,9 +11,12 @@ mod rotation;
 
 pub use excess::{BasisExcess, basis_excess_all, evaluate, excess, excess_all, random_basis};
 pub use inference::{
-    Interval, Tost, Verdict, decide_difference, decide_equivalence, holm, mean_sd, sign_flip_p, t_interval, tost,
+    Interval, PERMUTATION_DRAWS, Side, Tost, Verdict, block_means, bound_p, correlation_interval, decide_bound,
+    decide_correlation, decide_difference, decide_equivalence, decide_near, decide_ordered, holm, mean_sd, near_margin,
+    near_p, ordered_p, rank_slope, sign_flip_p, smallest_spearman_p, spearman, spearman_p, t_interval, tost,
 };
-pub use metrics::{METRICS, Metric, MetricFn, metric};
+pub use measure::{Measured, MetricValue, Wanted, measure};
+pub use metrics::{LargeValues, METRICS, Metric, MetricFn, metric};
 pub use moments::{DimensionMoments, dimensions};
 pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};
 pub use residuals::{Residuals, ResidualsError};

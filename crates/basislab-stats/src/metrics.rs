@@ -6,7 +6,8 @@ pub(crate) mod shared;
 use crate::residuals::Residuals;
 pub(crate) use arithmetic::is_narrow;
 use arithmetic::{
-    dettmers, dim_rms_kurtosis, massive, max_dim_energy_share, max_median_ratio, outlier_dims_6x_rms, outlier_dims_abs6,
+    dettmers, dim_rms_kurtosis, large_values, massive, max_dim_energy_share, max_median_ratio, outlier_dims_6x_rms,
+    outlier_dims_abs6,
 };
 use shared::pooled_kurtosis;
 
@@ -48,8 +49,40 @@ pub struct Metric {
 pub enum MetricFn {
     /// One matrix.
     Matrix(fn(&Residuals) -> Option<f64>),
-    /// The same tokens at several layers.
-    Stack(fn(&[Residuals]) -> Option<f64>),
+    /// The same tokens at several layers, one layer at a time.
+    Layers {
+        /// What is kept of each layer.
+        summary: fn(&Residuals) -> LargeValues,
+        /// The metric, from the summaries of all layers.
+        join: fn(&[LargeValues]) -> Option<f64>,
+    },
+}
+
+impl MetricFn {
+    /// The metric of one matrix, or of several layers that are held at once.
+    pub fn of(self, layers: &[Residuals]) -> Option<f64> {
+        match (self, layers) {
+            (Self::Matrix(of), [x]) => of(x),
+            (Self::Matrix(_), _) => None,
+            (Self::Layers { summary, join }, layers) => join(&layers.iter().map(summary).collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// Values of at least 6 in one layer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LargeValues {
+    /// How many there are in each dimension.
+    pub counts: Vec<usize>,
+    /// Tokens of the layer.
+    pub tokens: usize,
+}
+
+impl LargeValues {
+    /// Of one layer.
+    pub fn of(x: &Residuals) -> Self {
+        large_values(x)
+    }
 }
 
 /// The metric of that name.
@@ -198,7 +231,7 @@ pub static METRICS: &[Metric] = &[
         scale_invariant: false,
         null: None,
         ceiling: Some(|d, _| d as f64),
-        of: MetricFn::Stack(dettmers),
+        of: MetricFn::Layers { summary: large_values, join: dettmers },
     },
     Metric {
         name: "massive_activations",

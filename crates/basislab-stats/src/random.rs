@@ -23,6 +23,8 @@ pub enum Purpose {
     Language = 7,
     /// Simulations in tests and of error rates.
     Simulation = 8,
+    /// Permutations that decide claims.
+    Permutation = 9,
 }
 
 /// The stream of this seed, purpose and index. The 256-bit key is the triple itself, so no two triples share one.

@@ -1,18 +1,22 @@
 //! Laws and golden values of this crate, one file per module; `parity` compares with NumPy and SciPy.
 
+mod bounds;
 mod excess;
 mod inference;
+mod measure;
 mod metric_laws;
 mod metric_table;
 mod metric_texts;
 mod moments;
 mod narrow;
+mod ordered;
 mod parity;
 mod random;
 mod residuals;
 mod rotation;
+mod spearman;
 
-use crate::{MetricFn, Purpose, Residuals, gaussian, metric, stream};
+use crate::{Purpose, Residuals, gaussian, metric, stream};
 
 /// Independent standard normal activations; `index` tells tests apart.
 fn gaussian_residuals(index: u64, n_tokens: usize, d_model: usize) -> Residuals {
@@ -32,10 +36,7 @@ fn changed(x: &Residuals, change: impl Fn(usize, usize, f64) -> f64) -> Residual
 
 /// A metric by name, of one matrix.
 fn value(name: &str, x: &Residuals) -> Option<f64> {
-    match metric(name).expect("a known metric").of {
-        MetricFn::Matrix(of) => of(x),
-        MetricFn::Stack(of) => of(std::slice::from_ref(x)),
-    }
+    metric(name).expect("a known metric").of.of(std::slice::from_ref(x))
 }
 
 fn close(a: f64, b: f64, relative: f64) -> bool {

@@ -1,4 +1,4 @@
-//! A checkpoint is a directory `STEP/` that a rename commits: its files first, its manifest last, everything on the disk.
+//! A checkpoint is a directory `STEP/`: its files and then its manifest are written and synced, and a rename commits it.
 
 use crate::file::{Extent, FileError, TEMPORARY, names, read_capped, remove, sha256, sync_folder, write_new};
 use serde::{Deserialize, Serialize};
@@ -12,20 +12,8 @@ const KEPT: usize = 2;
 
 const MANIFEST: &str = "manifest.json";
 
-/// Far more than any manifest has.
+/// Bytes of a manifest at most; real ones are far smaller.
 const MOST_MANIFEST: u64 = 1 << 20;
-
-/// Whose state it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Owner {
-    /// What decides the numbers of the experiment.
-    pub identity: Value,
-    /// The arm.
-    pub arm: String,
-    /// The seed.
-    pub seed: u64,
-}
 
 /// State after `step` updates.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +22,7 @@ pub struct Checkpoint {
     pub step: u64,
     /// Whole files, by name.
     pub files: BTreeMap<String, Vec<u8>>,
-    /// How far the tables go that are written beside it, by file name.
+    /// Length and hash of the tables beside it, by file name.
     pub tables: BTreeMap<String, Extent>,
 }
 
@@ -44,7 +32,7 @@ pub enum CheckpointError {
     /// It cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is not what was written.
+    /// Its checksums do not match.
     #[error("{}: damaged: {what}", path.display())]
     Damaged {
         /// The file.
@@ -52,14 +40,14 @@ pub enum CheckpointError {
         /// Found and expected.
         what: String,
     },
-    /// It is whole, but somebody else's.
+    /// It is intact, but belongs to another run.
     #[error("{}: belongs to {found}, expected {expected}", path.display())]
     Foreign {
         /// The checkpoint.
         path: PathBuf,
-        /// Whose it is.
+        /// The run that it belongs to.
         found: String,
-        /// Whose it should be.
+        /// The run that was expected.
         expected: String,
     },
 }
@@ -69,7 +57,8 @@ pub enum CheckpointError {
 struct Manifest {
     format: u32,
     step: u64,
-    owner: Owner,
+    /// What decides the numbers of the run whose state it is.
+    owner: Value,
     files: BTreeMap<String, Extent>,
     tables: BTreeMap<String, Extent>,
     /// SHA-256 of this manifest with this field empty.
@@ -94,7 +83,7 @@ impl Manifest {
 ///
 /// # Errors
 /// What could not be written; the older checkpoints are still there then.
-pub fn save(root: &Path, owner: &Owner, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+pub fn save(root: &Path, owner: &Value, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let fail = |doing, path: &Path| {
         let path = path.to_owned();
         move |error| FileError::new(doing, &path, error)
@@ -116,7 +105,7 @@ pub fn save(root: &Path, owner: &Owner, checkpoint: &Checkpoint) -> Result<(), C
     Ok(())
 }
 
-fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, temporary: &Path) -> Result<(), FileError> {
+fn write_and_commit(root: &Path, owner: &Value, checkpoint: &Checkpoint, temporary: &Path) -> Result<(), FileError> {
     let mut files = BTreeMap::new();
     for (name, bytes) in &checkpoint.files {
         write_new(&temporary.join(name), bytes)?;
@@ -135,21 +124,20 @@ fn write_and_commit(root: &Path, owner: &Owner, checkpoint: &Checkpoint, tempora
     sync_folder(root)
 }
 
-/// The newest checkpoint under `root`, of step `most` or before, that is whole, `owner`'s, and `fits` what lies beside it
-/// (says what does not), judged by step and never by time; `None` without any checkpoint. Each newer one that had to be
-/// passed over goes to `passed_over`.
+/// The newest checkpoint under `root` that is intact, belongs to `owner`, and `fits` the tables beside it (`fits` returns
+/// what does not). Newest is the largest step, never the latest time; `None` without any checkpoint. Each newer one that is
+/// skipped is reported to `passed_over`.
 ///
 /// # Errors
 /// The newest one's error if none can be used; an owner that differs, and an error of `fits`, at once.
 pub fn newest(
     root: &Path,
-    owner: &Owner,
-    most: u64,
+    owner: &Value,
     fits: &mut dyn FnMut(&Checkpoint) -> Result<Option<String>, FileError>,
     passed_over: &mut dyn FnMut(&CheckpointError),
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     let mut first = None;
-    for step in steps(root)?.into_iter().filter(|step| *step <= most) {
+    for step in steps(root)? {
         let path = folder(root, step);
         let error = match open(&path, step, owner) {
             Ok(checkpoint) => match fits(&checkpoint)? {
@@ -165,8 +153,8 @@ pub fn newest(
     first.map_or(Ok(None), Err)
 }
 
-/// Reads one checkpoint and checks every byte before anybody parses it.
-fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointError> {
+/// Reads one checkpoint and checks every byte before it is parsed.
+fn open(path: &Path, step: u64, owner: &Value) -> Result<Checkpoint, CheckpointError> {
     let at = path.join(MANIFEST);
     let damaged = |path: &Path, what: String| CheckpointError::Damaged { path: path.to_owned(), what };
     let text = read_capped(&at, MOST_MANIFEST).map_err(|error| damaged(&at, error.source.to_string()))?;
@@ -183,8 +171,7 @@ fn open(path: &Path, step: u64, owner: &Owner) -> Result<Checkpoint, CheckpointE
         ));
     }
     if manifest.owner != *owner {
-        let say = |owner: &Owner| format!("{} seed {} of {}", owner.arm, owner.seed, owner.identity);
-        let (found, expected) = (say(&manifest.owner), say(owner));
+        let (found, expected) = (manifest.owner.to_string(), owner.to_string());
         return Err(CheckpointError::Foreign { path: path.to_owned(), found, expected });
     }
     let mut files = BTreeMap::new();
@@ -221,7 +208,7 @@ fn folder(root: &Path, step: u64) -> PathBuf {
     root.join(format!("{step:010}"))
 }
 
-/// Out of the way first, so that a kill in between leaves no half of it under its name.
+/// Renamed before it is removed, so that a kill in between leaves no incomplete checkpoint under its name.
 fn retire(root: &Path, step: u64) -> Result<(), FileError> {
     let (old, away) = (folder(root, step), root.join(format!("{TEMPORARY}old-{step}-{}", std::process::id())));
     remove(&away)?;

@@ -12,7 +12,7 @@ pub struct FileError {
     pub doing: &'static str,
     /// The file or folder.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -23,12 +23,12 @@ impl FileError {
     }
 }
 
-/// Whether nothing can be written there, as opposed to a disk that fails or is full.
+/// Whether the error means that nothing can be written there, not that the disk fails or is full.
 pub fn is_read_only(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
-/// How long a file is, and what it holds.
+/// Length and hash of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extent {
@@ -39,13 +39,13 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Of all of these bytes.
+    /// The extent of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, sha256: sha256(bytes) }
     }
 }
 
-/// SHA-256 of what was written so far.
+/// Length and SHA-256 of bytes that come in parts.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher {
     hash: Sha256,
@@ -53,13 +53,13 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// More bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
     }
 
-    /// Length and hash up to here.
+    /// Length and hash of the bytes so far.
     pub fn extent(&self) -> Extent {
         Extent { bytes: self.bytes, sha256: hex(&self.hash.clone().finalize()) }
     }
@@ -74,7 +74,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Replaces a file in one go: a reader sees the old bytes or the new ones. The bytes are on the disk when this returns.
+/// Replaces a file atomically: a reader gets the old bytes or the new ones. The bytes are synced when this returns.
 ///
 /// # Errors
 /// The file that could not be written.
@@ -117,10 +117,10 @@ pub fn write_atomic_with<E: From<FileError>>(
     Ok(sync_folder(folder)?)
 }
 
-/// How the names of files begin that a killed process may leave behind.
+/// Prefix of temporary files, which a killed process may leave behind.
 pub(crate) const TEMPORARY: &str = ".basislab-";
 
-/// Waits until the folder's list of names is on the disk.
+/// Syncs the folder's list of names.
 ///
 /// # Errors
 /// The folder that could not be synced.
@@ -133,7 +133,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Removes what a killed process left half written or half removed.
+/// Removes temporary files that a killed process left.
 ///
 /// # Errors
 /// What could not be removed.
@@ -207,10 +207,10 @@ pub fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|info| info.file_type().is_symlink())
 }
 
-/// What to say of a file for which [`is_lfs_pointer`] holds, after "is" or "found".
+/// Describes a file for which [`is_lfs_pointer`] holds, after "is" or "found" in a message.
 pub const LFS_POINTER: &str = "a Git LFS pointer, not the data: run `git lfs pull`";
 
-/// Whether a file that begins with these bytes only names its data, which Git LFS has not fetched.
+/// Whether a file that begins with these bytes is a Git LFS pointer, whose data was not fetched.
 pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }

@@ -1,4 +1,4 @@
-//! Files that survive: a kill, a full disk or a torn write leaves the old state or the new one, never a mixture.
+//! Crash-safe files: a kill, a full disk or a torn write leaves the old state or the new one, never a mixture.
 //!
 //! Knows bytes, names and checksums; neither burn nor experiments.
 
@@ -13,11 +13,11 @@ mod tensors;
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
 
-pub use checkpoint::{Checkpoint, CheckpointError, Owner, newest, save, steps};
+pub use checkpoint::{Checkpoint, CheckpointError, newest, save, steps};
 pub use file::{
     Extent, FileError, Hasher, LFS_POINTER, clean, is_lfs_pointer, is_link, is_read_only, read_capped, remove, sha256,
     sync_folder, write_atomic, write_atomic_with, write_if_changed,
 };
 pub use lock::{Lock, LockError};
 pub use matrix::MatrixFile;
-pub use tensors::{Dtype, NamedTensor, TensorError, decode, encode};
+pub use tensors::{Dtype, NamedTensor, TensorError, decode, decode_any, encode};

@@ -2,9 +2,9 @@ use crate::file::{FileError, is_link, is_read_only};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The right to write in a directory. The lock is the kernel's: it ends with the process, however that ends.
+/// An exclusive lock of a directory. It is the operating system's, and ends with the process, however that ends.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -14,7 +14,7 @@ pub struct Lock {
 /// Why a directory could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else holds it; who, as far as their record says.
+    /// Another process holds it: its record in the lock file.
     #[error("{0}")]
     Busy(String),
     /// This file system has no locks.
@@ -29,10 +29,10 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Locks `dir/.lock`; [`Lock::sign`] says there who holds it.
+    /// Locks `dir/.lock`, without waiting. [`Lock::sign`] records the holder there.
     ///
     /// # Errors
-    /// See [`LockError`]; nothing waits.
+    /// See [`LockError`].
     pub fn take(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join(".lock");
         let fail = |error| FileError::new("write", &path, error);
@@ -43,7 +43,7 @@ impl Lock {
             Err(error) if is_read_only(&error) => return Err(LockError::ReadOnly(fail(error))),
             file => file.map_err(fail)?,
         };
-        // Somebody who only asks who writes here holds the lock for an instant.
+        // `Lock::holder` in another process holds the lock for an instant.
         for attempt in 0.. {
             match file.try_lock() {
                 Ok(()) => break,
@@ -53,6 +53,20 @@ impl Lock {
             }
         }
         Ok(Self { file, path })
+    }
+
+    /// [`Lock::take`], waiting up to `most` for another holder.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn wait(dir: &Path, most: Duration) -> Result<Self, LockError> {
+        let begun = Instant::now();
+        loop {
+            match Self::take(dir) {
+                Err(LockError::Busy(_)) if begun.elapsed() < most => std::thread::sleep(Duration::from_millis(20)),
+                taken => return taken,
+            }
+        }
     }
 
     /// Writes process, host and time into the lock file.
@@ -70,7 +84,7 @@ impl Lock {
         write().map_err(|error| FileError::new("write", &self.path, error))
     }
 
-    /// Who holds the lock of `dir` now, if anybody does.
+    /// The record of the process that holds the lock of `dir`; `None` where none does.
     pub fn holder(dir: &Path) -> Option<String> {
         let mut file = File::open(dir.join(".lock")).ok()?;
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| owner(&mut file))
@@ -78,7 +92,7 @@ impl Lock {
 }
 
 fn owner(file: &mut File) -> String {
-    // The holder writes its record right after it got the lock.
+    // A holder writes its record right after it takes the lock.
     for _ in 0..20 {
         let mut text = String::new();
         if file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text)).is_ok() && text.ends_with('\n') {

@@ -19,7 +19,7 @@ pub struct MatrixFile<R> {
     /// Whether the first index runs fastest.
     fortran: bool,
     shape: [usize; 2],
-    /// Every number of 16 bits by its pattern: one after another, the CPU's conversion can be slow.
+    /// Every 16-bit number by its bit pattern: converting one at a time can be slow.
     narrow: Vec<f64>,
 }
 
@@ -229,7 +229,7 @@ fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
     }
 }
 
-/// A name that the header of a safetensors file holds twice; the parser keeps the last one in silence.
+/// A name that occurs twice in the header of a safetensors file; the parser keeps the last one without an error.
 fn name_found_twice(header: &[u8]) -> Option<String> {
     struct Names;
     impl<'de> Visitor<'de> for Names {

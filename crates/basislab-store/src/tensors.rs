@@ -21,6 +21,13 @@ pub struct NamedTensor {
 #[error("{0}")]
 pub struct TensorError(String);
 
+impl TensorError {
+    /// What is wrong, found and expected.
+    pub fn new(what: String) -> Self {
+        Self(what)
+    }
+}
+
 /// A safetensors file of these tensors: the same tensors give the same bytes.
 ///
 /// # Panics
@@ -33,6 +40,21 @@ pub fn encode(tensors: &[NamedTensor]) -> Vec<u8> {
     }
     assert_eq!(views.len(), tensors.len(), "one name per tensor");
     serialize(views, None).expect("views were checked when they were made")
+}
+
+/// All tensors of a safetensors file, in the order of their names.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn decode_any(bytes: &[u8]) -> Result<Vec<NamedTensor>, TensorError> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| TensorError(format!("not safetensors: {error}")))?;
+    let named = |(name, view): (String, TensorView<'_>)| {
+        let (dtype, shape, bytes) = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+        NamedTensor { name, dtype, shape, bytes }
+    };
+    let mut all: Vec<NamedTensor> = file.tensors().into_iter().map(named).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
 }
 
 /// The bytes of the tensors that `expected` names, in its order. Anything missing, left over, of another shape or another

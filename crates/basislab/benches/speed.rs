@@ -4,12 +4,12 @@
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 
-use basislab_config::{BasisSpec, Experiment, Override, load};
+use basislab_config::{BasisSpec, Change, Experiment, Library, load};
 use basislab_data::Corpus;
-use basislab_experiment::{prepare, update};
 use basislab_model::{Transformer, init};
 use basislab_optim::{Optimizer, clip};
 use basislab_stats::{METRICS, Metric, Purpose, Residuals, Rotation, basis_excess_all, gaussian, stream};
+use basislab_train::{Trainee, update};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -26,12 +26,9 @@ fn experiment([d, layers, heads, pos]: [usize; 4]) -> Experiment {
         ("model.n_heads", heads),
         ("model.n_ctx", pos),
     ];
-    let change = |(path, value): (&str, usize)| Override {
-        path: path.to_owned(),
-        value: value.to_string(),
-        typed: String::new(),
-    };
-    load(include_str!("../../../configs/adam-vs-sgd.toml"), "adam-vs-sgd", &numbers.map(change)).unwrap().experiment
+    let changes = numbers.map(|(path, value)| Change::set(path, &value.to_string(), ""));
+    let library = Library { rules: basislab_optim::rule_keys(), base: &|_| Err("no base".to_owned()) };
+    load(include_str!("../../../configs/adam-vs-sgd.toml"), "adam-vs-sgd", &changes, library).unwrap().experiment
 }
 
 fn normal(shape: [usize; 2], device: &Device) -> Tensor<2> {
@@ -44,19 +41,20 @@ fn normal(shape: [usize; 2], device: &Device) -> Tensor<2> {
 fn step(c: &mut Criterion) {
     for (size, shape) in SIZES {
         let experiment = experiment(shape);
-        let corpus = Corpus::open(&experiment.corpus, experiment.model.n_ctx).unwrap();
+        let shared = &experiment.shared;
+        let corpus = Corpus::open(&shared.corpus, shared.model.n_ctx).unwrap();
         let mut group = c.benchmark_group(format!("step/{size}"));
         group.sample_size(10);
-        group.throughput(Throughput::Elements((experiment.train.batch_size * experiment.model.n_ctx) as u64));
+        group.throughput(Throughput::Elements((shared.train.batch_size * shared.model.n_ctx) as u64));
         for name in ["adam", "adam-rotated", "sgd"] {
-            let arm = experiment.arm(name).unwrap();
-            let mut trainee = prepare(&experiment, arm, 0, corpus.d_vocab(), &Device::flex());
+            let run = &experiment.arm(name).unwrap().run;
+            let mut trainee = Trainee::new(run, 0, corpus.d_vocab(), &Device::flex());
             let mut number = 0;
             group.bench_function(name, |b| {
                 b.iter(|| {
                     number += 1;
-                    let batch = corpus.batch(0, number, experiment.train.batch_size, experiment.model.n_ctx + 1);
-                    update(&mut trainee, &experiment.train, 1e-4, &batch).unwrap()
+                    let batch = corpus.batch(0, number, run.train.batch_size, run.model.n_ctx + 1);
+                    update(&mut trainee, &run.train, 1e-2, &batch).unwrap()
                 });
             });
         }
@@ -67,13 +65,13 @@ fn step(c: &mut Criterion) {
 fn operations(c: &mut Criterion) {
     let device = Device::flex().autodiff();
     for (size, shape) in [SIZES[0], SIZES[2]] {
-        let experiment = experiment(shape);
-        let pos = experiment.model.n_ctx;
-        let corpus = Corpus::open(&experiment.corpus, pos).unwrap();
-        let fused = init(&experiment.model, corpus.d_vocab(), 0, &device);
-        let batch = corpus.batch(0, 1, experiment.train.batch_size, pos);
+        let run = experiment(shape).shared;
+        let pos = run.model.n_ctx;
+        let corpus = Corpus::open(&run.corpus, pos).unwrap();
+        let fused = init(&run.model, corpus.d_vocab(), 0, &device);
+        let batch = corpus.batch(0, 1, run.train.batch_size, pos);
         let targets = fused.tokens(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let resid = normal([batch.len() * pos, experiment.model.d_model], &device).require_grad();
+        let resid = normal([batch.len() * pos, run.model.d_model], &device).require_grad();
         type Operation<'a> = &'a dyn Fn(&Transformer) -> Tensor<1>;
         let all: [(&str, Operation<'_>); 3] = [
             ("attention", &|model| model.attention(0, resid.clone(), pos).sum()),
@@ -95,16 +93,16 @@ fn optimizer(c: &mut Criterion) {
     let experiment = experiment(SIZES[2].1);
     let mut group = c.benchmark_group("optimizer/d256");
     for name in ["adam", "adam-rotated", "sgd"] {
-        let arm = experiment.arm(name).unwrap();
-        assert_eq!(name == "adam-rotated", !matches!(arm.basis, BasisSpec::Standard {}), "the arms of adam-vs-sgd");
-        let trainee = prepare(&experiment, arm, 0, 256, &Device::flex());
+        let run = &experiment.arm(name).unwrap().run;
+        assert_eq!(name == "adam-rotated", !matches!(run.basis, BasisSpec::Standard {}), "the arms of adam-vs-sgd");
+        let trainee = Trainee::new(run, 0, 256, &Device::flex());
         let mut weights: Vec<Tensor<2>> = trainee.model.values().into_iter().map(Tensor::inner).collect();
         let grads: Vec<Tensor<2>> = weights.iter().map(|weight| normal(weight.dims(), &Device::flex())).collect();
         let mut optimizer: Optimizer = trainee.optimizer;
         group.bench_function(name, |b| {
             b.iter(|| {
                 let (grads, _) = clip(grads.clone(), 1.0);
-                weights = optimizer.step(1e-4, std::mem::take(&mut weights), grads);
+                weights = optimizer.step(1e-2, std::mem::take(&mut weights), grads);
             });
         });
     }

@@ -1,17 +1,16 @@
 //! Whole training steps at a size of choice, for comparison with PyTorch: see `scripts/bench_pytorch.py`.
 //!
 //! `step D LAYERS HEADS POS BATCH STEPS THREADS ARM [DUMP]` prints one JSON line: losses, seconds per step, peak memory.
-//! With DUMP it writes the initial weights and all batches there (safetensors) and trains nothing. `gpu:wgpu:1` (or
-//! `gpu:cuda:16`) in place of DUMP trains on that backend instead of flex, that many seeds as one model: seconds are then
-//! per step of all of them, losses of the first, memory what the device's allocator holds at the end.
+//! With DUMP it writes the initial weights and all batches there (safetensors) and trains nothing. `gpu:wgpu` (or
+//! `gpu:cuda`) in place of DUMP trains on that backend instead of flex, up to 16 updates ahead of the host: memory is then
+//! what the device's allocator holds at the end.
 
 #![allow(missing_docs, reason = "an example has no public items")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for one script")]
 
-use basislab_config::{Experiment, Override, load};
+use basislab_config::{Change, Library, RunSpec, load};
 use basislab_data::Corpus;
-use basislab_experiment::{Control, Event, Setting, prepare, train_together, update};
-use basislab_report::Row;
+use basislab_train::{Context, Control, Event, Trainee, update};
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::sync::atomic::AtomicBool;
@@ -34,7 +33,7 @@ fn main() {
     let [d, layers, heads, pos, batch, steps, threads] =
         [0, 1, 2, 3, 4, 5, 6].map(|i| args[i].parse::<usize>().unwrap());
     let mlp = (4 * d).to_string();
-    let change = |path: &str, value: &str| Override { path: path.into(), value: value.into(), typed: String::new() };
+    let change = |path: &str, value: &str| Change::set(path, value, "");
     let changes = [
         change("model.d_model", &args[0]),
         change("model.n_layers", &layers.to_string()),
@@ -45,32 +44,32 @@ fn main() {
         change("train.steps", &steps.to_string()),
         change("train.warmup_steps", "0"),
         change("train.schedule", "constant"),
-        change("arm.adam.optimizer.lr", &LR.to_string()),
-        change("arm.adam-rotated.optimizer.lr", &LR.to_string()),
+        change("optimizer.lr", &LR.to_string()),
         change("probe.log_until", "1"),
         change("probe.every", "1000000"),
         change("probe.loss_sequences", "2"),
         change("probe.residual_sequences", "2"),
     ];
     let text = include_str!("../../../configs/adam-vs-sgd.toml");
-    let experiment = load(text, "adam-vs-sgd", &changes).unwrap().experiment;
-    let corpus = Corpus::open(&experiment.corpus, pos).unwrap();
+    let library = Library { rules: basislab_optim::rule_keys(), base: &|_| Err("no base".to_owned()) };
+    let experiment = load(text, "adam-vs-sgd", &changes, library).unwrap().experiment;
+    let run = &experiment.arm(&args[7]).unwrap().run;
+    let corpus = Corpus::open(&run.corpus, pos).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| match args.get(8) {
-        Some(on) if on.starts_with("gpu:") => ahead(experiment, &corpus, &args[7], on),
-        Some(file) => dump(&experiment, &corpus, steps, file),
-        None => train(&experiment, &corpus, steps, &args[7]),
+        Some(on) if on.starts_with("gpu:") => ahead(run, &corpus, on),
+        Some(file) => dump(run, &corpus, file),
+        None => train(run, &corpus),
     });
 }
 
-fn train(experiment: &Experiment, corpus: &Corpus, steps: usize, arm: &str) {
-    let arm = experiment.arm(arm).unwrap();
-    let mut trainee = prepare(experiment, arm, 0, corpus.d_vocab(), &Device::flex());
+fn train(run: &RunSpec, corpus: &Corpus) {
+    let mut trainee = Trainee::new(run, 0, corpus.d_vocab(), &Device::flex());
     let (mut losses, mut seconds) = (Vec::new(), Vec::new());
-    for step in 1..=steps {
+    for step in 1..=run.train.steps {
         let start = Instant::now();
-        let batch = corpus.batch(0, step as u64, experiment.train.batch_size, experiment.model.n_ctx + 1);
-        losses.push(update(&mut trainee, &experiment.train, LR, &batch).unwrap().0);
+        let batch = corpus.batch(0, step, run.train.batch_size, run.model.n_ctx + 1);
+        losses.push(update(&mut trainee, &run.train, 1.0, &batch).unwrap().0);
         seconds.push(start.elapsed().as_secs_f64());
     }
     // Linux: the high-water mark of resident memory.
@@ -83,8 +82,8 @@ fn train(experiment: &Experiment, corpus: &Corpus, steps: usize, arm: &str) {
 /// Updates given to the device before the first is looked at.
 const AHEAD: usize = 16;
 
-fn ahead(experiment: Experiment, corpus: &Corpus, arm: &str, on: &str) {
-    let [_, backend, seeds] = on.split(':').collect::<Vec<_>>()[..] else { panic!("gpu:BACKEND:SEEDS") };
+fn ahead(run: &RunSpec, corpus: &Corpus, on: &str) {
+    let backend = on.trim_start_matches("gpu:");
     let device = match backend {
         "flex" => Device::flex(),
         #[cfg(feature = "wgpu")]
@@ -95,20 +94,17 @@ fn ahead(experiment: Experiment, corpus: &Corpus, arm: &str, on: &str) {
     };
     let stop = AtomicBool::new(false);
     let control = Control { stop: &stop, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX };
-    let setting = Setting { experiment: &experiment, corpus, device: &device, ahead: AHEAD };
-    let seeds: Vec<_> = (0..seeds.parse().unwrap()).map(|seed| (seed, None)).collect();
+    let on = Context { corpus, device: &device, ahead: AHEAD };
     let (mut losses, mut times) = (Vec::new(), Vec::new());
-    let mut sink = |seed: usize, event| {
-        if let (0, Event::Rows(rows)) = (seed, event)
-            && let Some(Row::Step(row)) = rows.first()
-        {
-            losses.push(row.train_loss.unwrap());
+    let mut record = |event| {
+        if let Event::Step(stats) = event {
+            losses.push(stats.loss_and_norm.unwrap().0);
             times.push(Instant::now());
         }
         Ok(())
     };
-    train_together(setting, experiment.arm(arm).unwrap(), &seeds, control, &mut sink).unwrap();
-    // Rows come when the device was looked at: after update 1 (a probe), then 16 at a time. Kernels are compiled and
+    basislab_train::train(run, 0, on, None, control, &mut record).unwrap();
+    // Updates are told when the device was looked at: after update 1 (a probe), then 16 at a time. Kernels are compiled and
     // tuned in the first of these.
     let first = 1 + AHEAD;
     let each = (times[times.len() - 1] - times[first]).as_secs_f64() / (times.len() - first - AHEAD) as f64;
@@ -117,21 +113,22 @@ fn ahead(experiment: Experiment, corpus: &Corpus, arm: &str, on: &str) {
     println!("{}", serde_json::json!({ "losses": losses, "seconds": seconds, "peak_kib": peak }));
 }
 
-fn dump(experiment: &Experiment, corpus: &Corpus, steps: usize, file: &str) {
-    let model = basislab_model::init(&experiment.model, corpus.d_vocab(), 0, &Device::flex());
+fn dump(run: &RunSpec, corpus: &Corpus, file: &str) {
+    let model = basislab_model::init(&run.model, corpus.d_vocab(), 0, &Device::flex());
     let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = model
-        .residual_axes()
+        .parameters()
         .into_iter()
         .zip(model.values())
-        .map(|((path, shape, _), value)| {
-            (path, Dtype::F32, shape.to_vec(), bytes(value.into_data().try_into_vec::<f32>().unwrap()))
+        .map(|(parameter, value)| {
+            let bytes = bytes(value.into_data().try_into_vec::<f32>().unwrap());
+            (parameter.path, Dtype::F32, parameter.shape.to_vec(), bytes)
         })
         .collect();
-    let (batch, width) = (experiment.train.batch_size, experiment.model.n_ctx + 1);
-    let tokens = (1..=steps as u64).flat_map(|step| corpus.batch(0, step, batch, width).concat());
+    let (batch, width, steps) = (run.train.batch_size, run.model.n_ctx + 1, run.train.steps);
+    let tokens = (1..=steps).flat_map(|step| corpus.batch(0, step, batch, width).concat());
     let tokens: Vec<u8> = tokens.flat_map(|token| i64::from(token).to_le_bytes()).collect();
-    tensors.push(("tokens".to_owned(), Dtype::I64, vec![steps, batch, width], tokens));
+    tensors.push(("tokens".to_owned(), Dtype::I64, vec![steps as usize, batch, width], tokens));
     let views = tensors
         .iter()
         .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));

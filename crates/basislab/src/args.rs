@@ -1,4 +1,4 @@
-use crate::backend::{Backend, Place};
+use crate::backend::{Backend, OpenDevice};
 use crate::exit::Exit;
 use basislab_config::{MAX_SEED, integer};
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -18,10 +18,11 @@ fn folder() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| path.components().collect::<PathBuf>())
 }
 
-/// Experiments on privileged bases in the transformer residual stream.
+/// Train small transformers and test whether the optimizer gives the residual stream a privileged basis.
 ///
-/// Trains small transformers under Adam, SGD and rotated Adam, measures kurtosis and outliers of every residual
-/// dimension against their nulls, and reports each finding with its uncertainty.
+/// An experiment is a TOML file of arms (configurations to compare), seeds and claims. Every arm is trained with every
+/// seed, metrics of the residual stream are compared with those of random rotations of the same activations, and each
+/// claim is decided by the rule that the file states.
 #[derive(Debug, Parser)]
 #[command(name = "basislab", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -31,70 +32,89 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  basislab run adam-vs-sgd                       the main experiment, a few minutes on two cores
-  basislab run adam-vs-sgd --smoke               a few steps of everything
+  basislab run adam-vs-sgd                  train, measure, print the verdicts
+  basislab run adam-vs-sgd --smoke          the whole pipeline with 4 updates
   basislab run adam-vs-sgd --set corpus.kind=text --set corpus.path=plays.txt
-  basislab metrics eval activations.npy          measure your own [n_tokens, d_model] matrix
-  basislab check adam-vs-sgd                     is each optimizer what it says it is?
+  basislab config show adam-vs-sgd          every key and where its value is set
+  basislab check adam-vs-sgd                which rotations change an optimizer
+  basislab metrics eval activations.npy     metrics of [n_tokens, d_model] data
 
-Exit codes: 0 done; 2 command line or config; 3 input data; 4 cannot write; 5 a run diverged, or a law or self-test failed;
-6 the directory is in use; 7 the directory belongs to another config, or a file is not what was written;
-8 more memory or disk is needed than there is; 9 a device failed, after a checkpoint: run the same command again; 75 stopped by a signal after a checkpoint: run the same command again.";
+Exit codes:
+   0  success
+   2  invalid command line or configuration
+   3  input data that cannot be read
+   4  output that cannot be written
+   5  finished, but a run diverged, or a law or bit-exact self-test failed
+   6  other processes have the remaining runs, or hold the directory's lock
+   7  the directory belongs to another configuration, or a file was changed
+   8  not enough memory or disk
+   9  the device failed; re-run the command to resume from a checkpoint
+  75  stopped by a signal after a checkpoint; re-run the command to resume
+  130 stopped at once by a second Ctrl-C; updates since the last checkpoint are made again";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Train and measure every arm of an experiment, then print the answer
+    /// Train and measure every arm of an experiment, then print the verdicts
     #[command(after_help = RUN_EXAMPLES)]
-    Run(Run),
+    Run(RunArgs),
     /// List the built-in experiments
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Rebuild summary, verdicts and figures of a run from its CSV files
+    /// Rebuild summary, verdicts and figures of a directory from its tables, without training
     Report {
-        /// The directory that `run` wrote
+        /// A directory that `run` wrote
         #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Print the summary as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Say which runs of a directory are complete, running, interrupted or diverged
+    /// Compare experiments: differences of configuration, the arms' metrics and losses, the verdicts
+    Compare {
+        /// Two or more directories that `run` wrote; each is compared with the first
+        #[arg(required = true, num_args = 2.., value_name = "DIR", value_parser = folder())]
+        dirs: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show which runs are complete, running, interrupted, diverged or not started
     Status {
-        /// A directory that `run` wrote, or a folder of such directories
+        /// A directory that `run` wrote, or a directory of such directories
         #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Run the first steps of a directory's runs again and compare every number with what it holds
+    /// Repeat the first updates of recorded runs and compare every number with the tables
     Verify {
-        /// The directory that `run` wrote
+        /// A directory that `run` wrote
         #[arg(value_parser = folder())]
         dir: PathBuf,
-        /// Updates to make again
+        /// Updates to repeat
         #[arg(long, default_value_t = 20, allow_hyphen_values = true, value_parser = count(1, MOST))]
         steps: u64,
-        /// Every seed of every arm, not only each arm's first
+        /// Verify every seed of every arm [default: the first seed of each arm]
         #[arg(long)]
         all: bool,
     },
-    /// The metrics: list them, explain one, or evaluate all on a matrix of your own
+    /// List the metrics, explain one, or evaluate all on a matrix
     #[command(subcommand)]
     Metrics(Metrics),
-    /// Certify the optimizers of an experiment: which rotations change what they do, and which must not
-    Check(Check),
-    /// List what this build and this machine offer to compute on
+    /// Test each optimizer's equivariance: which rotations change its updates, and which must not
+    Check(CheckArgs),
+    /// List the backends and devices of this build and machine
     #[command(after_help = BACKENDS_HELP)]
     Backends {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Describe or sample a corpus
+    /// Describe a corpus or print samples of it
     #[command(subcommand)]
     Data(Data),
     /// Show a configuration
@@ -103,49 +123,59 @@ pub(crate) enum Command {
 }
 
 const BACKENDS_HELP: &str = "\
-`kind` tells hardware (discrete, integrated, virtual, gpu) from a CPU and from software Vulkan (lavapipe).
-`products` is the measured precision of a product of f32 matrices: f32, or tf32 where the device rounds its inputs.
-wgpu means Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, try a build with --features tuned.
-Initial weights, batches and rotations are drawn on the host and are the same everywhere. flex and ndarray repeat their
-own bits; other backends do not promise it: compare distributions over seeds there, not curves.
+`kind` is discrete, integrated, virtual or gpu for hardware, `cpu`, or `software` for software Vulkan (lavapipe).
+`products` is the measured precision of f32 matrix products: f32, or tf32 where the device rounds its inputs.
+wgpu uses Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, build with `--features tuned`.
+Initial weights, batches and rotations are drawn on the host and are the same on every backend. flex and ndarray
+repeat their bits; other backends do not promise it, so compare distributions over seeds there.
 
 Examples:
   basislab run adam-vs-sgd --backend wgpu --device 1
-  basislab run adam-vs-sgd --backend cpu                        CPU-only CI; the default";
+  basislab run adam-vs-sgd --backend cpu                   the default";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  basislab run adam-vs-sgd --seeds 0..3                    three seeds (the verdicts will say `exploratory`)
-  basislab run adam-vs-sgd --set arm.sgd.optimizer.lr=0.3
+  basislab run adam-vs-sgd --seeds 0..3                    three seeds; verdicts are then `exploratory`
+  basislab run adam-vs-sgd --set arm.sgd.optimizer.lr=0.3  another value in one arm
+  basislab run adam-vs-sgd --arm lion=adam,optimizer.kind=lion
+  basislab run adam-vs-sgd --sweep arm.adam.optimizer.lr=1e-3,3e-3,1e-2
   basislab run adam-vs-sgd --set corpus.classes=8 --set corpus.stay=0.7
+  basislab run adam-vs-sgd --only adam,sgd                 two arms of the experiment
   basislab run adam-vs-sgd --backend ndarray --jobs 1
   basislab run my-experiment.toml --out runs/mine
   basislab run results/adam-vs-sgd/config.toml             reproduce a committed result
 
-Re-run the command to resume after a stop or a kill; complete runs are skipped.
-`basislab config show adam-vs-sgd` prints every key that --set can change.";
+Re-run the command to resume; finished runs are skipped. Several processes may run it in one directory: each takes
+runs that no other process has. `basislab config show adam-vs-sgd` prints every key that --set can change.";
 
-/// Which experiment, and what to change in it.
+/// Which experiment, and the changes to it.
 #[derive(Debug, Args)]
-pub(crate) struct Which {
-    /// A built-in experiment (see `basislab list`) or the path of a TOML file
+pub(crate) struct ExperimentArgs {
+    /// The name of a built-in experiment (see `basislab list`) or the path of a TOML file
     pub(crate) experiment: String,
-    /// Change one key, e.g. `train.steps=300`; `X.kind=K` replaces table X by that kind's preset. Where the key holds text,
-    /// VALUE is that text, quotes optional. Repeatable
+    /// Set one key, e.g. `train.steps=300` in the shared tables or `arm.sgd.optimizer.lr=0.3` in one arm. Setting
+    /// `kind` replaces the table by the preset of that kind. VALUE is TOML; quotes around text are optional. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Seeds to run: `0..8` (8 excluded) or `0,3,5`
+    /// Add an arm: a copy of an existing arm with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
+    #[arg(long = "arm", value_name = "NAME=ARM,KEY=VALUE,...")]
+    pub(crate) arm: Vec<String>,
+    /// Add one arm per value, named after the key and the value, e.g. `arm.adam.optimizer.lr=1e-3,3e-3,1e-2`; without
+    /// `arm.NAME.` every arm is swept. Repeatable
+    #[arg(long = "sweep", value_name = "KEY=VALUE,VALUE,...")]
+    pub(crate) sweep: Vec<String>,
+    /// Seeds to train: `0..8` (8 excluded) or `0,3,5`
     #[arg(long, value_name = "SEEDS", allow_hyphen_values = true)]
     pub(crate) seeds: Option<String>,
-    /// A few steps of everything, one seed
+    /// Test the pipeline: 4 updates, small probes and, unless --seeds is given, one seed
     #[arg(long)]
     pub(crate) smoke: bool,
 }
 
-/// Where to compute.
+/// Which device to compute on.
 #[derive(Debug, Args)]
-pub(crate) struct On {
-    /// Where to compute; `basislab backends` says what there is
+pub(crate) struct DeviceArgs {
+    /// Backend to compute on; `basislab backends` lists what is available
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     pub(crate) backend: Backend,
     /// Which of the backend's devices, by its number in `basislab backends`
@@ -153,66 +183,65 @@ pub(crate) struct On {
     pub(crate) device: u64,
 }
 
-impl On {
+impl DeviceArgs {
     /// The device, opened.
-    pub(crate) fn open(&self) -> Result<Place, Exit> {
+    pub(crate) fn open(&self) -> Result<OpenDevice, Exit> {
         self.backend.open(self.device as usize)
     }
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: ExperimentArgs,
     #[command(flatten)]
-    pub(crate) on: On,
-    /// Output directory [default: runs/EXPERIMENT-HASH]
+    pub(crate) on: DeviceArgs,
+    /// Output directory [default: runs/NAME-HASH; HASH covers backend and arms, not seeds or claims]
     #[arg(long, value_parser = folder())]
     pub(crate) out: Option<PathBuf>,
-    /// Runs side by side; never changes a result on a CPU [default: one per core; on a GPU 1]
+    /// Runs to train in parallel; on a CPU, results do not depend on it [default: one per core; 1 on a GPU]
     #[arg(long, allow_hyphen_values = true, value_parser = count(1, 4096))]
     pub(crate) jobs: Option<u64>,
-    /// Train the seeds of each arm as one batched model (at most N of them), so that small models fill a GPU: the same
-    /// data and initial weights, equal up to rounding
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4096",
-          value_parser = count(2, 4096))]
-    pub(crate) stack_seeds: Option<u64>,
-    /// Seconds between a run's checkpoints at most
+    /// Train only these arms, with all their seeds or with one: `adam,sgd` or `adam/3`. Claims about other arms are
+    /// left out of the printed answer
+    #[arg(long, value_name = "ARM,ARM[/SEED]")]
+    pub(crate) only: Option<String>,
+    /// Do not copy finished runs of the same identity from sibling directories; train them
+    #[arg(long)]
+    pub(crate) no_reuse: bool,
+    /// Most seconds between two checkpoints of a run
     #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_hyphen_values = true, value_parser = count(0, MOST))]
     pub(crate) checkpoint_seconds: u64,
-    /// Updates between a run's checkpoints at most [default: no limit]
+    /// Most updates between two checkpoints of a run [default: no limit]
     #[arg(long, value_name = "STEPS", allow_hyphen_values = true, value_parser = count(1, MOST))]
     pub(crate) checkpoint_steps: Option<u64>,
-    /// Resume in a directory that another build or machine began; the manifest records it
-    #[arg(long)]
-    pub(crate) allow_version_change: bool,
-    /// Do without the lock, on a file system that has none
+    /// Do not lock, for file systems without locks: several processes may then train the same run, to the same bits
     #[arg(long)]
     pub(crate) no_lock: bool,
-    /// No progress on stderr
+    /// Do not print progress on stderr
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Print the summary as JSON on stdout
+    /// Print the answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Metrics {
-    /// One line per metric
+    /// Print one line per metric
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Formula, estimator, axis, null, ceiling, source and known failure of one metric
+    /// Print formula, estimator, axis, null, ceiling, source and known failure of a metric
     Explain {
-        /// Its name
+        /// The metric's name
         name: String,
     },
     /// Evaluate every metric on a matrix `[n_tokens, d_model]` in a .npy or .safetensors file
     #[command(after_help = EVAL_EXAMPLES)]
-    Eval(Eval),
+    Eval(EvalArgs),
 }
 
 const EVAL_EXAMPLES: &str = "\
@@ -222,25 +251,25 @@ Examples:
   basislab metrics eval activations.safetensors --tensor blocks.3.resid_post --json
 
 Memory: the matrix once in f64, and two matrices [d_model, d_model].
-In JSON, `z` is null where it is undefined or infinite, and `z_infinite` says which.";
+In JSON, `z` is null where it is undefined or infinite; `z_infinite` is true where it is infinite.";
 
 #[derive(Debug, Args)]
-pub(crate) struct Eval {
+pub(crate) struct EvalArgs {
     /// A .npy or .safetensors file
     pub(crate) file: PathBuf,
-    /// Which tensor of a .safetensors file
+    /// Name of the tensor in a .safetensors file with several
     #[arg(long)]
     pub(crate) tensor: Option<String>,
-    /// Random bases for the null
+    /// Number of random bases for the null
     #[arg(long, default_value_t = 64, allow_hyphen_values = true, value_parser = count(8, 4096))]
     pub(crate) bases: u64,
     /// Seed of the random bases
     #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MAX_SEED))]
     pub(crate) seed: u64,
-    /// Leave out tokens whose coordinates are all 0 (padding): most metrics are undefined for them
+    /// Skip tokens whose coordinates are all 0 (padding), for which most metrics are undefined
     #[arg(long)]
     pub(crate) skip_zero_tokens: bool,
-    /// No progress on stderr
+    /// Do not print progress on stderr
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// Print JSON
@@ -249,16 +278,19 @@ pub(crate) struct Eval {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// A built-in experiment or the path of a TOML file
+pub(crate) struct CheckArgs {
+    /// The name of a built-in experiment or the path of a TOML file
     #[arg(default_value = "adam-vs-sgd")]
     pub(crate) experiment: String,
-    /// Change one key first, e.g. `arm.adam.optimizer.kind=adamw`. Repeatable
+    /// Add an arm like another one with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
+    #[arg(long = "arm", value_name = "NAME=ARM,KEY=VALUE,...")]
+    pub(crate) arm: Vec<String>,
+    /// Set one key first, e.g. `arm.adam.optimizer.beta_2=0.99`. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     #[command(flatten)]
-    pub(crate) on: On,
-    /// Updates per law
+    pub(crate) on: DeviceArgs,
+    /// Updates made for each law
     #[arg(long, default_value_t = 30, allow_hyphen_values = true, value_parser = count(2, 50))]
     pub(crate) steps: u64,
     /// Print JSON
@@ -268,24 +300,24 @@ pub(crate) struct Check {
 
 /// The corpus of an experiment, or a text file.
 #[derive(Debug, Args)]
-pub(crate) struct Source {
-    /// A built-in experiment or the path of a TOML file
+pub(crate) struct CorpusArgs {
+    /// The name of a built-in experiment or the path of a TOML file
     #[arg(default_value = "adam-vs-sgd")]
     pub(crate) experiment: String,
-    /// Change one key first, e.g. `corpus.classes=8`. Repeatable
+    /// Set one key first, e.g. `corpus.classes=8`. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// A text file of your own, as by `--set corpus.kind=text --set corpus.path=FILE`
+    /// A text file to use as the corpus: short for `--set corpus.kind=text --set corpus.path=FILE`
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
-    /// Size, Zipf exponent, entropies, burstiness, floor
+    /// Print size, Zipf exponent, entropies, burstiness and entropy floor
     Describe {
         #[command(flatten)]
-        source: Source,
+        source: CorpusArgs,
         /// Tokens to read
         #[arg(long, default_value_t = 262_144, allow_hyphen_values = true, value_parser = count(1024, 100_000_000))]
         tokens: u64,
@@ -296,11 +328,11 @@ pub(crate) enum Data {
     /// Print a few training sequences
     Sample {
         #[command(flatten)]
-        source: Source,
-        /// How many
+        source: CorpusArgs,
+        /// Number of sequences
         #[arg(long, default_value_t = 4, allow_hyphen_values = true, value_parser = count(1, 10_000))]
         count: u64,
-        /// Seed of the run they belong to
+        /// Seed of the run whose first batch is printed
         #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = count(0, MAX_SEED))]
         seed: u64,
     },
@@ -308,11 +340,11 @@ pub(crate) enum Data {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Print the effective configuration, each value with where it was written
+    /// Print every key and value with the place where it was set: a line of a file, an argument or a preset
     Show {
         #[command(flatten)]
-        which: Which,
-        /// Print plain TOML, ready to be run again
+        which: ExperimentArgs,
+        /// Print TOML that `basislab run` accepts
         #[arg(long)]
         toml: bool,
     },

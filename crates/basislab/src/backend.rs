@@ -8,9 +8,7 @@ use crate::exit::{Code, Exit};
 use crate::resources;
 #[cfg(feature = "wgpu")]
 use adapters::Adapter;
-use basislab_config::{Dtype, Experiment, ModelSpec};
-use basislab_data::Corpus;
-use basislab_experiment::Setting;
+use basislab_config::{Arm, Dtype, Experiment, ModelSpec};
 use basislab_optim::{Precision, precision};
 use burn::tensor::Device;
 use clap::ValueEnum;
@@ -40,14 +38,14 @@ pub(crate) const ALL: [Backend; 4] = [Backend::Flex, Backend::Ndarray, Backend::
 
 /// A device that has been opened, and what is known of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct OpenDevice {
     pub(crate) device: Device,
-    pub(crate) facts: Facts,
+    pub(crate) info: DeviceInfo,
 }
 
 /// What a device is, as far as its driver tells.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Facts {
+pub(crate) struct DeviceInfo {
     pub(crate) backend: &'static str,
     /// Number among the devices of its backend: `--device`.
     pub(crate) index: usize,
@@ -68,7 +66,8 @@ impl Backend {
             Self::Cpu if cfg!(feature = "flex") || !cfg!(feature = "ndarray") => Self::Flex,
             Self::Cpu => Self::Ndarray,
             Self::Auto => {
-                let hardware = |backend: &Self| backend.places(1).is_ok_and(|all| all.iter().any(Place::is_hardware));
+                let hardware =
+                    |backend: &Self| backend.places(1).is_ok_and(|all| all.iter().any(OpenDevice::is_hardware));
                 [Self::Cuda, Self::Wgpu].into_iter().find(hardware).unwrap_or(Self::Cpu.resolve())
             }
             other => other,
@@ -99,7 +98,7 @@ impl Backend {
     }
 
     /// Device `index`, opened, or one line that says how to get it.
-    pub(crate) fn open(self, index: usize) -> Result<Place, Exit> {
+    pub(crate) fn open(self, index: usize) -> Result<OpenDevice, Exit> {
         let backend = self.resolve();
         let mut all = backend.places(index.saturating_add(1))?;
         let count = all.len();
@@ -115,7 +114,7 @@ impl Backend {
 
     /// The first `most` devices of this backend that the machine has, opened; at least one. The best come first.
     #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), expect(unused_variables, reason = "a CPU is one device"))]
-    pub(crate) fn places(self, most: usize) -> Result<Vec<Place>, Exit> {
+    pub(crate) fn places(self, most: usize) -> Result<Vec<OpenDevice>, Exit> {
         match self.resolve() {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(vec![on_cpu(Self::Flex, Device::flex())]),
@@ -133,10 +132,10 @@ impl Backend {
     }
 }
 
-impl Place {
+impl OpenDevice {
     /// Does `work` on the device. burn panics when a device fails (lost, out of memory): here that is one line.
     pub(crate) fn work<T>(&self, work: impl FnOnce() -> Result<T, Exit>) -> Result<T, Exit> {
-        if self.facts.kind == "cpu" {
+        if self.info.kind == "cpu" {
             return work();
         }
         without_panic(work).unwrap_or_else(|(reason, at)| Err(self.failure(&reason, &at)))
@@ -145,7 +144,7 @@ impl Place {
     /// The error that a panic with this `reason`, `at` this place in the source, is.
     fn failure(&self, reason: &str, at: &str) -> Exit {
         let text = in_one_line(reason);
-        let Facts { backend, index, name, .. } = &self.facts;
+        let DeviceInfo { backend, index, name, .. } = &self.info;
         let place = format!("--backend {backend} --device {index} ({name})");
         if is_too_large(&text) {
             let advice =
@@ -154,33 +153,26 @@ impl Place {
         }
         let kept = "a run's last checkpoints are whole";
         let message = if is_lost(&text) {
-            format!("{place}: the device failed ({text}); {kept}: the same command goes on there")
+            format!("{place}: the device failed ({text}); {kept}: re-run the command to resume")
         } else {
-            format!(
-                "{place}: a computation failed ({text}; at {at}); {kept}, but the same command may fail there again"
-            )
+            format!("{place}: a computation failed ({text}; at {at}); {kept}, but the command may fail there again")
         };
         Exit::new(Code::Device, message)
     }
 
-    /// The experiment on this device.
-    pub(crate) fn setting<'a>(&'a self, experiment: &'a Experiment, corpus: &'a Corpus) -> Setting<'a> {
-        Setting { experiment, corpus, device: &self.device, ahead: self.ahead() }
-    }
-
     /// The type in which laws are checked: the most exact one where that is cheap.
     pub(crate) fn dtype_of_laws(&self) -> Dtype {
-        if self.facts.kind == "cpu" { Dtype::F64 } else { Dtype::F32 }
+        if self.info.kind == "cpu" { Dtype::F64 } else { Dtype::F32 }
     }
 
     /// What decides bits, for the manifest. `model` says what is multiplied.
     pub(crate) fn describe(&self, model: &ModelSpec) -> Value {
         let ModelSpec { d_model, d_mlp, n_ctx, .. } = *model;
         let compute = basislab_model::dtype(model.compute_dtype);
-        let of = |size| precision(&self.device, compute, size, 1);
+        let of = |size| precision(&self.device, compute, size);
         let (square, wide) = (of([d_model; 3]), of([n_ctx, d_model, d_mlp]));
         let Precision { name, error } = if wide.error > square.error { wide } else { square };
-        let Facts { backend, index, name: device, kind, driver, .. } = &self.facts;
+        let DeviceInfo { backend, index, name: device, kind, driver, .. } = &self.info;
         json!({
             "backend": backend, "index": index, "name": device, "kind": kind, "driver": driver,
             "param_dtype": model.param_dtype, "compute_dtype": model.compute_dtype,
@@ -189,21 +181,22 @@ impl Place {
     }
 
     /// Updates that may be under way before their losses are read.
-    fn ahead(&self) -> usize {
-        if self.facts.kind == "cpu" { 1 } else { 16 }
+    pub(crate) fn ahead(&self) -> usize {
+        if self.info.kind == "cpu" { 1 } else { 16 }
     }
 
-    /// Whether it is a GPU, not a CPU that plays one.
+    /// Whether it is a GPU, not software Vulkan.
     pub(crate) fn is_hardware(&self) -> bool {
-        !matches!(self.facts.kind, "cpu" | "software")
+        !matches!(self.info.kind, "cpu" | "software")
     }
 
-    /// Whether the device computes in the types that the model wants, or one line that says what it has.
-    pub(crate) fn require(&self, model: &ModelSpec) -> Result<(), Exit> {
-        let wanted = [model.param_dtype, model.compute_dtype];
-        let Some(missing) = wanted.iter().find(|dtype| !self.facts.dtypes.contains(dtype)) else { return Ok(()) };
-        let Facts { backend, name, .. } = &self.facts;
-        let has: Vec<&str> = self.facts.dtypes.iter().map(|dtype| dtype.name()).collect();
+    /// Whether the device computes in the types that all models want, or one line that says what it has.
+    pub(crate) fn require(&self, experiment: &Experiment) -> Result<(), Exit> {
+        let of = |arm: &Arm| [arm.run.model.param_dtype, arm.run.model.compute_dtype];
+        let wanted: Vec<Dtype> = experiment.arms.iter().flat_map(of).collect();
+        let Some(missing) = wanted.iter().find(|dtype| !self.info.dtypes.contains(dtype)) else { return Ok(()) };
+        let DeviceInfo { backend, name, .. } = &self.info;
+        let has: Vec<&str> = self.info.dtypes.iter().map(|dtype| dtype.name()).collect();
         Err(Exit::usage(format!(
             "--backend {backend}: found {} in model.param_dtype or model.compute_dtype, expected a type that {name} computes in: {}",
             missing.name(),
@@ -213,12 +206,12 @@ impl Place {
 }
 
 fn dtypes(device: &Device) -> Vec<Dtype> {
-    Dtype::ALL.into_iter().filter(|dtype| device.supports_dtype(basislab_model::dtype(*dtype))).collect()
+    Dtype::ALL.iter().copied().filter(|dtype| device.supports_dtype(basislab_model::dtype(*dtype))).collect()
 }
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-fn on_cpu(backend: Backend, device: Device) -> Place {
-    let facts = Facts {
+fn on_cpu(backend: Backend, device: Device) -> OpenDevice {
+    let info = DeviceInfo {
         backend: backend.name(),
         index: 0,
         name: crate::build::cpu().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
@@ -227,15 +220,15 @@ fn on_cpu(backend: Backend, device: Device) -> Place {
         memory: resources::memory_of_system(),
         dtypes: dtypes(&device),
     };
-    Place { device, facts }
+    OpenDevice { device, info }
 }
 
 /// burn-ndarray multiplies with threads of its own, which the first product starts: here, where a refusal can be told.
 #[cfg(feature = "ndarray")]
-fn on_ndarray() -> Result<Vec<Place>, Exit> {
+fn on_ndarray() -> Result<Vec<OpenDevice>, Exit> {
     #[expect(deprecated, reason = "asked for by name; the day burn drops it, this line stops compiling")]
     let device = Device::ndarray();
-    match without_panic(|| precision(&device, basislab_model::dtype(Dtype::F32), [64; 3], 1)) {
+    match without_panic(|| precision(&device, basislab_model::dtype(Dtype::F32), [64; 3])) {
         Ok(_) => Ok(vec![on_cpu(Backend::Ndarray, device)]),
         Err((reason, _)) => Err(Exit::new(
             Code::TooLarge,
@@ -249,7 +242,7 @@ fn on_ndarray() -> Result<Vec<Place>, Exit> {
 
 /// The adapters of [`adapters::open`], with what the system knows of their memory.
 #[cfg(feature = "wgpu")]
-fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
+fn on_wgpu(most: usize) -> Result<Vec<OpenDevice>, Exit> {
     let all = adapters::open(most).map_err(|error| match is_too_large(&error) {
         true => Exit::new(
             Code::TooLarge,
@@ -264,7 +257,7 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
     let place = |(index, Adapter { device, kind, setup }): (usize, Adapter)| {
         let info = setup.adapter.get_info();
         let driver = [info.driver, info.driver_info, format!("{:?}", info.backend)];
-        let facts = Facts {
+        let info = DeviceInfo {
             backend: Backend::Wgpu.name(),
             index,
             name: info.name,
@@ -276,13 +269,13 @@ fn on_wgpu(most: usize) -> Result<Vec<Place>, Exit> {
             },
             dtypes: dtypes(&device),
         };
-        Place { device, facts }
+        OpenDevice { device, info }
     };
     Ok(all.into_iter().enumerate().map(place).collect())
 }
 
 #[cfg(feature = "cuda")]
-fn on_cuda(most: usize) -> Result<Vec<Place>, Exit> {
+fn on_cuda(most: usize) -> Result<Vec<OpenDevice>, Exit> {
     use burn::tensor::DeviceType;
     let place = |(index, device): (usize, Device)| {
         // The driver's errors are panics there.
@@ -293,7 +286,7 @@ fn on_cuda(most: usize) -> Result<Vec<Place>, Exit> {
         // CUDA numbers cards its own way: NVIDIA's tool knows this one by its address.
         let address = identity.physical.and_then(|card| card.pci_address);
         let card = address.map_or_else(|| index.to_string(), |address| address.to_string());
-        let facts = Facts {
+        let info = DeviceInfo {
             backend: Backend::Cuda.name(),
             index,
             name: identity.name,
@@ -303,10 +296,10 @@ fn on_cuda(most: usize) -> Result<Vec<Place>, Exit> {
             memory: resources::memory_of_card(&card),
             dtypes,
         };
-        Ok(Place { device, facts })
+        Ok(OpenDevice { device, info })
     };
     let all = Device::enumerate(DeviceType::Cuda).into_vec().into_iter().take(most).enumerate().map(place);
-    let all = all.collect::<Result<Vec<Place>, Exit>>()?;
+    let all = all.collect::<Result<Vec<OpenDevice>, Exit>>()?;
     match all.is_empty() {
         true => Err(Exit::usage(
             "--backend cuda: no NVIDIA GPU found (no libcuda, or no device); install NVIDIA's driver, or use --backend cpu",

@@ -1,13 +1,13 @@
 //! Which build on which machine makes the numbers.
 
-use crate::backend::Place;
-use basislab_config::ModelSpec;
+use crate::backend::OpenDevice;
+use basislab_config::Experiment;
 use basislab_store::sha256;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
 /// What can change the bits of a result besides the experiment.
-pub(crate) fn build(place: &Place, model: &ModelSpec) -> Value {
+pub(crate) fn build(place: &OpenDevice, experiment: &Experiment) -> Value {
     json!({
         "basislab": source(),
         "executable_sha256": executable(),
@@ -15,7 +15,7 @@ pub(crate) fn build(place: &Place, model: &ModelSpec) -> Value {
         "burn": env!("BASISLAB_BURN"),
         "cargo_lock_sha256": sha256(include_bytes!("../../../Cargo.lock")),
         "machine": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu(), "cpu_features": cpu_features() },
-        "device": place.describe(model),
+        "device": place.describe(&experiment.shared.model),
     })
 }
 

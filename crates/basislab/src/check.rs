@@ -1,19 +1,20 @@
 //! `basislab check`: the equivariance certificate of every optimizer in an experiment.
 
-use crate::args::Check;
-use crate::backend::Place;
+use crate::args::CheckArgs;
+use crate::backend::OpenDevice;
 use crate::exit::Code;
 use crate::terminal::{say, say_json};
-use crate::{Done, experiments, resources};
-use basislab_config::{Experiment, OptimizerSpec};
-use basislab_experiment::{Expected, Law, certify, commutes, rotated_share};
+use crate::{CommandResult, experiments, resources};
+use basislab_config::{Experiment, OptimizerSpec, RunSpec};
+use basislab_optim::commutes;
+use basislab_train::{Expected, Law, certify, rotated_share};
 use serde_json::{Value, json};
 
-pub(crate) fn check(args: &Check) -> Done {
-    let experiment = experiments::find_plain(&args.experiment, &args.set)?.loaded.experiment;
+pub(crate) fn check(args: &CheckArgs) -> CommandResult {
+    let experiment = experiments::find_with_arms(&args.experiment, &args.arm, &args.set)?.loaded.experiment;
     resources::check_certificate(&experiment)?;
     let place = args.on.open()?;
-    place.require(&experiment.model)?;
+    place.require(&experiment)?;
     place.work(|| {
         let certificates = certificates(&experiment, args.steps, &place);
         if args.json {
@@ -22,50 +23,65 @@ pub(crate) fn check(args: &Check) -> Done {
             say(to_text(&experiment, &certificates, args.steps, &place))?;
         }
         let broken = certificates.iter().flat_map(|(_, laws)| laws).any(|law| law.holds() == Some(false));
-        Ok(broken.then_some(Code::Numbers))
+        Ok(broken.then_some(Code::Unsound))
     })
 }
 
-/// Every distinct optimizer of the experiment with its laws.
-pub(crate) fn certificates(experiment: &Experiment, steps: u64, place: &Place) -> Vec<(OptimizerSpec, Vec<Law>)> {
+/// Every distinct optimizer of the experiment with its laws, on the architecture and at the learning rate of the first arm
+/// that has it: a rule commutes with a rotation at every rate, or at none.
+pub(crate) fn certificates(experiment: &Experiment, steps: u64, place: &OpenDevice) -> Vec<(OptimizerSpec, Vec<Law>)> {
     let on = (&place.device, place.dtype_of_laws());
     let mut all: Vec<(OptimizerSpec, Vec<Law>)> = Vec::new();
     for arm in &experiment.arms {
-        if !all.iter().any(|(optimizer, _)| *optimizer == arm.optimizer) {
-            all.push((arm.optimizer.clone(), certify(experiment, &arm.optimizer, steps, on)));
+        let phases = arm.run.phases.iter().map(|phase| &phase.optimizer);
+        for optimizer in std::iter::once(&arm.run.optimizer).chain(phases) {
+            if !all.iter().any(|(known, _)| known.equals_but_for_rates(optimizer)) {
+                let run = RunSpec { optimizer: optimizer.clone(), ..arm.run.clone() };
+                all.push((optimizer.clone(), certify(&run, steps, on)));
+            }
         }
     }
     all
 }
 
-pub(crate) fn to_json(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], place: &Place) -> Value {
+pub(crate) fn to_json(
+    experiment: &Experiment,
+    certificates: &[(OptimizerSpec, Vec<Law>)],
+    place: &OpenDevice,
+) -> Value {
     let law = |law: &Law| json!({ "law": law.name, "difference": law.difference, "expected": wanted(law), "holds": law.holds() });
     let optimizers: Vec<Value> = certificates
         .iter()
         .map(|(optimizer, laws)| {
             let laws: Vec<Value> = laws.iter().map(law).collect();
-            json!({ "optimizer": optimizer, "commutes_with_rotation": commutes(optimizer), "laws": laws })
+            json!({ "optimizer": optimizer, "commutes_with_rotation": commutes(optimizer).with_rotations(), "laws": laws })
         })
         .collect();
     let arms: Vec<Value> = experiment
         .arms
         .iter()
         .map(|arm| {
-            let (rotated, facing, all) = rotated_share(experiment, arm, &place.device);
+            let (rotated, facing, all) = rotated_share(&arm.run, &place.device);
             json!({ "arm": arm.name, "parameters": all, "facing_the_stream": facing, "rotated": rotated })
         })
         .collect();
     json!({ "dtype": place.dtype_of_laws(), "optimizers": optimizers, "arms": arms })
 }
 
-fn to_text(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], steps: u64, place: &Place) -> String {
+fn to_text(
+    experiment: &Experiment,
+    certificates: &[(OptimizerSpec, Vec<Law>)],
+    steps: u64,
+    place: &OpenDevice,
+) -> String {
     let dtype = place.dtype_of_laws().name();
     let mut text = format!(
         "Largest difference over all weights after {steps} updates (8 at most where products are rounded) of a small model, {dtype}.\n"
     );
     for (optimizer, laws) in certificates {
-        let what = if commutes(optimizer) { "commutes with every rotation" } else { "depends on the basis" };
-        text += &format!("\n{} (lr {:?}): {what}\n", optimizer.kind(), optimizer.lr());
+        let what =
+            if commutes(optimizer).with_rotations() { "commutes with every rotation" } else { "depends on the basis" };
+        text += &format!("\n{} (lr {:?}): {what}\n", optimizer.name(), optimizer.lr());
         for law in laws {
             let mark = match law.holds() {
                 Some(true) => "ok  ",
@@ -78,7 +94,7 @@ fn to_text(experiment: &Experiment, certificates: &[(OptimizerSpec, Vec<Law>)], 
     }
     text += "\nParameters that each arm really rotates:\n";
     for arm in &experiment.arms {
-        let (rotated, facing, all) = rotated_share(experiment, arm, &place.device);
+        let (rotated, facing, all) = rotated_share(&arm.run, &place.device);
         text += &format!("  {:<20} {rotated:>9} of {facing} that face the residual stream ({all} in all)\n", arm.name);
     }
     text

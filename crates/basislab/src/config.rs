@@ -1,7 +1,7 @@
 use crate::args::Config;
-use crate::{Done, experiments, say};
+use crate::{CommandResult, experiments, say};
 
-pub(crate) fn config(args: &Config) -> Done {
+pub(crate) fn config(args: &Config) -> CommandResult {
     let Config::Show { which, toml } = args;
     let loaded = experiments::find(which)?.loaded;
     if *toml {

@@ -1,12 +1,12 @@
-use crate::args::{Data, Source};
+use crate::args::{CorpusArgs, Data};
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};
-use crate::{Done, experiments, resources};
+use crate::{CommandResult, experiments, resources};
 use basislab_config::Experiment;
 use basislab_data::{Corpus, Description, describe};
 use serde_json::{Value, json};
 
-pub(crate) fn data(args: &Data) -> Done {
+pub(crate) fn data(args: &Data) -> CommandResult {
     match args {
         Data::Describe { source, tokens, json } => {
             resources::check_tokens(*tokens as f64)?;
@@ -17,8 +17,8 @@ pub(crate) fn data(args: &Data) -> Done {
         Data::Sample { source, count, seed } => {
             let (experiment, corpus) = open(source)?;
             // Each token as a number and as a word.
-            resources::check_tokens(*count as f64 * (experiment.model.n_ctx + 1) as f64)?;
-            let sequences = corpus.batch(*seed, 1, *count as usize, experiment.model.n_ctx + 1);
+            resources::check_tokens(*count as f64 * (experiment.shared.model.n_ctx + 1) as f64)?;
+            let sequences = corpus.batch(*seed, 1, *count as usize, experiment.shared.model.n_ctx + 1);
             say(sequences
                 .iter()
                 .map(|tokens| shown(&corpus.decode(tokens)) + "\n")
@@ -29,13 +29,13 @@ pub(crate) fn data(args: &Data) -> Done {
     Ok(None)
 }
 
-fn open(source: &Source) -> Result<(Experiment, Corpus), Exit> {
+fn open(source: &CorpusArgs) -> Result<(Experiment, Corpus), Exit> {
     let named = match &source.text {
         Some(file) => experiments::find_with_text(&source.experiment, file, &source.set),
         None => experiments::find_plain(&source.experiment, &source.set),
     };
     let loaded = named?.loaded;
-    let corpus = experiments::corpus(&loaded)?;
+    let corpus = experiments::shared_corpus(&loaded)?;
     Ok((loaded.experiment, corpus))
 }
 

@@ -1,8 +1,9 @@
 //! How the program ends: one `error:` line and a documented exit code.
 
 use crate::terminal::shown;
-use basislab_report::{ReadError, ReportError};
-use basislab_store::{CheckpointError, FileError, TensorError};
+use basislab_runs::{RunsError, RunsErrorKind};
+use basislab_store::{FileError, TensorError};
+use basislab_tables::{ReadError, TableError};
 use std::fmt;
 
 /// What went wrong, as an exit code.
@@ -15,7 +16,7 @@ pub(crate) enum Code {
     /// Cannot write.
     Write = 4,
     /// Finished, but a run diverged, or a law or a bit-exact self-test did not hold.
-    Numbers = 5,
+    Unsound = 5,
     /// Another process is writing there.
     Busy = 6,
     /// The directory belongs to something else, or its files are not what was written.
@@ -73,47 +74,38 @@ impl From<anyhow::Error> for Exit {
                 Self::write(format!("{error:#}"))
             }};
         }
-        known!(Self, ReportError, CheckpointError, TensorError, FileError)
+        known!(Self, RunsError, TableError, TensorError, FileError)
+    }
+}
+
+impl From<RunsError> for Exit {
+    fn from(error: RunsError) -> Self {
+        let code = match error.kind {
+            RunsErrorKind::Identity => Code::Identity,
+            RunsErrorKind::Busy => Code::Busy,
+            RunsErrorKind::Usage => Code::Usage,
+            RunsErrorKind::Data => Code::Data,
+            RunsErrorKind::Write => Code::Write,
+        };
+        Self::new(code, error)
     }
 }
 
 impl From<TensorError> for Exit {
     fn from(error: TensorError) -> Self {
-        Self::new(Code::Identity, format!("a checkpoint of another model: {error}"))
+        RunsError::from(error).into()
     }
 }
 
 impl From<FileError> for Exit {
     fn from(error: FileError) -> Self {
-        match error.doing {
-            "read" => Self::data(error),
-            "merge" | "go on with" => Self::new(Code::Identity, error),
-            _ => Self::write(error),
-        }
+        RunsError::from(error).into()
     }
 }
 
-impl From<CheckpointError> for Exit {
-    fn from(error: CheckpointError) -> Self {
-        match error {
-            CheckpointError::File(error) => error.into(),
-            CheckpointError::Damaged { ref path, .. } => {
-                let folder = path.parent().and_then(std::path::Path::parent).unwrap_or(path);
-                let next = format!("restore it, or delete {} to start this run afresh", folder.display());
-                Self::new(Code::Identity, format!("{error}; {next}"))
-            }
-            CheckpointError::Foreign { .. } => Self::new(Code::Identity, error),
-        }
-    }
-}
-
-impl From<ReportError> for Exit {
-    fn from(error: ReportError) -> Self {
-        match error {
-            ReportError::Read(error) => error.into(),
-            ReportError::File(error) => error.into(),
-            ReportError::Changed(error) => Self::new(Code::Identity, error),
-        }
+impl From<TableError> for Exit {
+    fn from(error: TableError) -> Self {
+        RunsError::from(error).into()
     }
 }
 

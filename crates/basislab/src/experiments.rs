@@ -1,12 +1,17 @@
 //! Finding and loading experiments.
 
-use crate::args::Which;
-use crate::exit::Exit;
+use crate::args::ExperimentArgs;
+use crate::exit::{Code, Exit};
 use crate::resources;
-use basislab_config::{Loaded, MAX_SEED, MAX_SEEDS, Override, integer, load, one_of};
-use basislab_data::Corpus;
+use basislab_config::{
+    Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, integer, load, one_of,
+};
+use basislab_data::{Corpus, CorpusError};
+use basislab_optim::rule_keys;
+use basislab_runs::Corpora;
 use basislab_stats::{METRICS, Metric, MetricFn};
 use basislab_store::{LFS_POINTER, is_lfs_pointer};
+use serde_json::Value;
 use std::path::Path;
 
 /// `(name, text)` of every file in `configs/`.
@@ -21,31 +26,51 @@ pub(crate) struct Named {
 }
 
 /// Loads what the command line names, with its changes.
-pub(crate) fn find(which: &Which) -> Result<Named, Exit> {
+pub(crate) fn find(which: &ExperimentArgs) -> Result<Named, Exit> {
     changed(which, Vec::new())
 }
 
 /// Loads by name with `--set`s only.
 pub(crate) fn find_plain(experiment: &str, set: &[String]) -> Result<Named, Exit> {
-    changed(&plain(experiment, set), Vec::new())
+    find_with_arms(experiment, &[], set)
+}
+
+/// Loads by name with `--arm`s and `--set`s.
+pub(crate) fn find_with_arms(experiment: &str, arm: &[String], set: &[String]) -> Result<Named, Exit> {
+    changed(&ExperimentArgs { arm: arm.to_vec(), ..plain(experiment, set) }, Vec::new())
 }
 
 /// Loads by name with `--text FILE`, whatever the file is called, and then `--set`s.
 pub(crate) fn find_with_text(experiment: &str, file: &str, set: &[String]) -> Result<Named, Exit> {
-    let literal = |path: &str, text: &str| Override::literal(path, text, &format!("--text {file}"));
+    let literal = |path: &str, text: &str| Change::literal(path, text, &format!("--text {file}"));
     changed(&plain(experiment, set), vec![literal("corpus.kind", "text"), literal("corpus.path", file)])
 }
 
-fn plain(experiment: &str, set: &[String]) -> Which {
-    Which { experiment: experiment.to_owned(), set: set.to_vec(), seeds: None, smoke: false }
+fn plain(experiment: &str, set: &[String]) -> ExperimentArgs {
+    let (arm, sweep) = Default::default();
+    ExperimentArgs { experiment: experiment.to_owned(), set: set.to_vec(), arm, sweep, seeds: None, smoke: false }
 }
 
-/// Loads what `which` names, with `overrides` first and then its own changes.
-fn changed(which: &Which, mut overrides: Vec<Override>) -> Result<Named, Exit> {
+/// What a configuration may name: the update rules, and the built-in experiments and files as bases.
+pub(crate) fn library() -> Library<'static> {
+    Library { rules: rule_keys(), base: &base }
+}
+
+/// The text of a base: what errors call it, and the text.
+fn base(name: &str) -> Result<(String, String), String> {
+    text(name).map(|(_, file, text)| (file, text)).map_err(|exit| exit.to_string())
+}
+
+/// Loads what `which` names, with `changes` first and then its own.
+fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Exit> {
     let (name, file, text) = text(&which.experiment)?;
-    for text in &which.set {
-        overrides.push(set(text)?);
-    }
+    let load = |changes: &[Change]| load(&text, &file, changes, library());
+    let parsed = |texts: &[String], parse: fn(&str) -> Result<Change, String>| {
+        texts.iter().map(|text| parse(text).map_err(Exit::usage)).collect::<Result<Vec<_>, _>>()
+    };
+    changes.extend(parsed(&which.arm, Change::parse_arm)?);
+    changes.extend(parsed(&which.set, Change::parse_set)?);
+    changes.extend(parsed(&which.sweep, Change::parse_sweep)?);
     let mut seeds =
         which.seeds.as_deref().map(|text| parse_seeds(text).map(|s| (s, format!("--seeds {text}")))).transpose()?;
     if which.smoke {
@@ -57,55 +82,113 @@ fn changed(which: &Which, mut overrides: Vec<Override>) -> Result<Named, Exit> {
             ("probe.loss_sequences", "8"),
             ("probe.residual_sequences", "4"),
             ("probe.random_bases", "8"),
-            ("verdict.null_bases", "8"),
+            ("probe.null_bases", "8"),
         ];
-        let smoke =
-            |(path, value): (&str, &str)| Override { path: path.into(), value: value.into(), typed: "--smoke".into() };
-        overrides.splice(0..0, small.map(smoke));
+        let mut smoke: Vec<Change> = small.iter().map(|(path, value)| Change::set(path, value, "--smoke")).collect();
+        smoke.extend(early_phases(&load(&[])?.experiment));
+        changes.splice(0..0, smoke);
         if seeds.is_none() {
-            let first = load(&text, &file, &overrides)?.experiment.seeds[..1].to_vec();
+            let first = load(&changes)?.experiment.seeds[..1].to_vec();
             seeds = Some((first, "--smoke".to_owned()));
         }
     }
     if let Some((seeds, typed)) = seeds {
-        let value = |seeds: &[u64]| format!("{seeds:?}");
-        let change = |path: String, seeds: &[u64]| Override { path, value: value(seeds), typed: typed.clone() };
+        let change = |path: &str, seeds: &[u64]| Change::set(path, &format!("{seeds:?}"), &typed);
         // An arm with seeds of its own keeps their number.
-        let arms = load(&text, &file, &[])?.experiment.arms;
-        overrides.push(change("seeds".to_owned(), &seeds));
-        for arm in arms {
-            if let Some(own) = arm.seeds {
-                overrides.push(change(format!("arm.{}.seeds", arm.name), &seeds[..own.len().min(seeds.len())]));
+        let before = load(&[])?.experiment;
+        changes.push(change("seeds", &seeds));
+        for arm in before.arms.iter().filter(|arm| arm.seeds != before.seeds) {
+            let selects = arm.seeds.iter().any(|seed| !before.seeds.contains(seed));
+            if !selects {
+                let own = &seeds[..arm.seeds.len().min(seeds.len())];
+                changes.push(change(&format!("arm.{}.seeds", arm.name), own));
             }
         }
     }
-    let loaded = load(&text, &file, &overrides)?;
-    check_metric(&loaded)?;
+    let loaded = load(&changes)?;
+    check_metrics(&loaded)?;
     Ok(Named { name, loaded })
 }
 
-/// Opens the corpus of an experiment. What is wrong with a key is said where the key was written.
-pub(crate) fn corpus(loaded: &Loaded) -> Result<Corpus, Exit> {
-    let experiment = &loaded.experiment;
-    resources::check_corpus(&experiment.corpus)?;
-    Corpus::open(&experiment.corpus, experiment.model.n_ctx).map_err(|error| {
-        let key = loaded.origins.iter().find(|(path, ..)| *path == error.place);
-        key.map_or_else(|| Exit::data(&error), |(.., origin)| Exit::data(format!("{origin}: {error}")))
-    })
+/// Changes that let every phase begin within the few steps of `--smoke`.
+fn early_phases(experiment: &Experiment) -> Vec<Change> {
+    let of = |prefix: &str, phases: &[Phase]| -> Vec<Change> {
+        let early = |at: usize| Change::set(&format!("{prefix}phases.{at}.from"), &(at + 2).to_string(), "--smoke");
+        (0..phases.len()).map(early).collect()
+    };
+    let shared = &experiment.shared.phases;
+    let own = experiment.arms.iter().filter(|arm| arm.run.phases != *shared);
+    let own = own.flat_map(|arm| of(&format!("arm.{}.", arm.name), &arm.run.phases));
+    of("", shared).into_iter().chain(own).collect()
 }
 
-/// The config's crate knows no metrics: whether the verdict's exists is checked here.
-fn check_metric(loaded: &Loaded) -> Result<(), Exit> {
+/// Opens the corpora of all arms. What is wrong with a key is said where the key was written.
+pub(crate) fn corpora(loaded: &Loaded) -> Result<Corpora, Exit> {
+    let experiment = &loaded.experiment;
+    experiment.arms.iter().try_for_each(|arm| resources::check_corpus(&arm.run.corpus))?;
+    Corpora::open(experiment).map_err(|(arm, error)| at_key(&error, loaded.origin(&arm.name, &error.place)))
+}
+
+/// Opens the corpus that arms share.
+pub(crate) fn shared_corpus(loaded: &Loaded) -> Result<Corpus, Exit> {
+    let shared = &loaded.experiment.shared;
+    resources::check_corpus(&shared.corpus)?;
+    Corpus::open(&shared.corpus, shared.model.n_ctx).map_err(|error| at_key(&error, loaded.origin("", &error.place)))
+}
+
+fn at_key(error: &CorpusError, origin: Option<&Origin>) -> Exit {
+    origin.map_or_else(|| Exit::data(error), |origin| Exit::data(format!("{origin}: {error}")))
+}
+
+/// Opens the corpora that a directory's runs were made with.
+pub(crate) fn check_corpora(dir: &Path, experiment: &Experiment, manifest: &Value) -> Result<Corpora, Exit> {
+    let known = |arm: &str| manifest["arms"][arm]["corpus"].as_str().unwrap_or_default();
+    let restore = format!("put it back, or set corpus.path in {} to where it is", dir.join("config.toml").display());
+    experiment.arms.iter().try_for_each(|arm| resources::check_corpus(&arm.run.corpus))?;
+    let corpora = Corpora::open(experiment).map_err(|(arm, mut error)| {
+        if matches!(arm.run.corpus, CorpusSpec::Text(_)) {
+            error.expected = format!("the text of the run, SHA-256 {}", known(&arm.name));
+            error.next.clone_from(&restore);
+        }
+        Exit::from(error)
+    })?;
+    for arm in &experiment.arms {
+        let (found, expected, at) = (corpora.of(&arm.run).sha256(), known(&arm.name), dir.display());
+        if found != expected {
+            let sums = format!("has changed: found SHA-256 {found}, expected {expected}");
+            return Err(Exit::new(
+                Code::Identity,
+                match &arm.run.corpus {
+                    CorpusSpec::Text(text) => format!("{at}: the text {:?} {sums}; {restore}", text.path),
+                    CorpusSpec::Language(_) => format!("{at}: the corpus {sums}"),
+                },
+            ));
+        }
+    }
+    Ok(corpora)
+}
+
+/// The config's crate knows no metrics: whether those that it names exist is checked here.
+fn check_metrics(loaded: &Loaded) -> Result<(), Exit> {
     let fits = |metric: &&Metric| metric.basis_dependent && matches!(metric.of, MetricFn::Matrix(_));
     let names: Vec<&str> = METRICS.iter().filter(fits).map(|metric| metric.name).collect();
-    let name = loaded.experiment.verdict.metric.as_str();
-    if names.contains(&name) {
-        return Ok(());
+    let check = |key: &str, name: &str| {
+        if names.contains(&name) {
+            return Ok(());
+        }
+        let origin = loaded.origins.iter().find(|(path, ..)| path == key).map(|(.., origin)| origin.to_string());
+        let origin = origin.map_or_else(String::new, |origin| format!("{origin}: "));
+        Err(Exit::usage(format!("{origin}{key}: found {name:?}, expected {}", one_of(&names, Some(name)))))
+    };
+    let experiment = &loaded.experiment;
+    check("verdict.metric", &experiment.verdict.metric)?;
+    for claim in &experiment.claims {
+        for (key, cell) in claim.cells().into_iter().filter(|(_, cell)| !cell.is_loss()) {
+            check(&format!("claim.{}.{key}.metric", claim.name), &cell.metric)?;
+        }
     }
-    let origin =
-        loaded.origins.iter().find(|(path, ..)| path == "verdict.metric").map(|(.., origin)| origin.to_string());
-    let origin = origin.unwrap_or_default();
-    Err(Exit::usage(format!("{origin}: verdict.metric: found {name:?}, expected {}", one_of(&names, Some(name)))))
+    let runs = std::iter::once(&experiment.shared).chain(experiment.arms.iter().map(|arm| &arm.run));
+    runs.flat_map(|run| &run.probe.null_metrics).try_for_each(|name| check("probe.null_metrics", name))
 }
 
 /// `(short name, what errors call it, text)`.
@@ -151,15 +234,6 @@ fn short_name(path: &Path) -> String {
     let name = if stem == "config" { parent.unwrap_or(stem) } else { stem };
     let safe: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(64).collect();
     if safe.is_empty() { "experiment".to_owned() } else { safe }
-}
-
-fn set(text: &str) -> Result<Override, Exit> {
-    let (path, value) = text.split_once('=').ok_or_else(|| {
-        Exit::usage(format!("--set {text}: found no '=', expected KEY=VALUE, for example train.steps=300"))
-    })?;
-    // In `KEY = VALUE`, as in a file, the spaces belong to the sign; else they belong to the value.
-    let value = if path.ends_with(' ') { value.trim() } else { value };
-    Ok(Override { path: path.trim().to_owned(), value: value.to_owned(), typed: format!("--set {text}") })
 }
 
 fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {

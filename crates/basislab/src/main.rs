@@ -5,14 +5,14 @@ mod backend;
 mod backends;
 mod build;
 mod check;
+mod compare;
 mod config;
 mod data;
-mod desk;
-mod directory;
 mod exit;
 mod experiments;
 mod metrics;
 mod progress;
+mod report;
 mod resources;
 mod run;
 mod signals;
@@ -55,11 +55,12 @@ fn prepare() -> Result<(), Exit> {
     threads::prepare()
 }
 
-fn work(command: Command) -> Done {
+fn work(command: Command) -> CommandResult {
     match command {
         Command::Run(args) => run::run(&args),
         Command::List { json } => list(json),
-        Command::Report { dir, json } => run::report(&dir, json),
+        Command::Report { dir, json } => report::report(&dir, json),
+        Command::Compare { dirs, json } => compare::compare(&dirs, json),
         Command::Status { dir, json } => status::status(&dir, json),
         Command::Verify { dir, steps, all } => verify::verify(&dir, steps, all),
         Command::Metrics(args) => metrics::metrics(&args),
@@ -71,9 +72,9 @@ fn work(command: Command) -> Done {
 }
 
 /// How a command ends when it could do its work.
-type Done = Result<Option<Code>, Exit>;
+type CommandResult = Result<Option<Code>, Exit>;
 
-fn list(json: bool) -> Done {
+fn list(json: bool) -> CommandResult {
     let mut lines = String::new();
     let mut all = Vec::new();
     for (name, _) in experiments::BUILT_IN {

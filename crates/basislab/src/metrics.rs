@@ -3,7 +3,7 @@
 mod eval;
 mod silent;
 
-use crate::Done;
+use crate::CommandResult;
 use crate::args::Metrics;
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};
@@ -11,7 +11,7 @@ use basislab_config::one_of;
 use basislab_stats::{METRICS, Metric, metric};
 use serde_json::{Value, json};
 
-pub(crate) fn metrics(args: &Metrics) -> Done {
+pub(crate) fn metrics(args: &Metrics) -> CommandResult {
     match args {
         Metrics::List { json } => list(*json)?,
         Metrics::Explain { name } => explain(name)?,

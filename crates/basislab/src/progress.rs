@@ -34,6 +34,11 @@ impl Progress {
         self.bar.set_length(steps);
     }
 
+    /// That many more updates are to be made.
+    pub(crate) fn plan_more(&self, steps: u64) {
+        self.bar.inc_length(steps);
+    }
+
     /// One update was made.
     pub(crate) fn step(&self) {
         self.bar.inc(1);

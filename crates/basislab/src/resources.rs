@@ -2,9 +2,12 @@
 
 mod cgroups;
 
-use crate::backend::Facts;
+use crate::backend::DeviceInfo;
 use crate::exit::{Code, Exit};
-use basislab_config::{Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, Positions, RotatedAxes, Sharing};
+use basislab_config::{
+    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, OptimizerSpec, Positions, RotatedAxes, RunSpec, Sharing,
+};
+use basislab_optim::rule;
 use std::path::Path;
 
 /// What a user can do where a command needs more than there is.
@@ -18,11 +21,10 @@ pub(crate) struct Advice {
 /// Refuses what needs more memory or disk than there is. Sizes are computed in f64, which no configuration overflows.
 pub(crate) fn check(
     experiment: &Experiment,
-    d_vocab: usize,
     workers: usize,
     jobs: usize,
     dir: &Path,
-    device: &Facts,
+    device: &DeviceInfo,
     advice: &Advice,
 ) -> Result<(), Exit> {
     if jobs == 0 {
@@ -32,12 +34,12 @@ pub(crate) fn check(
         1 => "training one run".to_owned(),
         _ => format!("training with {workers} runs side by side"),
     };
-    let need = memory(experiment, d_vocab, workers);
+    let need = memory(experiment, workers);
     match device.kind {
         "cpu" | "software" => require(need, &what, advice.memory)?,
         _ => fits(need, device.memory.map(|bytes| (bytes as f64, "the device has")), &what, advice.memory)?,
     }
-    let need = disk(experiment, d_vocab, jobs);
+    let need = disk(experiment, jobs);
     if let Some(have) = disk_there(dir).filter(|have| need > *have) {
         return Err(Exit::new(
             Code::TooLarge,
@@ -77,24 +79,35 @@ fn fits(need: f64, there: Option<(f64, &str)>, what: &str, advice: &str) -> Resu
 }
 
 /// Bytes that `workers` runs side by side take at their peak: within a factor of two, as measured for the CPU backends.
-pub(crate) fn memory(experiment: &Experiment, d_vocab: usize, workers: usize) -> f64 {
-    let Experiment { model, train, probe, .. } = experiment;
+pub(crate) fn memory(experiment: &Experiment, workers: usize) -> f64 {
+    // The program itself, and the tables that the report reads.
+    let tables = 400.0 * table_rows(experiment);
+    PROGRAM + workers as f64 * most(experiment, memory_of_run) + tables
+}
+
+/// Bytes that one run takes at its peak.
+fn memory_of_run(run: &RunSpec) -> f64 {
+    let RunSpec { model, train, probe, .. } = run;
     let [d, f, pos, heads, layers, vocab] =
-        [model.d_model, model.d_mlp, model.n_ctx, model.n_heads, model.n_layers, d_vocab].map(|n| n as f64);
+        [model.d_model, model.d_mlp, model.n_ctx, model.n_heads, model.n_layers, run.corpus.d_vocab()]
+            .map(|n| n as f64);
     let rows = (train.batch_size / train.micro_batches.max(1)) as f64 * pos;
     // What the backward pass keeps of a layer: five streams, the pattern and two streams of attention, two wide ones of
     // the MLP; then its own buffers, and the logits with their gradient.
     let layer = rows * (9.0 * d + heads * pos + 2.0 * f);
     let activations = layers * layer + rows * (8.0 * d + 2.0 * f + 2.0 * vocab);
-    // Weights, gradients, moments, and the copies that an update and a transpose make.
-    let weights = parameters(model, d_vocab) * (4.0 + slots(experiment) as f64);
+    // Weights, gradients, optimizer state, and the copies that an update and a transpose make.
+    let weights = parameters(run) * (4.0 + slots(run) as f64);
     let probe_rows = probe.residual_sequences as f64 * pos;
-    // The stream at every site, twice, and the random bases with one more while it is drawn.
-    let probes = probe_rows * d * (2.0 * layers + 2.0) * 2.0 + d * d * (probe.random_bases as f64 + HAAR);
-    // The program itself, and the tables that the report reads.
-    let tables = 400.0 * table_rows(experiment);
+    // The stream at one site, a few times over, and the random bases with one more while it is drawn.
+    let probes = probe_rows * d * 6.0 + d * d * (probe.random_bases as f64 + HAAR);
     let number = model.param_dtype.at_least_f32().bytes() as f64;
-    PROGRAM + workers as f64 * (rotations(experiment) + number * (activations + weights) + 8.0 * probes) + tables
+    rotations(run) + number * (activations + weights) + 8.0 * probes
+}
+
+/// The largest of what `of` says of the arms' runs.
+fn most(experiment: &Experiment, of: fn(&RunSpec) -> f64) -> f64 {
+    experiment.arms.iter().map(|arm| of(&arm.run)).fold(0.0, f64::max)
 }
 
 /// Refuses a corpus that does not fit when it is opened.
@@ -109,8 +122,8 @@ pub(crate) fn check_corpus(spec: &CorpusSpec) -> Result<(), Exit> {
 /// Refuses tables that do not fit when they are read. A row takes three times what its line does (measured); the rest is for
 /// the bytes of the file that is being read, and for what is made from the rows.
 pub(crate) fn check_tables(dir: &Path) -> Result<(), Exit> {
-    let size = |table: &&basislab_report::Table| dir.join(table.file).metadata().map_or(0, |info| info.len());
-    let bytes: u64 = basislab_report::TABLES.iter().map(size).sum();
+    let size = |table: &&basislab_tables::Table| dir.join(table.file).metadata().map_or(0, |info| info.len());
+    let bytes: u64 = basislab_tables::TABLES.iter().map(size).sum();
     require_beside(5.0 * bytes as f64, &dir.display().to_string(), "read its tables with a tool that streams them")
 }
 
@@ -122,47 +135,52 @@ pub(crate) fn check_tokens(tokens: f64) -> Result<(), Exit> {
 /// Refuses the models of a certificate: small ones for the laws, and the experiment's own, without activations, to count
 /// what is rotated.
 pub(crate) fn check_certificate(experiment: &Experiment) -> Result<(), Exit> {
-    let number = experiment.model.param_dtype.at_least_f32().bytes() as f64;
-    let model = parameters(&experiment.model, experiment.corpus.d_vocab());
-    require_beside(number * 2.0 * model + rotations(experiment), "the experiment's model", "use a smaller one")
+    let model =
+        |run: &RunSpec| 2.0 * run.model.param_dtype.at_least_f32().bytes() as f64 * parameters(run) + rotations(run);
+    require_beside(most(experiment, model), "the experiment's model", "use a smaller one")
 }
 
 /// Bytes that the program takes before it does anything.
 const PROGRAM: f64 = 60e6;
 
 /// Bytes that the tables and checkpoints of all runs take: within a factor of two.
-fn disk(experiment: &Experiment, d_vocab: usize, jobs: usize) -> f64 {
-    let state = experiment.model.param_dtype.at_least_f32().bytes() as f64
-        * parameters(&experiment.model, d_vocab)
-        * (1.0 + slots(experiment) as f64);
+fn disk(experiment: &Experiment, jobs: usize) -> f64 {
+    let state = |run: &RunSpec| {
+        run.model.param_dtype.at_least_f32().bytes() as f64 * parameters(run) * (1.0 + slots(run) as f64)
+    };
     // Each row twice, once in its run's part and once in the merged table.
-    let runs: usize = experiment.arms.iter().map(|arm| experiment.seeds_of(arm).len()).sum();
-    jobs as f64 * (2.0 * state + 200.0 * table_rows(experiment) / runs.max(1) as f64)
+    let runs: usize = experiment.arms.iter().map(|arm| arm.seeds.len()).sum();
+    jobs as f64 * (2.0 * most(experiment, state) + 200.0 * table_rows(experiment) / runs.max(1) as f64)
 }
 
-fn parameters(model: &ModelSpec, d_vocab: usize) -> f64 {
+fn parameters(run: &RunSpec) -> f64 {
+    let model = &run.model;
     let [d, f, pos, layers, vocab] =
-        [model.d_model, model.d_mlp, model.n_ctx, model.n_layers, d_vocab].map(|n| n as f64);
+        [model.d_model, model.d_mlp, model.n_ctx, model.n_layers, run.corpus.d_vocab()].map(|n| n as f64);
     let positions = if matches!(model.positions, Positions::Learned {}) { pos * d } else { 0.0 };
     let heads = if model.tied_head { 1.0 } else { 2.0 };
     heads * vocab * d + positions + layers * (4.0 * d * d + 2.0 * d * f)
 }
 
-/// Numbers that an optimizer keeps per parameter, of the arm that needs most.
-fn slots(experiment: &Experiment) -> usize {
-    experiment.arms.iter().map(|arm| arm.optimizer.slots()).max().unwrap_or(0)
+/// Numbers that an optimizer keeps per parameter at most.
+fn slots(run: &RunSpec) -> usize {
+    let of = |optimizer: &OptimizerSpec| {
+        let rules = optimizer.rules().into_iter();
+        rules.map(|(.., spec)| (rule(spec).keys.slots)(spec).len()).max().unwrap_or(0)
+    };
+    run.phases.iter().map(|phase| of(&phase.optimizer)).fold(of(&run.optimizer), usize::max)
 }
 
 /// Matrices `[d, d]` of f64 that drawing a Haar rotation holds at a time.
 const HAAR: f64 = 2.1;
 
-/// Bytes that the rotations of the arm that needs most take: those it keeps, and those that drawing one holds.
-fn rotations(experiment: &Experiment) -> f64 {
-    let ModelSpec { d_model, n_layers, d_mlp, param_dtype, .. } = experiment.model;
+/// Bytes that a run's rotations take: those it keeps, and those that drawing one holds.
+fn rotations(run: &RunSpec) -> f64 {
+    let ModelSpec { d_model, n_layers, d_mlp, param_dtype, .. } = run.model;
     let (d, number) = (d_model as f64, param_dtype.at_least_f32().bytes() as f64);
-    let [layers, mlp, vocab] = [n_layers, d_mlp, experiment.corpus.d_vocab()].map(|n| n as f64);
-    let of_arm = |arm: &Arm| {
-        let (sharing, axes) = match arm.basis {
+    let [layers, mlp, vocab] = [n_layers, d_mlp, run.corpus.d_vocab()].map(|n| n as f64);
+    let of_basis = |basis: &BasisSpec| {
+        let (sharing, axes) = match *basis {
             BasisSpec::Standard {} => return 0.0,
             BasisSpec::RotatedOptimizer { sharing, axes, .. } => (sharing, axes),
             BasisSpec::RotatedModel { sharing, .. } => (sharing, RotatedAxes::Residual),
@@ -176,20 +194,22 @@ fn rotations(experiment: &Experiment) -> f64 {
         };
         number * (matrices * d * d + others) + HAAR * 8.0 * largest * largest
     };
-    experiment.arms.iter().map(of_arm).fold(0.0, f64::max)
+    run.phases.iter().map(|phase| of_basis(&phase.basis)).fold(of_basis(&run.basis), f64::max)
 }
 
 /// Rows of all tables together.
 fn table_rows(experiment: &Experiment) -> f64 {
-    let Experiment { model, train, probe, .. } = experiment;
-    let steps = probe.steps(train.steps);
-    let full = steps.iter().filter(|step| probe.is_full(train.steps, **step)).count() as f64;
-    let sites = 2.0 * model.n_layers as f64 + 2.0;
-    let metrics = basislab_stats::METRICS.len() as f64;
-    let light = sites * metrics * 6.0;
-    let dense = sites * (metrics * probe.random_bases as f64 + 2.0 * model.d_model as f64);
-    let runs: usize = experiment.arms.iter().map(|arm| experiment.seeds_of(arm).len()).sum();
-    runs as f64 * (train.steps as f64 + steps.len() as f64 * light + full * dense)
+    let of_arm = |arm: &Arm| {
+        let RunSpec { model, train, probe, .. } = &arm.run;
+        let steps = probe.steps(train.steps);
+        let full = steps.iter().filter(|step| probe.is_full(train.steps, **step)).count() as f64;
+        let sites = 2.0 * model.n_layers as f64 + 2.0;
+        let metrics = basislab_stats::METRICS.len() as f64;
+        let light = sites * metrics * 6.0;
+        let dense = sites * (metrics * probe.random_bases as f64 + 2.0 * model.d_model as f64);
+        arm.seeds.len() as f64 * (train.steps as f64 + steps.len() as f64 * light + full * dense)
+    };
+    experiment.arms.iter().map(of_arm).sum()
 }
 
 /// Bytes of memory that the machine has in all.

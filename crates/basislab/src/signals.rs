@@ -40,11 +40,11 @@ impl Signals {
         &self.stop
     }
 
-    /// How the program ends when `left` runs have not ended, with the command that goes on.
+    /// How the program ends when `left` runs have not ended, with the command that resumes.
     pub(crate) fn goodbye(&self, left: usize) -> Exit {
         let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
         let command = command.join(" ");
-        Exit::new(Code::Stopped, format!("stopped by a signal with {left} runs to go; go on with: {command}"))
+        Exit::new(Code::Stopped, format!("stopped by a signal with {left} runs to go; resume with: {command}"))
     }
 }
 

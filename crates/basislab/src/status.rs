@@ -1,16 +1,16 @@
 //! `basislab status`: what is complete, running, interrupted or diverged.
 
-use crate::Done;
-use crate::directory::{self, checkpoints};
+use crate::CommandResult;
 use crate::exit::Exit;
+use crate::experiments::library;
 use crate::terminal::{quoted, say, say_json, shown};
-use basislab_experiment::{Job, jobs};
-use basislab_report::{Ending, is_published, part_dir};
-use basislab_store::{Lock, steps};
+use basislab_runs::{Job, Opened, finished, jobs, newest_checkpoint, open, unneeded};
+use basislab_store::Lock;
+use basislab_tables::{Ending, is_published, work_dir};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-pub(crate) fn status(dir: &Path, json: bool) -> Done {
+pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
     if dir.join("manifest.json").exists() {
         let status = Status::of(dir)?;
         if json {
@@ -54,41 +54,38 @@ pub(crate) fn status(dir: &Path, json: bool) -> Done {
 
 /// One directory.
 struct Status {
-    /// The arguments that choose the device and how seeds share it.
+    /// The arguments that choose the device.
     device: String,
-    holder: Option<String>,
-    runs: Vec<(String, u64, State)>,
+    runs: Vec<(String, u64, RunStatus)>,
+    /// Parts of runs that the experiment does not need.
+    unneeded: Vec<PathBuf>,
 }
 
 /// How far a run is.
-enum State {
+enum RunStatus {
     Complete,
     Diverged(u64, Option<String>),
-    Running(Option<u64>),
+    /// Who has it, as far as that process says, and its last checkpoint.
+    Running(String, Option<u64>),
     Interrupted(Option<u64>),
     NotStarted,
 }
 
 impl Status {
     fn of(dir: &Path) -> Result<Self, Exit> {
-        let (experiment, manifest) = directory::open(dir)?;
-        let backend = manifest["identity"]["backend"].as_str().unwrap_or("cpu");
+        let Opened { experiment, manifest } = open(dir, library())?;
+        let backend = manifest["backend"].as_str().unwrap_or("cpu");
         let device = match manifest["device"]["index"].as_u64().unwrap_or(0) {
             0 => format!("--backend {backend}"),
             index => format!("--backend {backend} --device {index}"),
         };
-        let device = match manifest["identity"]["stacked_seeds"].as_u64() {
-            Some(stack) => format!("{device} --stack-seeds={stack}"),
-            None => device,
-        };
-        let holder = Lock::holder(dir);
         let published = is_published(dir);
         let run = |job: &Job<'_>| {
-            let state = if published { State::Complete } else { state(dir, job, holder.is_some())? };
+            let state = if published { RunStatus::Complete } else { state(dir, job)? };
             Ok((job.arm.name.to_string(), job.seed, state))
         };
         let runs = jobs(&experiment).iter().map(run).collect::<Result<Vec<_>, Exit>>()?;
-        Ok(Self { device, holder, runs })
+        Ok(Self { device, runs, unneeded: unneeded(dir, &experiment)? })
     }
 
     fn counts(&self) -> String {
@@ -100,8 +97,16 @@ impl Status {
             .filter(|(n, _)| *n > 0)
             .map(|(n, word)| format!("{n} {word}"))
             .collect();
-        let holder = self.holder.as_ref().map_or_else(String::new, |holder| format!("; running: {holder}"));
-        format!("{} of {} runs{holder}", counts.join(", "), self.runs.len())
+        let mut holders: Vec<&str> = Vec::new();
+        for (.., state) in &self.runs {
+            if let RunStatus::Running(holder, _) = state
+                && !holders.contains(&holder.as_str())
+            {
+                holders.push(holder);
+            }
+        }
+        let holders = if holders.is_empty() { String::new() } else { format!("; running: {}", holders.join("; ")) };
+        format!("{} of {} runs{holders}", counts.join(", "), self.runs.len())
     }
 
     fn text(&self, dir: &Path) -> String {
@@ -109,33 +114,41 @@ impl Status {
         for (arm, seed, state) in &self.runs {
             text += &format!("  {arm:<20} seed {seed:<4} {}\n", state.sentence());
         }
-        if self.holder.is_none() && self.runs.iter().any(|(.., state)| !state.has_ended()) {
+        for part in &self.unneeded {
+            text += &format!(
+                "  {}: not needed by the experiment; remove it to free its disk\n",
+                shown(&part.display().to_string())
+            );
+        }
+        let is_running = |(.., state): &(String, u64, RunStatus)| matches!(state, RunStatus::Running(..));
+        if !self.runs.iter().any(is_running) && self.runs.iter().any(|(.., state)| !state.has_ended()) {
             let (config, dir) = (dir.join("config.toml").display().to_string(), dir.display().to_string());
             let (config, dir, device) = (quoted(&config), quoted(&dir), &self.device);
-            text += &format!("\nGo on:  basislab run {config} {device} --out {dir}\n");
+            text += &format!("\nResume:  basislab run {config} {device} --out {dir}\n");
         }
         text
     }
 
     fn json(&self) -> Value {
-        let run = |(arm, seed, state): &(String, u64, State)| {
+        let run = |(arm, seed, state): &(String, u64, RunStatus)| {
             let (step, tensor) = match state {
-                State::Diverged(step, tensor) => (Some(*step), tensor.clone()),
-                State::Running(step) | State::Interrupted(step) => (*step, None),
-                State::Complete | State::NotStarted => (None, None),
+                RunStatus::Diverged(step, tensor) => (Some(*step), tensor.clone()),
+                RunStatus::Running(_, step) | RunStatus::Interrupted(step) => (*step, None),
+                RunStatus::Complete | RunStatus::NotStarted => (None, None),
             };
-            json!({ "arm": arm, "seed": seed, "state": state.word(), "step": step, "tensor": tensor })
+            let holder = if let RunStatus::Running(holder, _) = state { Some(holder) } else { None };
+            json!({ "arm": arm, "seed": seed, "state": state.word(), "step": step, "tensor": tensor, "holder": holder })
         };
-        json!({ "holder": self.holder, "runs": self.runs.iter().map(run).collect::<Vec<_>>() })
+        json!({ "runs": self.runs.iter().map(run).collect::<Vec<_>>(), "unneeded": self.unneeded })
     }
 }
 
-impl State {
+impl RunStatus {
     fn word(&self) -> &'static str {
         match self {
             Self::Complete => "complete",
             Self::Diverged(..) => "diverged",
-            Self::Running(_) => "running",
+            Self::Running(..) => "running",
             Self::Interrupted(_) => "interrupted",
             Self::NotStarted => "not started",
         }
@@ -154,22 +167,23 @@ impl State {
                 let what = tensor.as_ref().map_or_else(String::new, |tensor| format!(": {tensor} was not finite"));
                 format!("diverged at step {step}{what}")
             }
-            Self::Running(step) | Self::Interrupted(step) => format!("{}, {}", self.word(), checkpoint(step)),
+            Self::Running(_, step) | Self::Interrupted(step) => format!("{}, {}", self.word(), checkpoint(step)),
             Self::Complete | Self::NotStarted => self.word().to_owned(),
         }
     }
 }
 
-fn state(dir: &Path, job: &Job<'_>, locked: bool) -> Result<State, Exit> {
-    if let Some(done) = directory::done(dir, job)? {
+fn state(dir: &Path, job: &Job<'_>) -> Result<RunStatus, Exit> {
+    if let Some(done) = finished(dir, job)? {
         return Ok(match done.state {
-            Ending::Complete => State::Complete,
-            Ending::Diverged => State::Diverged(done.step, done.tensor),
+            Ending::Complete => RunStatus::Complete,
+            Ending::Diverged => RunStatus::Diverged(done.step, done.tensor),
         });
     }
-    if !part_dir(dir, &job.arm.name, job.seed).is_dir() {
-        return Ok(State::NotStarted);
-    }
-    let step = steps(&checkpoints(dir, job))?.first().copied();
-    Ok(if locked { State::Running(step) } else { State::Interrupted(step) })
+    let (step, work) = (newest_checkpoint(dir, job)?, work_dir(dir, &job.arm.name, job.seed));
+    Ok(match Lock::holder(&work) {
+        Some(holder) => RunStatus::Running(holder, step),
+        None if step.is_some() || work.is_dir() => RunStatus::Interrupted(step),
+        None => RunStatus::NotStarted,
+    })
 }

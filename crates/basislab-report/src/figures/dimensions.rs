@@ -3,17 +3,18 @@
 use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
 use super::scale::{Scale, Spacing, digits};
 use super::{Curve, Curves, Scene};
+use crate::narrative::last_step;
+use basislab_config::Basis;
 use std::collections::BTreeMap;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
-    let site = experiment.verdict_site();
-    let profiles = profiles(scene, &site);
+    let profiles = profiles(scene);
     let mut curves = Curves::default();
     let mut d_model = 1;
     for (arm, colour) in scene.arms() {
         let complete = scene.complete(arm);
-        for (basis, label) in [("standard", ""), ("optimizer", ", own basis")] {
+        for (basis, label) in [(Basis::Standard, ""), (Basis::Optimizer, ", own basis")] {
             let of = |seed: u64| profiles.get(&(arm.name.as_str(), seed, basis));
             let longest = complete.iter().filter_map(|&seed| of(seed).map(Vec::len)).max().unwrap_or(0);
             d_model = d_model.max(longest);
@@ -25,7 +26,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
             }
             let detail =
                 curve.mean.first().map_or(String::new(), |(_, top)| format!("largest {} × median", digits(*top)));
-            curves.add(&format!("{}{label}", arm.name), detail, colour, basis == "optimizer", curve);
+            curves.add(&format!("{}{label}", arm.name), detail, colour, basis == Basis::Optimizer, curve);
         }
     }
     if curves.is_empty() {
@@ -33,8 +34,8 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     }
     curves.keys.push(Key::Level { label: "median dimension".to_owned(), detail: String::new() });
     let labels = Labels {
-        title: format!("Size of each residual dimension, sorted, step {}", experiment.train.steps),
-        subtitle: format!("{site}, {}; {}", scene.which_tokens(), scene.seeds_phrase()),
+        title: format!("Size of each residual dimension, sorted, {}", last_step(experiment)),
+        subtitle: format!("{}, {}; {}", scene.site(), scene.which_tokens(), scene.seeds_phrase()),
         x: "rank of the dimension by RMS over tokens".to_owned(),
         y: "RMS / RMS of the median dimension".to_owned(),
     };
@@ -43,16 +44,17 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     x.ticks = std::iter::once(1.0).chain(quarters).map(|rank| (rank, rank.to_string())).collect();
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
     let (marks, keys) = curves.stack(vec![Mark::Level { y: 1.0 }]);
-    Some(Figure { labels, x, y, marks, keys, dots: false })
+    Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
 }
 
 /// Each run's RMS values, largest first, over their median.
-fn profiles<'a>(scene: &Scene<'a>, site: &str) -> BTreeMap<(&'a str, u64, &'a str), Vec<f64>> {
-    let mut profiles: BTreeMap<(&str, u64, &str), Vec<f64>> = BTreeMap::new();
-    for row in &scene.tables.dimensions {
-        if row.step == scene.experiment.train.steps && row.site == site && row.tokens == scene.experiment.verdict.tokens
-        {
-            profiles.entry((&row.arm, row.seed, &row.basis)).or_default().push(row.rms);
+fn profiles<'a>(scene: &Scene<'a>) -> BTreeMap<(&'a str, u64, Basis), Vec<f64>> {
+    let mut profiles: BTreeMap<(&str, u64, Basis), Vec<f64>> = BTreeMap::new();
+    let cell = scene.experiment.verdict.cell();
+    for row in scene.tables.dimensions.iter().filter(|row| row.tokens == cell.tokens) {
+        let Some(arm) = scene.experiment.arm(&row.arm) else { continue };
+        if row.step == arm.run.train.steps && row.site == scene.experiment.site(&cell, arm) {
+            profiles.entry((&row.arm, row.seed, row.basis)).or_default().push(row.rms);
         }
     }
     profiles.retain(|_, sizes| {

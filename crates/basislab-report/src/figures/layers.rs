@@ -3,29 +3,31 @@
 use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
 use super::scale::{Scale, Spacing};
 use super::{Curve, Curves, Scene, bases, in_words};
-use crate::select::{Cells, pooled_null};
+use crate::index::{Values, pooled_null};
+use crate::narrative::last_step;
+use basislab_config::{Basis, Site};
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
     let verdict = &experiment.verdict;
-    let last = experiment.train.steps;
-    let mut sites: Vec<&str> = Vec::new();
+    let last = |arm: &str| experiment.arm(arm).map(|arm| arm.run.train.steps);
+    let mut sites: Vec<Site> = Vec::new();
     for row in &scene.tables.residual {
-        if row.step == last && row.metric == verdict.metric && !sites.contains(&row.site.as_str()) {
-            sites.push(&row.site);
+        if Some(row.step) == last(&row.arm) && row.metric == verdict.metric && !sites.contains(&row.site) {
+            sites.push(row.site);
         }
     }
-    let cells: Vec<Cells<'_>> =
-        sites.iter().map(|site| Cells::of(scene.tables, &verdict.metric, site, &verdict.tokens)).collect();
+    let at_site = |site: &Site| Values::of(scene.tables, &verdict.metric, verdict.tokens, |_| Some(*site));
+    let all: Vec<Values<'_>> = sites.iter().map(at_site).collect();
     let places: Vec<(usize, f64)> = (0..sites.len()).map(|index| (index, index as f64)).collect();
     let mut curves = Curves::default();
     for (arm, colour) in scene.arms() {
         let complete = scene.complete(arm);
-        for (basis, label) in bases(arm, &cells.iter().collect::<Vec<_>>()) {
-            let value = |seed, index: usize| cells[index].value(&arm.name, seed, last, basis);
+        for (basis, label) in bases(arm, &all.iter().collect::<Vec<_>>()) {
+            let value = |seed, index: usize| all[index].value(&arm.name, seed, arm.run.train.steps, basis);
             let curve = Curve::over(&complete, &complete, &places, value);
             if !curve.is_empty() {
-                curves.add(&label, String::new(), colour, basis == "optimizer", curve);
+                curves.add(&label, String::new(), colour, basis == Basis::Optimizer, curve);
             }
         }
     }
@@ -33,8 +35,8 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
         return None;
     }
     let mut band = Vec::new();
-    for (cells, &(_, x)) in cells.iter().zip(&places) {
-        let runs = cells.draws_by_step().remove(&last).unwrap_or_default();
+    for (values, &(_, x)) in all.iter().zip(&places) {
+        let runs = values.draws_at(last);
         if let (Some(mean), Some(sd)) = pooled_null(&runs) {
             band.push((x, mean - 2.0 * sd, mean + 2.0 * sd));
         }
@@ -48,7 +50,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     }
     let title = scene.metric();
     let labels = Labels {
-        title: format!("{title} through the depth of the model, step {last}"),
+        title: format!("{title} through the depth of the model, {}", last_step(experiment)),
         subtitle: format!("{}; {}", scene.which_tokens(), scene.seeds_phrase()),
         x: "site of the residual stream (block and point)".to_owned(),
         y: in_words(&verdict.metric),
@@ -59,10 +61,10 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     x.ticks = places.iter().step_by(stride).map(|&(index, at)| (at, short_site(sites[index]))).collect();
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
-    Some(Figure { labels, x, y, marks, keys, dots: true })
+    Some(Figure { labels, x, y, marks, keys, dots: true, below: None })
 }
 
 /// `blocks.3.resid_mid` as `3.mid`.
-fn short_site(site: &str) -> String {
-    site.trim_start_matches("blocks.").replace("resid_", "")
+fn short_site(site: Site) -> String {
+    site.to_string().trim_start_matches("blocks.").replace("resid_", "")
 }

@@ -1,27 +1,26 @@
 //! Held-out loss over steps.
 
-use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP};
+use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
 use super::scale::{Scale, Spacing};
 use super::{Curve, Curves, Scene};
-use crate::select::{Losses, mean};
+use crate::index::{Losses, mean};
 use std::collections::BTreeSet;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
-    let experiment = scene.experiment;
     let losses = Losses::of(scene.tables);
     let mut curves = Curves::default();
     let mut all_steps = vec![0.0];
     let mut floors = Vec::new();
     for (arm, colour) in scene.arms() {
-        let seeds = experiment.seeds_of(arm);
+        let seeds = &arm.seeds;
         let complete = scene.complete(arm);
-        let looked: BTreeSet<u64> =
-            seeds.iter().flat_map(|&seed| losses.of_run(&arm.name, seed)).map(|look| look.step).collect();
-        let steps: Vec<(u64, f64)> = looked.into_iter().map(|step| (step, step as f64)).collect();
+        let probed: BTreeSet<u64> =
+            seeds.iter().flat_map(|&seed| losses.of_run(&arm.name, seed)).map(|eval| eval.step).collect();
+        let steps: Vec<(u64, f64)> = probed.into_iter().map(|step| (step, step as f64)).collect();
         all_steps.extend(steps.iter().map(|step| step.1));
         for &seed in seeds {
-            let looks = losses.of_run(&arm.name, seed).iter();
-            floors.extend(looks.filter_map(|look| Some(look.loss? - look.above_floor?)));
+            let evals = losses.of_run(&arm.name, seed).iter();
+            floors.extend(evals.filter_map(|eval| Some(eval.loss? - eval.above_floor?)));
         }
         let curve = Curve::over(seeds, &complete, &steps, |seed, step| losses.at(&arm.name, seed, step)?.loss);
         if curve.is_empty() {
@@ -48,7 +47,10 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
         y: "held-out loss (nats per token)".to_owned(),
     };
     let x = Scale::over(&all_steps, Spacing::LogOnePlus, 0.01, ACROSS)?;
-    let y = Scale::over(&curves.values, Spacing::Linear, 0.05, UP)?;
+    // A loss that explodes would hide all others on a linear axis.
+    let (least, most) = curves.values.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+    let spacing = if most > 10.0 * least { log_if_positive(&curves.values) } else { Spacing::Linear };
+    let y = Scale::over(&curves.values, spacing, 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
-    Some(Figure { labels, x, y, marks, keys, dots: false })
+    Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
 }

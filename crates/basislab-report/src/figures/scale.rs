@@ -56,6 +56,31 @@ impl Scale {
         Some(scale)
     }
 
+    /// The pixels of the lower and upper end.
+    pub(crate) fn ends(&self) -> (i32, i32) {
+        (self.first_pixel.round() as i32, self.last_pixel.round() as i32)
+    }
+
+    /// Leaves out ticks whose labels, `extent` pixels long in the axis's direction, would touch another. The first and the
+    /// last tick stay.
+    pub(crate) fn keep_apart(&mut self, extent: impl Fn(&str) -> f64) {
+        let touches = |a: &(f64, String), b: &(f64, String)| {
+            f64::from((self.pixel(b.0) - self.pixel(a.0)).abs()) < 0.5 * (extent(&a.1) + extent(&b.1))
+        };
+        let mut kept: Vec<(f64, String)> = Vec::new();
+        for (place, tick) in self.ticks.iter().enumerate() {
+            if place + 1 == self.ticks.len() {
+                while kept.len() > 1 && kept.last().is_some_and(|last| touches(last, tick)) {
+                    kept.pop();
+                }
+            }
+            if kept.last().is_none_or(|last| !touches(last, tick)) {
+                kept.push(tick.clone());
+            }
+        }
+        self.ticks = kept;
+    }
+
     /// The pixel of a value; the edge's for a value beyond it.
     pub(crate) fn pixel(&self, value: f64) -> i32 {
         let share = ((self.spacing.forward(value) - self.low) / (self.high - self.low)).clamp(0.0, 1.0);

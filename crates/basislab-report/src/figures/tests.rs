@@ -4,8 +4,10 @@
 
 use super::frame::{Figure, Key, Mark, Weight, colour};
 use super::{Scene, dimensions, figures, layers, losses, steps};
-use crate::select::Runs;
-use crate::tests::cases::{Case, LAST, STEPS, case};
+use crate::index::Runs;
+use crate::tests::cases::{Case, LAST, SITE, STEPS, case};
+use basislab_config::{Basis, Tokens};
+use basislab_tables::DimensionRow;
 use plotters::style::RGBColor;
 
 type Points = Vec<(f64, f64)>;
@@ -77,24 +79,24 @@ fn assert_arm(
     case: &Case,
     (index, arm): (usize, &str),
     places: &[f64],
-    of: &dyn Fn(&str, u64, usize) -> f64,
+    of: &dyn Fn(Basis, u64, usize) -> f64,
     detail: &dyn Fn(&Points) -> String,
     own: bool,
 ) {
     let (thin, thick) = lines(figure, colour(index));
     let mut singles = thin.iter();
-    let bases = if own { &["standard", "optimizer"][..] } else { &["standard"] };
+    let bases = if own { &[Basis::Standard, Basis::Optimizer][..] } else { &[Basis::Standard] };
     assert_eq!(thick.len(), bases.len(), "{arm}");
-    for (at, basis) in bases.iter().enumerate() {
+    for (at, &basis) in bases.iter().enumerate() {
         let (runs, average) = by_hand(case, arm, places, &|seed, place| of(basis, seed, place));
         // The mean of one run is that run, and is drawn once.
         for run in runs.iter().filter(|_| runs.len() > 1) {
             assert_points(singles.next().unwrap(), run, arm);
         }
-        assert_eq!(thick[at].0, *basis == "optimizer", "{arm}: dashed");
+        assert_eq!(thick[at].0, basis == Basis::Optimizer, "{arm}: dashed");
         assert_points(&thick[at].1, &average, arm);
-        let label = if *basis == "optimizer" { format!("{arm}, own basis") } else { arm.to_owned() };
-        assert_eq!(keys(figure, colour(index))[at], (label, detail(&average), *basis == "optimizer"), "{arm}");
+        let label = if basis == Basis::Optimizer { format!("{arm}, own basis") } else { arm.to_owned() };
+        assert_eq!(keys(figure, colour(index))[at], (label, detail(&average), basis == Basis::Optimizer), "{arm}");
     }
     assert_eq!(singles.next(), None, "{arm}");
 }
@@ -148,7 +150,7 @@ fn metrics_over_steps_are_those_of_each_arm_and_basis() {
     assert_labels(&figure, "Max median ratio", &PLACE, "step", "max median ratio");
     let places = STEPS.map(|step| step as f64);
     for (index, arm, own) in arms(&case) {
-        let of = |basis: &str, seed: u64, at: usize| case.at(&arm, seed, STEPS[at], basis);
+        let of = |basis: Basis, seed: u64, at: usize| case.at(&arm, seed, STEPS[at], basis);
         let detail = |mean: &Points| format!("{} at the end", three(mean.last().unwrap().1));
         assert_arm(&figure, &case, (index, &arm), &places, &of, &detail, own);
     }
@@ -170,7 +172,7 @@ fn metrics_over_layers_are_those_of_the_last_step() {
     // The site before the verdict's holds the other numbers of `Case::residual`; sites come as they are in the file.
     let other = |value: f64| value * 1.7 + 0.3;
     for (index, arm, own) in arms(&case) {
-        let of = |basis: &str, seed: u64, at: usize| {
+        let of = |basis: Basis, seed: u64, at: usize| {
             let value = case.at(&arm, seed, LAST, basis);
             if at == 0 { other(value) } else { value }
         };
@@ -187,10 +189,10 @@ fn dimensions_are_sorted_shares_of_the_median_one() {
     let case = case(1);
     let figure = drawn(&case, dimensions::figure);
     assert_labels(&figure, "step 40", &PLACE, "rank", "RMS / RMS of the median");
-    let sorted = |arm: &str, basis: &str, seed: u64| {
-        let wanted = |row: &&crate::DimensionRow| {
-            let place = (row.arm.as_str(), row.seed, row.step, row.basis.as_str());
-            place == (arm, seed, LAST, basis) && row.site == "blocks.0.resid_mid" && row.tokens == "first"
+    let sorted = |arm: &str, basis: Basis, seed: u64| {
+        let wanted = |row: &&DimensionRow| {
+            let place = (row.arm.as_str(), row.seed, row.step, row.basis);
+            place == (arm, seed, LAST, basis) && row.site == SITE && row.tokens == Tokens::First
         };
         let mut sizes: Vec<f64> = case.tables.dimensions.iter().filter(wanted).map(|row| row.rms).collect();
         sizes.sort_by(|a, b| b.total_cmp(a));
@@ -200,7 +202,7 @@ fn dimensions_are_sorted_shares_of_the_median_one() {
     };
     let ranks = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     for (index, arm, own) in arms(&case) {
-        let of = |basis: &str, seed: u64, at: usize| sorted(&arm, basis, seed)[at];
+        let of = |basis: Basis, seed: u64, at: usize| sorted(&arm, basis, seed)[at];
         let detail = |mean: &Points| format!("largest {} × median", three(mean[0].1));
         assert_arm(&figure, &case, (index, &arm), &ranks, &of, &detail, own);
     }
@@ -214,7 +216,7 @@ fn losses_are_those_of_each_arm_and_the_floor_is_below_them() {
     let places = STEPS.map(|step| step as f64);
     let mut floors = Vec::new();
     for (index, arm, _) in arms(&case) {
-        let of = |_: &str, seed: u64, at: usize| case.loss_of(&arm, seed, STEPS[at]).0;
+        let of = |_: Basis, seed: u64, at: usize| case.loss_of(&arm, seed, STEPS[at]).0;
         let detail = |mean: &Points| format!("{:.3} at the end", mean.last().unwrap().1);
         assert_arm(&figure, &case, (index, &arm), &places, &of, &detail, false);
         let all = case.seeds(&arm).into_iter().flat_map(|seed| STEPS.map(|step| case.loss_of(&arm, seed, step)));
@@ -265,8 +267,8 @@ fn ticks(svg: &str, anchor: &str) -> Vec<(f64, f64, f64)> {
 #[test]
 fn a_number_comes_to_the_pixel_that_the_axis_says() {
     let case = case(1);
-    let all = figures(&case.experiment, &case.tables, &[]).unwrap();
-    let svg = all.into_iter().find(|(name, _)| *name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
+    let all = figures(&case.experiment, &case.tables, &[], &[]).unwrap();
+    let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
     // Two labels of each axis say how it runs.
     let (down, across) = (ticks(&svg, "end"), ticks(&svg, "middle"));
     let (a, b) = (down.first().unwrap(), down.last().unwrap());

@@ -1,7 +1,8 @@
 //! What a report must say, computed again from the rule as it is documented, with statistics of its own.
 
 use super::cases::{Case, LAST, STEPS};
-use basislab_config::{Claim, ClaimKind, Reading};
+use basislab_config::{Basis, Claim, ClaimKind, Reading};
+use basislab_stats::Verdict;
 use std::f64::consts::PI;
 
 /// Student's distribution with 4 or 5 degrees of freedom, in closed form.
@@ -66,18 +67,26 @@ fn one_sided(values: &[f64], margin: f64) -> f64 {
     f64::max(beyond(margin + mean(values)), beyond(margin - mean(values)))
 }
 
+/// The p of the one-sided t test that the mean is below `bound`, for 5 or 6 values.
+pub(super) fn one_sided_t(values: &[f64], bound: f64) -> f64 {
+    let error = sd(values) / (values.len() as f64).sqrt();
+    t_cdf((mean(values) - bound) / error, values.len() - 1)
+}
+
 pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
     let rule = &case.experiment.verdict;
     let mut note = Vec::new();
-    let against_null = |arm: &str, basis: &str| {
+    let against_null = |arm: &str, basis: Basis| {
         let of = |seed: u64| (case.at(arm, seed, LAST, basis) / mean(case.null(arm, seed, LAST))).ln();
         case.seeds(arm).into_iter().map(of).collect::<Vec<f64>>()
     };
     let (comparison, values, margin, difference) = match &claim.test {
-        ClaimKind::DiffersFromNull { arm, basis } => {
+        ClaimKind::DiffersFromNull { arm } => {
+            let basis = claim.cell.basis;
             (format!("{arm} / null({basis})"), against_null(arm, basis), rule.smallest_effect, true)
         }
-        ClaimKind::EquivalentToNull { arm, basis } => {
+        ClaimKind::EquivalentToNull { arm } => {
+            let basis = claim.cell.basis;
             (format!("{arm} / null({basis})"), against_null(arm, basis), rule.equivalence_margin, false)
         }
         ClaimKind::ArmsDiffer { arm, other, reading } => {
@@ -91,7 +100,7 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
                         note.extend([seed as f64, other_step as f64]);
                     }
                 }
-                (case.at(arm, seed, step, "standard") / case.at(other, seed, other_step, "standard")).ln()
+                (case.at(arm, seed, step, Basis::Standard) / case.at(other, seed, other_step, Basis::Standard)).ln()
             };
             let how = if *reading == Reading::Final { "final" } else { "matched loss" };
             let values = case.seeds(arm).into_iter().map(&mut of).collect();
@@ -102,7 +111,7 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
             let values = case.seeds(arm).into_iter().map(of).collect();
             (format!("{arm} - {other} (nats)"), values, rule.equal_loss_margin, false)
         }
-        ClaimKind::BitEqual { .. } => return None,
+        _ => return None,
     };
     let p = if difference { sign_flips(&values) } else { one_sided(&values, margin) };
     let confidence = 1.0 - if difference { rule.alpha } else { 2.0 * rule.alpha };
@@ -117,26 +126,26 @@ pub(super) fn holm(p_values: &[f64]) -> Vec<f64> {
     p_values.iter().map(of).collect()
 }
 
-pub(super) fn verdict_by_hand(case: &Case, claim: &Claim, it: &Compared, p: f64) -> &'static str {
+pub(super) fn verdict_by_hand(case: &Case, claim: &Claim, it: &Compared, p: f64) -> Verdict {
     let rule = &case.experiment.verdict;
     let (centre, low, high) = interval(&it.values, 1.0 - rule.alpha);
     let (_, inner_low, inner_high) = interval(&it.values, 1.0 - 2.0 * rule.alpha);
     let inside = inner_low > -it.margin && inner_high < it.margin;
     if it.values.len() < rule.min_seeds {
-        return "exploratory";
+        return Verdict::Exploratory;
     }
     match claim.test {
         ClaimKind::DiffersFromNull { .. } | ClaimKind::ArmsDiffer { .. } => {
             let clear = low > 0.0 || high < 0.0;
             match (p <= rule.alpha && clear && centre.abs() >= it.margin, inside) {
-                (true, _) => "supported",
-                (_, true) => "contradicted",
-                _ => "inconclusive",
+                (true, _) => Verdict::Supported,
+                (_, true) => Verdict::Contradicted,
+                _ => Verdict::Inconclusive,
             }
         }
-        _ if inside => "supported",
-        _ if inner_low >= it.margin || inner_high <= -it.margin => "contradicted",
-        _ => "inconclusive",
+        _ if inside => Verdict::Supported,
+        _ if inner_low >= it.margin || inner_high <= -it.margin => Verdict::Contradicted,
+        _ => Verdict::Inconclusive,
     }
 }
 
@@ -159,7 +168,7 @@ pub(super) fn null_by_hand(case: &Case, arm: &str, step: u64) -> (f64, f64) {
     (mean(&runs.iter().map(|draws| mean(draws)).collect::<Vec<_>>()), (squares / freedom as f64).sqrt())
 }
 
-pub(super) fn of_seeds(case: &Case, arm: &str, metric: &str, basis: &str) -> Vec<f64> {
+pub(super) fn of_seeds(case: &Case, arm: &str, metric: &str, basis: Basis) -> Vec<f64> {
     let of = |seed: u64| match metric {
         "loss" => case.loss_of(arm, seed, LAST).0,
         "loss_above_floor" => case.loss_of(arm, seed, LAST).1,

@@ -1,10 +1,10 @@
 //! Small tables with known numbers, each different from every other, and around every number that counts others that must
 //! not: of another site, of other tokens, of another metric, of another step.
 
-use crate::fixture;
-use crate::{DimensionRow, EvalRow, ResidualRow, StepRow, Tables, TimingRow};
-use basislab_config::{Claim, ClaimKind, Experiment, Reading};
+use crate::fixture::{self, name};
+use basislab_config::{Basis, Cell, Claim, ClaimKind, Experiment, Reading, Site, SitePattern, Tokens};
 use basislab_stats::{Purpose, gaussian, stream, uniform};
+use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Split, Status, StepRow, Tables, TimingRow};
 use std::collections::BTreeMap;
 
 pub(crate) const LAST: u64 = 40;
@@ -12,7 +12,7 @@ pub(crate) const STEPS: [u64; 5] = [0, 10, 20, 30, LAST];
 pub(crate) const TOKENS_USED: u64 = 37;
 const SEEDS: [u64; 6] = [3, 1, 8, 2, 13, 5];
 const METRIC: &str = "max_median_ratio";
-const SITE: &str = "blocks.0.resid_mid";
+pub(crate) const SITE: Site = Site::ResidMid(0);
 
 /// A run at a step.
 type Place<'a> = (&'a str, u64, u64);
@@ -21,7 +21,7 @@ type Place<'a> = (&'a str, u64, u64);
 pub(crate) struct Case {
     pub(crate) experiment: Experiment,
     pub(crate) tables: Tables,
-    values: BTreeMap<(String, u64, u64, String), f64>,
+    values: BTreeMap<(String, u64, u64, Basis), f64>,
     draws: BTreeMap<(String, u64, u64), Vec<f64>>,
     losses: BTreeMap<(String, u64, u64), (f64, f64)>,
     /// The other metrics at the verdict's site, which have no random bases, at the last step: by name, arm and seed.
@@ -47,36 +47,42 @@ pub(crate) fn case(number: u64) -> Case {
     case
 }
 
-fn claim(name: &str, test: ClaimKind, primary: bool) -> Claim {
-    Claim { name: name.to_owned(), text: format!("It is so: {name}"), test, primary }
-}
-
 impl Case {
     fn plan(&mut self) {
         let choices = [0, 1, 2, 3].map(|_| self.uniform());
         let pick = |at: usize, from: &[f64]| from[(choices[at] * from.len() as f64) as usize];
         let experiment = &mut self.experiment;
         experiment.seeds = SEEDS[..5 + (self.number % 2) as usize].to_vec();
-        experiment.train.steps = LAST;
-        experiment.model.d_model = 6;
+        for arm in &mut experiment.arms {
+            (arm.run.train.steps, arm.run.model.d_model) = (LAST, 6);
+        }
         let rule = &mut experiment.verdict;
         rule.alpha = pick(0, &[0.02, 0.1, 0.2, 0.25]);
         rule.min_seeds = if self.number % 7 == 6 { 7 } else { 4 };
         rule.smallest_effect = pick(1, &[0.07, 0.15, 0.4]);
         rule.equivalence_margin = pick(2, &[0.03, 0.12, 0.3]);
         rule.equal_loss_margin = pick(3, &[0.004, 0.02, 0.11]);
-        (rule.metric, rule.site, rule.tokens) = (METRIC.to_owned(), SITE.to_owned(), "first".to_owned());
-        for arm in experiment.arms.iter_mut().filter(|arm| arm.seeds.is_some()) {
-            arm.seeds = Some(vec![SEEDS[1]]);
+        (rule.metric, rule.site, rule.tokens) = (METRIC.to_owned(), SitePattern::At(SITE), Tokens::First);
+        let cell = experiment.verdict.cell();
+        for claim in &mut experiment.claims {
+            claim.cell = Cell { basis: claim.cell.basis, ..cell.clone() };
         }
-        let [adam, turned, sgd] = ["adam", "adam-rotated", "sgd"].map(str::to_owned);
-        let own = ClaimKind::EquivalentToNull { arm: turned.clone(), basis: "optimizer".to_owned() };
+        let seeds = experiment.seeds.clone();
+        for arm in &mut experiment.arms {
+            arm.seeds = if arm.seeds.len() == 1 { vec![SEEDS[1]] } else { seeds.clone() };
+        }
+        let [adam, turned, sgd] = ["adam", "adam-rotated", "sgd"].map(name);
+        let own = ClaimKind::EquivalentToNull { arm: turned.clone() };
         let back = ClaimKind::ArmsDiffer { arm: sgd, other: adam, reading: Reading::MatchedLoss };
-        let null = ClaimKind::DiffersFromNull { arm: turned, basis: "standard".to_owned() };
+        let null = ClaimKind::DiffersFromNull { arm: turned };
+        let claim = |text: &str, basis, test, primary| {
+            let (name, text, cell) = (name(text), format!("It is so: {text}"), Cell { basis, ..cell.clone() });
+            Claim { name, text, cell, test, primary }
+        };
         experiment.claims.extend([
-            claim("own-basis-equals-its-null", own, false),
-            claim("sgd-differs-from-adam", back, false),
-            claim("rotated-adam-differs-from-its-null", null, true),
+            claim("own-basis-equals-its-null", Basis::Optimizer, own, false),
+            claim("sgd-differs-from-adam", Basis::Standard, back, false),
+            claim("rotated-adam-differs-from-its-null", Basis::Standard, null, true),
         ]);
     }
 
@@ -101,9 +107,12 @@ impl Case {
                     let wobble = 0.2 * rule.equal_loss_margin * self.gaussian() + 0.5 * (1.0 - progress).powi(6);
                     self.loss(at, if step == LAST { end } else { end + wobble }, 3.1 + 0.01 * seed as f64);
                     self.draws_of(at, null);
-                    for basis in ["standard", "optimizer"].into_iter().filter(|basis| has_own || *basis == "standard") {
+                    for basis in [Basis::Standard, Basis::Optimizer]
+                        .into_iter()
+                        .filter(|basis| has_own || *basis == Basis::Standard)
+                    {
                         let value = null * (effect * progress + spread * self.gaussian()).exp();
-                        self.values.insert((arm.clone(), seed, step, basis.to_owned()), value);
+                        self.values.insert((arm.clone(), seed, step, basis), value);
                         self.residual(at, basis, value);
                         self.dimensions_of(at, basis);
                     }
@@ -127,7 +136,7 @@ impl Case {
     fn steps_of(&mut self, arm: &str, seed: u64) {
         for step in 1..=3 {
             let train_loss = Some(3.5 + 0.1 * self.gaussian());
-            let (arm, status) = (arm.to_owned(), "ok".to_owned());
+            let (arm, status) = (name(arm), Status::Ok);
             let row = StepRow { arm, seed, step, tokens: 64 * step, lr: 0.1, train_loss, grad_norm: Some(0.5), status };
             self.tables.steps.push(row);
         }
@@ -135,37 +144,28 @@ impl Case {
 
     fn loss(&mut self, (arm, seed, step): Place<'_>, loss: f64, floor: f64) {
         self.losses.insert((arm.to_owned(), seed, step), (loss, loss - floor));
-        let (arm, split) = (arm.to_owned(), "held-out".to_owned());
+        let (arm, split) = (name(arm), Split::HeldOut);
         let row = EvalRow { arm, seed, step, split, loss: Some(loss), loss_above_floor: Some(loss - floor) };
         self.tables.evals.push(row);
     }
 
     /// A number that counts, between numbers that do not.
-    fn residual(&mut self, at: Place<'_>, basis: &str, value: f64) {
-        self.row(at, ("blocks.1.resid_mid", "first", TOKENS_USED), (basis, METRIC), value * 1.7 + 0.3);
-        self.row(at, (SITE, "first", TOKENS_USED), (basis, METRIC), value);
-        self.row(at, (SITE, "rest", 99), (basis, METRIC), value * 0.6 - 0.2);
+    fn residual(&mut self, at: Place<'_>, basis: Basis, value: f64) {
+        self.row(at, (Site::ResidMid(1), Tokens::First, TOKENS_USED), (basis, METRIC), value * 1.7 + 0.3);
+        self.row(at, (SITE, Tokens::First, TOKENS_USED), (basis, METRIC), value);
+        self.row(at, (SITE, Tokens::Rest, 99), (basis, METRIC), value * 0.6 - 0.2);
     }
 
     fn row(
         &mut self,
         (arm, seed, step): Place<'_>,
-        (site, tokens, tokens_used): (&str, &str, u64),
-        (basis, metric): (&str, &str),
+        (site, tokens, tokens_used): (Site, Tokens, u64),
+        (basis, metric): (Basis, &str),
         value: f64,
     ) {
-        self.tables.residual.push(ResidualRow {
-            arm: arm.to_owned(),
-            seed,
-            step,
-            site: site.to_owned(),
-            layer: site[7..8].parse().ok(),
-            tokens: tokens.to_owned(),
-            tokens_used,
-            basis: basis.to_owned(),
-            metric: metric.to_owned(),
-            value: Some(value),
-        });
+        let (arm, layer, metric, value) = (name(arm), site.layer(), metric.to_owned(), Some(value));
+        let row = ResidualRow { arm, seed, step, site, layer, tokens, tokens_used, basis, metric, value };
+        self.tables.residual.push(row);
     }
 
     /// More bases in some runs than in others: the mean of all draws is not the mean of the runs' means.
@@ -176,7 +176,7 @@ impl Case {
         }
         let all: Vec<f64> = (0..2 + (seed + step) % 4).map(|_| null * (1.0 + 0.05 * self.gaussian())).collect();
         for (k, draw) in all.iter().enumerate() {
-            self.residual(at, &format!("random:{k}"), *draw);
+            self.residual(at, Basis::Random(k as u32), *draw);
         }
         self.draws.insert((arm.to_owned(), seed, step), all);
     }
@@ -186,23 +186,23 @@ impl Case {
         for metric in ["dim_rms_kurtosis", "token_rms"] {
             for step in [0, LAST] {
                 let value = 1.0 + self.uniform();
-                self.row((arm, seed, step), (SITE, "first", TOKENS_USED), ("standard", metric), value);
+                self.row((arm, seed, step), (SITE, Tokens::First, TOKENS_USED), (Basis::Standard, metric), value);
                 self.others.insert((metric.to_owned(), arm.to_owned(), seed), value);
             }
         }
     }
 
-    fn dimensions_of(&mut self, (arm, seed, step): Place<'_>, basis: &str) {
-        let places = [(SITE, 0, "first"), ("blocks.1.resid_mid", 1, "first"), (SITE, 0, "all")];
-        for (site, layer, tokens) in places.into_iter().filter(|_| [20, LAST].contains(&step)) {
+    fn dimensions_of(&mut self, (arm, seed, step): Place<'_>, basis: Basis) {
+        let places = [(SITE, Tokens::First), (Site::ResidMid(1), Tokens::First), (SITE, Tokens::All)];
+        for (site, tokens) in places.into_iter().filter(|_| [20, LAST].contains(&step)) {
             for dim in 0..6 {
                 let rms = (0.5 * self.gaussian()).exp();
                 self.tables.dimensions.push(DimensionRow {
-                    arm: arm.to_owned(),
+                    arm: name(arm),
                     seed,
                     step,
-                    site: site.to_owned(),
-                    layer: Some(layer),
+                    site,
+                    layer: site.layer(),
                     dim,
                     mean: 0.3,
                     rms,
@@ -213,16 +213,16 @@ impl Case {
                     max: 2.0 * rms * rms,
                     max_abs: 5.0 * rms.sqrt(),
                     share_of_energy: 0.1,
-                    basis: basis.to_owned(),
-                    tokens: tokens.to_owned(),
+                    basis,
+                    tokens,
                 });
             }
         }
     }
 
     /// The verdict's metric.
-    pub(crate) fn at(&self, arm: &str, seed: u64, step: u64, basis: &str) -> f64 {
-        self.values[&(arm.to_owned(), seed, step, basis.to_owned())]
+    pub(crate) fn at(&self, arm: &str, seed: u64, step: u64, basis: Basis) -> f64 {
+        self.values[&(arm.to_owned(), seed, step, basis)]
     }
 
     /// The same in random bases.
@@ -236,13 +236,13 @@ impl Case {
     }
 
     pub(crate) fn seeds(&self, arm: &str) -> Vec<u64> {
-        self.experiment.seeds_of(self.experiment.arm(arm).unwrap()).to_vec()
+        self.experiment.arm(arm).unwrap().seeds.clone()
     }
 }
 
 fn timing(arm: &str, seed: u64, number: usize) -> TimingRow {
     TimingRow {
-        arm: arm.to_owned(),
+        arm: name(arm),
         seed,
         seconds: 3.0,
         train_seconds: 2.0,

@@ -1,6 +1,6 @@
 use crate::fixture::{effect, experiment, name, rows, tables, write_part};
-use crate::schema::{Cell, TABLES, TableRow, header};
 use crate::*;
+use basislab_tables::*;
 use std::fs;
 use std::path::Path;
 
@@ -8,14 +8,15 @@ use std::path::Path;
 fn headers_are_the_contract() {
     let golden = [
         "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned,made_on",
-        "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note",
+        "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note,registration,tokens,basis,step",
+        "arm,point,values,seeds,mean_loss,sd,n_diverged,n_missing,chosen",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",
         "arm,seed,step,site,layer,tokens,tokens_used,basis,metric,value",
         "arm,seed,step,site,layer,dim,mean,rms,variance,skewness,kurtosis,min,max,max_abs,share_of_energy,basis,tokens",
         "arm,seed,seconds,train_seconds,probe_seconds,tokens_per_second,started,backend,device,driver",
     ];
-    let found: Vec<String> = TABLES.iter().map(|table| header(table)).collect();
+    let found: Vec<String> = TABLES.iter().map(|table| table.header()).collect();
     assert_eq!(found, golden);
 }
 
@@ -30,6 +31,17 @@ fn every_row_has_the_columns_of_its_table_and_reads_back() {
     round_trip(&summarise(&experiment, &tables));
     round_trip(&decide_claims(&experiment, &tables));
     round_trip(&[timing()]);
+    round_trip(&[SelectionRow {
+        arm: name("adam"),
+        point: name("adam-lr-0.003"),
+        values: "optimizer.lr = 0.003, model.norm = rms".to_owned(),
+        seeds: "1000, 1001".to_owned(),
+        mean_loss: None,
+        sd: Some(0.25),
+        n_diverged: 1,
+        n_missing: 0,
+        chosen: true,
+    }]);
 }
 
 fn round_trip<R: TableRow + PartialEq + std::fmt::Debug>(rows: &[R]) {
@@ -58,7 +70,7 @@ fn the_schema_describes_every_column() {
         for (field, column) in resource["schema"]["fields"].as_array().unwrap().iter().zip(table.columns) {
             assert_eq!(field["name"], column.name);
             assert!(field["description"].as_str().is_some_and(|about| !about.is_empty()), "{}", column.name);
-            let number = matches!(column.cell, Cell::Number | Cell::MaybeNumber);
+            let number = matches!(column.cell, CellType::Number | CellType::MaybeNumber);
             assert_eq!(field["type"] == "number", number, "{} {}", table.file, column.name);
         }
     }
@@ -100,20 +112,22 @@ fn a_crash_leaves_whole_lines_up_to_the_last_look() {
 fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
     let dir = tempfile::tempdir().unwrap();
     let mut experiment = experiment(0);
-    experiment.seeds = vec![3, 1];
-    experiment.train.steps = 2;
+    experiment.arms.iter_mut().filter(|arm| arm.seeds.is_empty()).for_each(|arm| arm.seeds = vec![3, 1]);
+    experiment.arms.iter_mut().for_each(|arm| arm.run.train.steps = 2);
+    experiment.shared.train.steps = 2;
     for (arm, seed) in [("sgd", 1), ("adam", 1), ("sgd", 3), ("adam", 3), ("adam-identity", 0)] {
         write_part(dir.path(), arm, seed, rows(&experiment, arm, seed, effect(arm, seed)));
     }
     fs::create_dir_all(part_dir(dir.path(), &name("adam-rotated"), 3)).unwrap();
     let cut = part_dir(dir.path(), &name("adam"), 1).join("steps.csv");
+    // A run that has not ended is left out.
     fs::write(&cut, fs::read_to_string(&cut).unwrap() + "adam,1,3,30").unwrap();
     fs::remove_file(cut.with_file_name("done.json")).unwrap();
     write_timing(&part_dir(dir.path(), &name("adam"), 3), &timing()).unwrap();
     merge(dir.path(), &experiment).unwrap();
     let found = read_tables(dir.path()).unwrap();
     let order: Vec<(&str, u64, u64)> = found.steps.iter().map(|row| (row.arm.as_str(), row.seed, row.step)).collect();
-    let runs = [("adam", 3), ("adam", 1), ("sgd", 3), ("sgd", 1), ("adam-identity", 0)];
+    let runs = [("adam", 3), ("sgd", 3), ("sgd", 1), ("adam-identity", 0)];
     let expected: Vec<(&str, u64, u64)> =
         runs.iter().flat_map(|&(arm, seed)| [(arm, seed, 1), (arm, seed, 2)]).collect();
     assert_eq!(order, expected);
@@ -207,7 +221,8 @@ fn rows_never_go_to_a_file_that_is_gone() {
 fn a_number_that_was_edited_is_not_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut experiment = experiment(1);
-    experiment.train.steps = 2;
+    experiment.arms.iter_mut().for_each(|arm| arm.run.train.steps = 2);
+    experiment.shared.train.steps = 2;
     write_part(dir.path(), "adam", 0, rows(&experiment, "adam", 0, effect("adam", 0)));
     let part = part_dir(dir.path(), &name("adam"), 0);
     fs::remove_file(part.join("done.json")).unwrap();
@@ -218,7 +233,7 @@ fn a_number_that_was_edited_is_not_reported() {
     done.write(&part).unwrap();
     assert_eq!(RunEnd::read(&part).unwrap(), Some(done));
     report_so_far(dir.path(), &experiment).unwrap();
-    seal(dir.path()).unwrap();
+    crate::seal(dir.path(), &experiment).unwrap();
     // At the top: well-formed, but another number.
     let top = dir.path().join("steps.csv");
     let good = fs::read_to_string(&top).unwrap();
@@ -261,7 +276,7 @@ fn the_reader_says_where_and_what() {
             good.replace("3.4", "nan"),
             "evals.csv:2:21: found \"nan\", expected a finite number or an empty cell in loss",
         ),
-        (good.replace("600", "six"), "evals.csv:2:8: found \"six\", expected a whole number in step"),
+        (good.replace("600", "six"), "evals.csv:2:8: found \"six\", expected an integer in step"),
         (good.replace("held-out", "train"), "evals.csv:2:12: found \"train\", expected held-out in split"),
         (good.replace(",3.4,", ""), "evals.csv:2:21: found 4 cells, expected 6 cells (loss is missing)"),
         (String::new(), "evals.csv:1:1: found no header"),
@@ -283,7 +298,7 @@ fn read_evals(text: &str) -> Result<Vec<EvalRow>, ReadError> {
 
 fn timing() -> TimingRow {
     TimingRow {
-        arm: "adam".to_owned(),
+        arm: name("adam"),
         seed: 3,
         seconds: 13.5,
         train_seconds: 12.0,
@@ -300,14 +315,14 @@ fn timing() -> TimingRow {
 fn no_text_cell_is_a_formula_and_numbers_stay_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let experiment = experiment(1);
-    let mut row = tables(&experiment, effect).steps[0].clone();
-    row.lr = -1.5;
+    let mut row = decide_claims(&experiment, &tables(&experiment, effect)).swap_remove(0);
+    row.margin = Some(-1.5);
     for start in ['=', '+', '-', '@', '\t', '\r'] {
-        row.status = format!("{start}cmd|' /C calc'!A0");
+        row.note = format!("{start}cmd|' /C calc'!A0");
         write_table(dir.path(), std::slice::from_ref(&row)).unwrap();
-        let mut reader = csv::Reader::from_path(dir.path().join("steps.csv")).unwrap();
+        let mut reader = csv::Reader::from_path(dir.path().join("verdicts.csv")).unwrap();
         let record = reader.records().next().unwrap().unwrap();
-        assert_eq!(record[7], format!("'{}", row.status));
-        assert_eq!(&record[4], "-1.5");
+        assert_eq!(record[15], format!("'{}", row.note));
+        assert_eq!(&record[12], "-1.5");
     }
 }

@@ -2,8 +2,10 @@
 
 use super::by_hand::{Compared, compared, interval, mean, near, null_by_hand, of_seeds};
 use super::cases::{Case, LAST, case};
-use crate::{Answer, ArmLine, VerdictLine, VerdictRow, answer, decide_claims, summarise};
+use crate::{Answer, ArmLine, Scale, VerdictLine, answer, decide_claims, summarise};
 use basislab_config::{Claim, ClaimKind};
+use basislab_stats::Verdict;
+use basislab_tables::VerdictRow;
 use std::path::Path;
 
 /// Asserts that the parts stand in the text, one after another.
@@ -65,7 +67,7 @@ fn terminal_and_json_print_the_numbers_of_the_rows() {
             let Some(it) = compared(&case, claim) else { continue };
             check_verdict_line(&it, row, line, json);
             let at = lines.iter().position(|line| line.ends_with(&claim.text)).unwrap();
-            assert!(lines[at].starts_with(&row.verdict), "{}", lines[at]);
+            assert!(lines[at].starts_with(row.verdict.name()), "{}", lines[at]);
             let facts = lines[at + 1].trim();
             let rest = facts.strip_prefix(&it.comparison).unwrap_or_else(|| panic!("{facts}: {}", it.comparison));
             in_order(rest, &printed(&it));
@@ -77,7 +79,7 @@ fn terminal_and_json_print_the_numbers_of_the_rows() {
 }
 
 fn check_arm_line(case: &Case, line: &ArmLine, json: &serde_json::Value, text: &str) {
-    let of = |metric: &str| mean(&of_seeds(case, &line.arm, metric, &line.basis));
+    let of = |metric: &str| mean(&of_seeds(case, &line.arm, metric, line.basis));
     let (value, (null, spread)) = (of("max_median_ratio"), null_by_hand(case, &line.arm, LAST));
     let (loss, above, z) = (of("loss"), of("loss_above_floor"), (value - null) / spread);
     let expected = [
@@ -92,7 +94,7 @@ fn check_arm_line(case: &Case, line: &ArmLine, json: &serde_json::Value, text: &
         assert!(near(found, expected), "{key} {expected}: {line:?}");
         assert_eq!(json[key].as_f64(), found, "{key}");
     }
-    assert_eq!((&json["arm"], &json["basis"]), (&line.arm.clone().into(), &line.basis.clone().into()));
+    assert_eq!((&json["arm"], &json["basis"]), (&line.arm.clone().into(), &line.basis.to_string().into()));
     let seeds = case.seeds(&line.arm).len();
     let cells = format!(
         "{} {} {seeds}/{seeds} {loss:.3} {above:.3} {value:.2} {null:.2} ± {spread:.2} {z:.1}",
@@ -106,7 +108,7 @@ fn check_verdict_line(it: &Compared, row: &VerdictRow, line: &VerdictLine, json:
     let (centre, low, high) = interval(&it.values, it.confidence);
     let ratio = !it.comparison.ends_with("(nats)");
     let shown = |x: f64| if ratio { x.exp() } else { x };
-    assert_eq!(line.scale, if ratio { "ratio" } else { "nats" });
+    assert_eq!(line.scale, if ratio { Scale::Ratio } else { Scale::Nats });
     let expected = [
         ("estimate", line.estimate, shown(centre)),
         ("low", line.low, shown(low)),
@@ -120,9 +122,9 @@ fn check_verdict_line(it: &Compared, row: &VerdictRow, line: &VerdictLine, json:
     }
     assert_eq!(line.p_holm, row.p_holm);
     assert_eq!(json["p_holm"].as_f64(), row.p_holm);
+    assert_eq!(line.verdict, row.verdict);
     for (found, expected) in [
-        (&line.claim, &row.claim),
-        (&line.verdict, &row.verdict),
+        (&line.claim, &row.claim.to_string()),
         (&line.comparison, &row.comparison),
         (&line.rule, &row.rule),
         (&line.note, &row.note),
@@ -146,8 +148,8 @@ fn sentences_name_the_arms_in_order_beside_their_own_numbers() {
         for ((claim, row), sentence) in primary.zip(&answer.sentences[start..]) {
             let it = compared(&case, claim).unwrap();
             let subjects = match &claim.test {
-                ClaimKind::ArmsDiffer { arm, other, .. } => [arm.clone(), other.clone()],
-                ClaimKind::DiffersFromNull { arm, basis } => [arm.clone(), format!("{basis} basis")],
+                ClaimKind::ArmsDiffer { arm, other, .. } => [arm.to_string(), other.to_string()],
+                ClaimKind::DiffersFromNull { arm } => [arm.to_string(), format!("{} basis", claim.cell.basis)],
                 _ => unreachable!("one of the two"),
             };
             let [subject, other] = subjects;
@@ -157,11 +159,11 @@ fn sentences_name_the_arms_in_order_beside_their_own_numbers() {
             assert!((printed_p(sentence) - p).abs() <= 0.06 * p, "{p}: {sentence}");
             let of_null = matches!(claim.test, ClaimKind::DiffersFromNull { .. });
             let up = mean(&it.values) > 0.0;
-            if row.verdict == "supported" && of_null {
+            if row.verdict == Verdict::Supported && of_null {
                 directions[usize::from(up)] += 1;
                 assert_eq!((sentence.contains("above the null"), sentence.contains("below the null")), (up, !up));
             }
-            if row.verdict == "contradicted" {
+            if row.verdict == Verdict::Contradicted {
                 let factor = format!("factor of {:.2}", case.experiment.verdict.smallest_effect.exp());
                 assert!(sentence.contains(&factor), "{factor}: {sentence}");
             }
@@ -172,7 +174,7 @@ fn sentences_name_the_arms_in_order_beside_their_own_numbers() {
                 .flat_map(|(claim, row)| {
                     let it = compared(&case, claim).unwrap();
                     let arms = it.comparison.split(" (nats)").next().unwrap().split(" / ").next().unwrap().to_owned();
-                    let how = match (row.verdict.as_str(), kind) {
+                    let how = match (row.verdict.name(), kind) {
                         ("supported", _) => "(equal)",
                         ("contradicted", _) => "(not equal)",
                         ("exploratory", _) => "(exploratory)",

@@ -1,26 +1,26 @@
 use super::{answer_of, verdict};
-use crate::fixture::{Outcome, effect, experiment, no_effect, tables};
+use crate::fixture::{Outcome, effect, experiment, no_effect, tables, verdict_site};
 use crate::*;
-use basislab_config::Experiment;
+use basislab_config::{Basis, Experiment, StepPattern, Tokens};
+use basislab_stats::Verdict;
+use basislab_tables::{ResidualRow, Tables};
 
-fn verdicts(experiment: &Experiment, tables: &Tables) -> Vec<(String, String)> {
-    decide_claims(experiment, tables).into_iter().map(|row| (row.claim, row.verdict)).collect()
+fn verdicts(experiment: &Experiment, tables: &Tables) -> Vec<(String, Verdict)> {
+    decide_claims(experiment, tables).into_iter().map(|row| (row.claim.to_string(), row.verdict)).collect()
 }
 
 #[test]
 fn the_summary_holds_mean_null_and_distance() {
     let experiment = experiment(2);
     let mut tables = tables(&experiment, |arm, seed| Outcome { standard: 5.0 + seed as f64, ..effect(arm, seed) });
-    let site = experiment.verdict_site();
-    tables.residual.retain(|row| {
-        row.site == site && (!row.basis.starts_with("random") || row.basis.ends_with(":0") || row.basis.ends_with(":1"))
-    });
+    let site = verdict_site(&experiment);
+    tables.residual.retain(|row| row.site == site && !matches!(row.basis, Basis::Random(2..)));
     for row in &mut tables.residual {
         // Two draws, 1 and 3, around 2 in seed 0 and around 4 in seed 1: the spread between runs must not enter.
-        if let Some(k) = row.basis.strip_prefix("random:") {
-            row.value = Some(1.0 + 2.0 * k.parse::<f64>().unwrap() + 2.0 * row.seed as f64);
+        if let Basis::Random(k) = row.basis {
+            row.value = Some(1.0 + 2.0 * f64::from(k) + 2.0 * row.seed as f64);
         }
-        if row.basis == "standard" && row.step == 600 {
+        if row.basis == Basis::Standard && row.step == 600 {
             row.value = Some(5.0 + row.seed as f64);
         }
     }
@@ -29,7 +29,7 @@ fn the_summary_holds_mean_null_and_distance() {
     assert_eq!((row.n_seeds, row.mean, row.null_mean), (2, Some(5.5), Some(3.0)));
     assert!((row.null_sd.unwrap() - 2f64.sqrt()).abs() < 1e-12);
     assert!((row.z.unwrap() - 2.5 / 2f64.sqrt()).abs() < 1e-12);
-    tables.residual.retain(|row| !row.basis.starts_with("random"));
+    tables.residual.retain(|row| !matches!(row.basis, Basis::Random(_)));
     let summary = summarise(&experiment, &tables);
     let row = summary.iter().find(|row| row.arm == "adam" && row.metric == "token_kurtosis").unwrap();
     assert!((row.null_mean.unwrap() - 3.0 * 63.0 / 65.0).abs() < 1e-12);
@@ -42,7 +42,7 @@ fn an_effect_is_found() {
     let experiment = experiment(8);
     let tables = tables(&experiment, effect);
     for (claim, found) in verdicts(&experiment, &tables) {
-        assert_eq!(found, "supported", "{claim}");
+        assert_eq!(found, Verdict::Supported, "{claim}");
     }
     let row = verdict(&experiment, &tables, "adam-differs-from-its-null");
     assert_eq!((row.n_seeds, row.p_exact, row.margin), (8, Some(2.0 / 256.0), Some(0.15)));
@@ -61,9 +61,9 @@ fn no_effect_is_not_found() {
     let experiment = experiment(8);
     let tables = tables(&experiment, no_effect);
     for claim in ["adam-differs-from-its-null", "adam-differs-from-sgd", "rotated-adam-differs-in-its-own-basis"] {
-        assert_eq!(verdict(&experiment, &tables, claim).verdict, "contradicted", "{claim}");
+        assert_eq!(verdict(&experiment, &tables, claim).verdict, Verdict::Contradicted, "{claim}");
     }
-    assert_eq!(verdict(&experiment, &tables, "sgd-equals-its-null").verdict, "supported");
+    assert_eq!(verdict(&experiment, &tables, "sgd-equals-its-null").verdict, Verdict::Supported);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn kurtosis_below_the_null_is_a_difference_too() {
     };
     let tables = tables(&experiment, below);
     let row = verdict(&experiment, &tables, "adam-differs-from-its-null");
-    assert_eq!(row.verdict, "supported");
+    assert_eq!(row.verdict, Verdict::Supported);
     assert!(row.estimate.unwrap() < 0.0);
     let answer = answer_of(&experiment, &tables);
     assert!(answer.sentences[1].contains("below the null"), "{:?}", answer.sentences);
@@ -89,11 +89,11 @@ fn a_seed_that_diverged_or_is_missing_leaves_its_claims_open() {
     let mut tables = tables(&experiment, diverged);
     tables.evals.retain(|row| !(row.arm == "adam-rotated" && row.step == 600 && row.seed > 5));
     let row = verdict(&experiment, &tables, "adam-differs-from-sgd");
-    assert_eq!((row.verdict.as_str(), row.n_seeds), ("inconclusive", 7));
+    assert_eq!((row.verdict, row.n_seeds), (Verdict::Inconclusive, 7));
     assert_eq!(row.note, "sgd seed 2 diverged");
     let own = verdict(&experiment, &tables, "rotated-adam-differs-in-its-own-basis");
     assert_eq!(own.note, "adam-rotated seeds 6, 7 missing; control (exact symmetry)");
-    assert_eq!(verdict(&experiment, &tables, "adam-differs-from-its-null").verdict, "supported");
+    assert_eq!(verdict(&experiment, &tables, "adam-differs-from-its-null").verdict, Verdict::Supported);
     let answer = answer_of(&experiment, &tables);
     assert_eq!((answer.runs_complete, answer.runs_diverged, answer.runs_planned), (30, 1, 33));
     assert!(
@@ -119,12 +119,12 @@ fn few_seeds_are_exploratory_but_bits_need_one() {
     let experiment = experiment(3);
     let mut tables = tables(&experiment, effect);
     for (claim, found) in verdicts(&experiment, &tables) {
-        let expected = if claim == "identity-is-adam" { "supported" } else { "exploratory" };
+        let expected = if claim == "identity-is-adam" { Verdict::Supported } else { Verdict::Exploratory };
         assert_eq!(found, expected, "{claim}");
     }
     tables.evals.retain(|row| row.arm != "sgd" || row.seed != 1);
     let row = verdict(&experiment, &tables, "sgd-equals-its-null");
-    assert_eq!((row.verdict.as_str(), row.note.as_str()), ("exploratory", "sgd seed 1 missing"));
+    assert_eq!((row.verdict, row.note.as_str()), (Verdict::Exploratory, "sgd seed 1 missing"));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn one_bit_contradicts_identity() {
     let row = tables.steps.iter_mut().find(|row| row.arm == "adam-identity" && row.step == 417).unwrap();
     row.train_loss = row.train_loss.map(f64::next_up);
     let found = verdict(&experiment, &tables, "identity-is-adam");
-    assert_eq!((found.verdict.as_str(), found.p_exact, found.n_seeds), ("contradicted", None, 1));
+    assert_eq!((found.verdict, found.p_exact, found.n_seeds), (Verdict::Contradicted, None, 1));
     assert!(found.note.contains("seed 0 step 417 train_loss: "), "{}", found.note);
     assert!(answer_of(&experiment, &tables).sentences[1].starts_with("Self-test FAILED"));
     tables.steps.retain(|row| row.arm != "adam-identity" || row.step != 417);
@@ -156,10 +156,10 @@ fn matched_loss_reads_the_first_look_at_or_below_the_others_final_loss() {
     }
     let claim = "adam-differs-from-sgd-at-matched-loss";
     let early = verdict(&experiment, &slow, claim);
-    let site = experiment.verdict_site();
+    let site = verdict_site(&experiment);
     let cell = |arm: &str, seed, step| {
         let of_run = |row: &&ResidualRow| (row.arm.as_str(), row.seed, row.step) == (arm, seed, step);
-        let mut rows = tables.residual.iter().filter(|row| row.site == site && row.basis == "standard");
+        let mut rows = tables.residual.iter().filter(|row| row.site == site && row.basis == Basis::Standard);
         rows.find(of_run).unwrap().value.unwrap()
     };
     let logs = (0..8).map(|seed| (cell("adam", seed, 128) / cell("sgd", seed, 600)).ln());
@@ -177,4 +177,29 @@ fn matched_loss_reads_the_first_look_at_or_below_the_others_final_loss() {
     }
     let earlier = verdict(&experiment, &slow, claim);
     assert!(earlier.note.contains("seed 4: adam ended behind, so sgd is read at step 256"), "{}", earlier.note);
+}
+
+#[test]
+fn a_claim_with_a_cell_of_its_own_says_which() {
+    let mut experiment = experiment(8);
+    let of = |experiment: &Experiment, tables: &basislab_tables::Tables| {
+        let row = verdict(experiment, tables, "adam-differs-from-sgd");
+        (row.tokens, row.basis, row.step, answer_of(experiment, tables).sentences.join("\n"))
+    };
+    let tables = tables(&experiment, effect);
+    let (tokens, basis, step, said) = of(&experiment, &tables);
+    assert_eq!((tokens, basis, step), (Some(Tokens::Rest), Some(Basis::Standard), Some(600)));
+    assert!(said.contains("adam differs from sgd: "), "{said}");
+    let at = experiment.claims.iter().position(|claim| claim.name == "adam-differs-from-sgd").unwrap();
+    experiment.claims[at].cell.step = StepPattern::At(512);
+    experiment.claims[at].cell.tokens = Tokens::All;
+    let (tokens, basis, step, said) = of(&experiment, &tables);
+    assert_eq!((tokens, basis, step), (Some(Tokens::All), Some(Basis::Standard), Some(512)));
+    assert!(said.contains("adam (all tokens, step 512)"), "{said}");
+    // Neither losses nor bits are read in a cell, and a matched loss is at no one step.
+    for claim in ["sgd-loss-equals-adam-loss", "identity-is-adam"] {
+        let row = verdict(&experiment, &tables, claim);
+        assert_eq!((row.tokens, row.basis, row.step), (None, None, None), "{claim}");
+    }
+    assert_eq!(verdict(&experiment, &tables, "adam-differs-from-sgd-at-matched-loss").step, None);
 }

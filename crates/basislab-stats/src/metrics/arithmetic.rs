@@ -1,6 +1,7 @@
 //! What the entries of the table compute. Every sum has one fixed order and no fused multiply-add, so that a result has one
 //! bit pattern, however wide the vectors are that a loop was compiled for.
 
+use crate::metrics::LargeValues;
 use crate::residuals::Residuals;
 
 #[inline(always)]
@@ -71,19 +72,18 @@ pub(super) fn max_dim_energy_share(x: &Residuals) -> Option<f64> {
     ratio(energy.iter().copied().fold(0.0, f64::max), sum(energy, |s| s))
 }
 
-pub(super) fn dettmers(stack: &[Residuals]) -> Option<f64> {
-    let first = stack.first()?;
-    if stack.iter().any(|x| x.d_model() != first.d_model()) {
+pub(super) fn dettmers(layers: &[LargeValues]) -> Option<f64> {
+    let d_model = layers.first()?.counts.len();
+    if layers.iter().any(|layer| layer.counts.len() != d_model) {
         return None;
     }
-    let positions: usize = stack.iter().map(Residuals::n_tokens).sum();
-    let counts: Vec<Vec<f64>> = stack.iter().map(large_values).collect();
+    let positions: usize = layers.iter().map(|layer| layer.tokens).sum();
     let is_outlier = |j: &usize| {
-        let layers = counts.iter().filter(|layer| layer[*j] > 0.0).count();
-        let hits: f64 = counts.iter().map(|layer| layer[*j]).sum();
-        layers as f64 >= 0.25 * stack.len() as f64 && hits >= 0.06 * positions as f64
+        let counts = || layers.iter().map(|layer| layer.counts[*j]);
+        let with_hits = counts().filter(|count| *count > 0).count();
+        with_hits as f64 >= 0.25 * layers.len() as f64 && counts().sum::<usize>() as f64 >= 0.06 * positions as f64
     };
-    Some((0..first.d_model()).filter(is_outlier).count() as f64)
+    Some((0..d_model).filter(is_outlier).count() as f64)
 }
 
 /// The median magnitude; the mean of the two middle ones for an even count.
@@ -140,14 +140,14 @@ pub(super) fn median_size_in_place(x: &[f64]) -> f64 {
 }
 
 /// Values of at least 6 in every dimension.
-fn large_values(x: &Residuals) -> Vec<f64> {
-    let mut counts = vec![0.0; x.d_model()];
+pub(super) fn large_values(x: &Residuals) -> LargeValues {
+    let mut counts = vec![0; x.d_model()];
     for row in x.rows() {
         for (count, value) in counts.iter_mut().zip(row) {
-            *count += f64::from(u8::from(value.abs() >= 6.0));
+            *count += usize::from(value.abs() >= 6.0);
         }
     }
-    counts
+    LargeValues { counts, tokens: x.n_tokens() }
 }
 
 // Eight running sums: a single one would wait for its own last addition.

@@ -191,9 +191,7 @@ fn medians_of_even_counts_are_the_middle_of_two() {
 
 #[test]
 fn dettmers_needs_a_quarter_of_layers_and_six_percent_of_positions() {
-    let crate::MetricFn::Stack(of) = metric("dettmers_outlier_features").expect("known").of else {
-        panic!("it looks at a stack")
-    };
+    let of = |layers: &[Residuals]| metric("dettmers_outlier_features").expect("known").of.of(layers);
     // 50 positions a layer; dimension 1 is at 6 in the first `hits` positions of the first `layers` layers.
     let stack = |n_layers: usize, layers: usize, hits: usize| -> Vec<Residuals> {
         let layer = |l: usize| {

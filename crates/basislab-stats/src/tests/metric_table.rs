@@ -130,11 +130,11 @@ fn no_input_makes_a_nan() {
     }
 }
 
-/// A matrix metric of `x`; a stack metric of four layers that are all `x`.
+/// A matrix metric of `x`; a metric of layers of four that are all `x`.
 fn on(m: &Metric, x: &Residuals) -> Option<f64> {
     match m.of {
         MetricFn::Matrix(of) => of(x),
-        MetricFn::Stack(of) => of(&[x.clone(), x.clone(), x.clone(), x.clone()]),
+        of @ MetricFn::Layers { .. } => of.of(&[x.clone(), x.clone(), x.clone(), x.clone()]),
     }
 }
 

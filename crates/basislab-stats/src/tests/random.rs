@@ -25,7 +25,7 @@ fn streams_keep_their_values() {
 fn every_triple_has_its_own_stream() {
     use Purpose::*;
     let mut first_words = Vec::new();
-    for purpose in [Init, Batches, HeldOut, Rotation, RandomBasis, Language, Simulation] {
+    for purpose in [Init, Batches, HeldOut, Rotation, RandomBasis, Language, Simulation, Permutation] {
         for seed in [0, 1, 2, 255, 256, u64::MAX] {
             for index in [0, 1, 2, 255, 256, u64::MAX] {
                 first_words.push(stream(seed, purpose, index).next_u64());

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn gpu(device: Device) -> Place {
-    let facts = Facts {
+fn gpu(device: Device) -> OpenDevice {
+    let info = DeviceInfo {
         backend: "wgpu",
         index: 0,
         name: "a GPU".to_owned(),
@@ -12,7 +12,7 @@ fn gpu(device: Device) -> Place {
         memory: None,
         dtypes: vec![Dtype::F32],
     };
-    Place { device, facts }
+    OpenDevice { device, info }
 }
 
 #[test]
@@ -26,8 +26,7 @@ fn a_failure_of_a_device_is_one_line_and_a_code() {
     assert_eq!(lost.code, Code::Device);
     let text = lost.to_string();
     assert!(
-        text.contains("(Read(\"the device was lost; nobody); a run's")
-            && text.contains("the same command goes on there"),
+        text.contains("(Read(\"the device was lost; nobody); a run's") && text.contains("re-run the command to resume"),
         "{text}"
     );
     // What burn, its allocator and wgpu said when they were driven there.
@@ -62,10 +61,12 @@ fn a_panic_on_a_cpu_stays_one() {
 fn what_a_device_lacks_is_told() {
     let place = gpu(Device::flex());
     let text = include_str!("../../../../configs/adam-vs-sgd.toml");
-    let mut model = basislab_config::load(text, "adam-vs-sgd", &[]).unwrap().experiment.model;
-    assert!(place.require(&model).is_ok());
-    model.compute_dtype = Dtype::Bf16;
-    let error = place.require(&model).unwrap_err();
+    let loaded = basislab_config::load(text, "adam-vs-sgd", &[], crate::experiments::library());
+    let mut experiment = loaded.unwrap().experiment;
+    assert!(place.require(&experiment).is_ok());
+    // One arm of many is enough.
+    experiment.arms[2].run.model.compute_dtype = Dtype::Bf16;
+    let error = place.require(&experiment).unwrap_err();
     assert_eq!(error.code, Code::Usage);
     assert!(error.to_string().contains("found bf16") && error.to_string().ends_with(": f32"), "{error}");
 }
@@ -93,5 +94,5 @@ fn a_device_that_is_lost_is_a_failure() {
 #[test]
 fn an_adapter_that_was_opened_is_found_again() {
     let Ok(first) = Backend::Wgpu.places(1) else { return };
-    assert_eq!(Backend::Wgpu.places(1).unwrap()[0].facts, first[0].facts);
+    assert_eq!(Backend::Wgpu.places(1).unwrap()[0].info, first[0].info);
 }

@@ -1,7 +1,7 @@
 //! `basislab metrics eval`: every metric of a user's matrix, against random bases of the same activations.
 
 use super::silent::{Tokens, is_constant, is_undefined_by, is_zero};
-use crate::args::Eval;
+use crate::args::EvalArgs;
 use crate::exit::{Code, Exit};
 use crate::progress::Progress;
 use crate::resources::require;
@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(super) fn eval(args: &Eval) -> Result<(), Exit> {
+pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     let file = args.file.display().to_string();
     let progress = Progress::new(args.quiet);
     let mut source = open(&args.file, args.tensor.as_deref())?;
@@ -82,7 +82,7 @@ fn memory(n_tokens: usize, d_model: usize) -> f64 {
 
 /// Every metric in each random basis.
 fn draw(
-    args: &Eval,
+    args: &EvalArgs,
     progress: &Progress,
     d_model: usize,
     metrics: &[&Metric],
@@ -145,7 +145,7 @@ fn table(rows: &[Row<'_>], d_model: usize, n_tokens: usize) -> comfy_table::Tabl
 }
 
 fn why_empty(metric: &Metric, value: Option<f64>, zero: &Tokens, skipped: bool, constant: &Tokens) -> Option<String> {
-    if matches!(metric.of, MetricFn::Stack(_)) {
+    if matches!(metric.of, MetricFn::Layers { .. }) {
         return Some("needs several layers".to_owned());
     }
     let many = |count: usize| if count == 1 { "1 token is".to_owned() } else { format!("{count} tokens are") };

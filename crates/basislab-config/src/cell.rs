@@ -1,0 +1,251 @@
+//! The coordinates of a measurement: site, tokens, basis, step.
+
+use crate::keys::{Key, Kind, choice, keys};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A point on the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Site {
+    /// After the embeddings: `embed`.
+    Embed,
+    /// After a block's attention has written: `blocks.N.resid_mid`.
+    ResidMid(usize),
+    /// After a block's MLP has written: `blocks.N.resid_post`.
+    ResidPost(usize),
+    /// The streams after all blocks together, for metrics that compare layers: `blocks.*.resid_post`.
+    EveryResidPost,
+    /// After the last norm, what the head reads: `final`.
+    Final,
+}
+
+impl Site {
+    /// The block, where there is one.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            Self::ResidMid(layer) | Self::ResidPost(layer) => Some(layer),
+            Self::Embed | Self::EveryResidPost | Self::Final => None,
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embed => f.pad("embed"),
+            Self::ResidMid(layer) => write!(f, "blocks.{layer}.resid_mid"),
+            Self::ResidPost(layer) => write!(f, "blocks.{layer}.resid_post"),
+            Self::EveryResidPost => f.pad("blocks.*.resid_post"),
+            Self::Final => f.pad("final"),
+        }
+    }
+}
+
+impl FromStr for Site {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let layer = |layer: &str| layer.parse::<usize>().ok().filter(|n| n.to_string() == layer);
+        let parts: Vec<&str> = text.split('.').collect();
+        let site = match parts[..] {
+            ["embed"] => Some(Self::Embed),
+            ["final"] => Some(Self::Final),
+            ["blocks", "*", "resid_post"] => Some(Self::EveryResidPost),
+            ["blocks", n, "resid_mid"] => layer(n).map(Self::ResidMid),
+            ["blocks", n, "resid_post"] => layer(n).map(Self::ResidPost),
+            _ => None,
+        };
+        site.ok_or_else(|| format!("found {text:?}, expected embed, blocks.N.resid_mid, blocks.N.resid_post or final"))
+    }
+}
+
+/// A site in a configuration, where `last` stands for the last block, however many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum SitePattern {
+    /// A site by its own name.
+    At(Site),
+    /// `blocks.last.resid_mid`.
+    LastMid,
+    /// `blocks.last.resid_post`.
+    LastPost,
+}
+
+impl SitePattern {
+    /// The site in a model of that many blocks.
+    pub fn resolve(self, n_layers: usize) -> Site {
+        match self {
+            Self::At(site) => site,
+            Self::LastMid => Site::ResidMid(n_layers - 1),
+            Self::LastPost => Site::ResidPost(n_layers - 1),
+        }
+    }
+}
+
+impl fmt::Display for SitePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(site) => site.fmt(f),
+            Self::LastMid => f.pad("blocks.last.resid_mid"),
+            Self::LastPost => f.pad("blocks.last.resid_post"),
+        }
+    }
+}
+
+impl FromStr for SitePattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "blocks.last.resid_mid" => Ok(Self::LastMid),
+            "blocks.last.resid_post" => Ok(Self::LastPost),
+            _ => match text.parse()? {
+                Site::EveryResidPost => Err(format!("found {text:?}, expected one site")),
+                site => Ok(Self::At(site)),
+            },
+        }
+    }
+}
+
+choice! {
+    /// Which tokens of the held-out sequences are measured.
+    pub enum Tokens {
+        /// All of them.
+        All = "all",
+        /// The first of each sequence.
+        First = "first",
+        /// All but the first of each sequence.
+        Rest = "rest",
+    }
+}
+
+/// The coordinates that activations are measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Basis {
+    /// The model's own coordinates: `standard`.
+    Standard,
+    /// The basis that the optimizer works in, where it is one basis: `optimizer`.
+    Optimizer,
+    /// The k-th Haar basis of the null: `random:k`.
+    Random(u32),
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standard => f.pad("standard"),
+            Self::Optimizer => f.pad("optimizer"),
+            Self::Random(k) => write!(f, "random:{k}"),
+        }
+    }
+}
+
+impl FromStr for Basis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let random = || text.strip_prefix("random:")?.parse().ok().map(Self::Random);
+        match text {
+            "standard" => Ok(Self::Standard),
+            "optimizer" => Ok(Self::Optimizer),
+            _ => random().ok_or_else(|| format!("found {text:?}, expected standard, optimizer or random:<k>")),
+        }
+    }
+}
+
+/// Serde through the text that [`fmt::Display`] writes and [`FromStr`] reads.
+macro_rules! as_text {
+    ($($name:ty),*) => {$(
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+    )*};
+}
+as_text!(Site, SitePattern, Basis);
+
+/// After which update a cell is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StepPattern {
+    /// After this one.
+    At(u64),
+    /// After the last: `"last"`.
+    Last(Last),
+}
+
+/// The word `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Last {
+    /// `last`.
+    Last,
+}
+
+impl StepPattern {
+    /// After the last update.
+    pub const LAST: Self = Self::Last(Last::Last);
+
+    /// The step in a run of that many updates.
+    pub fn resolve(self, steps: u64) -> u64 {
+        match self {
+            Self::At(step) => step,
+            Self::Last(_) => steps,
+        }
+    }
+}
+
+/// Where a claim reads the tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// The metric, by its name in `basislab metrics list`, or [`LOSS`].
+    pub metric: String,
+    /// The site.
+    pub site: SitePattern,
+    /// Which tokens.
+    pub tokens: Tokens,
+    /// The basis measured in.
+    pub basis: Basis,
+    /// After which update: a probe, or `"last"`.
+    pub step: StepPattern,
+}
+
+/// The metric of a cell that is the held-out loss in nats per token. It has no site, tokens or basis.
+pub const LOSS: &str = "loss";
+
+impl Cell {
+    /// Whether it is the held-out loss, and no metric of the residual stream.
+    pub fn is_loss(&self) -> bool {
+        self.metric == LOSS
+    }
+
+    /// The keys of a claim's `cell`. What it leaves out is as in `[verdict]`.
+    pub(crate) const KEYS: &'static [Key] = keys! {
+        /// The metric, by its name in `basislab metrics list`.
+        metric: String = Kind::Name, optional;
+        /// The site.
+        site: SitePattern = Kind::Site, optional;
+        /// Which tokens.
+        tokens: Tokens = Tokens::KIND, optional;
+        /// The basis measured in.
+        basis: Basis = MEASURED, optional;
+        /// After which update: a probe, or `"last"`.
+        step: StepPattern = Kind::Step, optional;
+    };
+}
+
+/// The bases that a claim may name.
+pub(crate) const MEASURED: Kind = Kind::Choice(&["standard", "optimizer"]);

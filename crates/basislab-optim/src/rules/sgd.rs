@@ -1,0 +1,27 @@
+use crate::rule::{Commutes, Rule, accumulated, decoupled_weight_decay, lr, momentum, nesterov, weight_decay};
+use basislab_config::{Role, RuleKeys};
+
+/// Gradient descent with momentum. Linear in the gradients so far, hence the same in every basis.
+pub(crate) static SGD: Rule = Rule {
+    keys: RuleKeys {
+        name: "sgd",
+        keys: &[lr("0.5"), momentum("0.9"), nesterov("false"), weight_decay("0.0"), decoupled_weight_decay("0.0")],
+        roles: Role::ALL,
+        slots: |spec| if spec.number("momentum") == 0.0 { &[] } else { &["momentum"] },
+        check: |spec| {
+            let wrong = spec.flag("nesterov") && spec.number("momentum") == 0.0;
+            wrong.then_some(("nesterov", "found true with momentum 0, expected a momentum above 0"))
+        },
+    },
+    about: "gradient descent with momentum, as torch.optim.SGD",
+    commutes: Commutes::Rotations { permutations_exactly: true },
+    update: |step, grad| {
+        let momentum = step.number("momentum");
+        if momentum == 0.0 {
+            return grad;
+        }
+        let buffer = accumulated(step.state.take("momentum"), grad.clone(), momentum);
+        step.state.put("momentum", buffer.clone());
+        if step.spec.flag("nesterov") { grad + buffer.mul_scalar(momentum) } else { buffer }
+    },
+};

@@ -1,0 +1,376 @@
+//! The answer in a table, a list and a few sentences.
+
+use crate::figures::{figure_names, in_words};
+use crate::index::{RunState, Runs};
+use crate::narrative::narrative;
+use crate::verdicts::{confidence, percent};
+use basislab_config::{Basis, ClaimKind, Experiment, Site};
+use basislab_stats::Verdict;
+use basislab_tables::{PACKAGE, SummaryRow, Tables, VerdictRow};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use std::fmt::{self, Display, Formatter};
+use std::path::Path;
+
+/// What an experiment found, for the terminal ([`Display`]) and as JSON ([`Serialize`]).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// The name of the experiment directory.
+    pub experiment: String,
+    /// Its question.
+    pub question: String,
+    /// Runs that reached their last step.
+    pub runs_complete: usize,
+    /// Runs that stopped on a number that is not finite.
+    pub runs_diverged: usize,
+    /// Runs the configuration asks for.
+    pub runs_planned: usize,
+    /// The verdict's metric, e.g. `token_kurtosis`.
+    pub metric: String,
+    /// Where it is read, by its pattern in the configuration.
+    pub site: String,
+    /// One line per arm and basis, without the arms that run on selection seeds.
+    pub arms: Vec<ArmLine>,
+    /// One per claim.
+    pub verdicts: Vec<VerdictLine>,
+    /// A sentence for each choice of an arm's values from a grid.
+    pub choices: Vec<String>,
+    /// The findings, each with its uncertainty.
+    pub sentences: Vec<String>,
+    /// What a reader must know about the evidence: tables that were thinned, parts that are gone, verdicts that changed.
+    pub notes: Vec<String>,
+    /// The experiment directory.
+    pub directory: String,
+    /// Files worth opening, relative to it.
+    pub files: Vec<String>,
+    /// What to do next.
+    pub next: Vec<String>,
+}
+
+/// One arm in one basis, at the last step. Numbers are means over complete runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ArmLine {
+    /// The arm.
+    pub arm: String,
+    /// The coordinates of the measurement.
+    pub basis: Basis,
+    /// Complete runs.
+    pub n_seeds: usize,
+    /// Runs the configuration asks for.
+    pub seeds_planned: usize,
+    /// Held-out loss, nats per token.
+    pub loss: Option<f64>,
+    /// Held-out loss above that of the true model, nats per token.
+    pub loss_above_floor: Option<f64>,
+    /// The verdict's metric at the verdict's site.
+    pub value: Option<f64>,
+    /// The same in random bases.
+    pub null_mean: Option<f64>,
+    /// Standard deviation of one random basis.
+    pub null_sd: Option<f64>,
+    /// Distance from the null in units of `null_sd`. Empty where `null_sd` is 0: it is infinite then, unless `value` is
+    /// `null_mean`.
+    pub z: Option<f64>,
+}
+
+/// One decided claim.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VerdictLine {
+    /// The claim's name.
+    pub claim: String,
+    /// The claim in words.
+    pub text: String,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// What was compared.
+    pub comparison: String,
+    /// What the estimate is.
+    pub scale: Scale,
+    /// Ratio, difference, mean or correlation; empty for bits.
+    pub estimate: Option<f64>,
+    /// Lower end of its interval.
+    pub low: Option<f64>,
+    /// Upper end of its interval.
+    pub high: Option<f64>,
+    /// Level of the interval.
+    pub confidence: f64,
+    /// The claim's own p.
+    pub p: Option<f64>,
+    /// Corrected over the primary claims.
+    pub p_holm: Option<f64>,
+    /// The rule in words.
+    pub rule: String,
+    /// What a reader must know besides.
+    pub note: String,
+}
+
+/// What an estimate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scale {
+    /// The ratio of two metrics.
+    Ratio,
+    /// The ratio of a metric in one arm and the arm before it in an order.
+    RatioPerRank,
+    /// A mean in the unit of the metric.
+    Value,
+    /// A correlation.
+    Correlation,
+    /// The difference of two losses.
+    Nats,
+    /// None: bits were compared.
+    Bits,
+}
+
+/// Puts tables and verdicts into words. The files it names are those that exist in `dir`.
+pub fn answer(
+    experiment: &Experiment,
+    tables: &Tables,
+    summary: &[SummaryRow],
+    verdicts: &[VerdictRow],
+    dir: &Path,
+) -> Answer {
+    let runs = Runs::of(experiment, tables);
+    let count = |state| experiment.arms.iter().map(|arm| runs.seeds_in(arm, state).len()).sum::<usize>();
+    let runs_planned = experiment.arms.iter().map(|arm| arm.seeds.len()).sum();
+    let name = dir.file_name().map_or_else(|| ".".to_owned(), |name| name.to_string_lossy().into_owned());
+    let mut answer = Answer {
+        experiment: name,
+        question: experiment.question.clone(),
+        runs_complete: count(RunState::Complete),
+        runs_diverged: count(RunState::Diverged),
+        runs_planned,
+        metric: experiment.verdict.metric.clone(),
+        site: site_of_verdict(experiment),
+        arms: arm_lines(experiment, summary),
+        verdicts: verdict_lines(experiment, verdicts),
+        choices: Vec::new(),
+        sentences: Vec::new(),
+        notes: Vec::new(),
+        directory: dir.display().to_string(),
+        files: files_in(dir, experiment),
+        next: Vec::new(),
+    };
+    answer.sentences = narrative(experiment, &answer, &runs, verdicts);
+    answer.next = next_steps(experiment, &answer);
+    answer
+}
+
+/// The site of the verdict, in the one model that all arms share, or else as the configuration has it.
+pub(crate) fn site_of_verdict(experiment: &Experiment) -> String {
+    let cell = experiment.verdict.cell();
+    let sites: Vec<Site> = experiment.arms.iter().map(|arm| experiment.site(&cell, arm)).collect();
+    let shared = sites.first().filter(|first| sites.iter().all(|site| site == *first));
+    shared.map_or_else(|| cell.site.to_string(), Site::to_string)
+}
+
+fn files_in(dir: &Path, experiment: &Experiment) -> Vec<String> {
+    let figures = figure_names(experiment).into_iter().map(|name| format!("figures/{name}"));
+    let selection = experiment.choices().next().map(|_| "selection.csv");
+    let tables = ["summary.csv", "verdicts.csv"].into_iter().chain(selection).chain([PACKAGE, "config.toml"]);
+    figures.chain(tables.map(str::to_owned)).filter(|file| dir.join(file).exists()).collect()
+}
+
+fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
+    let loss_of = |arm: &str, name: &str| summary.iter().find(|row| row.arm == arm && row.metric == name)?.mean;
+    let shown = |row: &&SummaryRow| row.metric == experiment.verdict.metric && !experiment.is_selection_arm(&row.arm);
+    let of_metric = summary.iter().filter(shown);
+    let line = |row: &SummaryRow| {
+        Some(ArmLine {
+            arm: row.arm.to_string(),
+            basis: row.basis?,
+            n_seeds: row.n_seeds,
+            seeds_planned: row.seeds_planned,
+            loss: loss_of(&row.arm, "loss"),
+            loss_above_floor: loss_of(&row.arm, "loss_above_floor"),
+            value: row.mean,
+            null_mean: row.null_mean,
+            null_sd: row.null_sd,
+            z: row.z,
+        })
+    };
+    of_metric.filter_map(line).collect()
+}
+
+pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
+    let line = |row: &VerdictRow| {
+        let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
+        let scale = match claim.test {
+            ClaimKind::BitEqual { .. } => Scale::Bits,
+            ClaimKind::EqualLoss { .. } => Scale::Nats,
+            ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. } | ClaimKind::ArmsDiffer { .. } => {
+                Scale::Ratio
+            }
+            ClaimKind::Ordered { .. } => Scale::RatioPerRank,
+            ClaimKind::Correlates { .. } => Scale::Correlation,
+            ClaimKind::NearValue { .. } | ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. } => Scale::Value,
+        };
+        let of_logs = matches!(scale, Scale::Ratio | Scale::RatioPerRank);
+        let on_scale = |value: Option<f64>| if of_logs { value.map(f64::exp) } else { value };
+        Some(VerdictLine {
+            claim: row.claim.to_string(),
+            text: claim.text.clone(),
+            verdict: row.verdict,
+            comparison: row.comparison.clone(),
+            scale,
+            estimate: on_scale(row.estimate),
+            low: on_scale(row.ci_low),
+            high: on_scale(row.ci_high),
+            confidence: confidence(&claim.test, &experiment.verdict),
+            p: row.p_exact,
+            p_holm: row.p_holm,
+            rule: row.rule.clone(),
+            note: row.note.clone(),
+        })
+    };
+    verdicts.iter().filter_map(line).collect()
+}
+
+fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
+    let mut next = Vec::new();
+    if answer.runs_complete + answer.runs_diverged < answer.runs_planned {
+        next.push("re-run the `basislab run` command to train the missing runs".to_owned());
+    }
+    if answer.verdicts.iter().any(|line| line.verdict == Verdict::Exploratory) {
+        next.push(format!("for a verdict instead of a lead, plan at least {} seeds", experiment.verdict.min_seeds));
+    }
+    if let Some(figure) = answer.files.iter().find(|file| file.ends_with("kurtosis_over_steps.svg")) {
+        next.push(format!("open {}", Path::new(&answer.directory).join(figure).display()));
+    }
+    next.push(format!("load every table with types: python scripts/load_run.py {}", answer.directory));
+    next
+}
+
+impl Display for Answer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.question)?;
+        writeln!(f, "{}\n", self.arm_table().trim_fmt())?;
+        for line in &self.verdicts {
+            writeln!(f, "{:<13} {}", line.verdict, line.text)?;
+            let mut facts = vec![line.comparison.clone()];
+            facts.extend(line.numbers(true));
+            facts.extend((!line.note.is_empty()).then(|| line.note.clone()));
+            writeln!(f, "{:<13} {}", "", facts.join("; "))?;
+        }
+        writeln!(f)?;
+        for sentence in self.choices.iter().chain(&self.sentences) {
+            writeln!(f, "{sentence}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        writeln!(f, "\n{}: {}", self.directory, self.files.join(", "))?;
+        for step in &self.next {
+            writeln!(f, "next: {step}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ArmLine {
+    fn z_in_words(&self) -> String {
+        let infinite = match (self.value, self.null_mean, self.null_sd) {
+            (Some(value), Some(null), Some(0.0)) if value > null => "inf",
+            (Some(value), Some(null), Some(0.0)) if value < null => "-inf",
+            _ => return decimals(self.z, 1),
+        };
+        infinite.to_owned()
+    }
+}
+
+impl Answer {
+    /// Names the claims whose verdict is another one than was recorded.
+    pub(crate) fn note_changes(&mut self, recorded: &[VerdictRow]) {
+        let changed = self.verdicts.iter().filter_map(|line| {
+            let before = recorded.iter().find(|row| row.claim == *line.claim)?.verdict;
+            (before != line.verdict).then(|| format!("{} was {before} and is {}", line.claim, line.verdict))
+        });
+        let changed: Vec<String> = changed.collect();
+        if !changed.is_empty() {
+            self.notes.push(format!("verdicts differ from the recorded ones: {}", changed.join("; ")));
+        }
+    }
+
+    /// Whether two arms that must be the same, bit for bit, are not.
+    pub fn self_test_failed(&self) -> bool {
+        self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Contradicted)
+    }
+
+    fn arm_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        let metric = in_words(&self.metric);
+        table.set_header(["arm", "basis", "seeds", "loss", "above floor", &metric, "null ± sd", "z"]);
+        for line in &self.arms {
+            let null = match (line.null_mean, line.null_sd) {
+                (Some(mean), Some(sd)) => format!("{mean:.2} ± {sd:.2}"),
+                (Some(mean), None) => format!("{mean:.2}"),
+                _ => "-".to_owned(),
+            };
+            table.add_row([
+                line.arm.clone(),
+                line.basis.to_string(),
+                format!("{}/{}", line.n_seeds, line.seeds_planned),
+                decimals(line.loss, 3),
+                decimals(line.loss_above_floor, 3),
+                decimals(line.value, 2),
+                null,
+                line.z_in_words(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+impl VerdictLine {
+    /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
+    pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
+        let show = |value: f64| match self.scale {
+            Scale::Nats => format!("{value:+.4}"),
+            Scale::RatioPerRank => format!("{value:.3}"),
+            Scale::Value => four_digits(value),
+            Scale::Ratio | Scale::Correlation | Scale::Bits => format!("{value:.2}"),
+        };
+        let (before, unit) = match self.scale {
+            Scale::Nats => ("", " nats"),
+            Scale::RatioPerRank => ("", " times per rank"),
+            Scale::Value => ("mean ", ""),
+            Scale::Correlation => ("mean Spearman ", ""),
+            Scale::Ratio | Scale::Bits => ("", " times"),
+        };
+        let mut text = format!("{before}{}{unit}", show(self.estimate?));
+        if let (Some(low), Some(high)) = (self.low, self.high) {
+            text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));
+        }
+        if let Some(p) = self.p_holm.or(self.p).filter(|_| with_p) {
+            let corrected = if self.p_holm.is_some() { " after Holm" } else { "" };
+            text.push_str(&format!(", p = {}{corrected}", small(p)));
+        }
+        Some(text)
+    }
+}
+
+pub(crate) fn decimals(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// Four significant digits, as far as they are behind the point.
+fn four_digits(value: f64) -> String {
+    let digits = if value == 0.0 { 3.0 } else { (3.0 - value.abs().log10().floor()).clamp(0.0, 12.0) };
+    format!("{value:.0$}", digits as usize)
+}
+
+/// Two significant digits.
+pub(crate) fn small(p: f64) -> String {
+    if p == 0.0 || p >= 1.0 {
+        return format!("{p}");
+    }
+    if p < 1e-4 {
+        return format!("{p:.1e}");
+    }
+    let digits = (1.0 - p.log10().floor()) as usize;
+    format!("{p:.digits$}")
+}

@@ -1,0 +1,29 @@
+//! The runs of an experiment: their identity, their directory, who trains which, and how they are recorded.
+//!
+//! A run is a [`RunSpec`](basislab_config::RunSpec) with a seed. Its identity is what decides its numbers, so that
+//! experiments share runs. Several processes may work on one directory: each takes runs that nobody has.
+
+mod claim;
+mod corpora;
+mod directory;
+mod error;
+mod identity;
+mod parallel;
+mod plan;
+mod recorder;
+mod reuse;
+mod rows;
+mod session;
+
+pub use claim::{claim, plan_hash};
+pub use corpora::Corpora;
+pub use directory::{
+    Opened, enter, finished, lock, open, pending, read_manifest, survey, tidy, unneeded, write_manifest,
+};
+pub use error::{RunsError, RunsErrorKind};
+pub use identity::{NUMERICS, identity};
+pub use parallel::in_parallel;
+pub use plan::{Job, jobs};
+pub use recorder::newest_checkpoint;
+pub use rows::{rows, step_row};
+pub use session::{KnownRuns, Notice, Session, Taken};

@@ -1,0 +1,197 @@
+use crate::corpora::Corpora;
+use crate::error::RunsError;
+use crate::identity::identity;
+use crate::plan::Job;
+use crate::recorder::{RunRecorder, new_folder, publish};
+use crate::reuse::{self, Known};
+use basislab_config::{ClaimKind, Experiment};
+use basislab_store::{Lock, LockError, remove};
+use basislab_tables::{Identity, RunEnd, RunRecord, part_dir, work_dir};
+use basislab_train::{Context, Control, Event, Outcome, StepStats, train};
+use burn::tensor::Device;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A process at work on the runs of a directory.
+pub struct Session<'a> {
+    /// The directory.
+    pub dir: &'a Path,
+    /// The experiment's name.
+    pub name: &'a str,
+    /// The experiment.
+    pub experiment: &'a Experiment,
+    /// The corpora of its arms.
+    pub corpora: &'a Corpora,
+    /// Where to compute, without autodiff.
+    pub device: &'a Device,
+    /// See [`Context::ahead`].
+    pub ahead: usize,
+    /// Backend, device and driver, for `timing.csv`.
+    pub device_names: [String; 3],
+    /// The build and the machine, for `run.json`.
+    pub build: Value,
+    /// Whether finished runs of directories beside this one are copied instead of trained.
+    pub reuse: bool,
+    /// Whether each run is locked while this process has it.
+    pub lock: bool,
+    /// Finished runs of other directories, looked for once.
+    pub known: OnceLock<KnownRuns>,
+    /// Checkpoints and stopping.
+    pub control: Control<'a>,
+    /// What is told while a run trains. Called from several threads.
+    pub tell: &'a (dyn Fn(&Job<'_>, Notice) + Sync),
+}
+
+/// See [`Session::known`].
+#[derive(Debug, Default)]
+pub struct KnownRuns(Known);
+
+/// What a session tells of a run.
+#[derive(Debug)]
+pub enum Notice {
+    /// It resumes from a checkpoint after this update.
+    Resumed(u64),
+    /// A checkpoint cannot be used, and why.
+    Unusable(String),
+    /// An update was made.
+    Step(StepStats),
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub enum Taken {
+    /// It was trained to its end, in so many seconds.
+    Trained(RunEnd, f64),
+    /// It was copied from this folder.
+    Reused(PathBuf),
+    /// It had ended already.
+    Ended,
+    /// Another process has it; which, as far as it says.
+    Busy(String),
+    /// It was stopped after this update.
+    Stopped(u64),
+}
+
+/// The seeds that are planned for the arm, in ascending order.
+fn arm_seeds(job: &Job<'_>) -> Vec<u64> {
+    let mut seeds = job.arm.seeds.clone();
+    seeds.sort_unstable();
+    seeds
+}
+
+impl Session<'_> {
+    /// Takes a run that nobody else has: trains it from its last checkpoint, or copies it. `failed` is set once another run
+    /// of this process failed: then it gives up.
+    ///
+    /// # Errors
+    /// A run that cannot be resumed, or files that cannot be written.
+    pub fn take(&self, job: &Job<'_>, failed: &AtomicBool) -> anyhow::Result<Taken> {
+        let (dir, arm, seed) = (self.dir, &job.arm.name, job.seed);
+        let (part, work) = (part_dir(dir, arm, seed), work_dir(dir, arm, seed));
+        let has_ended = || RunEnd::read(&part).map(|end| end.is_some());
+        if has_ended()? {
+            return Ok(Taken::Ended);
+        }
+        let lock = match self.locked(&work)? {
+            Ok(lock) => lock,
+            Err(owner) => return Ok(Taken::Busy(owner)),
+        };
+        if has_ended()? {
+            // Somebody published it in between.
+            if lock.is_some() {
+                remove(&work)?;
+            }
+            return Ok(Taken::Ended);
+        }
+        let corpus = self.corpora.of(&job.arm.run);
+        let backend = &self.device_names[0];
+        let identity = identity(&job.arm.run, seed, corpus.sha256(), backend);
+        if let Some(from) = self.copied(job, &identity, lock.is_some())? {
+            return Ok(Taken::Reused(from));
+        }
+        let record = RunRecord {
+            identity,
+            experiment: self.name.to_owned(),
+            seeds: arm_seeds(job),
+            registered: self.experiment.claims.iter().map(|claim| self.experiment.rule_hash(claim)).collect(),
+            reused: false,
+            builds: vec![self.build.clone()],
+        };
+        let mut warn = |error: &basislab_store::CheckpointError| (self.tell)(job, Notice::Unusable(error.to_string()));
+        let names = self.device_names.clone();
+        let (mut recorder, state) = RunRecorder::open(dir, job, record, names, lock.is_some(), &mut warn)?;
+        if let Some(state) = &state {
+            (self.tell)(job, Notice::Resumed(state.step));
+        }
+        let on = Context { corpus, device: self.device, ahead: self.ahead };
+        let finished = train(&job.arm.run, seed, on, state.as_ref(), self.control, &mut |event| {
+            anyhow::ensure!(!failed.load(Ordering::Relaxed), "stopped");
+            if let Event::Step(stats) = &event {
+                (self.tell)(job, Notice::Step(*stats));
+            }
+            Ok(recorder.record(event)?)
+        })?;
+        let stopped = if let Outcome::Stopped(step) = finished.outcome { Some(step) } else { None };
+        let ended = recorder.finish(finished, lock.is_some())?;
+        Ok(ended.map_or(Taken::Stopped(stopped.unwrap_or(0)), |(end, seconds)| Taken::Trained(end, seconds)))
+    }
+
+    /// The run's lock (none where locks are not asked for), or who has it.
+    fn locked(&self, work: &Path) -> Result<Result<Option<Lock>, String>, RunsError> {
+        let create = fs::create_dir_all(work);
+        create.map_err(|error| basislab_store::FileError::new("create", work, error))?;
+        if !self.lock {
+            return Ok(Ok(None));
+        }
+        match Lock::take(work) {
+            Ok(lock) => {
+                lock.sign()?;
+                Ok(Ok(Some(lock)))
+            }
+            Err(LockError::Busy(owner)) => Ok(Err(owner)),
+            Err(LockError::Unsupported(error)) => Err(RunsError::busy(format!(
+                "{}: this file system cannot lock files ({error}); with --no-lock several processes may train one run, which \
+                 costs time and changes nothing",
+                work.display()
+            ))),
+            Err(LockError::File(error) | LockError::ReadOnly(error)) => Err(error.into()),
+        }
+    }
+
+    /// Copies the run from another directory, or from another arm of this one, that has it: from where.
+    fn copied(&self, job: &Job<'_>, identity: &Identity, locked: bool) -> Result<Option<PathBuf>, RunsError> {
+        if !self.reuse {
+            return Ok(None);
+        }
+        let (dir, arm, seed) = (self.dir, &job.arm.name, job.seed);
+        // Two arms whose bits are compared are both trained.
+        let is_compared = self
+            .experiment
+            .claims
+            .iter()
+            .any(|claim| matches!(claim.test, ClaimKind::BitEqual { .. }) && claim.test.arms().contains(&arm));
+        let twins = self.experiment.arms.iter().filter(|_| !is_compared);
+        let twins = twins.filter(|twin| twin.name != *arm && twin.run.hash() == identity.run);
+        let mut twins = twins.map(|twin| part_dir(dir, &twin.name, seed));
+        let twin =
+            twins.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|known| known.identity == *identity));
+        let known = self.known.get_or_init(|| KnownRuns(Known::beside(dir)));
+        let elsewhere = || known.0.find(identity).filter(|part| !is_compared || !part.starts_with(dir));
+        let Some(from) = twin.as_deref().or_else(elsewhere) else { return Ok(None) };
+        let own = new_folder(&work_dir(dir, arm, seed))?;
+        match reuse::copy(from, arm, &own, twin.is_none()) {
+            Ok(Some(end)) => {
+                publish(&own, &part_dir(dir, arm, seed), &end, locked)?;
+                Ok(Some(from.to_owned()))
+            }
+            // It is trained instead.
+            Ok(None) | Err(_) => {
+                remove(&own)?;
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The CSV files of an experiment: what their columns mean, how runs write them, how they are joined and read back.
+//!
+//! Runs append rows to their own files ([`Shard`]); [`merge`] joins them at the top of the directory; [`read_tables`] reads
+//! them strictly. Nothing here trains, measures, decides or draws.
+
+mod cell;
+mod error;
+mod merge;
+mod read;
+mod record;
+mod rows;
+mod schema;
+mod seal;
+mod shard;
+
+pub use cell::{CellType, CellValue};
+pub use error::TableError;
+pub use merge::{check_parts, guessable, merge};
+pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
+pub use record::{Identity, RunRecord};
+pub use rows::{
+    DimensionRow, EvalRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status, StepRow,
+    SummaryRow, TABLES, TimingRow, VerdictRow,
+};
+pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
+pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
+pub use shard::{
+    Ending, LineDifference, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, work_dir, write_table,
+    write_timing,
+};

@@ -1,0 +1,154 @@
+//! Reading the files back, strictly: they may have been edited by hand.
+
+use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
+use crate::schema::{Table, TableRow};
+use basislab_store::FileError;
+use std::fs;
+use std::path::Path;
+
+/// What the runs of an experiment recorded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tables {
+    /// `steps.csv`.
+    pub steps: Vec<StepRow>,
+    /// `evals.csv`.
+    pub evals: Vec<EvalRow>,
+    /// `residual.csv`.
+    pub residual: Vec<ResidualRow>,
+    /// `dimensions.csv`; no rows where the file is missing.
+    pub dimensions: Vec<DimensionRow>,
+    /// `timing.csv`; no rows where the file is missing.
+    pub timing: Vec<TimingRow>,
+}
+
+/// A file that is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A cell, line or header is wrong.
+    #[error("{file}:{line}:{column}: found {found}, expected {expected}")]
+    Cell {
+        /// The file.
+        file: String,
+        /// 1-based.
+        line: u64,
+        /// 1-based, in characters.
+        column: usize,
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+}
+
+/// Reads the tables at the top of an experiment directory.
+///
+/// # Errors
+/// The first thing that is wrong, with file, line and column.
+pub fn read_tables(dir: &Path) -> Result<Tables, ReadError> {
+    Ok(Tables {
+        steps: read_table(dir)?,
+        evals: read_table(dir)?,
+        residual: read_table(dir)?,
+        dimensions: read_optional(dir)?,
+        timing: read_optional(dir)?,
+    })
+}
+
+/// Reads one table from `dir`. Columns after the known ones are ignored, and so is a last line without newline.
+///
+/// # Errors
+/// The first thing that is wrong, with file, line and column.
+pub fn read_table<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
+    let path = dir.join(R::TABLE.file);
+    let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
+    parse_table(&path.display().to_string(), &bytes)
+}
+
+/// [`read_table`], without rows where there is no file.
+pub fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
+    if dir.join(R::TABLE.file).exists() { read_table(dir) } else { Ok(Vec::new()) }
+}
+
+/// Rows of a table from its bytes; `file` is its name in errors.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, ReadError> {
+    let table = R::TABLE;
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();
+        return Err(wrong(file, 1, 1, found, table.header()));
+    }
+    if basislab_store::is_lfs_pointer(bytes) {
+        return Err(wrong(file, 1, 1, basislab_store::LFS_POINTER.to_owned(), table.header()));
+    }
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&bytes[..whole]);
+    let mut record = csv::StringRecord::new();
+    let mut rows = Vec::new();
+    let mut first = true;
+    while read_record(file, &mut reader, &mut record)? {
+        let line = record.position().map_or(0, csv::Position::line);
+        if first {
+            check_header(file, table, &record)?;
+            first = false;
+            continue;
+        }
+        check_cells(file, line, table, &record)?;
+        record.truncate(table.columns.len());
+        let row =
+            record.deserialize(None).map_err(|error| wrong(file, line, 1, error.to_string(), "a row".to_owned()))?;
+        rows.push(row);
+    }
+    if first {
+        return Err(wrong(file, 1, 1, "no header".to_owned(), table.header()));
+    }
+    Ok(rows)
+}
+
+fn read_record(file: &str, reader: &mut csv::Reader<&[u8]>, record: &mut csv::StringRecord) -> Result<bool, ReadError> {
+    let line = reader.position().line();
+    reader
+        .read_record(record)
+        .map_err(|_| wrong(file, line, 1, "bytes that are not UTF-8".to_owned(), "text".to_owned()))
+}
+
+fn check_header(file: &str, table: &Table, found: &csv::StringRecord) -> Result<(), ReadError> {
+    if found.get(0).is_some_and(|first| first.contains([';', '\t'])) {
+        let found = "columns that no comma separates (re-saved by a spreadsheet?)".to_owned();
+        return Err(wrong(file, 1, 1, found, table.header()));
+    }
+    for (index, column) in table.columns.iter().enumerate() {
+        if found.get(index) != Some(column.name) {
+            let what = found.get(index).map_or("the end of the header".to_owned(), |name| format!("{name:?}"));
+            return Err(wrong(file, 1, character(found, index), what, format!("the column {}", column.name)));
+        }
+    }
+    Ok(())
+}
+
+fn check_cells(file: &str, line: u64, table: &Table, record: &csv::StringRecord) -> Result<(), ReadError> {
+    for (index, column) in table.columns.iter().enumerate() {
+        let Some(text) = record.get(index) else {
+            let expected = format!("{} cells ({} is missing)", table.columns.len(), column.name);
+            return Err(wrong(file, line, character(record, index), format!("{} cells", record.len()), expected));
+        };
+        if !column.cell.accepts(text) {
+            let expected = format!("{} in {}", column.cell.expected(), column.name);
+            return Err(wrong(file, line, character(record, index), format!("{text:?}"), expected));
+        }
+    }
+    Ok(())
+}
+
+/// Where a cell starts, as long as no earlier cell of its line is quoted (arms, sites and metrics are not).
+fn character(record: &csv::StringRecord, index: usize) -> usize {
+    1 + record.iter().take(index).map(|cell| cell.chars().count() + 1).sum::<usize>()
+}
+
+fn wrong(file: &str, line: u64, column: usize, found: String, expected: String) -> ReadError {
+    ReadError::Cell { file: file.to_owned(), line, column, found, expected }
+}

@@ -1,0 +1,70 @@
+//! `run.json`: what a run is, and how it came to be.
+
+use basislab_store::{FileError, read_capped, write_atomic};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::io;
+use std::path::Path;
+
+/// What decides the numbers of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// SHA-256 of its configuration, seed and corpus left out.
+    pub run: String,
+    /// The seed.
+    pub seed: u64,
+    /// SHA-256 of the corpus.
+    pub corpus: String,
+    /// The backend, e.g. `flex`.
+    pub backend: String,
+    /// The version of the numbers.
+    pub numerics: u32,
+}
+
+/// What a run is, and how it came to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecord {
+    /// What decides its numbers.
+    pub identity: Identity,
+    /// The experiment that it was trained for.
+    pub experiment: String,
+    /// The seeds that were planned for its arm when it began.
+    pub seeds: Vec<u64>,
+    /// SHA-256 of the rules of the claims that were fixed when it began.
+    pub registered: Vec<String>,
+    /// Whether it was trained in another directory and copied here.
+    pub reused: bool,
+    /// The builds and machines that trained it, each once.
+    pub builds: Vec<Value>,
+}
+
+const FILE: &str = "run.json";
+
+impl RunRecord {
+    /// Of the run in `part`; `None` where there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not what [`RunRecord::write`] writes.
+    pub fn read(part: &Path) -> Result<Option<Self>, FileError> {
+        let path = part.join(FILE);
+        match read_capped(&path, 1 << 20) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(bytes) => {
+                let parsed = serde_json::from_slice(&bytes).map(Some);
+                parsed.map_err(|error| FileError::new("read", &path, io::Error::from(error)))
+            }
+        }
+    }
+
+    /// Into `part`, atomically.
+    ///
+    /// # Errors
+    /// The file that could not be written.
+    pub fn write(&self, part: &Path) -> Result<(), FileError> {
+        let text = serde_json::to_string_pretty(self).expect("strings and integers");
+        write_atomic(&part.join(FILE), format!("{text}\n").as_bytes())
+    }
+}

@@ -1,0 +1,302 @@
+//! One struct per CSV file, one field per column, in the file's order.
+
+use crate::cell::{CellType, CellValue, plain};
+use crate::schema::{Table, TableRow, rows};
+use basislab_config::{Basis, RunName, Site, Tokens, choice};
+use basislab_stats::Verdict;
+use serde::{Serialize, Serializer};
+
+/// All files, in the order in which a reader wants them.
+pub static TABLES: &[&Table] = &[
+    SummaryRow::TABLE,
+    VerdictRow::TABLE,
+    SelectionRow::TABLE,
+    StepRow::TABLE,
+    EvalRow::TABLE,
+    ResidualRow::TABLE,
+    DimensionRow::TABLE,
+    TimingRow::TABLE,
+];
+
+/// The files that a run writes while it trains.
+pub const RUN_TABLES: [&Table; 4] = [StepRow::TABLE, EvalRow::TABLE, ResidualRow::TABLE, DimensionRow::TABLE];
+
+choice! {
+    /// How an update went.
+    pub enum Status {
+        /// It was made.
+        Ok = "ok",
+        /// It was not made: a number was not finite.
+        Diverged = "diverged",
+    }
+}
+
+choice! {
+    /// Which sequences a loss is of.
+    pub enum Split {
+        /// Sequences that are never trained on.
+        HeldOut = "held-out",
+    }
+}
+
+choice! {
+    /// Whether the rule of a claim was fixed before the runs that it reads began.
+    pub enum Registration {
+        /// Before all of them.
+        Registered = "registered",
+        /// Before all of them, and seeds were added later.
+        Extended = "extended",
+        /// Not before all of them.
+        PostHoc = "post-hoc",
+        /// Not before all of them, and another experiment trained some.
+        ExistingRuns = "existing-runs",
+    }
+}
+
+plain! {
+    Option<Registration>: CellType::Names(Registration::NAMES),
+    Status: CellType::Names(Status::NAMES),
+    Split: CellType::Names(Split::NAMES),
+    Verdict: CellType::Names(Verdict::NAMES),
+}
+
+rows! {
+    /// One optimizer update.
+    pub struct StepRow in "steps.csv" {
+        /// The arm, by its name in the configuration.
+        arm: RunName,
+        /// Paired replicate: arms share initial weights, batches and held-out tokens.
+        seed: u64,
+        /// The update just made, from 1.
+        step: u64,
+        /// Tokens trained on so far.
+        tokens: u64,
+        /// Learning rate of this update.
+        lr: f64,
+        /// Mean cross-entropy of the batch before the update, nats per token.
+        train_loss: Option<f64>,
+        /// Global gradient norm before clipping.
+        grad_norm: Option<f64>,
+        /// `diverged` in the last row of a run that stopped on a number that is not finite.
+        status: Status,
+    }
+
+    /// The loss at one probe.
+    pub struct EvalRow in "evals.csv" {
+        /// The arm, by its name in the configuration.
+        arm: RunName,
+        /// Paired replicate: arms share initial weights, batches and held-out tokens.
+        seed: u64,
+        /// Optimizer updates made.
+        step: u64,
+        /// Which sequences.
+        split: Split,
+        /// Mean cross-entropy, nats per token.
+        loss: Option<f64>,
+        /// Loss minus that of the true model on the same tokens, nats per token; empty where no floor is known.
+        loss_above_floor: Option<f64>,
+    }
+
+    /// One metric at one site of the residual stream.
+    pub struct ResidualRow in "residual.csv" {
+        /// The arm, by its name in the configuration.
+        arm: RunName,
+        /// Paired replicate: arms share initial weights, batches and held-out tokens.
+        seed: u64,
+        /// Optimizer updates made.
+        step: u64,
+        /// Point on the residual stream, e.g. `blocks.1.resid_post`.
+        site: Site,
+        /// Block of the site, where it has one.
+        layer: Option<usize>,
+        /// All tokens, the first of each sequence, or the rest.
+        tokens: Tokens,
+        /// How many tokens were measured.
+        tokens_used: u64,
+        /// Coordinates of the measurement.
+        basis: Basis,
+        /// Name of the metric.
+        metric: String = CellType::Name,
+        /// Its value; empty where it is undefined.
+        value: Option<f64>,
+    }
+
+    /// One dimension of one site over tokens.
+    pub struct DimensionRow in "dimensions.csv" {
+        /// The arm, by its name in the configuration.
+        arm: RunName,
+        /// Paired replicate: arms share initial weights, batches and held-out tokens.
+        seed: u64,
+        /// Optimizer updates made.
+        step: u64,
+        /// Point on the residual stream.
+        site: Site,
+        /// Block of the site, where it has one.
+        layer: Option<usize>,
+        /// The dimension, from 0.
+        dim: usize,
+        /// Mean over tokens.
+        mean: f64,
+        /// Root of the mean square.
+        rms: f64,
+        /// Biased variance.
+        variance: f64,
+        /// `m3 / m2^1.5`; empty for a constant dimension.
+        skewness: Option<f64>,
+        /// `m4 / m2^2` over tokens, 3 for a Gaussian; empty for a constant dimension.
+        kurtosis: Option<f64>,
+        /// Smallest value.
+        min: f64,
+        /// Largest value.
+        max: f64,
+        /// Largest absolute value.
+        max_abs: f64,
+        /// Its sum of squares over that of all dimensions.
+        share_of_energy: f64,
+        /// Coordinates of the measurement.
+        basis: Basis,
+        /// All tokens, the first of each sequence, or the rest.
+        tokens: Tokens,
+    }
+
+    /// One quantity of one arm at the last step, over seeds.
+    pub struct SummaryRow in "summary.csv" {
+        /// The arm, by its name in the configuration.
+        arm: RunName,
+        /// Name of the metric, `loss` or `loss_above_floor`.
+        metric: String = CellType::Name,
+        /// Point on the residual stream; empty for losses.
+        site: Option<Site>,
+        /// Complete runs that have a value.
+        n_seeds: usize,
+        /// Mean over seeds.
+        mean: Option<f64>,
+        /// Standard deviation over seeds, `n - 1` in the denominator.
+        sd: Option<f64>,
+        /// Lower end of the 95 % t interval of the mean.
+        ci_low: Option<f64>,
+        /// Upper end of the 95 % t interval of the mean.
+        ci_high: Option<f64>,
+        /// The same activations in random bases (else the closed form): mean over seeds of the mean over bases.
+        null_mean: Option<f64>,
+        /// Standard deviation of one random basis, pooled within runs.
+        null_sd: Option<f64>,
+        /// `(mean - null_mean) / null_sd`; empty where `null_sd` is 0.
+        z: Option<f64>,
+        /// Coordinates of the measurement; empty for losses.
+        basis: Option<Basis>,
+        /// All tokens, the first of each sequence, or the rest; empty for losses.
+        tokens: Option<Tokens>,
+        /// Optimizer updates made.
+        step: u64,
+        /// Seeds of the arm in the configuration; those that diverged or are missing count here alone.
+        seeds_planned: usize,
+        /// Backend, device and driver of the runs; ` + ` between several.
+        made_on: String,
+    }
+
+    /// One decided claim.
+    pub struct VerdictRow in "verdicts.csv" {
+        /// Name of the claim in the configuration.
+        claim: RunName,
+        /// What was compared, e.g. `adam / null(standard)`, `low < middle < high` or `adam <= 3`.
+        comparison: String,
+        /// Name of the metric, or `loss`.
+        metric: String = CellType::Name,
+        /// Point on the residual stream; empty for losses.
+        site: Option<Site>,
+        /// Seeds that entered.
+        n_seeds: usize,
+        /// Mean over seeds of the log ratio, of the difference in nats, of the log slope per rank (`ordered`), of Spearman's
+        /// correlation over arms (`correlates`), or of the metric itself (`near-value`, `at-most`, `at-least`).
+        estimate: Option<f64>,
+        /// Lower end of the interval that the rule names.
+        ci_low: Option<f64>,
+        /// Upper end of the interval that the rule names.
+        ci_high: Option<f64>,
+        /// Two-sided p by sign flips of a difference, by permutations of an order or correlation; the one-sided p of a
+        /// threshold; for an equivalence or a published number the larger one-sided p of the TOST.
+        p_exact: Option<f64>,
+        /// The rule with its numbers.
+        rule: String,
+        /// The decision.
+        verdict: Verdict,
+        /// Kind of the claim in the configuration.
+        kind: String = CellType::Name,
+        /// Smallest effect that counts (of an order, per rank), margin of the equivalence, or threshold.
+        margin: Option<f64>,
+        /// `p_exact` after Holm over the primary claims; empty for the others.
+        p_holm: Option<f64>,
+        /// Whether the claim belongs to the Holm family.
+        primary: bool,
+        /// What a reader must know besides: missing seeds, exact symmetry, a rule that was not registered.
+        note: String,
+        /// Whether the rule was fixed before the runs that it reads began; empty where no run is recorded.
+        registration: Option<Registration>,
+        /// Which tokens are read; empty for losses and bits.
+        tokens: Option<Tokens>,
+        /// The basis that is read; empty for losses and bits.
+        basis: Option<Basis>,
+        /// The step that is read; empty for losses at their last step, for readings at a matched loss, and for bits.
+        step: Option<u64>,
+    }
+
+    /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.
+    pub struct SelectionRow in "selection.csv" {
+        /// The arm that takes over the chosen point.
+        arm: RunName,
+        /// The arm of this point.
+        point: RunName,
+        /// Keys and values of this point, e.g. `optimizer.lr = 0.003`.
+        values: String = CellType::Name,
+        /// Selection seeds whose loss entered the mean, e.g. `1000, 1001`; no claim uses them.
+        seeds: String,
+        /// Mean over those seeds of the held-out cross-entropy at the last step, nats per token.
+        mean_loss: Option<f64>,
+        /// Standard deviation over those seeds, `n - 1` in the denominator.
+        sd: Option<f64>,
+        /// Selection runs that diverged or ended at a loss that is not finite. With any, the point is not chosen.
+        n_diverged: usize,
+        /// Selection runs that are not complete. Until they are, no point is chosen.
+        n_missing: usize,
+        /// Whether the arm takes over this point: the least mean loss, the first of equal ones.
+        chosen: bool,
+    }
+
+    /// What one run cost. No other file depends on the machine's speed.
+    pub struct TimingRow in "timing.csv" {
+        /// The arm, by its name in the configuration.
+        arm: RunName,
+        /// Paired replicate.
+        seed: u64,
+        /// Wall clock of the run, seconds.
+        seconds: f64,
+        /// Updates alone, seconds.
+        train_seconds: f64,
+        /// Seconds during which probes blocked training.
+        probe_seconds: f64,
+        /// Tokens trained on per second of `train_seconds`.
+        tokens_per_second: f64,
+        /// When the run started: RFC 3339, UTC.
+        started: String,
+        /// The backend that computed.
+        backend: String,
+        /// The device, as its driver names it.
+        device: String,
+        /// The driver and its version.
+        driver: String,
+    }
+}
+
+/// A row that a run writes while it trains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    /// To `steps.csv`.
+    Step(StepRow),
+    /// To `evals.csv`.
+    Eval(EvalRow),
+    /// To `residual.csv`.
+    Residual(ResidualRow),
+    /// To `dimensions.csv`.
+    Dimension(DimensionRow),
+}

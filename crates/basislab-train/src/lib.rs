@@ -1,0 +1,14 @@
+//! One run: the training loop, its probes, and the laws that certify an optimizer. Knows neither arms, files nor claims.
+
+mod laws;
+mod losses;
+mod probe;
+mod state;
+mod train;
+mod trainee;
+
+pub use laws::{Expected, Law, certify, rotated_share};
+pub use probe::{Capture, Probe, SiteProbe, capture};
+pub use state::State;
+pub use train::{Context, Control, Event, Finished, Outcome, Record, StepStats, train};
+pub use trainee::{Trainee, update};

@@ -1,0 +1,100 @@
+//! `basislab report`.
+
+use crate::build::{builder, in_words, reporter};
+use crate::exit::{Code, Exit};
+use crate::experiments::library;
+use crate::run::broken_law;
+use crate::terminal::{say, say_json};
+use crate::{CommandResult, resources};
+use basislab_config::Experiment;
+use basislab_report::{Answer, Written, read_answer, read_unsealed, seal};
+use basislab_runs::{Opened, jobs, open, write_manifest};
+use basislab_store::{FileError, Lock, LockError};
+use basislab_tables::{RunRecord, SUMS, part_dir};
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    resources::check_tables(dir)?;
+    let Opened { experiment, mut manifest } = open(dir, library())?;
+    // Parts are joined under the lock. While another process holds it, the answer is read from what there is.
+    let lock = if dir.join("parts").is_dir() { Lock::wait(dir, Duration::from_secs(5)).map(Some) } else { Ok(None) };
+    let answer = match lock {
+        Err(LockError::ReadOnly(_)) if dir.join(SUMS).exists() => read_answer(dir, &experiment, thinned(&manifest))?,
+        Err(LockError::Busy(_)) => read_unsealed(dir, &experiment)?,
+        Err(LockError::ReadOnly(error)) => {
+            let mut answer = read_unsealed(dir, &experiment)?;
+            answer.notes.push(format!("parts were not joined, since nothing can be written here ({error})"));
+            answer
+        }
+        Err(LockError::File(error)) => return Err(error.into()),
+        Ok(_) | Err(LockError::Unsupported(_)) => write_report(dir, &experiment, &mut manifest)?,
+    };
+    say_answer(&answer, &manifest, json)
+}
+
+/// Makes the report, or reads it where it must not be made again. The seal comes last of all. To be called under the
+/// directory's lock.
+pub(crate) fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<Answer, Exit> {
+    let (answer, written) = basislab_report::report(dir, experiment, thinned(manifest))?;
+    if written != Written::Nothing {
+        record_builds(dir, experiment, manifest)?;
+    }
+    if written == Written::Whole {
+        seal(dir, experiment)?;
+    }
+    Ok(answer)
+}
+
+/// What was left out of the tables of a published directory, as `scripts/thin_run.py` says it.
+pub(crate) fn thinned(manifest: &Value) -> Option<&str> {
+    manifest["thinned"].as_str()
+}
+
+/// Records which builds made the runs, besides the manifest's own, and which one makes the report: summary and verdicts
+/// follow from the tables by its code.
+fn record_builds(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<(), FileError> {
+    let before = manifest.clone();
+    let mut others: Vec<Value> = Vec::new();
+    for job in jobs(experiment) {
+        let record = RunRecord::read(&part_dir(dir, &job.arm.name, job.seed))?;
+        for build in record.into_iter().flat_map(|record| record.builds) {
+            let is_first =
+                build.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| manifest[key] == *value));
+            if !is_first && !others.contains(&build) {
+                others.push(build);
+            }
+        }
+    }
+    if !others.is_empty() {
+        manifest["continued_by"] = others.into();
+    }
+    manifest["report"] = reporter();
+    if *manifest == before { Ok(()) } else { write_manifest(dir, manifest) }
+}
+
+pub(crate) fn say_answer(answer: &Answer, manifest: &Value, json: bool) -> CommandResult {
+    let others = manifest["continued_by"].as_array().into_iter().flatten();
+    let runs_by: Vec<Value> = std::iter::once(manifest).chain(others).map(builder).collect();
+    let report_by = &manifest["report"];
+    if json {
+        let mut value = serde_json::to_value(answer).map_err(Exit::write)?;
+        value["runs_by"] = runs_by.into();
+        value["report_by"] = report_by.clone();
+        say_json(&value)?
+    } else {
+        let mut notes = String::new();
+        if runs_by.len() > 1 {
+            notes +=
+                &format!("Made by {} different builds of basislab or machines: see the manifest.\n", runs_by.len());
+        }
+        if !report_by.is_null() && runs_by.iter().any(|runs| runs != report_by) {
+            let runs: Vec<String> = runs_by.iter().map(in_words).collect();
+            notes += &format!("Runs made by {}; report made by {}.\n", runs.join(" and "), in_words(report_by));
+        }
+        say(format!("{answer}\n{notes}"))?
+    }
+    let failed = answer.runs_diverged > 0 || answer.self_test_failed() || broken_law(manifest);
+    Ok(failed.then_some(Code::Unsound))
+}
