@@ -54,7 +54,7 @@ pub fn one_of(names: &[&str], found: Option<&str>) -> String {
     let best = found.and_then(|found| {
         let scored = names.iter().map(|name| {
             // Of several names that contain it the shortest.
-            let part = (found.len() >= 4 && name.contains(found)).then(|| 0.99 - 1e-3 * name.len() as f64);
+            let part = (found.len() >= 4 && name.contains(found)).then_some(0.99 - 1e-3 * name.len() as f64);
             let edits = strsim::normalized_damerau_levenshtein(name, found) + 0.1;
             (part.unwrap_or_else(|| strsim::jaro_winkler(name, found).max(edits)), name)
         });

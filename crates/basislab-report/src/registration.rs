@@ -28,12 +28,11 @@ pub(crate) fn register(
     Ok(())
 }
 
-/// The record of each run that a claim reads, and the seeds of its arm; `None` where a run has ended without a record.
-fn records(
-    dir: &Path,
-    experiment: &Experiment,
-    claim: &Claim,
-) -> Result<Vec<(Option<RunRecord>, Vec<u64>)>, FileError> {
+/// The record of a run (`None` where it has ended without one), and the seeds of its arm now.
+type Recorded = (Option<RunRecord>, Vec<u64>);
+
+/// Those of the runs that a claim reads.
+fn records(dir: &Path, experiment: &Experiment, claim: &Claim) -> Result<Vec<Recorded>, FileError> {
     let mut all = Vec::new();
     for arm in claim.test.arms().into_iter().filter_map(|name| experiment.arm(name)) {
         let mut seeds = arm.seeds.clone();
@@ -54,8 +53,7 @@ fn of_claim(experiment: &Experiment, claim: &Claim, records: &[(Option<RunRecord
     let is_registered = |record: &RunRecord| record.registered.contains(&rule);
     let others = || records.iter().filter(|(record, _)| !record.as_ref().is_some_and(is_registered));
     let is_reused = |record: &Option<RunRecord>| record.as_ref().is_some_and(|record| record.reused);
-    let is_extended =
-        |(record, seeds): &(Option<RunRecord>, Vec<u64>)| record.as_ref().is_some_and(|record| record.seeds != *seeds);
+    let is_extended = |(record, seeds): &Recorded| record.as_ref().is_some_and(|record| record.seeds != *seeds);
     Some(match others().next() {
         _ if records.is_empty() => return None,
         None if records.iter().any(is_extended) => Registration::Extended,
