@@ -1,4 +1,4 @@
-//! A small laboratory, what it leaves behind, and how that is compared.
+//! A small experiment, what it leaves behind, and how that is compared.
 
 use crate::support::small;
 use basislab_config::Experiment;

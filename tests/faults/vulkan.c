@@ -1,8 +1,9 @@
 // Stands in for libvulkan.so.1, to see what the program makes of a GPU that fails. Every call reaches the real library
 // REAL_VULKAN, but those of the function FAULT_CALL are counted, and from number FAULT_FROM on (if it is not 0), or once the file
-// FAULT_AFTER exists (if it is set), they return FAULT_RESULT instead. The count is written to the file FAULT_COUNT when the program ends. If FAULT_KIND is set, every
+// anything matches the pattern FAULT_AFTER (if it is set), they return FAULT_RESULT instead. The count is written to the file FAULT_COUNT when the program ends. If FAULT_KIND is set, every
 // adapter says that it is of that VkPhysicalDeviceType (2: discrete).
 #include <dlfcn.h>
+#include <glob.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -41,7 +42,9 @@ __attribute__((destructor)) static void write_count(void) {
 static intptr_t counted(intptr_t a, intptr_t b, intptr_t c, intptr_t d, intptr_t e, intptr_t f) {
     long number = atomic_fetch_add(&calls, 1) + 1;
     const char *after = getenv("FAULT_AFTER");
-    int fails = (from && number >= from) || (after && access(after, F_OK) == 0);
+    glob_t found = {0};
+    int fails = (from && number >= from) || (after && glob(after, 0, NULL, &found) == 0);
+    globfree(&found);
     return fails ? result : real(a, b, c, d, e, f);
 }
 

@@ -89,7 +89,7 @@ impl RunRecorder {
                         save(&own.join("checkpoints"), &identity, &checkpoint)?;
                         (shard, Some(State { step: checkpoint.step, files: checkpoint.files }))
                     }
-                    // Another process has published the run meanwhile, or has gone on with it: the lock was not asked for.
+                    // Another process has published the run meanwhile, or has continued it: the lock was not asked for.
                     None => (Shard::create(&own)?, None),
                 }
             }

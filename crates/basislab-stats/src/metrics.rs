@@ -44,7 +44,7 @@ pub struct Metric {
     pub of: MetricFn,
 }
 
-/// What a metric looks at.
+/// What a metric is computed from.
 #[derive(Debug, Clone, Copy)]
 pub enum MetricFn {
     /// One matrix.

@@ -48,7 +48,7 @@ impl Shard {
         Ok(shard)
     }
 
-    /// Goes on where `tables` ends (see [`Shard::sync`]) and cuts off what comes after; `None` where a file is not what
+    /// Resumes where `tables` ends (see [`Shard::sync`]) and cuts off what comes after; `None` where a file is not what
     /// it was then.
     ///
     /// # Errors
