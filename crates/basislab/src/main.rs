@@ -2,31 +2,23 @@
 
 mod args;
 mod backend;
-mod backends;
 mod build;
-mod check;
-mod compare;
-mod config;
-mod data;
+mod commands;
 mod exit;
 mod experiments;
-mod metrics;
+mod manifest;
 mod progress;
-mod report;
 mod resources;
-mod run;
 mod signals;
-mod status;
 mod terminal;
 mod threads;
-mod verify;
 
 use args::{Cli, Command};
 use clap::Parser;
-use exit::{Code, Exit};
+use commands::CommandResult;
+use exit::Exit;
 use std::io::Write;
 use std::process::ExitCode;
-use terminal::{say, say_json};
 
 /// Training frees and takes the same large buffers every step; this allocator hands them back without asking the system.
 #[global_allocator]
@@ -57,41 +49,16 @@ fn prepare() -> Result<(), Exit> {
 
 fn work(command: Command) -> CommandResult {
     match command {
-        Command::Run(args) => run::run(&args),
-        Command::List { json } => list(json),
-        Command::Report { dir, json } => report::report(&dir, json),
-        Command::Compare { dirs, json } => compare::compare(&dirs, json),
-        Command::Status { dir, json } => status::status(&dir, json),
-        Command::Verify { dir, steps, all } => verify::verify(&dir, steps, all),
-        Command::Metrics(args) => metrics::metrics(&args),
-        Command::Check(args) => check::check(&args),
-        Command::Backends { json } => backends::backends(json),
-        Command::Data(args) => data::data(&args),
-        Command::Config(args) => config::config(&args),
+        Command::Run(args) => commands::run::run(&args),
+        Command::List { json } => commands::list::list(json),
+        Command::Report { dir, json } => commands::report::report(&dir, json),
+        Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),
+        Command::Status { dir, json } => commands::status::status(&dir, json),
+        Command::Verify { dir, steps, all } => commands::verify::verify(&dir, steps, all),
+        Command::Metrics(args) => commands::metrics::metrics(&args),
+        Command::Check(args) => commands::check::check(&args),
+        Command::Backends { json } => commands::backends::backends(json),
+        Command::Data(args) => commands::data::data(&args),
+        Command::Config(args) => commands::config::config(&args),
     }
-}
-
-/// How a command ends when it could do its work.
-type CommandResult = Result<Option<Code>, Exit>;
-
-fn list(json: bool) -> CommandResult {
-    let mut lines = String::new();
-    let mut all = Vec::new();
-    for (name, _) in experiments::BUILT_IN {
-        let experiment = experiments::find_plain(name, &[])?.loaded.experiment;
-        let arms: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
-        lines += &format!(
-            "{name}\n  {}\n  {} seeds; arms {}\n",
-            experiment.question,
-            experiment.seeds.len(),
-            arms.join(", ")
-        );
-        all.push(serde_json::json!({ "name": name, "question": experiment.question, "seeds": experiment.seeds, "arms": arms }));
-    }
-    if json {
-        say_json(&all.into())?
-    } else {
-        say(lines + "\nRun one:  basislab run NAME\n")?
-    }
-    Ok(None)
 }

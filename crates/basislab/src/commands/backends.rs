@@ -1,6 +1,6 @@
 //! `basislab backends`: what this build and this machine offer.
 
-use crate::CommandResult;
+use super::CommandResult;
 use crate::backend::{ALL, Backend, DeviceInfo, OpenDevice};
 use crate::resources::size;
 use crate::terminal::{say, say_json};

@@ -1,11 +1,12 @@
 //! `basislab report`.
 
+use super::CommandResult;
 use crate::build::{builder, in_words, reporter};
 use crate::exit::{Code, Exit};
 use crate::experiments::library;
-use crate::run::broken_law;
+use crate::manifest::{broken_law, thinned};
+use crate::resources;
 use crate::terminal::{say, say_json};
-use crate::{CommandResult, resources};
 use basislab_config::Experiment;
 use basislab_report::{Answer, Written, read_answer, read_unsealed, seal};
 use basislab_runs::{Opened, jobs, open, write_manifest};
@@ -45,11 +46,6 @@ pub(crate) fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut V
         seal(dir, experiment)?;
     }
     Ok(answer)
-}
-
-/// What was left out of the tables of a published directory, as `scripts/thin_run.py` says it.
-pub(crate) fn thinned(manifest: &Value) -> Option<&str> {
-    manifest["thinned"].as_str()
 }
 
 /// Records which builds made the runs, besides the manifest's own, and which one makes the report: summary and verdicts

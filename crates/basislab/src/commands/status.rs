@@ -1,6 +1,6 @@
 //! `basislab status`: what is complete, running, interrupted or diverged.
 
-use crate::CommandResult;
+use super::CommandResult;
 use crate::exit::Exit;
 use crate::experiments::library;
 use crate::terminal::{quoted, say, say_json, shown};

@@ -1,25 +1,30 @@
 //! `basislab run`.
 
+mod plan;
+mod watch;
+
+use self::plan::{Plan, only_arms, selected};
+use self::watch::Runs;
+use super::CommandResult;
+use super::check::{certificates, to_json};
+use super::report::{say_answer, write_report};
 use crate::args;
 use crate::backend::OpenDevice;
-use crate::build::{build, reporter};
-use crate::check::{certificates, to_json};
+use crate::build::build;
 use crate::exit::{Code, Exit};
 use crate::experiments::{self, Named, library};
+use crate::manifest::{broken_law, manifest, thinned};
 use crate::progress::Progress;
-use crate::report::{say_answer, thinned, write_report};
 use crate::signals::Signals;
-use crate::{CommandResult, resources, threads};
-use basislab_config::{Experiment, Origin};
-use basislab_report::{answer_about, choose, is_finished, read_answer, report_so_far, resolve};
+use crate::{resources, threads};
+use basislab_report::{answer_about, is_finished, read_answer, report_so_far};
 use basislab_runs::{
-    Job, Notice, Opened, Session, Taken, claim, enter, finished, identity, in_parallel, jobs, lock, open, pending,
-    plan_hash, survey, tidy,
+    Job, Opened, Session, Taken, claim, enter, identity, in_parallel, jobs, lock, open, pending, plan_hash, survey,
+    tidy,
 };
-use basislab_store::{Lock, remove, write_atomic};
-use basislab_tables::{Ending, RunEnd, SUMS, is_published, merge, read_optional, read_tables};
+use basislab_store::{remove, write_atomic};
+use basislab_tables::{SUMS, is_published, merge};
 use basislab_train::Control;
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -172,45 +177,6 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     say_answer(&answer, &manifest, args.json)
 }
 
-/// What can be trained now.
-struct Plan {
-    /// The experiment, in which arms have taken over the choices that are made.
-    experiment: Experiment,
-    /// Arms whose choice is not made yet.
-    undecided: Vec<String>,
-    only: Option<String>,
-}
-
-impl Plan {
-    /// From the runs that have ended in the directory.
-    fn of(dir: &Path, experiment: &Experiment, args: &args::RunArgs) -> Result<Self, Exit> {
-        selected(experiment, args.only.as_deref())?;
-        let (mut resolved, mut undecided) = (experiment.clone(), Vec::new());
-        if experiment.choices().next().is_some() {
-            let mut rows = Vec::new();
-            if is_published(dir) {
-                rows = read_optional(dir)?;
-            } else if dir.join("parts").is_dir() {
-                let _lock = lock(dir, args.no_lock)?;
-                merge(dir, experiment)?;
-                rows = choose(experiment, &read_tables(dir)?);
-            }
-            let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
-            let arms = experiment.choices().map(|(sweep, _)| sweep.arm.to_string());
-            undecided = arms.filter(|arm| !is_decided(arm)).collect();
-            resolved = resolve(experiment, &rows);
-        }
-        Ok(Self { experiment: resolved, undecided, only: args.only.clone() })
-    }
-
-    /// The runs that `--only` selects, of arms whose choice is made.
-    fn jobs(&self) -> Vec<Job<'_>> {
-        let all = selected(&self.experiment, self.only.as_deref()).unwrap_or_default();
-        let is_ready = |job: &Job<'_>| !self.undecided.iter().any(|arm| job.arm.name == arm.as_str());
-        all.into_iter().filter(is_ready).collect()
-    }
-}
-
 /// Trains what is to be done, and what other processes had meanwhile: who has the rest.
 fn train_all(
     session: &Session<'_>,
@@ -248,37 +214,6 @@ fn train_all(
     }
 }
 
-/// The planned runs that `--only` selects; all of them without it.
-fn selected<'a>(experiment: &'a Experiment, only: Option<&str>) -> Result<Vec<Job<'a>>, Exit> {
-    let all = jobs(experiment);
-    let Some(only) = only else { return Ok(all) };
-    let (arms, seed) = (only_arms(only), only_seed(only)?);
-    if let Some(unknown) = arms.iter().find(|arm| experiment.arm(arm).is_none()) {
-        let names: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
-        let expected = basislab_config::one_of(&names, Some(unknown));
-        return Err(Exit::usage(format!("--only {only}: found arm {unknown:?}, expected {expected}")));
-    }
-    let wanted =
-        |job: &Job<'_>| arms.iter().any(|arm| job.arm.name.as_str() == arm) && seed.is_none_or(|seed| job.seed == seed);
-    let chosen: Vec<Job<'a>> = all.into_iter().filter(wanted).collect();
-    if chosen.is_empty() {
-        return Err(Exit::usage(format!("--only {only}: found no such run, expected a seed that the arms have")));
-    }
-    Ok(chosen)
-}
-
-/// The arms in `A,B[/SEED]`.
-fn only_arms(only: &str) -> Vec<String> {
-    let arms = only.split_once('/').map_or(only, |(arms, _)| arms);
-    arms.split(',').map(|arm| arm.trim().to_owned()).collect()
-}
-
-fn only_seed(only: &str) -> Result<Option<u64>, Exit> {
-    let Some((_, seed)) = only.split_once('/') else { return Ok(None) };
-    let seed = basislab_config::integer(seed.trim(), 0, basislab_config::MAX_SEED);
-    seed.map(Some).map_err(|what| Exit::usage(format!("--only {only}: {what}, expected ARM,ARM or ARM/SEED")))
-}
-
 fn announce(progress: &Progress, dir: &Path, planned: &[Job<'_>], todo: &[Job<'_>]) {
     progress.plan(todo.iter().map(|job| job.arm.run.train.steps).sum());
     let (at, kept) = (dir.display(), planned.len() - todo.len());
@@ -290,108 +225,4 @@ fn announce(progress: &Progress, dir: &Path, planned: &[Job<'_>], todo: &[Job<'_
         (_, 0) => progress.line(&format!("{} runs -> {at}", todo.len())),
         _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {at}", planned.len(), todo.len())),
     }
-}
-
-/// What is shown and drawn while runs train.
-struct Runs<'a> {
-    dir: &'a Path,
-    experiment: &'a Experiment,
-    args: &'a args::RunArgs,
-    progress: &'a Progress,
-    /// Whether there is a first picture. Held while the report is made.
-    drawn: &'a Mutex<bool>,
-}
-
-impl Runs<'_> {
-    fn tell(&self, job: &Job<'_>, notice: &Notice) {
-        let (arm, seed) = (&job.arm.name, job.seed);
-        match notice {
-            Notice::Resumed(step) => {
-                self.progress.skip(*step);
-                self.progress.line(&format!("  {arm} seed {seed}: resuming from step {step}"));
-            }
-            Notice::Unusable(error) => {
-                self.progress.warn(&format!("  warning: {arm} seed {seed}: {error}; not used"));
-            }
-            Notice::Step(stats) => {
-                self.progress.step();
-                if let Some((loss, _)) = stats.loss_and_norm.filter(|_| stats.step % 10 == 0) {
-                    self.progress.message(format!("{arm} seed {seed} step {} loss {loss:.3}", stats.step));
-                }
-            }
-        }
-    }
-
-    fn taken(&self, job: &Job<'_>, taken: &Taken) -> anyhow::Result<()> {
-        let (arm, seed, steps) = (&job.arm.name, job.seed, job.arm.run.train.steps);
-        match taken {
-            Taken::Trained(RunEnd { state: Ending::Complete, .. }, seconds) => {
-                self.progress.line(&format!("  {arm} seed {seed}: {seconds:.1} s"));
-            }
-            Taken::Trained(RunEnd { step, tensor, .. }, _) => {
-                self.progress.skip(steps - step);
-                let tensor = tensor.as_deref().unwrap_or("loss");
-                self.progress.line(&format!("  {arm} seed {seed}: diverged at step {step}: {tensor} is not finite"));
-            }
-            Taken::Reused(from) => {
-                self.progress.skip(steps);
-                let from = from.display();
-                self.progress
-                    .line(&format!("  {arm} seed {seed}: copied from {from}, a finished run of the same identity"));
-            }
-            Taken::Stopped(step) => {
-                self.progress.line(&format!("  {arm} seed {seed}: stopped after step {step}"));
-                return Ok(());
-            }
-            Taken::Ended | Taken::Busy(_) => return Ok(()),
-        }
-        self.draw(seed)
-    }
-
-    /// A first picture as soon as the first run is through, then one whenever a seed is through in every arm. Left out while
-    /// another process has the directory's lock.
-    fn draw(&self, seed: u64) -> anyhow::Result<()> {
-        let mut drawn = self.drawn.lock().expect("no panic while held");
-        let mut through = true;
-        for job in jobs(self.experiment).iter().filter(|job| job.seed == seed) {
-            through &= finished(self.dir, job)?.is_some();
-        }
-        if seed != self.experiment.seeds[0] && !through {
-            return Ok(());
-        }
-        let _lock = match Lock::take(self.dir) {
-            _ if self.args.no_lock => None,
-            Ok(lock) => Some(lock),
-            Err(_) => return Ok(()),
-        };
-        report_so_far(self.dir, &open(self.dir, library())?.experiment)?;
-        if !*drawn {
-            let figure = self.dir.join("figures/kurtosis_over_steps.svg");
-            self.progress.line(&format!("  first picture: {} (redrawn as runs finish)", figure.display()));
-            *drawn = true;
-        }
-        Ok(())
-    }
-}
-
-/// Whether the manifest holds a law that was measured and did not hold.
-pub(crate) fn broken_law(manifest: &Value) -> bool {
-    let optimizers = manifest["certificates"]["optimizers"].as_array();
-    let laws = optimizers.into_iter().flatten().filter_map(|optimizer| optimizer["laws"].as_array()).flatten();
-    laws.into_iter().any(|law| law["holds"] == false)
-}
-
-/// Everything about a directory that is not a measurement. Holds no wall-clock time: equal runs have equal manifests.
-fn manifest(named: &Named, device: &OpenDevice, certificates: Value) -> Value {
-    let experiment = &named.loaded.experiment;
-    let origin = |(path, value, origin): &(String, String, Origin)| json!([path, value, origin.to_string()]);
-    let origins: Vec<Value> = named.loaded.origins.iter().map(origin).collect();
-    let mut manifest = json!({ "experiment": named.name });
-    let rest = json!({ "certificates": certificates, "origins": origins, "report": reporter() });
-    for part in [build(device, experiment), rest] {
-        if let (Value::Object(all), Value::Object(part)) = (&mut manifest, part) {
-            all.extend(part);
-        }
-    }
-    manifest
 }

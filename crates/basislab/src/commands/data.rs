@@ -1,7 +1,8 @@
+use super::CommandResult;
 use crate::args::{CorpusArgs, Data};
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};
-use crate::{CommandResult, experiments, resources};
+use crate::{experiments, resources};
 use basislab_config::Experiment;
 use basislab_data::{Corpus, Description, describe};
 use serde_json::{Value, json};

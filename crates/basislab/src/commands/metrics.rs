@@ -3,7 +3,7 @@
 mod eval;
 mod silent;
 
-use crate::CommandResult;
+use super::CommandResult;
 use crate::args::Metrics;
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};

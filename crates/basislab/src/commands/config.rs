@@ -1,5 +1,7 @@
+use super::CommandResult;
 use crate::args::Config;
-use crate::{CommandResult, experiments, say};
+use crate::experiments;
+use crate::terminal::say;
 
 pub(crate) fn config(args: &Config) -> CommandResult {
     let Config::Show { which, toml } = args;

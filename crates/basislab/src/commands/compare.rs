@@ -1,9 +1,10 @@
 //! `basislab compare`.
 
+use super::CommandResult;
 use crate::exit::Exit;
 use crate::experiments::library;
+use crate::resources;
 use crate::terminal::{say, say_json};
-use crate::{CommandResult, resources};
 use basislab_config::Experiment;
 use basislab_runs::open;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,11 @@
 //! `basislab check`: the equivariance certificate of every optimizer in an experiment.
 
+use super::CommandResult;
 use crate::args::CheckArgs;
 use crate::backend::OpenDevice;
 use crate::exit::Code;
 use crate::terminal::{say, say_json};
-use crate::{CommandResult, experiments, resources};
+use crate::{experiments, resources};
 use basislab_config::{Experiment, OptimizerSpec, RunSpec};
 use basislab_optim::commutes;
 use basislab_train::{Expected, Law, certify, rotated_share};

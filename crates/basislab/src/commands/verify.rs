@@ -1,11 +1,12 @@
 //! `basislab verify`: the first steps again, compared with what a directory holds.
 
+use super::CommandResult;
 use crate::backend::Backend;
 use crate::build::{build, differences};
 use crate::exit::{Code, Exit};
 use crate::experiments::{check_corpora, library};
+use crate::resources;
 use crate::terminal::say;
-use crate::{CommandResult, resources};
 use basislab_report::resolve;
 use basislab_runs::{Job, Opened, jobs, open, rows, step_row};
 use basislab_tables::{SelectionRow, Shard, check_parts, compare_run, is_published, read_optional};

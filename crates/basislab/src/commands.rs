@@ -1,0 +1,18 @@
+//! One file per command.
+
+pub(crate) mod backends;
+pub(crate) mod check;
+pub(crate) mod compare;
+pub(crate) mod config;
+pub(crate) mod data;
+pub(crate) mod list;
+pub(crate) mod metrics;
+pub(crate) mod report;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod verify;
+
+use crate::exit::{Code, Exit};
+
+/// How a command ends when it could do its work.
+pub(crate) type CommandResult = Result<Option<Code>, Exit>;

@@ -1,0 +1,79 @@
+//! The part of a plan that can be trained now, and the part of it that `--only` selects.
+
+use crate::args::RunArgs;
+use crate::exit::Exit;
+use basislab_config::Experiment;
+use basislab_report::{choose, resolve};
+use basislab_runs::{Job, jobs, lock};
+use basislab_tables::{is_published, merge, read_optional, read_tables};
+use std::path::Path;
+
+/// What can be trained now.
+pub(super) struct Plan {
+    /// The experiment, in which arms have taken over the choices that are made.
+    pub(super) experiment: Experiment,
+    /// Arms whose choice is not made yet.
+    pub(super) undecided: Vec<String>,
+    only: Option<String>,
+}
+
+impl Plan {
+    /// From the runs that have ended in the directory.
+    pub(super) fn of(dir: &Path, experiment: &Experiment, args: &RunArgs) -> Result<Self, Exit> {
+        selected(experiment, args.only.as_deref())?;
+        let (mut resolved, mut undecided) = (experiment.clone(), Vec::new());
+        if experiment.choices().next().is_some() {
+            let mut rows = Vec::new();
+            if is_published(dir) {
+                rows = read_optional(dir)?;
+            } else if dir.join("parts").is_dir() {
+                let _lock = lock(dir, args.no_lock)?;
+                merge(dir, experiment)?;
+                rows = choose(experiment, &read_tables(dir)?);
+            }
+            let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
+            let arms = experiment.choices().map(|(sweep, _)| sweep.arm.to_string());
+            undecided = arms.filter(|arm| !is_decided(arm)).collect();
+            resolved = resolve(experiment, &rows);
+        }
+        Ok(Self { experiment: resolved, undecided, only: args.only.clone() })
+    }
+
+    /// The runs that `--only` selects, of arms whose choice is made.
+    pub(super) fn jobs(&self) -> Vec<Job<'_>> {
+        let all = selected(&self.experiment, self.only.as_deref()).unwrap_or_default();
+        let is_ready = |job: &Job<'_>| !self.undecided.iter().any(|arm| job.arm.name == arm.as_str());
+        all.into_iter().filter(is_ready).collect()
+    }
+}
+
+/// The planned runs that `--only` selects; all of them without it.
+pub(super) fn selected<'a>(experiment: &'a Experiment, only: Option<&str>) -> Result<Vec<Job<'a>>, Exit> {
+    let all = jobs(experiment);
+    let Some(only) = only else { return Ok(all) };
+    let (arms, seed) = (only_arms(only), only_seed(only)?);
+    if let Some(unknown) = arms.iter().find(|arm| experiment.arm(arm).is_none()) {
+        let names: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
+        let expected = basislab_config::one_of(&names, Some(unknown));
+        return Err(Exit::usage(format!("--only {only}: found arm {unknown:?}, expected {expected}")));
+    }
+    let wanted =
+        |job: &Job<'_>| arms.iter().any(|arm| job.arm.name.as_str() == arm) && seed.is_none_or(|seed| job.seed == seed);
+    let chosen: Vec<Job<'a>> = all.into_iter().filter(wanted).collect();
+    if chosen.is_empty() {
+        return Err(Exit::usage(format!("--only {only}: found no such run, expected a seed that the arms have")));
+    }
+    Ok(chosen)
+}
+
+/// The arms in `A,B[/SEED]`.
+pub(super) fn only_arms(only: &str) -> Vec<String> {
+    let arms = only.split_once('/').map_or(only, |(arms, _)| arms);
+    arms.split(',').map(|arm| arm.trim().to_owned()).collect()
+}
+
+fn only_seed(only: &str) -> Result<Option<u64>, Exit> {
+    let Some((_, seed)) = only.split_once('/') else { return Ok(None) };
+    let seed = basislab_config::integer(seed.trim(), 0, basislab_config::MAX_SEED);
+    seed.map(Some).map_err(|what| Exit::usage(format!("--only {only}: {what}, expected ARM,ARM or ARM/SEED")))
+}
