@@ -173,6 +173,10 @@ pub(crate) fn set(
         shape = shape.descend(at, part, rules).map_err(&fail)?;
         at = at.and_then(|at| at.find(std::slice::from_ref(part)));
         node = step_into(node, part, origin).ok_or_else(|| fail(format!("there is no {part:?} to set a key of")))?;
+        // An optimizer or a basis that is written as a name: a key of it is set in the table that the name stands for.
+        if let (Value::Leaf(_), Some(named)) = (&node.value, at.filter(|at| at.entries().is_some())) {
+            *node = named.clone();
+        }
     }
     if let (Shape::Tagged(kind), "kind") = (&shape, last.as_str()) {
         let value = given.text(origin);

@@ -34,6 +34,21 @@ fn grids_cross_and_zip_and_name_what_they_make() {
 }
 
 #[test]
+fn an_optimizer_that_is_given_by_name_can_be_swept_and_set() {
+    let arms = format!("{SGD}[[arm]]\nname = \"long\"\noptimizer = \"sgd\"\nbasis = \"rotated-optimizer\"\n");
+    let grid = "[[grid]]\narms = [\"long\"]\n\"optimizer.lr\" = [0.1, 0.2]\n\"basis.sharing\" = [\"shared\", \"independent\"]\n";
+    let swept = experiment(&format!("{arms}{grid}"));
+    let (sgd, point) = (swept.arm("sgd").unwrap(), swept.arm("long-sharing-independent-lr-0.2").unwrap());
+    assert_eq!((point.run.optimizer.name(), point.run.optimizer.lr()), ("sgd".to_owned(), 0.2));
+    assert!(point.run.optimizer.equals_but_for_rates(&sgd.run.optimizer));
+    assert!(matches!(&point.run.basis, BasisSpec::RotatedOptimizer { sharing: Sharing::Independent, .. }));
+    let changes = [Change::parse_set("arm.long.optimizer.lr=0.3").unwrap()];
+    let set = changed(&format!("{BASE}{arms}"), &changes).unwrap().experiment;
+    assert_eq!(set.arm("long").unwrap().run.optimizer.lr(), 0.3);
+    assert_eq!(set.arm("sgd"), swept.arm("sgd"));
+}
+
+#[test]
 fn grids_that_make_no_sense_are_refused_where_they_are_written() {
     for (grid, expected) in [
         ("arms = [\"adm\"]\n\"optimizer.lr\" = [1.0]", "grid.0.arms: found \"adm\""),
