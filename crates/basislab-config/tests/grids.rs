@@ -173,3 +173,24 @@ fn a_rules_hash_leaves_out_words_and_seeds() {
     let cell = text.replace("text = \"Adam differs from SGD\"", "text = \"t\"\ncell = { tokens = \"all\" }");
     assert!(of(&cell)[0] != plain[0] && of(&cell)[1] != plain[1], "they are one family");
 }
+
+#[test]
+fn a_rule_is_the_same_before_and_after_its_arms_take_over_a_choice() {
+    let of = |lr: &str, seeds: &str| {
+        let grid = format!(
+            "{SGD}[[grid]]\narms = [\"sgd\"]\n\"optimizer.lr\" = [{lr}]\nchoose = {{ by = \"loss\", on_seeds = [{seeds}] }}\n"
+        );
+        experiment(&grid)
+    };
+    let rules = |experiment: &Experiment| {
+        experiment.claims.iter().map(|claim| experiment.rule_hash(claim)).collect::<Vec<_>>()
+    };
+    let before = of("0.1, 0.2", "1000, 1001");
+    let point = before.sweeps[0].points[1].arm.clone();
+    let after = before.with_chosen(&[(before.sweeps[0].arm.clone(), point)]);
+    assert_ne!(after.arm("sgd"), before.arm("sgd"));
+    assert_eq!(rules(&after), rules(&before));
+    assert_ne!(rules(&of("0.1, 0.3", "1000, 1001")), rules(&before));
+    assert_ne!(rules(&of("0.1, 0.2", "1000, 1002")), rules(&before));
+    assert_eq!(rules(&of("0.2, 0.1", "1000, 1001")), rules(&before), "the order of the points decides nothing");
+}
