@@ -154,6 +154,9 @@ fn a_grid_is_swept_and_a_choice_is_made_on_seeds_of_its_own() {
     let selection = fs::read_to_string(out.join("selection.csv")).unwrap();
     let chosen: Vec<&str> = selection.lines().filter(|line| line.ends_with(",true")).collect();
     assert!(chosen.len() == 1 && chosen[0].starts_with("sgd,sgd-lr-0.3,"), "{selection}");
+    // Runs of before and after the choice began under the same rules.
+    let verdicts = fs::read_to_string(out.join("verdicts.csv")).unwrap();
+    assert!(verdicts.contains(",registered,") && !verdicts.contains("post-hoc"), "{verdicts}");
     // The arm ran with the chosen rate, on the experiment's seeds alone; the points on the selection seed alone.
     let rate = |part: &str| {
         let text = fs::read_to_string(out.join("parts").join(part).join("steps.csv")).unwrap();
