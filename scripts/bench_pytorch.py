@@ -20,6 +20,7 @@ autocast; the host waits for the device once at the end, on both sides. Losses m
 """
 import argparse
 import csv
+import importlib.util
 import json
 import os
 import pathlib
@@ -32,6 +33,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ["torch", "numpy", "setuptools", "safetensors", "matplotlib"]
 LR, CLIP, EPS, SKIP, GPU_SKIP = 1e-3, 1.0, 1e-5, 3, 33
 # d_model, layers, heads, positions, batch, steps
 SIZES = {"d64": (64, 2, 4, 64, 16, 200), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
@@ -254,6 +256,9 @@ if __name__ == "__main__":
         arguments.sizes = arguments.sizes or list(known)
         if unknown := [size for size in arguments.sizes if size not in known]:
             parser.error(f"--sizes: found {unknown[0]}, expected one of {', '.join(known)}")
+        for package in PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                sys.exit(f"needs {package}: pip install {' '.join(PACKAGES)}")
         arguments.out = arguments.out or str(ROOT / f"results/benchmarks/{arguments.device}.csv")
         if arguments.device == "cpu":
             main(arguments)

@@ -13,10 +13,15 @@ types and numbers that load_run finds. Exits 1 with one line at the first thing 
 import sys
 from pathlib import Path
 
-import frictionless
-import numpy as np
-import polars as pl
-from load_run import load_run
+# `python -I` leaves the script's own folder out.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+try:
+    import frictionless
+    import numpy as np
+    import polars as pl
+    from load_run import load_run
+except ModuleNotFoundError as error:
+    sys.exit(f"needs {error.name}: pip install frictionless pandas polars")
 
 FOUND = {"string": pl.String, "category": pl.String, "Int64": pl.Int64, "float64": pl.Float64, "boolean": pl.Boolean}
 

@@ -16,8 +16,13 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
+try:
+    import numpy as np
+    import pandas as pd
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    sys.exit("needs pandas: pip install pandas")
 
 # Committed evidence may leave these out; every other table belongs to every experiment.
 OPTIONAL = {"dimensions", "timing"}

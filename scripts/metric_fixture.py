@@ -13,10 +13,14 @@ Activations are multiples of 1/256, so that their decimals in the file are exact
 import itertools
 import json
 import pathlib
+import sys
 
-import numpy as np
-import scipy
-from scipy import stats
+try:
+    import numpy as np
+    import scipy
+    from scipy import stats
+except ModuleNotFoundError as error:
+    sys.exit(f"needs {error.name}: pip install numpy scipy")
 
 N_TOKENS, D_MODEL = 12, 16
 

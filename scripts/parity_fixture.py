@@ -14,9 +14,13 @@ The model below is written from the formulas, not from basislab's code; matrices
 import json
 import math
 import pathlib
+import sys
 
-import torch
-import torch.nn.functional as F
+try:
+    import torch
+    import torch.nn.functional as F
+except ModuleNotFoundError as error:
+    sys.exit(f"needs {error.name}: pip install torch numpy")
 
 V, D, T, B, HEADS, MLP, LAYERS, EPS = 16, 8, 6, 3, 2, 12, 2, 1e-5
 torch.set_default_dtype(torch.float64)

@@ -6,13 +6,14 @@
 
     python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
 
-Kept whole: config (but for the folder of a text), data package, evals, timing, summary, verdicts, figures. The manifest gets a
-sentence on what was left out.
+Kept whole: config (but for the folder of a text), data package, evals, timing, selection, summary, verdicts, figures. The
+manifest gets a sentence on what was left out.
 Thinned by rows, never by rounding:
-steps.csv to every 20th and the last step; residual.csv to the verdict's metric and tokens everywhere (in random bases,
-hence the null band, at the verdict's site alone), plus all metrics at the verdict's site at the last step;
-dimensions.csv to the verdict's site at the last step. `basislab report` reads it, shows the recorded summary and verdicts, and
-changes nothing.
+steps.csv to every 20th and each arm's last step; residual.csv to the metric and tokens of each cell that `[verdict]` or a
+claim reads, at the cell's site, to the verdict's metric and tokens at all sites (in random bases at the last step alone),
+and to all metrics at the verdict's site at the last step; dimensions.csv to the verdict's site at the last step.
+Summary, verdicts and figures made again from the thinned tables are those of the whole ones, but for the count of
+numbers that `bit-equal` compared. `basislab report` shows the recorded ones, and changes nothing.
 """
 import csv
 import hashlib
@@ -21,27 +22,33 @@ import pathlib
 import re
 import shutil
 import sys
-import tomllib
 
-WHOLE = ["config.toml", "datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
+try:
+    import tomllib
+except ModuleNotFoundError:
+    sys.exit("needs Python 3.11 or newer")
+
+WHOLE = ["datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
+CHOICES = "selection.csv"
 THINNED = (
-    "steps.csv holds every 20th and the last step; residual.csv the verdict's metric and tokens, in random bases at the verdict's"
-    " site alone, and all metrics there at the last step; dimensions.csv the verdict's site at the last step"
+    "steps.csv holds every 20th and the last step; residual.csv the metric, tokens and site of each cell that claims read, the"
+    " verdict's metric and tokens at all sites, there in random bases at the last step alone, and all metrics at the verdict's"
+    " site at the last step; dimensions.csv the verdict's site at the last step"
 )
 
 
 def main(source, target):
-    config = tomllib.loads((source / "config.toml").read_text())
-    rule, last = config["verdict"], config["train"]["steps"]
-    site = rule["site"].replace("last", str(config["model"]["n_layers"] - 1))
+    if not (source / "SHA256SUMS").is_file():
+        sys.exit(f"{source}: found no SHA256SUMS, expected the directory of a finished run")
+    config = tomllib.loads((source / "config.toml").read_text(encoding="utf-8"))
+    verdict, cells = config["verdict"], cells_of(config)
+    last, layers = ends(source / "evals.csv", source / "residual.csv")
     target.mkdir(parents=True, exist_ok=True)
-    for name in WHOLE:
+    for name in WHOLE + [CHOICES] * (source / CHOICES).is_file():
         shutil.copy(source / name, target / name)
-    if config["corpus"]["kind"] == "text":
-        # The run's own path is that of one machine, and decides nothing.
-        name = json.dumps(pathlib.Path(config["corpus"]["path"]).name)
-        text = re.sub(r"(?m)^path = .*$", lambda _: f"path = {name}", (source / "config.toml").read_text())
-        (target / "config.toml").write_text(text)
+    # A text's path is that of one machine, and decides nothing.
+    text = re.sub(r"(?m)^path = .*$", own_name, (source / "config.toml").read_text(encoding="utf-8"))
+    (target / "config.toml").write_text(text, encoding="utf-8", newline="")
     # As text, so that every number stays as it was written.
     manifest = (source / "manifest.json").read_text(encoding="utf-8").rstrip()
     if "thinned" not in json.loads(manifest):
@@ -49,17 +56,27 @@ def main(source, target):
     (target / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
     shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
 
+    def at_end(row):
+        return int(row["step"]) == last.get(row["arm"])
+
+    def at_site(row, cell):
+        return row["site"] == cell["site"].replace("last", str(layers.get(row["arm"], 0) - 1))
+
     def step(row):
-        return int(row["step"]) % 20 == 0 or int(row["step"]) == last or row["status"] != "ok"
+        return int(row["step"]) % 20 == 0 or at_end(row) or row["status"] != "ok"
 
     def residual(row):
-        at_site = row["site"] == site
-        at_end = at_site and int(row["step"]) == last
-        headline = row["metric"] == rule["metric"] and (at_site or not row["basis"].startswith("random:"))
-        return row["tokens"] == rule["tokens"] and (at_end or headline)
+        def is_of(cell):
+            return row["metric"] == cell["metric"] and row["tokens"] == cell["tokens"]
+
+        if any(is_of(cell) and at_site(row, cell) for cell in cells):
+            return True
+        if is_of(verdict):
+            return at_end(row) or not row["basis"].startswith("random:")
+        return row["tokens"] == verdict["tokens"] and at_end(row) and at_site(row, verdict)
 
     def dimension(row):
-        return row["site"] == site and int(row["step"]) == last
+        return at_site(row, verdict) and at_end(row)
 
     for name, keep in (("steps.csv", step), ("residual.csv", residual), ("dimensions.csv", dimension)):
         with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
@@ -70,6 +87,34 @@ def main(source, target):
     seal(source, target)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{target}: {total} bytes")
+
+
+def own_name(match):
+    """`path = "/folder/text"` without the folder."""
+    return f"path = {json.dumps(pathlib.Path(tomllib.loads(match[0])['path']).name, ensure_ascii=False)}"
+
+
+def cells_of(config):
+    """The cells that verdict and claims read. What a claim's cell leaves out is the verdict's."""
+    cells = [config["verdict"]]
+    for claim in config.get("claim", []):
+        for own in (claim.get("cell", {}), claim["test"].get("with", {})):
+            cells.append({**config["verdict"], **own})
+    return cells
+
+
+def ends(evals, residual):
+    """By arm: its last step, and its number of blocks, as the tables have them."""
+    last, layers = {}, {}
+    with open(evals, newline="") as file:
+        for row in csv.DictReader(file):
+            last[row["arm"]] = max(last.get(row["arm"], 0), int(row["step"]))
+    with open(residual, newline="") as file:
+        for row in csv.DictReader(file):
+            block = re.fullmatch(r"blocks\.(\d+)\..*", row["site"])
+            if block:
+                layers[row["arm"]] = max(layers.get(row["arm"], 0), int(block[1]) + 1)
+    return last, layers
 
 
 def seal(source, target):

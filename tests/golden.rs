@@ -3,6 +3,8 @@
 //! of freedom multiplies differences by 13.
 //! `UPDATE_GOLDEN=1 cargo test --release golden` renews them; say why in the commit.
 
+mod numerics;
+
 use crate::support::root;
 use std::path::Path;
 use std::process::Command;
@@ -51,44 +53,4 @@ fn compare(found: &str, file: &Path, tolerance: f64) {
             assert!(close, "{name}:{}: {cell} is not {wanted}\n found    {found}\n expected {expected}", number + 1);
         }
     }
-}
-
-/// `tests/golden/numerics.txt`: for each version of the numbers and each class of CPUs the hash of what this run wrote, bit
-/// for bit. Where the bits of a class change, raise `NUMERICS` in `crates/basislab-runs/src/identity.rs`; `UPDATE_GOLDEN=1`
-/// then adds the new line, and never changes one. A class without a line is not compared.
-#[test]
-fn other_bits_are_another_version_of_the_numbers() {
-    let dir = tempfile::TempDir::new().unwrap();
-    let args = ["run", "adam-vs-sgd", "--smoke", "--quiet", "--no-reuse", "--out", "o"];
-    let output = Command::new(env!("CARGO_BIN_EXE_basislab")).args(args).current_dir(dir.path()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tables = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"];
-    let bytes: Vec<u8> =
-        tables.iter().flat_map(|name| std::fs::read(dir.path().join("o").join(name)).unwrap()).collect();
-    let (version, class) = (basislab_runs::NUMERICS.to_string(), class_of_cpu());
-    let line = format!("{version} {class} {}", basislab_store::sha256(&bytes));
-    let path = root().join("tests/golden/numerics.txt");
-    let mut lines: Vec<String> =
-        std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
-    let known = |lines: &[String]| lines.iter().find(|line| line.starts_with(&format!("{version} {class} "))).cloned();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() && known(&lines).is_none() {
-        lines.push(line.clone());
-        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
-    }
-    assert!(lines.iter().any(|line| line.starts_with(&format!("{version} "))), "no line for version {version}");
-    let of_class = known(&lines);
-    assert!(of_class.is_none_or(|known| known == line), "other bits than before: raise NUMERICS");
-}
-
-/// What chooses the instructions of kernels, and with them the order of sums.
-fn class_of_cpu() -> String {
-    #[cfg(target_arch = "x86_64")]
-    let level = match (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("avx2")) {
-        (true, _) => "avx512f",
-        (false, true) => "avx2",
-        (false, false) => "sse2",
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    let level = "any";
-    format!("{}-{}-{level}", std::env::consts::OS, std::env::consts::ARCH)
 }

@@ -31,7 +31,7 @@ pub struct RunSpec {
 
 impl RunSpec {
     /// The tables that arms share and may change.
-    pub(crate) const KEYS: &'static [crate::keys::Key] = keys! {
+    pub const KEYS: &'static [crate::keys::Key] = keys! {
         /// The transformer.
         model: ModelSpec = Kind::Table(ModelSpec::KEYS);
         /// Where tokens come from.
