@@ -274,3 +274,40 @@ fn a_closed_pipe_ends_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
+
+#[test]
+fn another_build_or_machine_is_told_in_plain_text() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("o");
+    assert_eq!(basislab(dir.path(), &tiny(&["--out", "o"])).status.code(), Some(0));
+    // A published directory: tables without parts.
+    std::fs::remove_dir_all(out.join("parts")).unwrap();
+    std::fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    let steps = std::fs::read_to_string(out.join("steps.csv")).unwrap();
+    let line = steps.lines().nth(1).unwrap();
+    let digit = line.find('.').unwrap() + 3;
+    let other = if &line[digit..=digit] == "5" { "6" } else { "5" };
+    let edited = format!("{}{other}{}", &line[..digit], &line[digit + 1..]);
+    std::fs::write(out.join("steps.csv"), steps.replacen(line, &edited, 1)).unwrap();
+    let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    value["machine"]["cpu"] = "Abacus 9".into();
+    value["machine"]["cpu_features"] = ["beads", "rods"].as_slice().into();
+    value["device"]["driver"] = serde_json::Value::Null;
+    value["executable_sha256"] = "0123456789abcdef".repeat(4).into();
+    std::fs::write(out.join("manifest.json"), value.to_string()).unwrap();
+    let output = basislab(dir.path(), &["verify", "o", "--steps", "3"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    for part in [
+        "another build or machine: ",
+        "machine.cpu: Abacus 9 there, ",
+        "machine.cpu_features: beads rods there, ",
+        "device.driver: unknown there, burn-flex ",
+        "executable_sha256: 0123456789ab there, ",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains(['{', '}', '"', '[']), "no JSON: {said}");
+    assert!(!said.contains("device.backend") && !said.contains("machine.os"), "only what differs: {said}");
+}
