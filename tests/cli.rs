@@ -275,6 +275,55 @@ fn a_closed_pipe_ends_quietly() {
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
 
+/// Every command with its subcommands, as the help pages list them.
+fn commands(dir: &Path, command: &[String]) -> Vec<Vec<String>> {
+    let page = help(dir, command, "--help", "100");
+    let mut all = vec![command.to_vec()];
+    let listed = page.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for line in listed.filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        let name = line.split_whitespace().next().unwrap();
+        if name != "help" {
+            all.extend(commands(dir, &[command, &[name.to_owned()]].concat()));
+        }
+    }
+    all
+}
+
+fn help(dir: &Path, command: &[String], flag: &str, columns: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_basislab"));
+    let output = program.args(command).arg(flag).current_dir(dir).env("COLUMNS", columns).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{command:?}");
+    stdout(&output)
+}
+
+/// No line of a help page is too wide, and what is laid out by hand is not wrapped.
+#[test]
+fn help_pages_fit_a_terminal() {
+    let dir = TempDir::new().unwrap();
+    let all = commands(dir.path(), &[]);
+    assert!(all.len() >= 20, "{all:?}");
+    for command in &all {
+        for flag in ["-h", "--help"] {
+            let pages = ["80", "100", "300"].map(|columns| (columns, help(dir.path(), command, flag, columns)));
+            for (columns, page) in &pages {
+                let most = columns.parse::<usize>().unwrap().min(100);
+                for line in page.lines() {
+                    assert!(line.chars().count() <= most, "{command:?} {flag} at {columns} columns: {line}");
+                }
+            }
+            // The text after the options: examples, exit codes, notes.
+            let footer = |page: &str| {
+                let options = page.find("Options:").unwrap();
+                page[options..].split_once("\n\nExamples").map(|(_, rest)| rest.to_owned())
+            };
+            let footers = pages.map(|(_, page)| footer(&page));
+            assert!(footers.iter().all(|other| *other == footers[2]), "{command:?} {flag}: {footers:#?}");
+        }
+    }
+    let with_examples = all.iter().filter(|command| help(dir.path(), command, "--help", "80").contains("\n\nExamples"));
+    assert_eq!(with_examples.count(), 4, "the program, run, backends, metrics eval");
+}
+
 #[test]
 fn another_build_or_machine_is_told_in_plain_text() {
     let dir = TempDir::new().unwrap();

@@ -8,6 +8,7 @@ mod call_sites;
 mod cli;
 mod command_line;
 mod config;
+mod config_reference;
 mod devices;
 #[cfg(target_os = "linux")]
 mod faults;
