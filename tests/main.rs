@@ -5,6 +5,7 @@
 mod backends;
 mod build_script;
 mod call_sites;
+mod clean;
 mod cli;
 mod command_line;
 mod config;

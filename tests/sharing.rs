@@ -10,20 +10,20 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// A folder with the small experiment as `lab.toml`.
-fn lab(changes: &[(&str, &str)]) -> TempDir {
+pub(crate) fn lab(changes: &[(&str, &str)]) -> TempDir {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("lab.toml"), small(changes).to_toml()).unwrap();
     dir
 }
 
 /// Runs and expects success: stdout and stderr.
-fn ok(dir: &Path, args: &[&str]) -> (String, String) {
+pub(crate) fn ok(dir: &Path, args: &[&str]) -> (String, String) {
     let output = basislab(dir, args);
     assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
     (stdout(&output), stderr(&output))
 }
 
-fn run(dir: &Path, out: &str, extra: &[&str]) -> (String, String) {
+pub(crate) fn run(dir: &Path, out: &str, extra: &[&str]) -> (String, String) {
     ok(dir, &[&["run", "lab.toml", "--out", out], extra].concat())
 }
 
@@ -313,4 +313,29 @@ fn an_arm_for_which_nothing_can_be_chosen_is_an_error() {
         );
     }
     assert_eq!(parts(&dir.path().join("o")).len(), 2, "the points alone");
+}
+
+#[test]
+fn a_directory_of_experiments_is_listed_or_named() {
+    let dir = lab(&[("seeds", "[0]")]);
+    let at = dir.path();
+    run(at, "runs/b", &[]);
+    run(at, "runs/a", &["--only", "sgd"]);
+    fs::create_dir_all(at.join("runs/broken")).unwrap();
+    fs::write(at.join("runs/broken/manifest.json"), "{").unwrap();
+    let (table, _) = ok(at, &["status", "runs"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines.len() == 4 && lines[0].starts_with("directory    state"), "{table}");
+    assert!(lines[1].starts_with("runs/a       1 complete, 4 not started of 5 runs"), "{table}");
+    assert!(lines[2].starts_with("runs/b       5 complete of 5 runs"), "{table}");
+    assert!(lines[3].starts_with("runs/broken  error: "), "{table}");
+    for args in [&["report", "runs"][..], &["verify", "runs"], &["clean", "runs"], &["compare", "runs", "runs/b"]] {
+        refuses(
+            at,
+            args,
+            3,
+            &["runs: found a directory of 3 experiments, expected one of them: runs/a, runs/b, runs/broken"],
+        );
+    }
+    refuses(at, &["report", "."], 3, &["./config.toml", "expected a directory of `basislab run`"]);
 }

@@ -93,6 +93,18 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Remove the runs of a directory that its experiment does not need; without --yes, only list them
+    Clean {
+        /// A directory that `run` wrote
+        #[arg(value_parser = folder())]
+        dir: PathBuf,
+        /// Remove what is listed
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Repeat the first updates of recorded runs and compare every number with the tables
     Verify {
         /// A directory that `run` wrote
