@@ -5,9 +5,11 @@
 mod backends;
 mod build_script;
 mod call_sites;
+mod clean;
 mod cli;
 mod command_line;
 mod config;
+mod config_reference;
 mod devices;
 #[cfg(target_os = "linux")]
 mod faults;

@@ -338,7 +338,7 @@ impl Shape {
             Self::Tagged(_) if part == "kind" => Ok(Self::Leaf(&Kind::Name)),
             Self::Tagged(Kind::Optimizer) if part == "groups" => Ok(Self::Groups),
             Self::Tagged(Kind::Optimizer) if part == "roles" && at.is_some_and(|at| at.get("roles").is_some()) => {
-                Ok(Self::Leaf(&Kind::Choices(Role::NAMES)))
+                Ok(Self::Leaf(&Kind::Choices(Role::CHOICES)))
             }
             Self::Tagged(kind) => {
                 let name = at.and_then(|at| at.get("kind")).and_then(Node::as_str).unwrap_or_default();

@@ -95,15 +95,15 @@ impl Experiment {
         only: Vec<RunName> = Kind::Names(1), optional;
         /// The question in one sentence.
         question: String = Kind::Text(400);
-        /// Paired replicates.
+        /// Seeds of the runs. With one seed, all arms share initial weights, batches and held-out tokens.
         seeds: Vec<u64> = Kind::Seeds;
         /// The rule by which claims are decided.
         verdict: VerdictSpec = Kind::Table(VerdictSpec::KEYS);
-        /// What is compared.
+        /// The configurations to compare: a name, and the keys that differ from the shared tables.
         arm: Vec<Arm> = Kind::Arms;
-        /// Arms made from arms by other values of some keys.
+        /// Arms made from other arms, one for each of several values of some keys.
         grid: Vec<Sweep> = Kind::Grids, optional;
-        /// What is to be decided.
+        /// The claims to be decided from the tables.
         claim: Vec<Claim> = Kind::Named(Claim::KEYS), optional;
     };
 

@@ -11,12 +11,12 @@ use crate::name::RunName;
 use crate::tree::{Entry, Node, Value, join};
 
 /// The keys of a grid that are not keys of arms.
-const KEYS: &[Key] = keys! {
-    /// The arms that are swept; all of them unless it says so.
+pub(crate) const KEYS: &[Key] = keys! {
+    /// The arms that are swept; all of them where this is left out.
     arms: Vec<RunName> = Kind::Names(1), optional;
-    /// Lists of equal length that are gone through together.
+    /// Keys whose lists advance together. The lists have one length.
     zip: Vec<String> = Kind::Table(&[]), optional;
-    /// Whether the arms take over the best point, and by what.
+    /// Lets each swept arm take over the values of its best point.
     choose: Choose = Kind::Table(Choose::KEYS), optional;
 };
 

@@ -204,7 +204,8 @@ fn text(experiment: &str) -> Result<(String, String, String), Exit> {
         )));
     }
     let path = Path::new(experiment);
-    let info = std::fs::metadata(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
+    let info = std::fs::metadata(path)
+        .map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}; expected a TOML file")))?;
     if !info.is_file() {
         return Err(Exit::usage(format!("{experiment}: found something that is not a file, expected a TOML file")));
     }

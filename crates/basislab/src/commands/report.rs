@@ -2,6 +2,7 @@
 
 use super::CommandResult;
 use crate::build::{builder, in_words, reporter};
+use crate::directories::expect_one;
 use crate::exit::{Code, Exit};
 use crate::experiments::library;
 use crate::manifest::{broken_law, thinned};
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    expect_one(dir)?;
     resources::check_tables(dir)?;
     let Opened { experiment, mut manifest } = open(dir, library())?;
     // Parts are joined under the lock. While another process holds it, the answer is read from what there is.

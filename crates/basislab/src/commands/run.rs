@@ -171,6 +171,13 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     } else {
         write_report(&dir, &experiment, &mut manifest)?
     };
+    if let (Some(only), Some(arm)) = (&args.only, plan.undecided.first()) {
+        let what = format!("no values of the grid over {arm} can be chosen, since each has a run that diverged");
+        return Err(Exit::new(
+            Code::Unsound,
+            format!("{}: --only {only}: {what}; {arm} is not trained", dir.display()),
+        ));
+    }
     if let Some(only) = &args.only {
         answer = answer_about(&dir, &experiment, &only_arms(only))?;
     }

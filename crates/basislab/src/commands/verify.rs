@@ -3,6 +3,7 @@
 use super::CommandResult;
 use crate::backend::Backend;
 use crate::build::{build, differences};
+use crate::directories::expect_one;
 use crate::exit::{Code, Exit};
 use crate::experiments::{check_corpora, library};
 use crate::resources;
@@ -23,6 +24,7 @@ const ADVICE: resources::Advice = resources::Advice {
 };
 
 pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
+    expect_one(dir)?;
     let Opened { experiment, manifest } = open(dir, library())?;
     let experiment = resolve(&experiment, &read_optional::<SelectionRow>(dir)?);
     let at = dir.display();
@@ -45,7 +47,8 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
         if !arms.insert(&job.arm.name) && !all {
             continue;
         }
-        let again = tempfile::tempdir().map_err(|error| Exit::write(format!("temporary folder: {error}")))?;
+        let again =
+            tempfile::tempdir().map_err(|error| Exit::write(format!("cannot create a temporary folder: {error}")))?;
         let on = Context { corpus: corpora.of(&job.arm.run), device: &device.device, ahead: device.ahead() };
         let made = device.work(|| first_steps(on, &job, steps, again.path()))?;
         let name = format!("{} seed {}", job.arm.name, job.seed);
@@ -62,7 +65,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
         let lines = compared.unwrap_or_default();
         total += lines;
         let result = if lines == 0 {
-            "not finished, so that nothing can be compared".to_owned()
+            "not finished, nothing to compare".to_owned()
         } else {
             format!("the same bits in {lines} lines")
         };
