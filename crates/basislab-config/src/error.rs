@@ -65,3 +65,12 @@ pub fn one_of(names: &[&str], found: Option<&str>) -> String {
         None => format!("one of {list}"),
     }
 }
+
+/// A number before its noun: `1 seed`, `0 seeds`, `2 random bases`.
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    match noun.strip_suffix("is") {
+        _ if number == N::from(1) => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}es"),
+        None => format!("{number} {noun}s"),
+    }
+}

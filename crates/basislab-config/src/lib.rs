@@ -38,7 +38,7 @@ pub use change::Change;
 pub use claim::{Claim, ClaimKind, Reading, Sign, VerdictSpec};
 pub use corpus::{CorpusSpec, LanguageSpec, TextSpec, TokenizerKind};
 pub use dtype::Dtype;
-pub use error::{ConfigError, Origin, one_of};
+pub use error::{ConfigError, Origin, count, one_of};
 pub use experiment::{Arm, Choose, Criterion, Experiment, Sweep, SweepPoint};
 pub use keys::{Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
 pub use load::{FindBase, Library, Loaded, load};

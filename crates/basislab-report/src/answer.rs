@@ -1,10 +1,10 @@
 //! The answer in a table, a list and a few sentences.
 
-use crate::figures::{figure_names, in_words};
+use crate::figures::{OVER_STEPS, figure_names, in_words};
 use crate::index::{RunState, Runs};
 use crate::narrative::narrative;
-use crate::verdicts::{confidence, percent};
-use basislab_config::{Basis, ClaimKind, Experiment, Site};
+use crate::verdicts::{Decision, confidence, percent};
+use basislab_config::{Basis, ClaimKind, Experiment, Site, count};
 use basislab_stats::Verdict;
 use basislab_tables::{PACKAGE, SummaryRow, Tables, VerdictRow};
 use comfy_table::{CellAlignment, Table, presets};
@@ -123,11 +123,11 @@ pub enum Scale {
 }
 
 /// Puts tables and verdicts into words. The files it names are those that exist in `dir`.
-pub fn answer(
+pub(crate) fn answer(
     experiment: &Experiment,
     tables: &Tables,
     summary: &[SummaryRow],
-    verdicts: &[VerdictRow],
+    verdicts: &[Decision],
     dir: &Path,
 ) -> Answer {
     let runs = Runs::of(experiment, tables);
@@ -192,8 +192,8 @@ fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
     of_metric.filter_map(line).collect()
 }
 
-pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
-    let line = |row: &VerdictRow| {
+pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[Decision]) -> Vec<VerdictLine> {
+    let line = |Decision { row, .. }: &Decision| {
         let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
         let scale = match claim.test {
             ClaimKind::BitEqual { .. } => Scale::Bits,
@@ -232,9 +232,9 @@ fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
         next.push("re-run the `basislab run` command to train the missing runs".to_owned());
     }
     if answer.verdicts.iter().any(|line| line.verdict == Verdict::Exploratory) {
-        next.push(format!("for a verdict instead of a lead, plan at least {} seeds", experiment.verdict.min_seeds));
+        next.push(format!("plan at least {} for a verdict", count(experiment.verdict.min_seeds, "seed")));
     }
-    if let Some(figure) = answer.files.iter().find(|file| file.ends_with("kurtosis_over_steps.svg")) {
+    if let Some(figure) = answer.files.iter().find(|file| file.ends_with(OVER_STEPS)) {
         next.push(format!("open {}", Path::new(&answer.directory).join(figure).display()));
     }
     next.push(format!("load every table with types: python scripts/load_run.py {}", answer.directory));

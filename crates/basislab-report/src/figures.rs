@@ -13,7 +13,7 @@ mod sweep_tests;
 mod tests;
 
 use crate::index::{RunState, Runs, Values};
-use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens};
+use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens, count};
 use basislab_stats::Verdict;
 use basislab_store::FileError;
 use basislab_tables::{SelectionRow, Tables, VerdictRow};
@@ -24,8 +24,10 @@ use std::io;
 use std::path::Path;
 
 /// The figures that every experiment has.
-const HEADLINE: [&str; 4] =
-    ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+
+/// The figure to open first.
+pub(crate) const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 
 /// The file names of all figures that the experiment can have: the same four for all, and one for each numeric key of each
 /// sweep. Which exist depends on the data.
@@ -132,8 +134,8 @@ impl<'a> Scene<'a> {
     fn seeds_phrase(&self) -> String {
         match self.arms().iter().map(|(arm, _)| self.complete(arm).len()).max().unwrap_or(0) {
             0 => "runs under way, each a thin line".to_owned(),
-            1 => "1 seed".to_owned(),
-            n => format!("mean of {n} seeds (thick), each seed (thin)"),
+            1 => count(1, "seed"),
+            n => format!("mean of {} (thick), each seed (thin)", count(n, "seed")),
         }
     }
 }

@@ -66,5 +66,9 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
 
 /// `blocks.3.resid_mid` as `3.mid`.
 fn short_site(site: Site) -> String {
-    site.to_string().trim_start_matches("blocks.").replace("resid_", "")
+    match site {
+        Site::ResidMid(layer) => format!("{layer}.mid"),
+        Site::ResidPost(layer) => format!("{layer}.post"),
+        Site::Embed | Site::EveryResidPost | Site::Final => site.to_string(),
+    }
 }

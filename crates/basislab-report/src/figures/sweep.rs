@@ -5,7 +5,7 @@ use super::scale::{Scale, Spacing};
 use super::{Scene, in_words, shorten, with_arms};
 use crate::index::{Losses, Values, mean, pooled_null};
 use crate::narrative::last_step;
-use basislab_config::{Basis, Experiment, Sweep, SweepPoint, value_text};
+use basislab_config::{Basis, Experiment, Sweep, SweepPoint, count, value_text};
 use basislab_tables::{SelectionRow, Tables};
 use std::collections::BTreeMap;
 
@@ -266,10 +266,10 @@ fn labels(
     let Planned { sweep, place, .. } = planned;
     let (key, metric) = (&sweep.keys[*place], in_words(&scene.experiment.verdict.metric));
     let title = format!("{}: {metric} and held-out loss against {key}", shorten(&sweep.arm));
-    let some = if shown < all { format!(" ({shown} of {all} combinations)") } else { String::new() };
+    let some = if shown < all { format!(" ({shown} of {})", count(all, "combination")) } else { String::new() };
     let seeds = match scene.experiment.arms.iter().map(|arm| scene.complete(arm).len()).max() {
-        Some(n) if n > 1 => format!("mean of {n} seeds, each seed a dot"),
-        _ => "1 seed".to_owned(),
+        Some(n) if n > 1 => format!("mean of {}, each seed a dot", count(n, "seed")),
+        _ => count(1, "seed"),
     };
     let axis = if spacing == Spacing::Log { ", log axis" } else { "" };
     let with: Vec<&str> = tied.iter().map(|&other| sweep.keys[other].as_str()).collect();

@@ -243,7 +243,7 @@ fn recorded_verdicts_count_and_nothing_is_written() {
     let pair = pair();
     let (dir, experiment) = &pair.dirs[0];
     let tables = basislab_tables::read_tables(dir).unwrap();
-    let mut verdicts = decide_claims(experiment, &tables);
+    let mut verdicts = super::rows_of_claims(experiment, &tables);
     verdicts[0].verdict = Verdict::Contradicted;
     write_table(dir, &verdicts).unwrap();
     assert_eq!(read_table::<VerdictRow>(dir).unwrap()[0].verdict, Verdict::Contradicted);

@@ -3,6 +3,7 @@
 use super::CommandResult;
 use crate::experiments;
 use crate::terminal::{say, say_json};
+use basislab_config::count;
 
 pub(crate) fn list(json: bool) -> CommandResult {
     let mut lines = String::new();
@@ -11,9 +12,9 @@ pub(crate) fn list(json: bool) -> CommandResult {
         let experiment = experiments::find_plain(name, &[])?.loaded.experiment;
         let arms: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
         lines += &format!(
-            "{name}\n  {}\n  {} seeds; arms {}\n",
+            "{name}\n  {}\n  {}; arms {}\n",
             experiment.question,
-            experiment.seeds.len(),
+            count(experiment.seeds.len(), "seed"),
             arms.join(", ")
         );
         all.push(serde_json::json!({ "name": name, "question": experiment.question, "seeds": experiment.seeds, "arms": arms }));
