@@ -122,6 +122,30 @@ pub enum Scale {
     Bits,
 }
 
+impl Scale {
+    /// A number of this scale.
+    fn digits(self, value: f64) -> String {
+        match self {
+            Self::Nats => format!("{value:+.4}"),
+            Self::RatioPerRank => format!("{value:.3}"),
+            Self::Value => four_digits(value),
+            Self::Ratio | Self::Correlation | Self::Bits => format!("{value:.2}"),
+        }
+    }
+
+    /// An estimate with what it is: `1.79 times`.
+    pub(crate) fn show(self, estimate: f64) -> String {
+        let (before, unit) = match self {
+            Self::Nats => ("", " nats"),
+            Self::RatioPerRank => ("", " times per rank"),
+            Self::Value => ("mean ", ""),
+            Self::Correlation => ("mean Spearman ", ""),
+            Self::Ratio | Self::Bits => ("", " times"),
+        };
+        format!("{before}{}{unit}", self.digits(estimate))
+    }
+}
+
 /// Puts tables and verdicts into words. The files it names are those that exist in `dir`.
 pub(crate) fn answer(
     experiment: &Experiment,
@@ -328,20 +352,8 @@ impl Answer {
 impl VerdictLine {
     /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
     pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
-        let show = |value: f64| match self.scale {
-            Scale::Nats => format!("{value:+.4}"),
-            Scale::RatioPerRank => format!("{value:.3}"),
-            Scale::Value => four_digits(value),
-            Scale::Ratio | Scale::Correlation | Scale::Bits => format!("{value:.2}"),
-        };
-        let (before, unit) = match self.scale {
-            Scale::Nats => ("", " nats"),
-            Scale::RatioPerRank => ("", " times per rank"),
-            Scale::Value => ("mean ", ""),
-            Scale::Correlation => ("mean Spearman ", ""),
-            Scale::Ratio | Scale::Bits => ("", " times"),
-        };
-        let mut text = format!("{before}{}{unit}", show(self.estimate?));
+        let show = |value: f64| self.scale.digits(value);
+        let mut text = self.scale.show(self.estimate?);
         if let (Some(low), Some(high)) = (self.low, self.high) {
             text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));
         }

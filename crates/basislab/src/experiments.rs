@@ -23,6 +23,8 @@ const LARGEST_CONFIG: u64 = 1 << 20;
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) loaded: Loaded,
+    /// Whether `--smoke` reduced it.
+    pub(crate) smoke: bool,
 }
 
 /// Loads what the command line names, with its changes.
@@ -107,7 +109,7 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
     }
     let loaded = load(&changes)?;
     check_metrics(&loaded)?;
-    Ok(Named { name, loaded })
+    Ok(Named { name, loaded, smoke: which.smoke })
 }
 
 /// Changes that let every phase begin within the few steps of `--smoke`.
