@@ -3,6 +3,7 @@
 mod answers;
 mod by_hand;
 pub(crate) mod cases;
+mod cells;
 mod comparisons;
 mod counts;
 mod files;
@@ -25,7 +26,7 @@ fn verdict(experiment: &Experiment, tables: &Tables, claim: &str) -> VerdictRow 
     rows_of_claims(experiment, tables).into_iter().find(|row| row.claim == claim).unwrap()
 }
 
-fn rows_of_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow> {
+pub(crate) fn rows_of_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow> {
     decide_claims(experiment, tables).into_iter().map(|decision| decision.row).collect()
 }
 
