@@ -1,6 +1,6 @@
 //! Whether a document is what the declarations of its keys say.
 
-use crate::error::{ConfigError, one_of};
+use crate::error::{ConfigError, count, one_of};
 use crate::keys::{Choice, Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
 use crate::merge::Rules;
 use crate::name::{NAME, RunName};
@@ -212,7 +212,7 @@ impl<'a> Check<'a> {
             }
         }
         if taken.is_empty() || taken.len() > MAX_SEEDS {
-            let what = format!("found {} seeds, expected 1 to {MAX_SEEDS}", taken.len());
+            let what = format!("found {}, expected 1 to {MAX_SEEDS}", count(taken.len(), "seed"));
             return Err(ConfigError::new(&node.origin, path, what));
         }
         Ok(())

@@ -67,3 +67,12 @@ pub fn nearest<'a>(names: &[&'a str], found: &str) -> Option<&'a str> {
     });
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75).map(|(_, name)| name)
 }
+
+/// A number before its noun: `1 seed`, `0 seeds`, `2 random bases`.
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    match noun.strip_suffix("is") {
+        _ if number == N::from(1) => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}es"),
+        None => format!("{number} {noun}s"),
+    }
+}

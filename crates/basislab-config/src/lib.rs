@@ -39,7 +39,7 @@ pub use change::Change;
 pub use claim::{Claim, ClaimKind, Reading, Sign, VerdictSpec};
 pub use corpus::{CorpusSpec, LanguageSpec, TextSpec, TokenizerKind};
 pub use dtype::Dtype;
-pub use error::{ConfigError, Origin, nearest, one_of};
+pub use error::{ConfigError, Origin, count, nearest, one_of};
 pub use experiment::{Arm, Choose, Criterion, Experiment, Sweep, SweepPoint};
 pub use keys::{Choice, Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
 pub use load::{FindBase, Library, Loaded, load};

@@ -182,9 +182,8 @@ fn a_rule_is_the_same_before_and_after_its_arms_take_over_a_choice() {
         );
         experiment(&grid)
     };
-    let rules = |experiment: &Experiment| {
-        experiment.claims.iter().map(|claim| experiment.rule_hash(claim)).collect::<Vec<_>>()
-    };
+    let rules =
+        |experiment: &Experiment| experiment.claims.iter().map(|claim| experiment.rule_hash(claim)).collect::<Vec<_>>();
     let before = of("0.1, 0.2", "1000, 1001");
     let point = before.sweeps[0].points[1].arm.clone();
     let after = before.with_chosen(&[(before.sweeps[0].arm.clone(), point)]);

@@ -1,5 +1,7 @@
 //! Whether the rule of a claim was fixed before the runs that it reads began.
 
+use crate::note::Note;
+use crate::verdicts::Decision;
 use basislab_config::{Claim, Experiment};
 use basislab_store::FileError;
 use basislab_tables::{Registration, RunRecord, VerdictRow, part_dir};
@@ -13,19 +15,19 @@ use std::path::Path;
 pub(crate) fn register(
     dir: &Path,
     experiment: &Experiment,
-    verdicts: &mut [VerdictRow],
+    verdicts: Vec<Decision>,
     recorded: &[VerdictRow],
-) -> Result<(), FileError> {
-    for (claim, row) in experiment.claims.iter().zip(verdicts) {
+) -> Result<Vec<Decision>, FileError> {
+    let register = |(claim, mut decision): (&Claim, Decision)| {
         let of_runs = of_claim(experiment, claim, &records(dir, experiment, claim)?);
         let kept = || recorded.iter().find(|row| row.claim == claim.name).and_then(|row| row.registration);
-        row.registration = of_runs.or_else(kept);
-        if let Some(words) = row.registration.and_then(in_words) {
-            let separator = if row.note.is_empty() { "" } else { "; " };
-            row.note += &format!("{separator}{words}");
-        }
-    }
-    Ok(())
+        decision.row.registration = of_runs.or_else(kept);
+        Ok(match decision.row.registration {
+            None | Some(Registration::Registered) => decision,
+            Some(weaker) => decision.noting(Note::Registration(weaker)),
+        })
+    };
+    experiment.claims.iter().zip(verdicts).map(register).collect()
 }
 
 /// The record of a run (`None` where it has ended without one), and the seeds of its arm now.
@@ -61,18 +63,4 @@ fn of_claim(experiment: &Experiment, claim: &Claim, records: &[(Option<RunRecord
         Some(_) if others().any(|(record, _)| is_reused(record)) => Registration::ExistingRuns,
         Some(_) => Registration::PostHoc,
     })
-}
-
-/// What a reader must know; nothing where the rule was registered.
-fn in_words(registration: Registration) -> Option<&'static str> {
-    match registration {
-        Registration::Registered => None,
-        Registration::Extended => {
-            Some("extended: the seeds are not those that were planned when its runs began, which weakens the test")
-        }
-        Registration::PostHoc => Some("post hoc: the rule was not fixed when its runs began"),
-        Registration::ExistingRuns => {
-            Some("on existing runs: the rule was not fixed when another experiment trained them")
-        }
-    }
 }

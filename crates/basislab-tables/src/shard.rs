@@ -3,7 +3,7 @@
 use crate::merge::guessable;
 use crate::rows::{RUN_TABLES, Row, TimingRow};
 use crate::schema::{Table, TableRow};
-use basislab_config::RunName;
+use basislab_config::{RunName, count};
 use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic, write_if_changed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -141,7 +141,7 @@ impl RowWriter {
 
     fn commit(&mut self) -> Result<(), FileError> {
         let fail = |error: io::Error| {
-            let message = format!("{error} ({} bytes to write)", self.buffer.len());
+            let message = format!("{error} ({} to write)", count(self.buffer.len(), "byte"));
             FileError::new("write", &self.path, io::Error::new(error.kind(), message))
         };
         self.file.write_all(&self.buffer).map_err(fail)?;
@@ -151,7 +151,8 @@ impl RowWriter {
         let found = fs::metadata(&self.path).map_err(fail)?.len();
         if found != expected {
             return Err(fail(io::Error::other(format!(
-                "found {found} bytes, expected {expected}: somebody else writes here"
+                "found {}, expected {expected}: another process writes here",
+                count(found, "byte")
             ))));
         }
         self.buffer.clear();

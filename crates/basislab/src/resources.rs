@@ -5,7 +5,7 @@ mod cgroups;
 use crate::backend::DeviceInfo;
 use crate::exit::{Code, Exit};
 use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, OptimizerSpec, Positions, RotatedAxes, RunSpec, Sharing,
+    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, OptimizerSpec, Positions, RotatedAxes, RunSpec, Sharing, count,
 };
 use basislab_optim::rule;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(crate) fn check(
     }
     let what = match workers {
         1 => "training one run".to_owned(),
-        _ => format!("training with {workers} runs side by side"),
+        _ => format!("training with {} side by side", count(workers, "run")),
     };
     let need = memory(experiment, workers);
     match device.kind {
@@ -47,7 +47,7 @@ pub(crate) fn check(
                 "{}: needs about {} of disk for {}, and {} are free; {}",
                 dir.display(),
                 size(need),
-                if jobs == 1 { "one run".to_owned() } else { format!("{jobs} runs") },
+                if jobs == 1 { "one run".to_owned() } else { count(jobs, "run") },
                 size(have),
                 advice.disk
             ),
@@ -129,7 +129,7 @@ pub(crate) fn check_tables(dir: &Path) -> Result<(), Exit> {
 
 /// Refuses `tokens` tokens with the 13 bytes that are computed of each.
 pub(crate) fn check_tokens(tokens: f64) -> Result<(), Exit> {
-    require_beside(13.0 * tokens, &format!("{tokens} tokens"), "ask for fewer")
+    require_beside(13.0 * tokens, &count(tokens, "token"), "ask for fewer")
 }
 
 /// Refuses the models of a certificate: small ones for the laws, and the experiment's own, without activations, to count

@@ -6,7 +6,7 @@ use crate::backend::OpenDevice;
 use crate::exit::Code;
 use crate::terminal::{say, say_json};
 use crate::{experiments, resources};
-use basislab_config::{Experiment, OptimizerSpec, RunSpec};
+use basislab_config::{Experiment, OptimizerSpec, RunSpec, count};
 use basislab_optim::commutes;
 use basislab_train::{Expected, Law, certify, rotated_share};
 use serde_json::{Value, json};
@@ -77,7 +77,8 @@ fn to_text(
 ) -> String {
     let dtype = place.dtype_of_laws().name();
     let mut text = format!(
-        "Largest difference over all weights after {steps} updates (8 at most where products are rounded) of a small model, {dtype}.\n"
+        "Largest difference over all weights after {} (8 at most where products are rounded) of a small model, {dtype}.\n",
+        count(steps, "update")
     );
     for (optimizer, laws) in certificates {
         let what =

@@ -3,6 +3,7 @@
 use super::CommandResult;
 use crate::experiments;
 use crate::terminal::{say, say_json};
+use basislab_config::count;
 
 const NEXT: &str = "\
 --smoke tests the whole pipeline in seconds. `basislab config show NAME` prints
@@ -15,8 +16,8 @@ pub(crate) fn list(json: bool) -> CommandResult {
     for (name, _) in experiments::BUILT_IN {
         let experiment = experiments::find_plain(name, &[])?.loaded.experiment;
         let arms: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
-        let seeds = experiment.seeds.len();
-        lines += &format!("{name}\n  {}\n  {seeds} seeds; arms {}\n", experiment.question, arms.join(", "));
+        let seeds = count(experiment.seeds.len(), "seed");
+        lines += &format!("{name}\n  {}\n  {seeds}; arms {}\n", experiment.question, arms.join(", "));
         lines += &format!("  basislab run {name}\n\n");
         all.push(serde_json::json!({ "name": name, "question": experiment.question, "seeds": experiment.seeds, "arms": arms }));
     }

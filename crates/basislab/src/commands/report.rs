@@ -5,7 +5,7 @@ use crate::build::{builder, in_words, reporter};
 use crate::directories::expect_one;
 use crate::exit::{Code, Exit};
 use crate::experiments::library;
-use crate::manifest::{broken_law, thinned};
+use crate::manifest::{broken_law, smoke_note, thinned};
 use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::Experiment;
@@ -73,11 +73,13 @@ fn record_builds(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> R
 }
 
 pub(crate) fn say_answer(answer: &Answer, manifest: &Value, json: bool) -> CommandResult {
+    let mut answer = answer.clone();
+    answer.notes.extend(smoke_note(manifest).map(str::to_owned));
     let others = manifest["continued_by"].as_array().into_iter().flatten();
     let runs_by: Vec<Value> = std::iter::once(manifest).chain(others).map(builder).collect();
     let report_by = &manifest["report"];
     if json {
-        let mut value = serde_json::to_value(answer).map_err(Exit::write)?;
+        let mut value = serde_json::to_value(&answer).map_err(Exit::write)?;
         value["runs_by"] = runs_by.into();
         value["report_by"] = report_by.clone();
         say_json(&value)?

@@ -17,6 +17,7 @@ use crate::manifest::{broken_law, manifest, thinned};
 use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::{resources, threads};
+use basislab_config::count;
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far};
 use basislab_runs::{
     Job, Opened, Session, Taken, claim, enter, identity, in_parallel, jobs, lock, open, pending, plan_hash, survey,
@@ -229,7 +230,12 @@ fn announce(progress: &Progress, dir: &Path, planned: &[Job<'_>], todo: &[Job<'_
             progress.line(&format!("{at} holds tables without the parts they were made from; nothing is run there"));
         }
         (0, _) => progress.line(&format!("{at} is already complete; nothing is run again")),
-        (_, 0) => progress.line(&format!("{} runs -> {at}", todo.len())),
-        _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {at}", planned.len(), todo.len())),
+        (_, 0) => progress.line(&format!("{} -> {at}", count(todo.len(), "run"))),
+        _ => progress.line(&format!(
+            "{kept} of {} {} complete, {} to go -> {at}",
+            count(planned.len(), "run"),
+            if kept == 1 { "is" } else { "are" },
+            todo.len()
+        )),
     }
 }

@@ -103,7 +103,7 @@ impl Status {
             }
         }
         let holders = if holders.is_empty() { String::new() } else { format!("; running: {}", holders.join("; ")) };
-        format!("{} of {} runs{holders}", counts.join(", "), self.runs.len())
+        format!("{} of {}{holders}", counts.join(", "), basislab_config::count(self.runs.len(), "run"))
     }
 
     fn text(&self, dir: &Path) -> String {

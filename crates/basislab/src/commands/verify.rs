@@ -8,6 +8,7 @@ use crate::exit::{Code, Exit};
 use crate::experiments::{check_corpora, library};
 use crate::resources;
 use crate::terminal::say;
+use basislab_config::count;
 use basislab_report::resolve;
 use basislab_runs::{Job, Opened, jobs, open, rows, step_row};
 use basislab_tables::{SelectionRow, Shard, check_parts, compare_run, is_published, read_optional};
@@ -67,7 +68,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
         let result = if lines == 0 {
             "not finished, nothing to compare".to_owned()
         } else {
-            format!("the same bits in {lines} lines")
+            format!("the same bits in {}", count(lines, "line"))
         };
         say(format!("{name}: {result} up to step {made}\n"))?;
     }

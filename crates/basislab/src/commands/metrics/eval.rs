@@ -6,7 +6,7 @@ use crate::exit::{Code, Exit};
 use crate::progress::Progress;
 use crate::resources::require;
 use crate::terminal::{say, say_json};
-use basislab_config::Basis;
+use basislab_config::{Basis, count};
 use basislab_stats::{
     BasisExcess, METRICS, Metric, MetricFn, MetricValue, Residuals, basis_excess, measure_in, random_basis,
 };
@@ -23,7 +23,8 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     let mut source = open(&args.file, args.tensor.as_deref())?;
     let [n_tokens, d_model] = source.shape();
     if d_model >= 8 * n_tokens || d_model > 16_384 {
-        let what = format!("{n_tokens} tokens of d_model {d_model}: rows are tokens, columns are dimensions");
+        let what =
+            format!("{} of d_model {d_model}: rows are tokens, columns are dimensions", count(n_tokens, "token"));
         progress.warn(&format!("warning: {file}: {what}; save the transposed matrix if it is the other way round"));
     }
     require(memory(n_tokens, d_model), &file, "save fewer tokens, or fewer dimensions")?;
@@ -64,7 +65,8 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
             "metrics": rows.iter().map(|row| object(row, d_model, tokens_used)).collect::<Vec<_>>(),
         }));
     }
-    let mut head = format!("{file}: {tokens_used} tokens, d_model {d_model}, {} random bases\n", args.bases);
+    let mut head =
+        format!("{file}: {}, d_model {d_model}, {}\n", count(tokens_used, "token"), count(args.bases, "random basis"));
     if zero.count > 0 {
         let next = if skipped { "left out" } else { "--skip-zero-tokens leaves them out" };
         head += &format!("{}: {next}\n", zero.sentence(n_tokens, "all zero"));
@@ -154,7 +156,7 @@ fn why_empty(metric: &Metric, value: Option<f64>, zero: &Tokens, skipped: bool, 
     if matches!(metric.of, MetricFn::Layers { .. }) {
         return Some("needs several layers".to_owned());
     }
-    let many = |count: usize| if count == 1 { "1 token is".to_owned() } else { format!("{count} tokens are") };
+    let many = |n: usize| format!("{} {}", count(n, "token"), if n == 1 { "is" } else { "are" });
     match value {
         Some(_) => None,
         None if !skipped && zero.count > 0 && is_undefined_by(metric, 0.0) => {
