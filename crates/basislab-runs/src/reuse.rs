@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Finished runs in the directories beside one, by identity.
 #[derive(Debug, Default)]
-pub(crate) struct Known(Vec<(Identity, PathBuf)>);
+pub struct FinishedRuns(Vec<(Identity, PathBuf)>);
 
-impl Known {
-    /// Looks through the directories beside `dir`, and `dir` itself. What cannot be read is passed over.
+impl FinishedRuns {
+    /// Those in the directories beside `dir`, and in `dir` itself. What cannot be read is left out.
     pub(crate) fn beside(dir: &Path) -> Self {
         let Ok(dir) = std::path::absolute(dir) else { return Self::default() };
         let Some(parent) = dir.parent() else { return Self::default() };

@@ -33,7 +33,7 @@ pub fn plan_hash(experiment: &Experiment, corpora: &Corpora, backend: &str) -> S
 ///
 /// # Errors
 /// A directory of another experiment, or one whose configuration was edited so that its runs are others.
-pub fn claim(
+pub fn create_or_extend(
     dir: &Path,
     experiment: &Experiment,
     corpora: &Corpora,
