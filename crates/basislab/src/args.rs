@@ -1,4 +1,5 @@
 use crate::backend::{Backend, OpenDevice};
+use crate::commands::check::LAW_STEPS;
 use crate::exit::Exit;
 use basislab_config::{MAX_SEED, integer};
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -313,7 +314,7 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) on: DeviceArgs,
     /// Updates made for each law
-    #[arg(long, default_value_t = 30, allow_hyphen_values = true, value_parser = count(2, 50))]
+    #[arg(long, default_value_t = LAW_STEPS, allow_hyphen_values = true, value_parser = count(2, 50))]
     pub(crate) steps: u64,
     /// Print JSON
     #[arg(long)]

@@ -11,6 +11,10 @@ use basislab_optim::commutes;
 use basislab_train::{Expected, Law, NotMeasured, certify, rotated_share};
 use serde_json::{Value, json};
 
+/// Updates after which laws are measured, unless `check` is asked for others: in f32 on a GPU, SGD at lr 0.5 stays within 3e-5
+/// of its rotated twin for 20 updates and is 5e-3 away after 30.
+pub(crate) const LAW_STEPS: u64 = 20;
+
 pub(crate) fn check(args: &CheckArgs) -> CommandResult {
     let experiment = experiments::find_with_arms(&args.experiment, &args.arm, &args.set)?.loaded.experiment;
     resources::check_certificate(&experiment)?;

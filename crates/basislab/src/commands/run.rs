@@ -6,7 +6,7 @@ mod watch;
 use self::plan::{Plan, only_arms, selected};
 use self::watch::RunProgress;
 use super::CommandResult;
-use super::check::{certificates, to_json};
+use super::check::{LAW_STEPS, certificates, to_json};
 use super::report::{say_answer, write_report};
 use crate::args;
 use crate::backend::OpenDevice;
@@ -67,7 +67,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
             let name = &device.info.name;
             progress.line(&format!("checking the laws of every optimizer on {name} before the first run"));
         }
-        let certificates = to_json(experiment, &certificates(experiment, 20, device), device);
+        let certificates = to_json(experiment, &certificates(experiment, LAW_STEPS, device), device);
         manifest(named, device, certificates)
     };
     let description = if needs_manifest(&dir)? { Some(describe()) } else { None };
