@@ -14,9 +14,8 @@ width (a preloaded function; wants a C compiler; on a CPU of Intel's it changes 
 Losses must agree to 1e-5 of their size over 20 steps, or the script fails. Writes one row per size and contestant, and a figure
 beside the CSV. `ratio` is basislab's speed over the contestant's, the median over rounds of the ratio within a round.
 
-With `--device cuda` one GPU: basislab on each of `--backends`, alone and (at d64) with 16 seeds as one model, beside PyTorch
-eager and compiled, each in fp32, TF32 and bf16 autocast; the host waits for the device once at the end, on both sides. Losses
-must agree to 1e-4 of their size between PyTorch's fp32 contestants, and to 1e-2 with all others, whose products may be rounded;
+With `--device cuda` one GPU: basislab on each of `--backends`, beside PyTorch eager and compiled, each in fp32, TF32 and bf16
+autocast; the host waits for the device once at the end, on both sides. Losses must agree to 1e-4 of their size between PyTorch's fp32 contestants, and to 1e-2 with all others, whose products may be rounded;
 `loss_difference` says how well they did. Memory is what the allocators took. No figure is drawn.
 """
 import argparse

@@ -274,3 +274,89 @@ fn a_closed_pipe_ends_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
+
+/// Every command with its subcommands, as the help pages list them.
+fn commands(dir: &Path, command: &[String]) -> Vec<Vec<String>> {
+    let page = help(dir, command, "--help", "100");
+    let mut all = vec![command.to_vec()];
+    let listed = page.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for line in listed.filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        let name = line.split_whitespace().next().unwrap();
+        if name != "help" {
+            all.extend(commands(dir, &[command, &[name.to_owned()]].concat()));
+        }
+    }
+    all
+}
+
+fn help(dir: &Path, command: &[String], flag: &str, columns: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_basislab"));
+    let output = program.args(command).arg(flag).current_dir(dir).env("COLUMNS", columns).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{command:?}");
+    stdout(&output)
+}
+
+/// No line of a help page is too wide, and what is laid out by hand is not wrapped.
+#[test]
+fn help_pages_fit_a_terminal() {
+    let dir = TempDir::new().unwrap();
+    let all = commands(dir.path(), &[]);
+    assert!(all.len() >= 20, "{all:?}");
+    for command in &all {
+        for flag in ["-h", "--help"] {
+            let pages = ["80", "100", "300"].map(|columns| (columns, help(dir.path(), command, flag, columns)));
+            for (columns, page) in &pages {
+                let most = columns.parse::<usize>().unwrap().min(100);
+                for line in page.lines() {
+                    assert!(line.chars().count() <= most, "{command:?} {flag} at {columns} columns: {line}");
+                }
+            }
+            // The text after the options: examples, exit codes, notes.
+            let footer = |page: &str| {
+                let options = page.find("Options:").unwrap();
+                page[options..].split_once("\n\nExamples").map(|(_, rest)| rest.to_owned())
+            };
+            let footers = pages.map(|(_, page)| footer(&page));
+            assert!(footers.iter().all(|other| *other == footers[2]), "{command:?} {flag}: {footers:#?}");
+        }
+    }
+    let with_examples = all.iter().filter(|command| help(dir.path(), command, "--help", "80").contains("\n\nExamples"));
+    assert_eq!(with_examples.count(), 4, "the program, run, backends, metrics eval");
+}
+
+#[test]
+fn another_build_or_machine_is_told_in_plain_text() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("o");
+    assert_eq!(basislab(dir.path(), &tiny(&["--out", "o"])).status.code(), Some(0));
+    // A published directory: tables without parts.
+    std::fs::remove_dir_all(out.join("parts")).unwrap();
+    std::fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    let steps = std::fs::read_to_string(out.join("steps.csv")).unwrap();
+    let line = steps.lines().nth(1).unwrap();
+    let digit = line.find('.').unwrap() + 3;
+    let other = if &line[digit..=digit] == "5" { "6" } else { "5" };
+    let edited = format!("{}{other}{}", &line[..digit], &line[digit + 1..]);
+    std::fs::write(out.join("steps.csv"), steps.replacen(line, &edited, 1)).unwrap();
+    let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    value["machine"]["cpu"] = "Abacus 9".into();
+    value["machine"]["cpu_features"] = ["beads", "rods"].as_slice().into();
+    value["device"]["driver"] = serde_json::Value::Null;
+    value["executable_sha256"] = "0123456789abcdef".repeat(4).into();
+    std::fs::write(out.join("manifest.json"), value.to_string()).unwrap();
+    let output = basislab(dir.path(), &["verify", "o", "--steps", "3"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    for part in [
+        "another build or machine: ",
+        "machine.cpu: Abacus 9 there, ",
+        "machine.cpu_features: beads rods there, ",
+        "device.driver: unknown there, burn-flex ",
+        "executable_sha256: 0123456789ab there, ",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains(['{', '}', '"', '[']), "no JSON: {said}");
+    assert!(!said.contains("device.backend") && !said.contains("machine.os"), "only what differs: {said}");
+}

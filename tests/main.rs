@@ -5,9 +5,11 @@
 mod backends;
 mod build_script;
 mod call_sites;
+mod clean;
 mod cli;
 mod command_line;
 mod config;
+mod config_reference;
 mod devices;
 #[cfg(target_os = "linux")]
 mod faults;
@@ -23,6 +25,7 @@ mod properties;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod reports;
+mod shared_runs;
 mod sharing;
 mod support;
 mod tidy;

@@ -98,11 +98,11 @@ fn a_limit_on_the_size_of_files_names_the_file() {
 }
 
 /// Whether this user's processes can be limited: root's are not, so root becomes somebody else first.
-fn as_nobody(threads: usize, dir: &Path) -> Option<Command> {
+fn as_nobody(user: u32, threads: usize, dir: &Path) -> Option<Command> {
     let mut command = if rustix::process::geteuid().is_root() {
-        // An id that no other process has: the limit counts all of a user's.
+        // An id that no other process has: the limit counts all of a user's. Tests run side by side, each as a `user`.
         let mut command = Command::new("prlimit");
-        let id = 64_000 + std::process::id() % 1000;
+        let id = 60_000 + 1000 * user + std::process::id() % 1000;
         command.arg(format!("--nproc={threads}")).arg("setpriv");
         command.args([format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".to_owned()]);
         command
@@ -111,6 +111,25 @@ fn as_nobody(threads: usize, dir: &Path) -> Option<Command> {
     };
     command.arg(env!("CARGO_BIN_EXE_basislab")).current_dir(dir);
     Some(command)
+}
+
+/// Software Vulkan, where it is installed, and burn start threads while an adapter is opened.
+#[test]
+fn an_adapter_without_threads_is_an_error_and_no_panic() {
+    let dir = TempDir::new().unwrap();
+    Command::new("chmod").arg("777").arg(dir.path()).status().unwrap();
+    for threads in 3..=11 {
+        let Some(mut command) = as_nobody(1, threads, dir.path()) else { return };
+        let output = command.arg("backends").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{threads} threads: {}", stderr(&output));
+        let Some(mut command) = as_nobody(1, threads, dir.path()) else { return };
+        let output = command.args(["check", "--backend", "wgpu", "--steps", "2"]).output().unwrap();
+        let said = stderr(&output);
+        assert!(!said.contains("panicked"), "{threads} threads: {said}");
+        assert!(matches!(output.status.code(), Some(0 | 2 | 8 | 9)), "{threads} threads: {:?} {said}", output.status);
+        let errors = said.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, usize::from(output.status.code() != Some(0)), "{threads} threads: {said}");
+    }
 }
 
 #[test]
@@ -130,7 +149,7 @@ fn where_threads_are_refused_fewer_do() {
             (&["backends"], ""),
         ];
         for (args, warned) in commands {
-            let Some(mut command) = as_nobody(threads, dir.path()) else { return };
+            let Some(mut command) = as_nobody(0, threads, dir.path()) else { return };
             let output = command.args(args).output().unwrap();
             let said = stderr(&output);
             assert_eq!(output.status.code(), Some(0), "{threads} {args:?}: {said}");
@@ -145,7 +164,7 @@ fn where_threads_are_refused_fewer_do() {
             &["check", "--backend", "ndarray", "--steps", "2"][..],
             &["run", "adam-vs-sgd", "--smoke", "--backend", "ndarray", "--out", "n"],
         ] {
-            let Some(mut command) = as_nobody(threads, dir.path()) else { return };
+            let Some(mut command) = as_nobody(0, threads, dir.path()) else { return };
             let output = command.args(args).output().unwrap();
             let said = stderr(&output);
             assert!(!said.contains("panicked"), "{threads} {args:?}: {said}");

@@ -465,3 +465,21 @@ fn the_data_package_lists_the_tables_that_are_there() {
     let names = listed(&fs::read(out.join("datapackage.json")).unwrap());
     assert_eq!(names, ["summary.csv", "verdicts.csv", "steps.csv", "evals.csv", "residual.csv"]);
 }
+
+/// `--smoke` leaves numbers that mean nothing: whoever reads them later is told so, and nobody else.
+#[test]
+fn a_smoke_test_is_named_in_every_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = "these runs are a smoke test (--smoke)";
+    let smoke = ["run", "adam-vs-sgd", "--smoke", "--quiet", "--only", "sgd", "--out", "o"];
+    assert!(stdout(&basislab(dir.path(), &smoke)).contains(note), "one arm");
+    let whole = ["run", "adam-vs-sgd", "--smoke", "--quiet", "--out", "o"];
+    for _ in 0..2 {
+        assert!(stdout(&basislab(dir.path(), &whole)).contains(&format!("note: {note}")), "run and run again");
+    }
+    assert!(report(dir.path()).contains(&format!("note: {note}")));
+    let notes = report_json(dir.path())["notes"].to_string();
+    assert!(notes.contains(note) && notes.contains("the numbers mean nothing"), "{notes}");
+    let (_own, plain, _) = finished();
+    assert!(!report(plain.parent().unwrap()).contains("smoke"));
+}

@@ -10,24 +10,24 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// A folder with the small experiment as `lab.toml`.
-fn lab(changes: &[(&str, &str)]) -> TempDir {
+pub(crate) fn lab(changes: &[(&str, &str)]) -> TempDir {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("lab.toml"), small(changes).to_toml()).unwrap();
     dir
 }
 
 /// Runs and expects success: stdout and stderr.
-fn ok(dir: &Path, args: &[&str]) -> (String, String) {
+pub(crate) fn ok(dir: &Path, args: &[&str]) -> (String, String) {
     let output = basislab(dir, args);
     assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
     (stdout(&output), stderr(&output))
 }
 
-fn run(dir: &Path, out: &str, extra: &[&str]) -> (String, String) {
+pub(crate) fn run(dir: &Path, out: &str, extra: &[&str]) -> (String, String) {
     ok(dir, &[&["run", "lab.toml", "--out", out], extra].concat())
 }
 
-fn json(path: &Path) -> Value {
+pub(crate) fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn stamp(path: &Path) -> SystemTime {
 }
 
 /// The cells of one column of `verdicts.csv`, by claim.
-fn verdicts(dir: &Path, column: &str) -> Vec<(String, String)> {
+pub(crate) fn verdicts(dir: &Path, column: &str) -> Vec<(String, String)> {
     let mut reader = csv::Reader::from_path(dir.join("verdicts.csv")).unwrap();
     let at = reader.headers().unwrap().iter().position(|name| name == column).unwrap();
     reader.records().map(|row| row.unwrap()).map(|row| (row[0].to_owned(), row[at].to_owned())).collect()
@@ -154,6 +154,9 @@ fn a_grid_is_swept_and_a_choice_is_made_on_seeds_of_its_own() {
     let selection = fs::read_to_string(out.join("selection.csv")).unwrap();
     let chosen: Vec<&str> = selection.lines().filter(|line| line.ends_with(",true")).collect();
     assert!(chosen.len() == 1 && chosen[0].starts_with("sgd,sgd-lr-0.3,"), "{selection}");
+    // Runs of before and after the choice began under the same rules.
+    let verdicts = fs::read_to_string(out.join("verdicts.csv")).unwrap();
+    assert!(verdicts.contains(",registered,") && !verdicts.contains("post-hoc"), "{verdicts}");
     // The arm ran with the chosen rate, on the experiment's seeds alone; the points on the selection seed alone.
     let rate = |part: &str| {
         let text = fs::read_to_string(out.join("parts").join(part).join("steps.csv")).unwrap();
@@ -236,4 +239,106 @@ fn a_plan_that_grows_while_a_process_works_is_reported_as_a_whole() {
     assert!(said.contains("already complete") && answer.contains("All 10 planned runs are complete"), "{said}{answer}");
     let evals = fs::read_to_string(out.join("evals.csv")).unwrap();
     assert!(evals.contains("\nsgd,1,300,"), "the joined tables hold every run");
+}
+
+/// A lab whose SGD takes its learning rate from these, chosen on the seed 1000.
+fn choosing(rates: &str, changes: &[(&str, &str)]) -> TempDir {
+    let dir = lab(&[&[("seeds", "[0, 1]")], changes].concat());
+    let grid = format!(
+        "\n[[grid]]\narms = [\"sgd\"]\n\"optimizer.lr\" = {rates}\nchoose = {{ by = \"loss\", on_seeds = [1000] }}\n"
+    );
+    let text = fs::read_to_string(dir.path().join("lab.toml")).unwrap();
+    fs::write(dir.path().join("lab.toml"), text + &grid).unwrap();
+    dir
+}
+
+/// The finished runs of a directory: `adam/0`.
+fn parts(out: &Path) -> Vec<String> {
+    let names = |path: &Path| -> Vec<String> {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        entries.collect()
+    };
+    let of_arm =
+        |arm: String| names(&out.join("parts").join(&arm)).into_iter().map(move |seed| format!("{arm}/{seed}"));
+    let mut all: Vec<String> = names(&out.join("parts")).into_iter().flat_map(of_arm).collect();
+    all.retain(|part| out.join("parts").join(part).join("done.json").is_file());
+    all.sort();
+    all
+}
+
+#[test]
+fn one_arm_of_a_choice_trains_the_points_first() {
+    let dir = choosing("[1e-6, 0.3]", &[]);
+    let (at, out) = (dir.path(), |name: &str| dir.path().join(name));
+    let points = ["sgd-lr-0.3/1000", "sgd-lr-1e-6/1000"];
+    let (answer, _) = run(at, "o", &["--only", "sgd", "--no-reuse"]);
+    assert_eq!(parts(&out("o")), [&points[..], &["sgd/0", "sgd/1"]].concat());
+    assert!(answer.contains("sgd: optimizer.lr = 0.3 of"), "{answer}");
+    // A seed is that of the arm; and it is the only one.
+    run(at, "p", &["--only", "sgd/1", "--no-reuse"]);
+    assert_eq!(parts(&out("p")), [&points[..], &["sgd/1"]].concat());
+    run(at, "q", &["--only", "adam/1", "--no-reuse"]);
+    assert_eq!(parts(&out("q")), ["adam/1"]);
+    refuses(
+        at,
+        &["run", "lab.toml", "--out", "q", "--only", "adam/7"],
+        2,
+        &["found a seed without a run", "one of 0, 1\n"],
+    );
+    // Another process has a point: the rest of the points is trained, and the arm waits.
+    let work = out("q").join("parts/sgd-lr-0.3/1000.work");
+    fs::create_dir_all(&work).unwrap();
+    let lock = basislab_store::Lock::take(&work).unwrap();
+    lock.sign().unwrap();
+    refuses(
+        at,
+        &["run", "lab.toml", "--out", "q", "--no-reuse", "--only", "sgd"],
+        6,
+        &["other processes have 1 of its runs"],
+    );
+    assert_eq!(parts(&out("q")), ["adam/1", points[1]]);
+    drop(lock);
+    run(at, "q", &["--only", "sgd", "--no-reuse"]);
+    assert_eq!(parts(&out("q")), [&["adam/1"], &points[..], &["sgd/0", "sgd/1"]].concat());
+}
+
+#[test]
+fn an_arm_for_which_nothing_can_be_chosen_is_an_error() {
+    let changes = [("train.clip_norm", "0"), ("model.norm", "\"none\""), ("train.steps", "40")];
+    let dir = choosing("[9e5, 1e6]", &changes);
+    let args = ["run", "lab.toml", "--out", "o", "--no-reuse", "--only", "sgd"];
+    for _ in 0..2 {
+        refuses(
+            dir.path(),
+            &args,
+            5,
+            &["--only sgd: no values of the grid over sgd can be chosen", "sgd is not trained"],
+        );
+    }
+    assert_eq!(parts(&dir.path().join("o")).len(), 2, "the points alone");
+}
+
+#[test]
+fn a_directory_of_experiments_is_listed_or_named() {
+    let dir = lab(&[("seeds", "[0]")]);
+    let at = dir.path();
+    run(at, "runs/b", &[]);
+    run(at, "runs/a", &["--only", "sgd"]);
+    fs::create_dir_all(at.join("runs/broken")).unwrap();
+    fs::write(at.join("runs/broken/manifest.json"), "{").unwrap();
+    let (table, _) = ok(at, &["status", "runs"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines.len() == 4 && lines[0].starts_with("directory    state"), "{table}");
+    assert!(lines[1].starts_with("runs/a       1 complete, 4 not started of 5 runs"), "{table}");
+    assert!(lines[2].starts_with("runs/b       5 complete of 5 runs"), "{table}");
+    assert!(lines[3].starts_with("runs/broken  error: "), "{table}");
+    for args in [&["report", "runs"][..], &["verify", "runs"], &["clean", "runs"], &["compare", "runs", "runs/b"]] {
+        refuses(
+            at,
+            args,
+            3,
+            &["runs: found a directory of 3 experiments, expected one of them: runs/a, runs/b, runs/broken"],
+        );
+    }
+    refuses(at, &["report", "."], 3, &["./config.toml", "expected a directory of `basislab run`"]);
 }

@@ -1,25 +1,18 @@
 //! A run made again by hand. The model gives gradients, logits and streams; all that follows (clipping, rotations, update
 //! rules, schedule, losses, subsets of tokens, bases, moments) is stated here a second time, in plain loops over f64.
 
-use basislab_config::{
-    Arm, BasisSpec, Moments, OptimizerSpec, ProbeSpec, Role, RotatedAxes, RotationSpec, RuleSpec, RunSpec,
-    ScheduleKind, Sharing, Site, TrainSpec,
-};
+mod linear;
+mod probe;
+
+use basislab_config::{Arm, BasisSpec, Moments, OptimizerSpec, Role, RuleSpec, RunSpec, ScheduleKind, TrainSpec};
 use basislab_data::Corpus;
 use basislab_model::{Transformer, dtype, init};
-use basislab_stats::{METRICS, MetricFn, Purpose, Residuals, Rotation, stream};
+use basislab_stats::Rotation;
 use burn::tensor::{Device, Tensor, TensorData};
-use std::collections::BTreeMap;
-
-/// What is expected under a key that names file, row and column.
-pub(super) type Cells = BTreeMap<String, Option<f64>>;
-
-/// Row-major numbers with their shape.
-#[derive(Clone)]
-pub(super) struct Matrix {
-    pub(super) shape: [usize; 2],
-    pub(super) values: Vec<f64>,
-}
+pub(super) use linear::Matrix;
+use linear::{in_basis, maps_of, newton_schulz, squared_in_basis};
+pub(super) use probe::Cells;
+use probe::probe_steps;
 
 /// One arm with one seed.
 pub(super) struct Reference<'a> {
@@ -60,71 +53,8 @@ fn facing(role: Role) -> Option<usize> {
     }
 }
 
-/// `a b`, row-major.
-fn product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
-    let at = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum::<f64>();
-    (0..m * n).map(|at_| at(at_ / n, at_ % n)).collect()
-}
-
-fn transposed(a: &[f64], [rows, columns]: [usize; 2]) -> Vec<f64> {
-    (0..rows * columns).map(|at| a[at % rows * columns + at / rows]).collect()
-}
-
-/// Newton-Schulz as Jordan's post states it: `X = G / (|G| + e)`, then `X = a X + (b A + c A A) X` with `A = X X'`, on the
-/// side on which `A` is small; times the root of outputs over inputs where that is above 1.
-pub(super) fn newton_schulz(grad: &[f64], [rows, columns]: [usize; 2], rule: &RuleSpec) -> Vec<f64> {
-    let [a, b, c, epsilon] = ["ns_a", "ns_b", "ns_c", "epsilon"].map(|key| rule.number(key));
-    let norm = grad.iter().map(|g| g * g).sum::<f64>().sqrt() + epsilon;
-    let tall = rows > columns;
-    let (m, n) = if tall { (columns, rows) } else { (rows, columns) };
-    let mut x = if tall { transposed(grad, [rows, columns]) } else { grad.to_vec() };
-    x.iter_mut().for_each(|x| *x /= norm);
-    for _ in 0..rule.integer("ns_steps") {
-        let gram = product(&x, &transposed(&x, [m, n]), [m, n, m]);
-        let square = product(&gram, &gram, [m, m, m]);
-        let both: Vec<f64> = gram.iter().zip(&square).map(|(g, s)| b * g + c * s).collect();
-        let change = product(&both, &x, [m, m, n]);
-        x.iter_mut().zip(change).for_each(|(x, change)| *x = a * *x + change);
-    }
-    let x = if tall { transposed(&x, [m, n]) } else { x };
-    let scale = (columns as f64 / rows as f64).max(1.0).sqrt();
-    x.into_iter().map(|x| scale * x).collect()
-}
-
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().convert::<f64>().try_into_vec().unwrap()
-}
-
-fn map_of(spec: &RotationSpec, seed: u64, index: u64, d: usize) -> Rotation {
-    let key = |own: u64| stream(own, Purpose::Rotation, seed * (1 << 20) + index);
-    match spec {
-        RotationSpec::Identity {} => Rotation::identity(d),
-        RotationSpec::SignedPermutation { seed } => Rotation::signed_permutation(d, &mut key(*seed)),
-        RotationSpec::Hadamard {} => Rotation::hadamard(d).unwrap(),
-        RotationSpec::Haar { seed } => Rotation::haar(d, &mut key(*seed)),
-    }
-}
-
-/// `q` (or its inverse) on one axis of a matrix.
-fn turned(w: &Matrix, axis: usize, q: &Rotation, inverse: bool) -> Matrix {
-    let ([rows, columns], d) = (w.shape, q.d());
-    assert_eq!(w.shape[axis], d);
-    let entry = |i: usize, j: usize| if inverse { q.as_slice()[j * d + i] } else { q.as_slice()[i * d + j] };
-    let at = |r: usize, c: usize| match axis {
-        0 => (0..d).map(|k| entry(r, k) * w.values[k * columns + c]).sum::<f64>(),
-        _ => (0..d).map(|k| entry(c, k) * w.values[r * columns + k]).sum::<f64>(),
-    };
-    Matrix { shape: w.shape, values: (0..rows * columns).map(|n| at(n / columns, n % columns)).collect() }
-}
-
-fn in_basis(w: &Matrix, maps: &[Option<Rotation>; 2], inverse: bool) -> Matrix {
-    let mut w = w.clone();
-    for (axis, q) in maps.iter().enumerate() {
-        if let Some(q) = q {
-            w = turned(&w, axis, q, inverse);
-        }
-    }
-    w
 }
 
 /// The learning rate of update `step`, counted from 1, as a share of the peak.
@@ -302,202 +232,8 @@ impl<'a> Reference<'a> {
         }
         (cells, order)
     }
-
-    fn probe(&self, step: u64, probes: &[u64], cells: &mut Cells) {
-        let RunSpec { model, probe, train, .. } = self.run;
-        let held_out = self.corpus.held_out(self.seed, probe.loss_sequences, model.n_ctx + 1);
-        let seen = self.model.without_autodiff();
-        let (mut streams, mut loss): (Vec<(String, Vec<f64>)>, f64) = (Vec::new(), 0.0);
-        for (number, tokens) in held_out.iter().enumerate() {
-            let mut see = |site: Site, stream: &Tensor<2>| {
-                if number >= probe.residual_sequences {
-                    return;
-                }
-                let name = site.to_string();
-                match streams.iter_mut().find(|(site, _)| *site == name) {
-                    Some((_, values)) => values.extend(numbers(stream.clone())),
-                    None => streams.push((name, numbers(stream.clone()))),
-                }
-            };
-            let logits = numbers(seen.forward(seen.tokens(&[&tokens[..model.n_ctx]]), &mut see));
-            let d_vocab = logits.len() / model.n_ctx;
-            for (row, target) in logits.chunks(d_vocab).zip(&tokens[1..]) {
-                let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = row.iter().map(|x| (x - most).exp()).sum();
-                loss += (most + sum.ln() - row[*target as usize]) / (held_out.len() * model.n_ctx) as f64;
-            }
-        }
-        let run = format!("{} {} {step}", self.arm.name, self.seed);
-        cells.insert(format!("evals {run} held-out loss"), Some(loss));
-        let above = self.corpus.floor(&held_out).map(|floor| loss - floor);
-        cells.insert(format!("evals {run} held-out loss_above_floor"), above);
-
-        let full = step == 0 || step == train.steps || step == probes[probes.len() / 2];
-        let own = match self.basis {
-            BasisSpec::RotatedOptimizer { rotation, sharing: Sharing::Shared, axes: RotatedAxes::Residual }
-            | BasisSpec::RotatedModel { rotation, sharing: Sharing::Shared } => {
-                Some(map_of(rotation, self.seed, 0, model.d_model))
-            }
-            _ => None,
-        };
-        let random = |k: u64| Rotation::haar(model.d_model, &mut stream(self.seed, Purpose::RandomBasis, k));
-        for (site, values) in &streams {
-            let layer = site.strip_prefix("blocks.").map_or(String::new(), |rest| rest[..1].to_owned());
-            for tokens in ["all", "first", "rest"] {
-                let x = rows_of(values, model.d_model, model.n_ctx, tokens);
-                let n = x.len() / model.d_model;
-                let row = |basis: &str| format!("residual {run} {site} {layer} {tokens} {n} {basis}");
-                measure(cells, &row("standard"), &x, model.d_model, |_, _| true);
-                if let Some(q) = &own {
-                    measure(cells, &row("optimizer"), &rotated(&x, q), model.d_model, |_, moves| moves);
-                }
-                if !full || tokens != probe.tokens.name() {
-                    continue;
-                }
-                for k in 0..probe.random_bases as u64 {
-                    let name = row(&format!("random:{k}"));
-                    measure(cells, &name, &rotated(&x, &random(k)), model.d_model, |_, moves| moves);
-                }
-                if step == train.steps && is_null_site(probe, site) {
-                    for k in probe.random_bases as u64..probe.null_bases as u64 {
-                        let name = row(&format!("random:{k}"));
-                        let only = |metric: &str, _| probe.null_metrics.iter().any(|named| named == metric);
-                        measure(cells, &name, &rotated(&x, &random(k)), model.d_model, only);
-                    }
-                }
-                let of_own = own.as_ref().map(|q| ("optimizer", rotated(&x, q)));
-                for (basis, x) in [("standard", x.clone())].into_iter().chain(of_own) {
-                    dimensions(cells, &format!("dimensions {run} {site} {layer} {tokens} {basis}"), &x, model.d_model);
-                }
-            }
-        }
-        let posts: Vec<Residuals> = streams
-            .iter()
-            .filter(|(site, _)| site.ends_with("resid_post"))
-            .map(|(_, values)| Residuals::new(values.clone(), model.d_model).unwrap())
-            .collect();
-        for metric in METRICS {
-            if let MetricFn::Layers { .. } = metric.of {
-                let n = posts[0].n_tokens();
-                let key = format!("residual {run} blocks.*.resid_post  all {n} standard {}", metric.name);
-                cells.insert(key, metric.of.of(&posts));
-            }
-        }
-    }
-}
-
-fn maps_of(
-    basis: &BasisSpec,
-    seed: u64,
-    number: u64,
-    shape: [usize; 2],
-    facing: Option<usize>,
-) -> [Option<Rotation>; 2] {
-    let (rotation, sharing, both) = match basis {
-        BasisSpec::Standard {} => return [None, None],
-        BasisSpec::RotatedOptimizer { rotation, sharing, axes } => (rotation, *sharing, *axes == RotatedAxes::Both),
-        BasisSpec::RotatedModel { rotation, sharing } => (rotation, *sharing, false),
-    };
-    let Some(axis) = facing else { return [None, None] };
-    let index = if sharing == Sharing::Shared { 0 } else { 2 * number + 1 };
-    let mut maps = [None, None];
-    maps[axis] = Some(map_of(rotation, seed, index, shape[axis]));
-    if both && shape[1 - axis] > 1 {
-        maps[1 - axis] = Some(map_of(rotation, seed, 2 * number + 2, shape[1 - axis]));
-    }
-    maps
-}
-
-/// 0, the powers of two up to `log_until`, the multiples of `every` beyond, and the last step.
-fn probe_steps(probe: &ProbeSpec, last: u64) -> Vec<u64> {
-    let is_probe = |step: &u64| {
-        let (early, late) = (*step <= probe.log_until, *step > probe.log_until);
-        *step == 0 || *step == last || (early && step.is_power_of_two()) || (late && step.is_multiple_of(probe.every))
-    };
-    (0..=last).filter(is_probe).collect()
-}
-
-/// Whether null metrics are measured at a site; models here have two blocks.
-fn is_null_site(probe: &ProbeSpec, site: &str) -> bool {
-    probe.null_sites.iter().any(|named| named.to_string().replace("last", "1") == site)
 }
 
 fn nothing(weights: &[Matrix]) -> Vec<[Vec<f64>; 2]> {
     weights.iter().map(|w| [vec![0.0; w.values.len()], vec![0.0; w.values.len()]]).collect()
-}
-
-/// Second moments from one basis into another: along each axis every new one is the mean of the old ones, weighted by the
-/// squares of the new coordinate's components.
-fn squared_in_basis(
-    v: &[f64],
-    shape: [usize; 2],
-    from: &[Option<Rotation>; 2],
-    to: &[Option<Rotation>; 2],
-) -> Vec<f64> {
-    let squares = |axis: usize| -> Vec<f64> {
-        let d = shape[axis];
-        let entry = |q: &Option<Rotation>, i: usize, j: usize| match q {
-            Some(q) => q.as_slice()[i * d + j],
-            None => f64::from(u8::from(i == j)),
-        };
-        let change =
-            |i: usize, j: usize| (0..d).map(|k| entry(&to[axis], i, k) * entry(&from[axis], j, k)).sum::<f64>();
-        (0..d * d).map(|at| change(at / d, at % d).powi(2)).collect()
-    };
-    let [rows, columns] = shape;
-    let v = product(&squares(0), v, [rows, rows, columns]);
-    product(&v, &transposed(&squares(1), [columns, columns]), [rows, columns, columns])
-}
-
-fn rows_of(values: &[f64], d: usize, n_ctx: usize, tokens: &str) -> Vec<f64> {
-    let mut picked = Vec::new();
-    for sequence in values.chunks(n_ctx * d) {
-        picked.extend_from_slice(match tokens {
-            "all" => sequence,
-            "first" => &sequence[..d],
-            _ => &sequence[d..],
-        });
-    }
-    picked
-}
-
-fn rotated(x: &[f64], q: &Rotation) -> Vec<f64> {
-    let d = q.d();
-    let row =
-        |x: &[f64]| q.as_slice().chunks(d).map(|q| q.iter().zip(x).map(|(q, x)| q * x).sum()).collect::<Vec<f64>>();
-    x.chunks(d).flat_map(row).collect()
-}
-
-fn measure(cells: &mut Cells, row: &str, x: &[f64], d: usize, wanted: impl Fn(&str, bool) -> bool) {
-    let x = Residuals::new(x.to_vec(), d).unwrap();
-    for metric in METRICS.iter().filter(|metric| wanted(metric.name, metric.basis_dependent)) {
-        if let MetricFn::Matrix(of) = metric.of {
-            cells.insert(format!("{row} {}", metric.name), of(&x));
-        }
-    }
-}
-
-fn dimensions(cells: &mut Cells, table: &str, x: &[f64], d: usize) {
-    let energy: f64 = x.iter().map(|x| x * x).sum();
-    for dim in 0..d {
-        let column: Vec<f64> = x.iter().skip(dim).step_by(d).copied().collect();
-        let mean_of = |f: &dyn Fn(f64) -> f64| column.iter().map(|x| f(*x)).sum::<f64>() / column.len() as f64;
-        let mean = mean_of(&|x| x);
-        let variance = mean_of(&|x| (x - mean).powi(2));
-        let squares = mean_of(&|x| x * x);
-        let (min, max) = column.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
-        for (name, value) in [
-            ("mean", mean),
-            ("rms", squares.sqrt()),
-            ("variance", variance),
-            ("skewness", mean_of(&|x| (x - mean).powi(3)) / variance.powf(1.5)),
-            ("kurtosis", mean_of(&|x| (x - mean).powi(4)) / variance.powi(2)),
-            ("min", min),
-            ("max", max),
-            ("max_abs", max.max(-min)),
-            ("share_of_energy", squares * column.len() as f64 / energy),
-        ] {
-            cells.insert(format!("{table} {dim} {name}"), Some(value));
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! The coordinates of a measurement: site, tokens, basis, step.
 
-use crate::keys::{Key, Kind, choice, keys};
+use crate::keys::{Choice, Key, Kind, choice, keys};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -248,4 +248,7 @@ impl Cell {
 }
 
 /// The bases that a claim may name.
-pub(crate) const MEASURED: Kind = Kind::Choice(&["standard", "optimizer"]);
+pub(crate) const MEASURED: Kind = Kind::Choice(&[
+    Choice { name: "standard", about: "The model's own coordinates." },
+    Choice { name: "optimizer", about: "The basis that the optimizer works in, for an arm with one shared rotation." },
+]);

@@ -173,6 +173,10 @@ pub(crate) fn set(
         shape = shape.descend(at, part, rules).map_err(&fail)?;
         at = at.and_then(|at| at.find(std::slice::from_ref(part)));
         node = step_into(node, part, origin).ok_or_else(|| fail(format!("there is no {part:?} to set a key of")))?;
+        // An optimizer or a basis that is written as a name: a key of it is set in the table that the name stands for.
+        if let (Value::Leaf(_), Some(named)) = (&node.value, at.filter(|at| at.entries().is_some())) {
+            *node = named.clone();
+        }
     }
     if let (Shape::Tagged(kind), "kind") = (&shape, last.as_str()) {
         let value = given.text(origin);
@@ -334,7 +338,7 @@ impl Shape {
             Self::Tagged(_) if part == "kind" => Ok(Self::Leaf(&Kind::Name)),
             Self::Tagged(Kind::Optimizer) if part == "groups" => Ok(Self::Groups),
             Self::Tagged(Kind::Optimizer) if part == "roles" && at.is_some_and(|at| at.get("roles").is_some()) => {
-                Ok(Self::Leaf(&Kind::Choices(Role::NAMES)))
+                Ok(Self::Leaf(&Kind::Choices(Role::CHOICES)))
             }
             Self::Tagged(kind) => {
                 let name = at.and_then(|at| at.get("kind")).and_then(Node::as_str).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Whether a document is what the declarations of its keys say.
 
-use crate::error::{ConfigError, one_of};
-use crate::keys::{Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
+use crate::error::{ConfigError, count, one_of};
+use crate::keys::{Choice, Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
 use crate::merge::Rules;
 use crate::name::{NAME, RunName};
 use crate::number::{advice, fits};
@@ -94,12 +94,12 @@ impl<'a> Check<'a> {
                 return self.value(node, &Kind::Integer(0, 1 << 40), path);
             }
             (Kind::Step, _) => text == Some("last"),
-            (Kind::Choice(names), _) => match text {
-                Some(name) if names.contains(&name) => true,
-                name => return wrong(one_of(names, name)),
+            (Kind::Choice(choices), _) => match text {
+                Some(name) if choices.iter().any(|choice| choice.name == name) => true,
+                name => return wrong(one_of(&names_of(choices), name)),
             },
-            (Kind::Choices(names), Value::Array(items)) if !items.is_empty() => {
-                return items.iter().try_for_each(|item| self.value(item, &Kind::Choice(names), path));
+            (Kind::Choices(choices), Value::Array(items)) if !items.is_empty() => {
+                return items.iter().try_for_each(|item| self.value(item, &Kind::Choice(choices), path));
             }
             (Kind::Seeds, Value::Array(items)) => return self.seeds(node, items, path),
             (Kind::Table(keys), _) => return self.table(node, keys, &[], path),
@@ -166,7 +166,7 @@ impl<'a> Check<'a> {
                 self.miss(&entry.node, at, format!("missing, expected a list of {}", one_of(Role::NAMES, None)));
                 continue;
             };
-            self.value(roles, &Kind::Choices(Role::NAMES), &at)?;
+            self.value(roles, &Kind::Choices(Role::CHOICES), &at)?;
             for role in roles.items().iter().filter_map(Node::as_str) {
                 if !taken.insert(role) {
                     let what = format!("found role {role} a second time, expected each role in one group");
@@ -212,7 +212,7 @@ impl<'a> Check<'a> {
             }
         }
         if taken.is_empty() || taken.len() > MAX_SEEDS {
-            let what = format!("found {} seeds, expected 1 to {MAX_SEEDS}", taken.len());
+            let what = format!("found {}, expected 1 to {MAX_SEEDS}", count(taken.len(), "seed"));
             return Err(ConfigError::new(&node.origin, path, what));
         }
         Ok(())
@@ -236,6 +236,10 @@ fn is_reachable(site: SitePattern) -> bool {
     !matches!(site, SitePattern::At(site) if site.layer().is_some_and(|layer| layer > usize::from(u16::MAX)) || site == Site::EveryResidPost)
 }
 
+fn names_of(choices: &[Choice]) -> Vec<&'static str> {
+    choices.iter().map(|choice| choice.name).collect()
+}
+
 pub(crate) fn expected(kind: &Kind) -> String {
     match kind {
         Kind::Integer(low, high) => format!("an integer from {low} to {high}"),
@@ -252,8 +256,8 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Site => "embed, blocks.N.resid_mid, blocks.N.resid_post (N may be last) or final".to_owned(),
         Kind::Sites => "a list of sites, e.g. [\"blocks.last.resid_post\"]".to_owned(),
         Kind::Step => "\"last\" or an integer from 0".to_owned(),
-        Kind::Choice(names) => one_of(names, None),
-        Kind::Choices(names) => format!("a list of {}", one_of(names, None)),
+        Kind::Choice(choices) => one_of(&names_of(choices), None),
+        Kind::Choices(choices) => format!("a list of {}", one_of(&names_of(choices), None)),
         Kind::Seeds => format!("a list of distinct integers from 0 to {MAX_SEED}, e.g. [0, 1, 2]"),
         Kind::Table(_) => "a table".to_owned(),
         Kind::Tagged(variants) => {

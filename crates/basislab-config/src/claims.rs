@@ -2,7 +2,7 @@
 
 use crate::cell::{Basis, Cell, StepPattern};
 use crate::claim::{Claim, ClaimKind, LEAST_CORRELATED};
-use crate::error::{ConfigError, one_of};
+use crate::error::{ConfigError, count, one_of};
 use crate::experiment::{Arm, Experiment};
 use crate::name::RunName;
 use crate::tree::Node;
@@ -108,8 +108,10 @@ fn check_blocks(test: &ClaimKind, blocks: &[Vec<RunName>], fail: Fail<'_>) -> Ch
     }
     let found = test.blocks().len();
     if found < LEAST_CORRELATED {
-        let what =
-            format!("found {found} blocks of arms, expected at least {LEAST_CORRELATED}: blocks are what is permuted");
+        let what = format!(
+            "found {} of arms, expected at least {LEAST_CORRELATED}: blocks are what is permuted",
+            count(found, "block")
+        );
         return fail("test.blocks", what);
     }
     Ok(())

@@ -13,8 +13,8 @@ pub enum CorpusSpec {
 
 impl CorpusSpec {
     pub(crate) const KIND: Kind = Kind::Tagged(&[
-        Variant { name: "language", keys: LanguageSpec::KEYS },
-        Variant { name: "text", keys: TextSpec::KEYS },
+        Variant { name: "language", about: "The built-in synthetic language.", keys: LanguageSpec::KEYS },
+        Variant { name: "text", about: "A text file.", keys: TextSpec::KEYS },
     ]);
 
     /// Size of the vocabulary the model must have.

@@ -11,7 +11,7 @@ use crate::tree::{Node, Value};
 pub(crate) const ARM_KEYS: &[Key] = keys! {
     /// Its name in files and tables.
     name: RunName = Kind::Name;
-    /// Its seeds, where fewer than the experiment's suffice.
+    /// Its seeds, where they are not those of the experiment.
     seeds: Vec<u64> = Kind::Seeds, optional;
 };
 

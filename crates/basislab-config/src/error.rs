@@ -48,20 +48,31 @@ pub(crate) fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// `one of a, b, c`, with `; did you mean ..?` when `found` is close to one of them.
+/// `one of a, b, c`, or the only name, with `; did you mean ..?` when `found` is close to one of them.
 pub fn one_of(names: &[&str], found: Option<&str>) -> String {
-    let list = names.join(", ");
-    let best = found.and_then(|found| {
-        let scored = names.iter().map(|name| {
-            // Of several names that contain it the shortest.
-            let part = (found.len() >= 4 && name.contains(found)).then_some(0.99 - 1e-3 * name.len() as f64);
-            let edits = strsim::normalized_damerau_levenshtein(name, found) + 0.1;
-            (part.unwrap_or_else(|| strsim::jaro_winkler(name, found).max(edits)), name)
-        });
-        scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75)
+    let list = if let [only] = names { (*only).to_owned() } else { format!("one of {}", names.join(", ")) };
+    match found.and_then(|found| nearest(names, found)) {
+        Some(name) => format!("{list}; did you mean {name:?}?"),
+        None => list,
+    }
+}
+
+/// The name that is closest to `found`, if one is close.
+pub fn nearest<'a>(names: &[&'a str], found: &str) -> Option<&'a str> {
+    let scored = names.iter().map(|name| {
+        // Of several names that contain it the shortest.
+        let part = (found.len() >= 4 && name.contains(found)).then_some(0.99 - 1e-3 * name.len() as f64);
+        let edits = strsim::normalized_damerau_levenshtein(name, found) + 0.1;
+        (part.unwrap_or_else(|| strsim::jaro_winkler(name, found).max(edits)), *name)
     });
-    match best {
-        Some((_, name)) => format!("one of {list}; did you mean {name:?}?"),
-        None => format!("one of {list}"),
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.75).map(|(_, name)| name)
+}
+
+/// A number before its noun: `1 seed`, `0 seeds`, `2 random bases`.
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    match noun.strip_suffix("is") {
+        _ if number == N::from(1) => format!("1 {noun}"),
+        Some(stem) => format!("{number} {stem}es"),
+        None => format!("{number} {noun}s"),
     }
 }

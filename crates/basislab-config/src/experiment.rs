@@ -95,15 +95,15 @@ impl Experiment {
         only: Vec<RunName> = Kind::Names(1), optional;
         /// The question in one sentence.
         question: String = Kind::Text(400);
-        /// Paired replicates.
+        /// Seeds of the runs. With one seed, all arms share initial weights, batches and held-out tokens.
         seeds: Vec<u64> = Kind::Seeds;
         /// The rule by which claims are decided.
         verdict: VerdictSpec = Kind::Table(VerdictSpec::KEYS);
-        /// What is compared.
+        /// The configurations to compare: a name, and the keys that differ from the shared tables.
         arm: Vec<Arm> = Kind::Arms;
-        /// Arms made from arms by other values of some keys.
+        /// Arms made from other arms, one for each of several values of some keys.
         grid: Vec<Sweep> = Kind::Grids, optional;
-        /// What is to be decided.
+        /// The claims to be decided from the tables.
         claim: Vec<Claim> = Kind::Named(Claim::KEYS), optional;
     };
 
@@ -227,7 +227,8 @@ impl Experiment {
         format!("{test} {}", value_of(&claim.cell))
     }
 
-    /// Puts the hash of an arm's runs, and of the grid that its values are chosen from, in place of its name.
+    /// Puts the hash of an arm's runs in place of its name. Where its values are chosen from a grid, these are the hashes of
+    /// the points and how they are chosen: a rule is the same before and after the choice.
     fn name_runs(&self, value: &mut Value) {
         match value {
             Value::Table(table) => {
@@ -237,12 +238,19 @@ impl Experiment {
             Value::String(name) => {
                 if let Some(arm) = self.arm(name) {
                     let grids = self.choices().filter(|(sweep, _)| sweep.arm == arm.name);
-                    let grids: Vec<String> = grids.map(|(sweep, _)| sweep.to_toml().to_string()).collect();
-                    *name = format!("{} {}", arm.run.hash(), grids.join(" "));
+                    let grids: Vec<String> = grids.map(|(sweep, how)| self.points_by_run(sweep, how)).collect();
+                    *name = if grids.is_empty() { arm.run.hash() } else { grids.join(" ") };
                 }
             }
             _ => {}
         }
+    }
+
+    fn points_by_run(&self, sweep: &Sweep, how: &Choose) -> String {
+        let points = sweep.points.iter().filter_map(|point| self.arm(&point.arm)).map(|point| point.run.hash());
+        let mut points: Vec<String> = points.collect();
+        points.sort();
+        format!("{} {}", value_of(how), points.join(" "))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::change::{Given, add_arm, set};
 use crate::check::Check;
 use crate::document::arms;
-use crate::error::{ConfigError, one_of};
+use crate::error::{ConfigError, count, one_of};
 use crate::experiment::{Choose, Sweep, SweepPoint};
 use crate::keys::{Key, Kind, keys};
 use crate::merge::Rules;
@@ -11,12 +11,12 @@ use crate::name::RunName;
 use crate::tree::{Entry, Node, Value, join};
 
 /// The keys of a grid that are not keys of arms.
-const KEYS: &[Key] = keys! {
-    /// The arms that are swept; all of them unless it says so.
+pub(crate) const KEYS: &[Key] = keys! {
+    /// The arms that are swept; all of them where this is left out.
     arms: Vec<RunName> = Kind::Names(1), optional;
-    /// Lists of equal length that are gone through together.
+    /// Keys whose lists advance together. The lists have one length.
     zip: Vec<String> = Kind::Table(&[]), optional;
-    /// Whether the arms take over the best point, and by what.
+    /// Lets each swept arm take over the values of its best point.
     choose: Choose = Kind::Table(Choose::KEYS), optional;
 };
 
@@ -54,7 +54,7 @@ fn expand_one(root: &mut Node, grid: &Node, path: &str, rules: Rules<'_>) -> Res
     }
     let lengths: Vec<usize> = zipped.iter().map(|entry| entry.node.items().len()).collect();
     if let Some(other) = lengths.iter().position(|length| *length != lengths[0]) {
-        let what = format!("found {} and {} values, expected lists of one length", lengths[0], lengths[other]);
+        let what = format!("found {} and {}, expected lists of one length", lengths[0], count(lengths[other], "value"));
         return fail(&zipped[other].node, &join(path, "zip"), what);
     }
     if swept.is_empty() && zipped.is_empty() {
@@ -68,7 +68,7 @@ fn expand_one(root: &mut Node, grid: &Node, path: &str, rules: Rules<'_>) -> Res
     // Names do not depend on the order in which keys are written.
     points.iter_mut().for_each(|point| point.sort_by_key(|(key, _)| *key));
     if points.len() > MOST_POINTS {
-        return fail(grid, path, format!("found {} points, expected at most {MOST_POINTS}", points.len()));
+        return fail(grid, path, format!("found {}, expected at most {MOST_POINTS}", count(points.len(), "point")));
     }
     let choose: Option<Choose> = grid.get("choose").map(|node| node.to_toml().try_into().expect("checked"));
     let all: Vec<String> = arms(root).iter().filter_map(Node::name).map(str::to_owned).collect();

@@ -7,8 +7,7 @@ pub struct Key {
     pub name: &'static str,
     /// Type and range.
     pub kind: Kind,
-    /// Its doc comment.
-    #[doc(hidden)]
+    /// Its meaning, as its doc comment states it; [`Key::about`] is the text for messages.
     pub about: &'static str,
     /// The value, as TOML, that it gets where only the `kind` of its table is named; `None` where it must be written.
     pub preset: Option<&'static str>,
@@ -55,9 +54,9 @@ pub enum Kind {
     /// A [`crate::StepPattern`].
     Step,
     /// One of these.
-    Choice(&'static [&'static str]),
+    Choice(&'static [Choice]),
     /// A list of distinct ones of these.
-    Choices(&'static [&'static str]),
+    Choices(&'static [Choice]),
     /// A list of distinct seeds.
     Seeds,
     /// A table with these keys.
@@ -83,11 +82,22 @@ impl Kind {
     }
 }
 
+/// A value of a key that has a few.
+#[derive(Debug)]
+pub struct Choice {
+    /// The value.
+    pub name: &'static str,
+    /// Its meaning.
+    pub about: &'static str,
+}
+
 /// One value of `kind` and the keys that go with it.
 #[derive(Debug)]
 pub struct Variant {
     /// The value of `kind`.
     pub name: &'static str,
+    /// Its meaning.
+    pub about: &'static str,
     /// The other keys of the table.
     pub keys: &'static [Key],
 }
@@ -167,6 +177,7 @@ macro_rules! tagged {
         impl $name {
             pub(crate) const KIND: crate::keys::Kind = crate::keys::Kind::Tagged(&[$(crate::keys::Variant {
                 name: $kind_name,
+                about: concat!($($about),+),
                 keys: crate::keys::keys! { $($(#[doc = $key_about])+ $key: $type = $kind $(, $word $($preset)?)?;)* },
             }),*]);
 
@@ -200,8 +211,11 @@ macro_rules! choice {
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
             /// Their names, in that order.
             pub const NAMES: &'static [&'static str] = &[$($text),*];
+            /// Their names with their meanings, in that order.
+            pub const CHOICES: &'static [$crate::Choice] =
+                &[$($crate::Choice { name: $text, about: concat!($($about),+) }),*];
             /// A key that holds one of them.
-            pub const KIND: $crate::Kind = $crate::Kind::Choice(Self::NAMES);
+            pub const KIND: $crate::Kind = $crate::Kind::Choice(Self::CHOICES);
 
             /// Its name in configurations and tables.
             pub fn name(self) -> &'static str {

@@ -20,7 +20,7 @@ pub struct Phase {
 impl Phase {
     /// The keys of a phase. What it leaves out is as before it.
     pub(crate) const KEYS: &'static [Key] = keys! {
-        /// The first update that is made this way, from 2.
+        /// The first update of the phase, 2 or later.
         from: u64 = Kind::Integer(2, 1 << 40);
         /// Changes to the optimizer.
         optimizer: OptimizerSpec = Kind::Optimizer, optional;

@@ -42,7 +42,7 @@ impl RunSpec {
         probe: ProbeSpec = Kind::Table(ProbeSpec::KEYS);
         /// The update rule.
         optimizer: OptimizerSpec = Kind::Optimizer;
-        /// What is rotated.
+        /// What is rotated: nothing, the coordinates of the optimizer, or those of the model.
         basis: BasisSpec = BasisSpec::KIND;
         /// Later changes of optimizer, basis or learning rate.
         phases: Vec<Phase> = Kind::List(Phase::KEYS), optional;

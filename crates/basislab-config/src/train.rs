@@ -55,9 +55,9 @@ choice! {
 table! {
     /// When to measure, and how many tokens. All arms of a seed are measured on the same held-out sequences.
     pub struct ProbeSpec {
-        /// Probe after updates 0, 1, 2, 4, ... up to this one,
+        /// Probes are made after updates 0, 1, 2, 4, 8 and so on, up to this one; `every` follows.
         log_until: u64 = Kind::Integer(1, 1 << 40);
-        /// then at every multiple of this, and after the last.
+        /// After `log_until`, probes are made at every multiple of this, and after the last update.
         every: u64 = Kind::Integer(1, 1 << 40);
         /// Held-out sequences for the validation loss.
         loss_sequences: usize = Kind::Integer(1, SIZE);

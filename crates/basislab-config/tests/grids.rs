@@ -34,6 +34,21 @@ fn grids_cross_and_zip_and_name_what_they_make() {
 }
 
 #[test]
+fn an_optimizer_that_is_given_by_name_can_be_swept_and_set() {
+    let arms = format!("{SGD}[[arm]]\nname = \"long\"\noptimizer = \"sgd\"\nbasis = \"rotated-optimizer\"\n");
+    let grid = "[[grid]]\narms = [\"long\"]\n\"optimizer.lr\" = [0.1, 0.2]\n\"basis.sharing\" = [\"shared\", \"independent\"]\n";
+    let swept = experiment(&format!("{arms}{grid}"));
+    let (sgd, point) = (swept.arm("sgd").unwrap(), swept.arm("long-sharing-independent-lr-0.2").unwrap());
+    assert_eq!((point.run.optimizer.name(), point.run.optimizer.lr()), ("sgd".to_owned(), 0.2));
+    assert!(point.run.optimizer.equals_but_for_rates(&sgd.run.optimizer));
+    assert!(matches!(&point.run.basis, BasisSpec::RotatedOptimizer { sharing: Sharing::Independent, .. }));
+    let changes = [Change::parse_set("arm.long.optimizer.lr=0.3").unwrap()];
+    let set = changed(&format!("{BASE}{arms}"), &changes).unwrap().experiment;
+    assert_eq!(set.arm("long").unwrap().run.optimizer.lr(), 0.3);
+    assert_eq!(set.arm("sgd"), swept.arm("sgd"));
+}
+
+#[test]
 fn grids_that_make_no_sense_are_refused_where_they_are_written() {
     for (grid, expected) in [
         ("arms = [\"adm\"]\n\"optimizer.lr\" = [1.0]", "grid.0.arms: found \"adm\""),
@@ -157,4 +172,24 @@ fn a_rules_hash_leaves_out_words_and_seeds() {
     assert_ne!(of(&text.replace("smallest_effect = 0.15", "smallest_effect = 0.16")), plain);
     let cell = text.replace("text = \"Adam differs from SGD\"", "text = \"t\"\ncell = { tokens = \"all\" }");
     assert!(of(&cell)[0] != plain[0] && of(&cell)[1] != plain[1], "they are one family");
+}
+
+#[test]
+fn a_rule_is_the_same_before_and_after_its_arms_take_over_a_choice() {
+    let of = |lr: &str, seeds: &str| {
+        let grid = format!(
+            "{SGD}[[grid]]\narms = [\"sgd\"]\n\"optimizer.lr\" = [{lr}]\nchoose = {{ by = \"loss\", on_seeds = [{seeds}] }}\n"
+        );
+        experiment(&grid)
+    };
+    let rules =
+        |experiment: &Experiment| experiment.claims.iter().map(|claim| experiment.rule_hash(claim)).collect::<Vec<_>>();
+    let before = of("0.1, 0.2", "1000, 1001");
+    let point = before.sweeps[0].points[1].arm.clone();
+    let after = before.with_chosen(&[(before.sweeps[0].arm.clone(), point)]);
+    assert_ne!(after.arm("sgd"), before.arm("sgd"));
+    assert_eq!(rules(&after), rules(&before));
+    assert_ne!(rules(&of("0.1, 0.3", "1000, 1001")), rules(&before));
+    assert_ne!(rules(&of("0.1, 0.2", "1000, 1002")), rules(&before));
+    assert_eq!(rules(&of("0.2, 0.1", "1000, 1001")), rules(&before), "the order of the points decides nothing");
 }

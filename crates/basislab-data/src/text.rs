@@ -3,7 +3,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use basislab_config::{TextSpec, TokenizerKind};
+use basislab_config::{TextSpec, TokenizerKind, count};
 use basislab_stats::{Purpose, below, stream};
 use rand_chacha::ChaCha8Rng;
 
@@ -59,7 +59,7 @@ impl Text {
             ("held-out", &held_out, "raise corpus.held_out, take a larger file or lower model.n_ctx"),
         ] {
             if tokens.len() < length {
-                let found = format!("{} {name} tokens", tokens.len());
+                let found = count(tokens.len(), &format!("{name} token"));
                 let expected = format!("at least {length} (model.n_ctx + 1)");
                 return Err(CorpusError::file(&spec.path, found, expected, next));
             }
@@ -178,7 +178,7 @@ fn read(path: &str) -> Result<Vec<u8>, CorpusError> {
     let most = || format!("at most {MOST_BYTES} bytes (2 GiB)");
     let smaller = "take a part of it";
     if metadata.len() > MOST_BYTES {
-        return Err(CorpusError::file(path, format!("{} bytes", metadata.len()), most(), smaller));
+        return Err(CorpusError::file(path, count(metadata.len(), "byte"), most(), smaller));
     }
     let mut bytes = Vec::new();
     // The file may grow, and some special files claim to have no length.
@@ -209,7 +209,7 @@ fn tokenise(spec: &TextSpec, bytes: &[u8], share: usize) -> Result<(Bpe, Vec<u16
         .map_err(|error| fail(error.to_string(), "set corpus.tokenizer = \"bytes\" and corpus.d_vocab = 256"))?;
     let reached = bpe.spelling.len();
     if reached != spec.d_vocab {
-        let found = format!("a training split that gives only {reached} tokens");
+        let found = format!("a training split that gives only {}", count(reached, "token"));
         let expected = format!("corpus.d_vocab = {}", spec.d_vocab);
         let next = format!("set corpus.d_vocab = {reached} or take a larger file");
         return Err(CorpusError::file(&spec.path, found, expected, &next));

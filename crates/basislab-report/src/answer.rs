@@ -1,10 +1,10 @@
 //! The answer in a table, a list and a few sentences.
 
-use crate::figures::{figure_names, in_words};
+use crate::figures::{OVER_STEPS, figure_names, in_words};
 use crate::index::{RunState, Runs};
 use crate::narrative::narrative;
-use crate::verdicts::{confidence, percent};
-use basislab_config::{Basis, ClaimKind, Experiment, Site};
+use crate::verdicts::{Decision, confidence, percent};
+use basislab_config::{Basis, ClaimKind, Experiment, Site, count};
 use basislab_stats::Verdict;
 use basislab_tables::{PACKAGE, SummaryRow, Tables, VerdictRow};
 use comfy_table::{CellAlignment, Table, presets};
@@ -122,12 +122,36 @@ pub enum Scale {
     Bits,
 }
 
+impl Scale {
+    /// A number of this scale.
+    fn digits(self, value: f64) -> String {
+        match self {
+            Self::Nats => format!("{value:+.4}"),
+            Self::RatioPerRank => format!("{value:.3}"),
+            Self::Value => four_digits(value),
+            Self::Ratio | Self::Correlation | Self::Bits => format!("{value:.2}"),
+        }
+    }
+
+    /// An estimate with what it is: `1.79 times`.
+    pub(crate) fn show(self, estimate: f64) -> String {
+        let (before, unit) = match self {
+            Self::Nats => ("", " nats"),
+            Self::RatioPerRank => ("", " times per rank"),
+            Self::Value => ("mean ", ""),
+            Self::Correlation => ("mean Spearman ", ""),
+            Self::Ratio | Self::Bits => ("", " times"),
+        };
+        format!("{before}{}{unit}", self.digits(estimate))
+    }
+}
+
 /// Puts tables and verdicts into words. The files it names are those that exist in `dir`.
-pub fn answer(
+pub(crate) fn answer(
     experiment: &Experiment,
     tables: &Tables,
     summary: &[SummaryRow],
-    verdicts: &[VerdictRow],
+    verdicts: &[Decision],
     dir: &Path,
 ) -> Answer {
     let runs = Runs::of(experiment, tables);
@@ -192,8 +216,8 @@ fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
     of_metric.filter_map(line).collect()
 }
 
-pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[VerdictRow]) -> Vec<VerdictLine> {
-    let line = |row: &VerdictRow| {
+pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[Decision]) -> Vec<VerdictLine> {
+    let line = |Decision { row, .. }: &Decision| {
         let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
         let scale = match claim.test {
             ClaimKind::BitEqual { .. } => Scale::Bits,
@@ -232,9 +256,9 @@ fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
         next.push("re-run the `basislab run` command to train the missing runs".to_owned());
     }
     if answer.verdicts.iter().any(|line| line.verdict == Verdict::Exploratory) {
-        next.push(format!("for a verdict instead of a lead, plan at least {} seeds", experiment.verdict.min_seeds));
+        next.push(format!("plan at least {} for a verdict", count(experiment.verdict.min_seeds, "seed")));
     }
-    if let Some(figure) = answer.files.iter().find(|file| file.ends_with("kurtosis_over_steps.svg")) {
+    if let Some(figure) = answer.files.iter().find(|file| file.ends_with(OVER_STEPS)) {
         next.push(format!("open {}", Path::new(&answer.directory).join(figure).display()));
     }
     next.push(format!("load every table with types: python scripts/load_run.py {}", answer.directory));
@@ -328,20 +352,8 @@ impl Answer {
 impl VerdictLine {
     /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
     pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
-        let show = |value: f64| match self.scale {
-            Scale::Nats => format!("{value:+.4}"),
-            Scale::RatioPerRank => format!("{value:.3}"),
-            Scale::Value => four_digits(value),
-            Scale::Ratio | Scale::Correlation | Scale::Bits => format!("{value:.2}"),
-        };
-        let (before, unit) = match self.scale {
-            Scale::Nats => ("", " nats"),
-            Scale::RatioPerRank => ("", " times per rank"),
-            Scale::Value => ("mean ", ""),
-            Scale::Correlation => ("mean Spearman ", ""),
-            Scale::Ratio | Scale::Bits => ("", " times"),
-        };
-        let mut text = format!("{before}{}{unit}", show(self.estimate?));
+        let show = |value: f64| self.scale.digits(value);
+        let mut text = self.scale.show(self.estimate?);
         if let (Some(low), Some(high)) = (self.low, self.high) {
             text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));
         }

@@ -5,7 +5,7 @@ mod display;
 use crate::answer::{Scale, verdict_lines};
 use crate::index::{RunState, Runs, Values};
 use crate::report::{Derived, Recorded, check_seal};
-use basislab_config::{Arm, Claim, Experiment, Site};
+use basislab_config::{Arm, Claim, Experiment, LOSS, Site};
 use basislab_stats::{Verdict, t_interval};
 use basislab_tables::{SummaryRow, TableError, Tables, read_tables};
 use serde::Serialize;
@@ -121,6 +121,9 @@ pub struct VerdictNumbers {
     pub rule_hash: String,
 }
 
+/// The key of a difference in which arms there are.
+const ARM: &str = "arm";
+
 /// Compares directories with the first of them. Each is read with its own configuration, and with the values that its arms
 /// took over from grids. Recorded summaries and verdicts are used where they exist. Writes nothing.
 ///
@@ -136,10 +139,12 @@ pub fn compare(dirs: &[(&Path, Experiment)]) -> Result<Comparison, TableError> {
             .into_iter()
             .map(|arm| compare_arm(&all, arm))
             .collect(),
-        verdicts: in_order(&all, |one| one.derived.verdicts.iter().map(|row| row.claim.to_string()).collect())
-            .into_iter()
-            .map(|claim| compare_verdict(&all, claim))
-            .collect(),
+        verdicts: in_order(&all, |one| {
+            one.derived.verdicts.iter().map(|decision| decision.row.claim.to_string()).collect()
+        })
+        .into_iter()
+        .map(|claim| compare_verdict(&all, claim))
+        .collect(),
     })
 }
 
@@ -182,7 +187,7 @@ impl Directory {
             mean: row.and_then(|row| row.mean),
             sd: row.and_then(|row| row.sd),
             null_mean: row.and_then(|row| row.null_mean),
-            loss: rows().find(|row| row.metric == "loss").and_then(|row| row.mean),
+            loss: rows().find(|row| row.metric == LOSS).and_then(|row| row.mean),
             metric: cell.metric,
             ratio: None,
             same_seeds: None,
@@ -259,9 +264,9 @@ fn differences(all: &[Directory]) -> Vec<Difference> {
     grouped.iter_mut().for_each(|one| one.every_arm = one.arms.len() == common);
     grouped.sort_by(|a, b| a.key.cmp(&b.key));
     for (arm, values) in absent {
-        match found.iter_mut().find(|known| known.key == "arm" && known.values == values) {
+        match found.iter_mut().find(|known| known.key == ARM && known.values == values) {
             Some(known) => known.arms.push(arm),
-            None => found.push(Difference { key: "arm".to_owned(), arms: vec![arm], every_arm: false, values }),
+            None => found.push(Difference { key: ARM.to_owned(), arms: vec![arm], every_arm: false, values }),
         }
     }
     found.extend(grouped);

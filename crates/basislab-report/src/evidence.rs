@@ -3,13 +3,12 @@
 mod level;
 mod several;
 
-pub(crate) use several::RISES;
-
 use crate::bit_compare;
 use crate::index::{Losses, RunState, Runs, Values, mean};
+use crate::note::{Gaps, Lack, Note};
 use basislab_config::{
-    Arm, BasisSpec, Cell, Claim, ClaimKind, Experiment, Reading, RotatedAxes, RotationSpec, RunName, Sharing, Sign,
-    Site,
+    Arm, BasisSpec, Cell, Claim, ClaimKind, Experiment, LOSS, Reading, RotatedAxes, RotationSpec, RunName, Sharing,
+    Sign, Site,
 };
 use basislab_stats::Side;
 use basislab_tables::Tables;
@@ -45,40 +44,8 @@ pub(crate) struct Evidence {
     pub(crate) n_seeds: usize,
     pub(crate) planned: usize,
     pub(crate) gaps: Gaps,
-    pub(crate) notes: Vec<String>,
-}
-
-/// Planned seeds that lack something, grouped: `sgd seeds 2, 5 diverged`.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Gaps(Vec<(String, String, Vec<u64>)>);
-
-impl Gaps {
-    pub(crate) fn add(&mut self, arm: &str, seed: u64, what: &str) {
-        match self.0.iter_mut().find(|gap| gap.0 == arm && gap.1 == what) {
-            Some(gap) => gap.2.push(seed),
-            None => self.0.push((arm.to_owned(), what.to_owned(), vec![seed])),
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn phrases(&self) -> Vec<String> {
-        let phrase = |(arm, what, seeds): &(String, String, Vec<u64>)| {
-            format!("{arm} {} {} {what}", if seeds.len() == 1 { "seed" } else { "seeds" }, list(seeds))
-        };
-        self.0.iter().map(phrase).collect()
-    }
-}
-
-/// `0, 3, 5-7`.
-pub(crate) fn list(seeds: &[u64]) -> String {
-    let runs = seeds.chunk_by(|a, b| a + 1 == *b).flat_map(|run| match run {
-        [first, _, .., last] => vec![format!("{first}-{last}")],
-        few => few.iter().map(u64::to_string).collect(),
-    });
-    runs.collect::<Vec<_>>().join(", ")
+    /// Besides the gaps.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// What the numbers of claims are read from.
@@ -136,15 +103,13 @@ impl<'a> Lookup<'a> {
         for seed in self.complete_seeds(&[arm], &mut evidence) {
             let null = mean(values.draws(arm, seed, step));
             match (values.value(arm, seed, step, cell.basis), null) {
-                (None, _) => {
-                    evidence.gaps.add(arm, seed, &format!("without {} in the {} basis", cell.metric, cell.basis))
-                }
-                (_, None) => evidence.gaps.add(arm, seed, "without random bases"),
+                (None, _) => evidence.gaps.add(arm, seed, Lack::MetricIn(cell.metric.clone(), cell.basis)),
+                (_, None) => evidence.gaps.add(arm, seed, Lack::RandomBases),
                 (Some(value), Some(null)) => evidence.push_log_ratio(arm, seed, value, null),
             }
         }
         if self.experiment.arm(arm).is_some_and(is_exact_symmetry) {
-            evidence.notes.push("control (exact symmetry)".to_owned());
+            evidence.notes.push(Note::Control);
         }
         evidence
     }
@@ -165,19 +130,18 @@ impl<'a> Lookup<'a> {
                 Reading::MatchedLoss => self.steps_at_matched_loss(arm, other, seed),
             };
             let Some((step, other_step)) = steps else {
-                evidence.gaps.add(arm, seed, "without a final loss");
+                evidence.gaps.add(arm, seed, Lack::FinalLoss);
                 continue;
             };
             if reading == Reading::MatchedLoss && other_step < self.last(other) {
-                evidence
-                    .notes
-                    .push(format!("seed {seed}: {arm} ended behind, so {other} is read at step {other_step}"));
+                let (arm, other) = (arm.clone(), other.clone());
+                evidence.notes.push(Note::ReadEarlier { seed, arm, other, step: other_step });
             }
             let value = values.value(arm, seed, step, cell.basis);
             let reference = values.value(other, seed, other_step, cell.basis);
             match (value, reference) {
-                (None, _) => evidence.gaps.add(arm, seed, &format!("without {}", cell.metric)),
-                (_, None) => evidence.gaps.add(other, seed, &format!("without {}", cell.metric)),
+                (None, _) => evidence.gaps.add(arm, seed, Lack::Metric(cell.metric.clone())),
+                (_, None) => evidence.gaps.add(other, seed, Lack::Metric(cell.metric.clone())),
                 (Some(value), Some(reference)) => evidence.push_log_ratio(arm, seed, value, reference),
             }
         }
@@ -218,12 +182,12 @@ impl<'a> Lookup<'a> {
     fn between_losses(&self, arm: &RunName, other: &RunName) -> Evidence {
         let test = Test::Equivalence { margin: self.experiment.verdict.equal_loss_margin };
         let mut evidence = self.start(&[arm, other], format!("{arm} - {other} (nats)"), test);
-        "loss".clone_into(&mut evidence.metric);
+        LOSS.clone_into(&mut evidence.metric);
         let at_end = |arm: &str, seed| self.losses.at(arm, seed, self.last(arm))?.loss;
         for seed in self.complete_seeds(&[arm, other], &mut evidence) {
             match (at_end(arm, seed), at_end(other, seed)) {
-                (None, _) => evidence.gaps.add(arm, seed, "without a finite final loss"),
-                (_, None) => evidence.gaps.add(other, seed, "without a finite final loss"),
+                (None, _) => evidence.gaps.add(arm, seed, Lack::FiniteFinalLoss),
+                (_, None) => evidence.gaps.add(other, seed, Lack::FiniteFinalLoss),
                 (Some(loss), Some(reference)) => evidence.push(loss - reference),
             }
         }
@@ -239,7 +203,7 @@ impl<'a> Lookup<'a> {
         for seed in self.common_seeds(&[arm, other]) {
             let absent = [arm, other].into_iter().find(|arm| self.runs.state(arm, seed) == RunState::Missing);
             if let Some(absent) = absent {
-                evidence.gaps.add(absent, seed, "missing");
+                evidence.gaps.add(absent, seed, Lack::Missing);
                 continue;
             }
             let outcome = bit_compare::compare(self.tables, arm, other, seed);
@@ -252,8 +216,8 @@ impl<'a> Lookup<'a> {
             None => (compared > 0 && evidence.gaps.is_empty()).then_some(true),
         };
         evidence.test = Test::SameBits { equal };
-        evidence.notes.push(format!("{compared} numbers compared"));
-        evidence.notes.extend(difference);
+        evidence.notes.push(Note::Compared(compared));
+        evidence.notes.extend(difference.map(Note::FirstDifference));
         evidence
     }
 
@@ -287,8 +251,8 @@ impl<'a> Lookup<'a> {
             for arm in arms {
                 match self.runs.state(arm, seed) {
                     RunState::Complete => continue,
-                    RunState::Diverged => evidence.gaps.add(arm, seed, "diverged"),
-                    RunState::Missing => evidence.gaps.add(arm, seed, "missing"),
+                    RunState::Diverged => evidence.gaps.add(arm, seed, Lack::Diverged),
+                    RunState::Missing => evidence.gaps.add(arm, seed, Lack::Missing),
                 }
                 complete = false;
             }
@@ -315,14 +279,14 @@ impl Evidence {
         if value > 0.0 && reference > 0.0 && ratio.is_finite() {
             self.push(ratio);
         } else {
-            self.gaps.add(arm, seed, "without a log ratio");
+            self.gaps.add(arm, seed, Lack::LogRatio);
         }
     }
 }
 
 /// Whether the arm is its optimizer on a rotated model by algebra: one rotation for every parameter on its residual
 /// axis, and a model that knows no basis. What it shows must then hold, and checks the code more than the world.
-fn is_exact_symmetry(arm: &Arm) -> bool {
+pub(crate) fn is_exact_symmetry(arm: &Arm) -> bool {
     let BasisSpec::RotatedOptimizer { rotation, sharing, axes } = &arm.run.basis else { return false };
     let moves = !matches!(rotation, RotationSpec::Identity {});
     arm.run.model.is_basis_free() && moves && *sharing == Sharing::Shared && *axes == RotatedAxes::Residual

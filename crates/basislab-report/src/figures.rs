@@ -3,6 +3,9 @@
 mod dimensions;
 mod frame;
 mod layers;
+mod legend;
+#[cfg(test)]
+mod legend_tests;
 mod losses;
 mod scale;
 mod steps;
@@ -13,19 +16,21 @@ mod sweep_tests;
 mod tests;
 
 use crate::index::{RunState, Runs, Values};
-use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens};
+use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens, count};
 use basislab_stats::Verdict;
 use basislab_store::FileError;
 use basislab_tables::{SelectionRow, Tables, VerdictRow};
-use frame::{Key, Mark, Weight};
+use frame::{Dash, Key, Mark, Weight, colour, dash};
 use plotters::style::RGBColor;
 pub(crate) use scale::digits;
 use std::io;
 use std::path::Path;
 
 /// The figures that every experiment has.
-const HEADLINE: [&str; 4] =
-    ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+
+/// The figure to open first.
+pub(crate) const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 
 /// The file names of all figures that the experiment can have: the same four for all, and one for each numeric key of each
 /// sweep. Which exist depends on the data.
@@ -90,11 +95,11 @@ impl<'a> Scene<'a> {
         Self { experiment, tables, runs: Runs::of(experiment, tables), verdicts }
     }
 
-    /// The arms to draw and their colours. One that proved to be another's copy, bit for bit, would only hide it.
-    fn arms(&self) -> Vec<(&'a Arm, RGBColor)> {
+    /// The arms to draw and how their lines look. One that proved to be another's copy, bit for bit, would only hide it.
+    fn arms(&self) -> Vec<(&'a Arm, Ink)> {
         let copies: Vec<&str> = self.experiment.claims.iter().filter_map(|claim| self.copy(claim)).collect();
         let arms = self.experiment.arms.iter().enumerate();
-        let colours = arms.map(|(index, arm)| (arm, frame::colour(index)));
+        let colours = arms.map(|(index, arm)| (arm, Ink::of(index)));
         colours.filter(|(arm, _)| !copies.contains(&arm.name.as_str())).collect()
     }
 
@@ -132,8 +137,8 @@ impl<'a> Scene<'a> {
     fn seeds_phrase(&self) -> String {
         match self.arms().iter().map(|(arm, _)| self.complete(arm).len()).max().unwrap_or(0) {
             0 => "runs under way, each a thin line".to_owned(),
-            1 => "1 seed".to_owned(),
-            n => format!("mean of {n} seeds (thick), each seed (thin)"),
+            1 => count(1, "seed"),
+            n => format!("mean of {} (thick), each seed (thin)", count(n, "seed")),
         }
     }
 }
@@ -141,6 +146,21 @@ impl<'a> Scene<'a> {
 /// A metric's name as words: `token kurtosis`.
 pub(crate) fn in_words(metric: &str) -> String {
     metric.replace('_', " ")
+}
+
+/// How the lines of an arm are drawn, the same in every figure.
+#[derive(Clone, Copy)]
+struct Ink {
+    colour: RGBColor,
+    /// In the standard basis, and in the optimizer's.
+    dashes: [Dash; 2],
+}
+
+impl Ink {
+    /// That of the arm at that place of the configuration.
+    fn of(index: usize) -> Self {
+        Self { colour: colour(index), dashes: [dash(index, false), dash(index, true)] }
+    }
 }
 
 /// A mean over complete runs and the single runs.
@@ -195,14 +215,14 @@ struct Curves {
 
 impl Curves {
     /// Adds an arm's curve. Later ones are thinner, so that curves which coincide all show.
-    fn add(&mut self, label: &str, detail: String, colour: RGBColor, dashed: bool, curve: Curve) {
-        let width = if dashed { 3 } else { 6u32.saturating_sub(self.keys.len() as u32).max(2) };
-        let weight = if dashed { Weight::Dashed } else { Weight::Thick(width) };
+    fn add(&mut self, label: String, detail: String, ink: Ink, own_basis: bool, curve: Curve) {
+        let width = if own_basis { 3 } else { 6u32.saturating_sub(self.keys.len() as u32).max(2) };
+        let (colour, weight) = (ink.colour, Weight::Thick(width, ink.dashes[usize::from(own_basis)]));
         self.values.extend(curve.values());
         let (thin, thick) = curve.marks(colour, weight);
         self.thin.extend(thin);
         self.thick.extend(thick);
-        self.keys.push(Key::Line { label: shorten(label), detail, colour, weight });
+        self.keys.push(Key::Line { label, detail, colour, weight });
     }
 
     fn is_empty(&self) -> bool {
@@ -213,14 +233,6 @@ impl Curves {
     fn stack(self, behind: Vec<Mark>) -> (Vec<Mark>, Vec<Key>) {
         (behind.into_iter().chain(self.thin).chain(self.thick).collect(), self.keys)
     }
-}
-
-fn shorten(label: &str) -> String {
-    const FITS: usize = 25;
-    if label.chars().count() <= FITS {
-        return label.to_owned();
-    }
-    label.chars().take(FITS - 1).chain(['…']).collect()
 }
 
 /// The bases in which an arm is drawn and what its curves are called; the optimizer's only where recorded.

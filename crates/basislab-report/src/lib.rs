@@ -7,6 +7,7 @@ mod evidence;
 mod figures;
 mod index;
 mod narrative;
+mod note;
 mod registration;
 mod report;
 mod selection;
@@ -18,7 +19,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, ArmLine, Scale, VerdictLine, answer};
+pub use answer::{Answer, ArmLine, Scale, VerdictLine};
 pub use compare::{
     ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
 };
@@ -26,5 +27,3 @@ pub use report::{
     Written, answer_about, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
 };
 pub use selection::{choice_sentences, choose, resolve};
-pub use summary::summarise;
-pub use verdicts::decide_claims;

@@ -3,11 +3,12 @@
 mod claims;
 
 use crate::answer::{Answer, ArmLine, VerdictLine};
-use crate::evidence::list;
+use crate::evidence::is_exact_symmetry;
 use crate::figures::in_words;
 use crate::index::{RunState, Runs};
-use crate::verdicts::own_cell;
-use basislab_config::{Basis, Claim, ClaimKind, Experiment, Reading};
+use crate::note::{Gap, Lack, Note, join, list};
+use crate::verdicts::{Decision, own_cell};
+use basislab_config::{Basis, Claim, ClaimKind, Experiment, Reading, RunName, count};
 use basislab_stats::Verdict;
 use basislab_tables::VerdictRow;
 
@@ -18,12 +19,12 @@ pub(crate) fn narrative(
     experiment: &Experiment,
     answer: &Answer,
     runs: &Runs<'_>,
-    verdicts: &[VerdictRow],
+    verdicts: &[Decision],
 ) -> Vec<String> {
     let claims = experiment.claims.iter().filter_map(|claim| {
-        let row = verdicts.iter().find(|row| row.claim == claim.name)?;
+        let Decision { row, notes } = verdicts.iter().find(|decision| decision.row.claim == claim.name)?;
         let line = answer.verdicts.iter().find(|line| claim.name == line.claim.as_str())?;
-        Some(Decided { claim, row, line })
+        Some(Decided { claim, row, notes: notes.as_deref(), line })
     });
     let claims: Vec<Decided<'_>> = claims.collect();
     let mut all = vec![progress(experiment, answer, runs)];
@@ -62,6 +63,8 @@ pub(crate) fn narrative(
 struct Decided<'a> {
     claim: &'a Claim,
     row: &'a VerdictRow,
+    /// The row's note as values; `None` where it is only a recorded text.
+    notes: Option<&'a [Note]>,
     line: &'a VerdictLine,
 }
 
@@ -76,9 +79,12 @@ impl Decided<'_> {
 
     /// What the note adds to the first sentence, which already counts missing runs.
     fn because(&self) -> String {
-        let decided = |part: &&str| !part.ends_with("missing") && !part.contains("exact symmetry") && !part.is_empty();
-        let parts: Vec<&str> = self.row.note.split("; ").filter(decided).collect();
-        if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
+        let is_said = |note: &&Note| matches!(note, Note::Control | Note::Gap(Gap { lack: Lack::Missing, .. }));
+        let text = match self.notes {
+            Some(notes) => join(&notes.iter().filter(|note| !is_said(note)).collect::<Vec<_>>()),
+            None => self.row.note.clone(),
+        };
+        if text.is_empty() { text } else { format!(" ({text})") }
     }
 
     /// A claim that two things differ.
@@ -105,8 +111,11 @@ impl Decided<'_> {
             Some(cell) => format!("{subject} ({cell})"),
             None => subject,
         };
-        let (numbers, because, n_seeds) = (self.numbers(true), self.because(), self.row.n_seeds);
-        let control = if self.row.note.contains("exact symmetry") {
+        let (numbers, because, n_seeds) = (self.numbers(true), self.because(), count(self.row.n_seeds, "seed"));
+        let arms = self.claim.test.arms();
+        let of_null = matches!(self.claim.test, ClaimKind::DiffersFromNull { .. });
+        let symmetric = |name: &&RunName| experiment.arm(name).is_some_and(is_exact_symmetry);
+        let control = if of_null && arms.iter().any(symmetric) {
             " (a control: by exact symmetry this is the unrotated optimizer on a rotated model)"
         } else {
             ""
@@ -125,12 +134,12 @@ impl Decided<'_> {
             Verdict::Exploratory => {
                 let asked = experiment.verdict.min_seeds;
                 format!(
-                    "{subject} against {reference}: {numbers}; exploratory, with {n_seeds} seeds where the rule \
+                    "{subject} against {reference}: {numbers}; exploratory, with {n_seeds} where the rule \
                      asks for {asked}{because}."
                 )
             }
             Verdict::Inconclusive => format!(
-                "Whether {subject} differs from {reference} is undecided, with {n_seeds} seeds so far: \
+                "Whether {subject} differs from {reference} is undecided, with {n_seeds} so far: \
                  {numbers}{because}."
             ),
         }
@@ -150,9 +159,15 @@ fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> String
     let metric = in_words(&answer.metric);
     let what = format!("what follows is {metric} at {}, {}, paired by seed", answer.site, last_step(experiment));
     if complete == planned {
-        return format!("All {planned} planned runs are complete; {what}.");
+        let whole =
+            if planned == 1 { "The planned run is".to_owned() } else { format!("All {planned} planned runs are") };
+        return format!("{whole} complete; {what}.");
     }
-    let mut text = format!("{complete} of {planned} planned runs are complete");
+    let mut text = format!(
+        "{complete} of {} {} complete",
+        count(planned, "planned run"),
+        if complete == 1 { "is" } else { "are" }
+    );
     if answer.runs_diverged > 0 {
         let of_arm = |arm: &basislab_config::Arm| {
             let seeds = runs.seeds_in(arm, RunState::Diverged);
@@ -187,7 +202,7 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
             Verdict::Exploratory => "exploratory",
             Verdict::Inconclusive => "undecided",
         };
-        parts.push(format!("{} {} ({how})", decided.row.comparison.replace(" (nats)", ""), decided.numbers(false)));
+        parts.push(format!("{arm} - {other} {} ({how})", decided.numbers(false)));
         let find = |wanted: Reading| {
             claims.iter().find(|decided| match &decided.claim.test {
                 ClaimKind::ArmsDiffer { arm: a, other: b, reading } => {

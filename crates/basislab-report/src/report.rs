@@ -4,13 +4,13 @@
 //! gone or were never there, what was recorded is read and nothing that exists is written.
 
 use crate::answer::{Answer, answer};
-use crate::evidence::Gaps;
 use crate::figures::{figure_names, figures};
-use crate::registration::register;
+use crate::note::{Gaps, Lack};
+use crate::registration::{record_notes, register};
 use crate::selection::{choice_sentences, choose, resolve};
 use crate::summary::summarise;
-use crate::verdicts::decide_claims;
-use basislab_config::{Experiment, RunName};
+use crate::verdicts::{Decision, decide_claims};
+use basislab_config::{Experiment, RunName, count};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
     PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables, VerdictRow,
@@ -39,12 +39,12 @@ pub enum Written {
 /// The table that is wrong, with line and column, or the file that could not be written.
 pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let derived = Derived::of(dir, experiment, &tables)?;
+    let derived = Derived::of(dir, experiment, &tables);
     if experiment.choices().next().is_some() {
         write_table(dir, &derived.selection)?;
     }
     write_table(dir, &derived.summary)?;
-    write_table(dir, &derived.verdicts)?;
+    write_table(dir, &derived.rows())?;
     write_package(dir)?;
     for (name, figure) in derived.figures(&tables)? {
         match figure {
@@ -61,11 +61,11 @@ pub(crate) struct Derived {
     pub(crate) experiment: Experiment,
     pub(crate) selection: Vec<SelectionRow>,
     pub(crate) summary: Vec<SummaryRow>,
-    pub(crate) verdicts: Vec<VerdictRow>,
+    pub(crate) verdicts: Vec<Decision>,
 }
 
 impl Derived {
-    fn of(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, FileError> {
+    fn of(dir: &Path, experiment: &Experiment, tables: &Tables) -> Self {
         Self::with(dir, experiment, tables, choose(experiment, tables), &[])
     }
 
@@ -75,20 +75,26 @@ impl Derived {
         tables: &Tables,
         selection: Vec<SelectionRow>,
         recorded: &[VerdictRow],
-    ) -> Result<Self, FileError> {
+    ) -> Self {
         let experiment = resolve(experiment, &selection);
-        let (summary, mut verdicts) = (summarise(&experiment, tables), decide_claims(&experiment, tables));
-        register(dir, &experiment, &mut verdicts, recorded)?;
-        Ok(Self { experiment, selection, summary, verdicts })
+        let summary = summarise(&experiment, tables);
+        let verdicts = register(dir, &experiment, tables, decide_claims(&experiment, tables), recorded);
+        Self { experiment, selection, summary, verdicts }
+    }
+
+    /// The rows of `verdicts.csv`.
+    pub(crate) fn rows(&self) -> Vec<VerdictRow> {
+        self.verdicts.iter().map(|decision| decision.row.clone()).collect()
     }
 
     fn figures(&self, tables: &Tables) -> Result<Vec<(String, Option<String>)>, FileError> {
-        figures(&self.experiment, tables, &self.verdicts, &self.selection)
+        figures(&self.experiment, tables, &self.rows(), &self.selection)
     }
 
     fn answer(&self, tables: &Tables, dir: &Path) -> Answer {
         let mut answer = answer(&self.experiment, tables, &self.summary, &self.verdicts, dir);
         answer.choices = choice_sentences(&self.experiment, &self.selection);
+        answer.notes.extend(record_notes(dir, &self.experiment));
         answer
     }
 }
@@ -100,21 +106,25 @@ impl Derived {
 /// The table that is wrong.
 pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let Derived { experiment: whole, selection, summary, verdicts } = Derived::of(dir, experiment, &tables)?;
+    let Derived { experiment: whole, selection, summary, verdicts } = Derived::of(dir, experiment, &tables);
     let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
     let mut kept = whole.clone();
     kept.arms.retain(|arm| keeps(&arm.name));
     kept.claims.retain(|claim| claim.test.arms().into_iter().all(keeps));
-    let is_kept = |row: &VerdictRow| kept.claims.iter().any(|claim| claim.name == row.claim);
-    let (verdicts, dropped): (Vec<VerdictRow>, Vec<VerdictRow>) = verdicts.into_iter().partition(is_kept);
+    let is_kept = |decision: &Decision| kept.claims.iter().any(|claim| claim.name == decision.row.claim);
+    let (verdicts, dropped): (Vec<Decision>, Vec<Decision>) = verdicts.into_iter().partition(is_kept);
     let mut about = answer(&kept, &tables, &summary, &verdicts, dir);
     about.choices = choice_sentences(&kept, &selection);
+    about.notes.extend(record_notes(dir, &kept));
     let all = answer(&whole, &tables, &summary, &[], dir);
-    about
-        .notes
-        .push(format!("{} of {} runs of the whole experiment are complete", all.runs_complete, all.runs_planned));
+    about.notes.push(format!(
+        "{} of {} of the whole experiment {} complete",
+        all.runs_complete,
+        count(all.runs_planned, "run"),
+        if all.runs_complete == 1 { "is" } else { "are" }
+    ));
     if !dropped.is_empty() {
-        let names: Vec<&str> = dropped.iter().map(|row| row.claim.as_str()).collect();
+        let names: Vec<&str> = dropped.iter().map(|decision| decision.row.claim.as_str()).collect();
         about.notes.push(format!("claims about other arms are dropped here: {}", names.join(", ")));
     }
     Ok(about)
@@ -166,7 +176,7 @@ pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Res
         answer.notes.push(format!(
             "parts of complete runs are gone or have not ended here ({}); the recorded answer is shown, and nothing was \
              changed; `basislab run` makes them again",
-            lost.phrases().join("; ")
+            lost
         ));
         return Ok((answer, Written::Nothing));
     }
@@ -205,7 +215,7 @@ fn lost(dir: &Path, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, T
     let steps = read_optional::<StepRow>(dir)?;
     for &(arm, seed) in unended {
         if sealed || steps.iter().any(|row| row.arm == *arm && row.seed == seed) {
-            lost.add(arm, seed, if part_dir(dir, arm, seed).is_dir() { "not ended" } else { "gone" });
+            lost.add(arm, seed, if part_dir(dir, arm, seed).is_dir() { Lack::NotEnded } else { Lack::Gone });
         }
     }
     Ok(lost)
@@ -242,7 +252,7 @@ pub(crate) fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), Tabl
 /// The table that is wrong.
 pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    Ok(Derived::of(dir, experiment, &tables)?.answer(&tables, dir))
+    Ok(Derived::of(dir, experiment, &tables).answer(&tables, dir))
 }
 
 /// Selection, summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
@@ -262,10 +272,11 @@ impl Recorded {
             (selection, _) = recorded(dir, selection, &mut files)?;
         }
         let known = if dir.join(VerdictRow::TABLE.file).exists() { read_table::<VerdictRow>(dir)? } else { Vec::new() };
-        let derived = Derived::with(dir, experiment, tables, selection, &known)?;
-        let Derived { experiment, selection, summary, verdicts } = derived;
+        let derived = Derived::with(dir, experiment, tables, selection, &known);
+        let rows = derived.rows();
+        let Derived { experiment, selection, summary, verdicts: made } = derived;
         let (summary, _) = recorded(dir, summary, &mut files)?;
-        let (verdicts, again) = recorded(dir, verdicts, &mut Vec::new())?;
+        let (verdicts, again) = recorded(dir, rows, &mut Vec::new())?;
         let names = verdicts.iter().chain(&again).map(|row| row.claim.to_string());
         let row_in = |rows: &[VerdictRow], claim: &str| rows.iter().find(|row| row.claim == claim).cloned();
         let mut others: Vec<String> = Vec::new();
@@ -274,6 +285,12 @@ impl Recorded {
                 others.push(name);
             }
         }
+        let decision = |row: VerdictRow| {
+            let same = made.iter().find(|decision| decision.row.claim == row.claim);
+            let notes = same.filter(|_| !others.contains(&row.claim.to_string()));
+            Decision { notes: notes.and_then(|decision| decision.notes.clone()), row }
+        };
+        let verdicts = verdicts.into_iter().map(decision).collect();
         Ok(Self { derived: Derived { experiment, selection, summary, verdicts }, others, files })
     }
 
@@ -344,7 +361,7 @@ fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<Writte
         written = Written::Report;
     }
     if absent(VerdictRow::TABLE.file) {
-        write_table(dir, &recorded.verdicts)?;
+        write_table(dir, &recorded.rows())?;
         written = Written::Report;
     }
     if absent(PACKAGE) {

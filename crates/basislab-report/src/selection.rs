@@ -1,9 +1,9 @@
 //! Which point of a grid an arm takes over: the one with the least mean held-out loss on the selection seeds.
 
-use crate::evidence::list;
 use crate::figures::digits;
 use crate::index::{Losses, RunState, Runs, mean};
-use basislab_config::{Choose, Criterion, Experiment, RunName, Sweep, value_text};
+use crate::note::list;
+use basislab_config::{Choose, Criterion, Experiment, RunName, Sweep, count, value_text};
 use basislab_stats::mean_sd;
 use basislab_tables::{SelectionRow, Tables};
 
@@ -103,8 +103,7 @@ fn made(sweep: &Sweep, how: &Choose, rows: &[&SelectionRow]) -> Option<String> {
     text += &row.mean_loss.map_or_else(String::new, |loss| format!(" ({} nats)", digits(loss)));
     match rows.iter().filter(|row| row.n_diverged > 0).count() {
         0 => {}
-        1 => text += "; 1 point diverged",
-        n => text += &format!("; {n} points diverged"),
+        n => text += &format!("; {} diverged", count(n, "point")),
     }
     let at_edge: Vec<&str> = (0..sweep.keys.len())
         .filter(|&place| point.number(place).is_some_and(|value| is_edge(&numbers(sweep, place), value)))
@@ -123,8 +122,10 @@ fn not_made(sweep: &Sweep, rows: &[&SelectionRow]) -> String {
     match missing {
         0 if rows.is_empty() => format!("{arm}: no choice of {keys} was recorded."),
         0 => format!("{arm}: no point of {keys} can be chosen: a run of each diverged."),
-        1 => format!("{arm}: {keys} is not chosen yet: 1 selection run is missing."),
-        n => format!("{arm}: {keys} is not chosen yet: {n} selection runs are missing."),
+        n => {
+            let verb = if n == 1 { "is" } else { "are" };
+            format!("{arm}: {keys} is not chosen yet: {} {verb} missing.", count(n, "selection run"))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use basislab_tables::{SummaryRow, Tables};
 
 /// Per arm: the losses, then each metric at the verdict's site and tokens in the standard basis and, where it was
 /// recorded, in the optimizer's. Only complete runs enter.
-pub fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<SummaryRow> {
+pub(crate) fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<SummaryRow> {
     let runs = Runs::of(experiment, tables);
     let losses = Losses::of(tables);
     let cell = experiment.verdict.cell();

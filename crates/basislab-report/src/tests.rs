@@ -3,22 +3,31 @@
 mod answers;
 mod by_hand;
 pub(crate) mod cases;
+mod cells;
 mod comparisons;
+mod counts;
 mod files;
 mod kinds;
+mod notes;
 mod numbers;
 mod printed;
 mod registration;
 mod selection;
 mod verdicts;
 
-use crate::{Answer, answer, decide_claims, summarise};
+use crate::summary::summarise;
+use crate::verdicts::decide_claims;
+use crate::{Answer, answer::answer};
 use basislab_config::Experiment;
 use basislab_tables::{Tables, VerdictRow};
 use std::path::Path;
 
 fn verdict(experiment: &Experiment, tables: &Tables, claim: &str) -> VerdictRow {
-    decide_claims(experiment, tables).into_iter().find(|row| row.claim == claim).unwrap()
+    rows_of_claims(experiment, tables).into_iter().find(|row| row.claim == claim).unwrap()
+}
+
+pub(crate) fn rows_of_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow> {
+    decide_claims(experiment, tables).into_iter().map(|decision| decision.row).collect()
 }
 
 fn answer_of(experiment: &Experiment, tables: &Tables) -> Answer {

@@ -1,21 +1,42 @@
 //! One decision per claim, from the tables and the rule that was fixed before the first step.
 
 use crate::evidence::{Evidence, Lookup, Test};
-use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, VerdictSpec};
+use crate::note::{Note, join};
+use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, VerdictSpec, count};
 use basislab_stats::{
     Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
     decide_equivalence, decide_near, decide_ordered, holm, near_margin, near_p, sign_flip_p, t_interval, tost,
 };
 use basislab_tables::{Tables, VerdictRow};
 
+/// A decided claim.
+#[derive(Clone)]
+pub(crate) struct Decision {
+    pub(crate) row: VerdictRow,
+    /// The row's note as values; `None` for a recorded row that is not the one that the tables here give.
+    pub(crate) notes: Option<Vec<Note>>,
+}
+
+impl Decision {
+    fn new(row: VerdictRow, notes: Vec<Note>) -> Self {
+        Self { row: VerdictRow { note: join(&notes), ..row }, notes: Some(notes) }
+    }
+
+    /// With one more note.
+    pub(crate) fn noting(self, note: Note) -> Self {
+        let notes = self.notes.into_iter().flatten().chain([note]).collect();
+        Self::new(self.row, notes)
+    }
+}
+
 /// Decides every claim of the experiment, in its order. Primary claims are corrected together (Holm).
-pub fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<VerdictRow> {
+pub(crate) fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<Decision> {
     let lookup = Lookup::of(experiment, tables);
     let all: Vec<Evidence> = experiment.claims.iter().map(|claim| lookup.gather(claim)).collect();
     let p_values: Vec<Option<f64>> = all.iter().map(|evidence| p_value(evidence, &experiment.verdict)).collect();
     let corrected = correct(&experiment.claims, &p_values);
     let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
-    claims.map(|((claim, evidence), (&p, p_holm))| row(experiment, claim, evidence, p, p_holm)).collect()
+    claims.map(|((claim, evidence), (&p, p_holm))| decision(experiment, claim, evidence, p, p_holm)).collect()
 }
 
 /// The level of a claim's interval: `1 - alpha` for a difference, an order or a correlation, `1 - 2 alpha` for an
@@ -59,7 +80,13 @@ fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     claims.iter().zip(p_values).map(|(claim, p)| of(claim, p)).collect()
 }
 
-fn row(experiment: &Experiment, claim: &Claim, evidence: Evidence, p: Option<f64>, p_holm: Option<f64>) -> VerdictRow {
+fn decision(
+    experiment: &Experiment,
+    claim: &Claim,
+    evidence: Evidence,
+    p: Option<f64>,
+    p_holm: Option<f64>,
+) -> Decision {
     let rule = &experiment.verdict;
     let of_metric =
         !claim.cell.is_loss() && !matches!(claim.test, ClaimKind::EqualLoss { .. } | ClaimKind::BitEqual { .. });
@@ -71,8 +98,7 @@ fn row(experiment: &Experiment, claim: &Claim, evidence: Evidence, p: Option<f64
         _ => t_interval(&evidence.values, level),
     };
     let verdict = decide(&evidence, p_holm.or(p), rule);
-    let notes: Vec<String> = evidence.gaps.phrases().into_iter().chain(evidence.notes.iter().cloned()).collect();
-    VerdictRow {
+    let row = VerdictRow {
         claim: claim.name.clone(),
         rule: rule_in_words(&evidence, claim, rule),
         n_seeds: evidence.n_seeds,
@@ -91,7 +117,7 @@ fn row(experiment: &Experiment, claim: &Claim, evidence: Evidence, p: Option<f64
         },
         p_holm,
         primary: claim.primary,
-        note: notes.join("; "),
+        note: String::new(),
         registration: None,
         tokens: read.map(|cell| cell.tokens),
         basis: read.map(|cell| cell.basis),
@@ -99,7 +125,8 @@ fn row(experiment: &Experiment, claim: &Claim, evidence: Evidence, p: Option<f64
         comparison: evidence.comparison,
         metric: evidence.metric,
         site: evidence.site,
-    }
+    };
+    Decision::new(row, evidence.gaps.notes().chain(evidence.notes).collect())
 }
 
 fn is_at_matched_loss(test: &ClaimKind) -> bool {
@@ -177,8 +204,9 @@ fn rule_in_words(evidence: &Evidence, claim: &Claim, rule: &VerdictSpec) -> Stri
             let wanted = sign.map_or_else(String::new, |sign| format!(", with a {sign} sign"));
             let contradicted = if sign.is_some() { "; contradicted: the same with the other sign" } else { "" };
             format!(
-                "supported: {corrected}two-sided p <= {alpha} of Spearman over permutations of {blocks} blocks, {outer} % \
-                 t interval of the correlations within seeds on the same side of 0{wanted}{contradicted}; {seeds}"
+                "supported: {corrected}two-sided p <= {alpha} of Spearman over permutations of {}, {outer} % \
+                 t interval of the correlations within seeds on the same side of 0{wanted}{contradicted}; {seeds}",
+                count(blocks, "block")
             )
         }
         Test::Near { value, tolerance } => {

@@ -2,9 +2,10 @@
 
 use crate::error::RunsError;
 use crate::plan::{Job, jobs};
+use crate::recorder::newest_checkpoint;
 use basislab_config::{Experiment, Library, load};
 use basislab_store::{FileError, LFS_POINTER, Lock, LockError, clean, is_lfs_pointer, is_link, write_atomic};
-use basislab_tables::{Identity, RunEnd, RunRecord, SUMS, is_published, part_dir, work_dir};
+use basislab_tables::{Ending, Identity, RunEnd, RunRecord, SUMS, is_published, part_dir, work_dir};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,9 +29,9 @@ pub struct Opened {
 ///
 /// # Errors
 /// A directory of something else, or one that cannot be made.
-pub fn enter(dir: &Path) -> Result<(), RunsError> {
-    let place = dir.display();
-    let refuse = |what: String| RunsError::identity(format!("{place}: {what}; choose another --out"));
+pub fn create_output_dir(dir: &Path) -> Result<(), RunsError> {
+    let at = dir.display();
+    let refuse = |what: String| RunsError::identity(format!("{at}: {what}; choose another --out"));
     if is_link(dir) {
         let target = fs::read_link(dir).unwrap_or_default();
         return Err(refuse(format!("is a symbolic link to {}, expected a directory of its own", target.display())));
@@ -52,7 +53,7 @@ pub fn enter(dir: &Path) -> Result<(), RunsError> {
         let what = "found files but no readable manifest.json, expected an empty directory or one of `basislab run`";
         return Err(refuse(what.to_owned()));
     }
-    fs::create_dir_all(dir).map_err(|error| RunsError::write(format!("{place}: cannot create: {error}")))
+    fs::create_dir_all(dir).map_err(|error| RunsError::write(format!("{at}: cannot create: {error}")))
 }
 
 /// A folder that does not exist, from which the path leads back with `..`: making it would lead to a directory that cannot be
@@ -74,7 +75,7 @@ fn passed_by(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// Somebody who holds it all the same, a file system without locks, or a directory that cannot be written.
 pub fn lock(dir: &Path, no_lock: bool) -> Result<Option<Lock>, RunsError> {
-    let place = dir.display();
+    let at = dir.display();
     if no_lock || is_published(dir) {
         return Ok(None);
     }
@@ -83,10 +84,10 @@ pub fn lock(dir: &Path, no_lock: bool) -> Result<Option<Lock>, RunsError> {
         // A finished directory is only read.
         Err(LockError::ReadOnly(_)) if dir.join(SUMS).exists() => Ok(None),
         Err(LockError::Busy(owner)) => Err(RunsError::busy(format!(
-            "{place}: another process holds its lock ({owner}); wait for it, or choose another --out"
+            "{at}: another process holds its lock ({owner}); wait for it, or choose another --out"
         ))),
         Err(LockError::Unsupported(error)) => Err(RunsError::busy(format!(
-            "{place}: this file system cannot lock files ({error}); with --no-lock several processes may train one run, \
+            "{at}: this file system cannot lock files ({error}); with --no-lock several processes may train one run, \
              which costs time and changes nothing"
         ))),
         Err(LockError::File(error) | LockError::ReadOnly(error)) => Err(error.into()),
@@ -104,22 +105,20 @@ pub fn read_manifest(dir: &Path) -> Result<Option<Value>, RunsError> {
         Err(error) => return Err(RunsError::data(error.to_string())),
         Ok(bytes) => bytes,
     };
-    let place = path.display();
+    let at = path.display();
     if is_lfs_pointer(&bytes) {
-        return Err(RunsError::data(format!("{place}: found {LFS_POINTER}")));
+        return Err(RunsError::data(format!("{at}: found {LFS_POINTER}")));
     }
     let manifest: Value = serde_json::from_slice(&bytes).map_err(|error| {
-        RunsError::identity(format!(
-            "{place}: no readable manifest.json: {error}; restore it, or use another directory"
-        ))
+        RunsError::identity(format!("{at}: no readable manifest.json: {error}; restore it, or use another directory"))
     })?;
     match manifest["format"].as_u64() {
         Some(FORMAT) => Ok(Some(manifest)),
         Some(other) => Err(RunsError::data(format!(
-            "{place}: found format {other}, written by basislab {}, expected format {FORMAT}; use that version",
+            "{at}: found format {other}, written by basislab {}, expected format {FORMAT}; use that version",
             manifest["basislab"]["version"]
         ))),
-        None => Err(RunsError::identity(format!("{place}: found no format, expected what `basislab run` writes"))),
+        None => Err(RunsError::identity(format!("{at}: found no format, expected what `basislab run` writes"))),
     }
 }
 
@@ -169,12 +168,18 @@ pub fn pending(dir: &Path, jobs: &[Job<'_>]) -> usize {
     jobs.iter().filter(|job| !part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()).count()
 }
 
+/// How many of these runs are resumed from a checkpoint, judging by their folders.
+pub fn resumable(dir: &Path, jobs: &[Job<'_>]) -> usize {
+    let unfinished = |job: &&Job<'_>| pending(dir, std::slice::from_ref(*job)) > 0;
+    jobs.iter().filter(unfinished).filter(|job| newest_checkpoint(dir, job).is_ok_and(|step| step.is_some())).count()
+}
+
 /// Refuses to write through links to elsewhere and runs of another identity than `identify` says, and returns the runs that
 /// have not ended. With `locks` it removes what killed processes left of the others.
 ///
 /// # Errors
 /// A link where a folder of the run's own is expected, a run of another identity, or a file that is not what a run writes.
-pub fn survey<'a>(
+pub fn unfinished_runs<'a>(
     dir: &Path,
     jobs: &[Job<'a>],
     identify: &dyn Fn(&Job<'_>) -> Identity,
@@ -193,7 +198,7 @@ pub fn survey<'a>(
     for folder in [dir.join("parts"), dir.join("figures")] {
         unlinked(&folder)?;
     }
-    let mut unended = Vec::new();
+    let mut unfinished = Vec::new();
     for job in jobs {
         let part = part_dir(dir, &job.arm.name, job.seed);
         unlinked(&dir.join("parts").join(&job.arm.name))?;
@@ -201,9 +206,17 @@ pub fn survey<'a>(
         unlinked(&part.join("checkpoints"))?;
         let work = work_dir(dir, &job.arm.name, job.seed);
         unlinked(&work)?;
-        if finished(dir, job)?.is_none() {
-            unended.push(*job);
+        let Some(end) = finished(dir, job)? else {
+            unfinished.push(*job);
             continue;
+        };
+        if !end.matches_tables(&part)? || (end.state == Ending::Complete && end.step != job.arm.run.train.steps) {
+            return Err(RunsError::identity(format!(
+                "{}: done.json says that the run ended at step {}, and its tables do not; restore them, or delete {} to run it again",
+                part.display(),
+                end.step,
+                part.display()
+            )));
         }
         if RunRecord::read(&part)?.is_none_or(|record| record.identity != identify(job)) {
             return Err(RunsError::identity(format!(
@@ -219,7 +232,7 @@ pub fn survey<'a>(
             basislab_store::remove(&work)?;
         }
     }
-    Ok(unended)
+    Ok(unfinished)
 }
 
 /// How a run has ended; `None` while it has not.
@@ -234,7 +247,7 @@ pub fn finished(dir: &Path, job: &Job<'_>) -> Result<Option<RunEnd>, RunsError> 
 ///
 /// # Errors
 /// What could not be removed.
-pub fn tidy(dir: &Path) -> Result<(), FileError> {
+pub fn remove_temporary_files(dir: &Path) -> Result<(), FileError> {
     [dir.to_owned(), dir.join("figures")].iter().try_for_each(|folder| clean(folder))
 }
 

@@ -3,8 +3,8 @@
 //! A run is a [`RunSpec`](basislab_config::RunSpec) with a seed. Its identity is what decides its numbers, so that
 //! experiments share runs. Several processes may work on one directory: each takes runs that nobody has.
 
-mod claim;
 mod corpora;
+mod create;
 mod directory;
 mod error;
 mod identity;
@@ -15,15 +15,21 @@ mod reuse;
 mod rows;
 mod session;
 
-pub use claim::{claim, plan_hash};
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests;
+
 pub use corpora::Corpora;
+pub use create::{create_or_extend, needs_manifest, plan_hash};
 pub use directory::{
-    Opened, enter, finished, lock, open, pending, read_manifest, survey, tidy, unneeded, write_manifest,
+    Opened, create_output_dir, finished, lock, open, pending, read_manifest, remove_temporary_files, resumable,
+    unfinished_runs, unneeded, write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};
 pub use identity::{NUMERICS, identity};
 pub use parallel::in_parallel;
 pub use plan::{Job, jobs};
 pub use recorder::newest_checkpoint;
+pub use reuse::FinishedRuns;
 pub use rows::{rows, step_row};
-pub use session::{KnownRuns, Notice, Session, Taken};
+pub use session::{RunEvent, RunOutcome, Session};

@@ -3,11 +3,11 @@ use crate::error::RunsError;
 use crate::identity::identity;
 use crate::plan::Job;
 use crate::recorder::{RunRecorder, new_folder, publish};
-use crate::reuse::{self, Known};
+use crate::reuse::{self, FinishedRuns};
 use basislab_config::{ClaimKind, Experiment};
 use basislab_store::{Lock, LockError, remove};
 use basislab_tables::{Identity, RunEnd, RunRecord, part_dir, work_dir};
-use basislab_train::{Context, Control, Event, Outcome, StepStats, train};
+use basislab_train::{Context, Control, Event, Outcome, State, StepStats, check_state, train};
 use burn::tensor::Device;
 use serde_json::Value;
 use std::fs;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A process at work on the runs of a directory.
+/// The runs of a directory, as one process trains them.
 pub struct Session<'a> {
     /// The directory.
     pub dir: &'a Path,
@@ -37,39 +37,35 @@ pub struct Session<'a> {
     pub reuse: bool,
     /// Whether each run is locked while this process has it.
     pub lock: bool,
-    /// Finished runs of other directories, looked for once.
-    pub known: OnceLock<KnownRuns>,
+    /// Finished runs of other directories, read when the first run begins.
+    pub finished_runs: OnceLock<FinishedRuns>,
     /// Checkpoints and stopping.
     pub control: Control<'a>,
-    /// What is told while a run trains. Called from several threads.
-    pub tell: &'a (dyn Fn(&Job<'_>, Notice) + Sync),
+    /// Called with each event of a run, from several threads.
+    pub on_event: &'a (dyn Fn(&Job<'_>, RunEvent) + Sync),
 }
 
-/// See [`Session::known`].
-#[derive(Debug, Default)]
-pub struct KnownRuns(Known);
-
-/// What a session tells of a run.
+/// An event of a run while it trains.
 #[derive(Debug)]
-pub enum Notice {
+pub enum RunEvent {
     /// It resumes from a checkpoint after this update.
     Resumed(u64),
     /// A checkpoint cannot be used, and why.
-    Unusable(String),
+    UnusableCheckpoint(String),
     /// An update was made.
     Step(StepStats),
 }
 
-/// What became of a run.
+/// How [`Session::run_if_free`] ended.
 #[derive(Debug)]
-pub enum Taken {
+pub enum RunOutcome {
     /// It was trained to its end, in so many seconds.
     Trained(RunEnd, f64),
     /// It was copied from this folder.
-    Reused(PathBuf),
-    /// It had ended already.
-    Ended,
-    /// Another process has it; which, as far as it says.
+    Copied(PathBuf),
+    /// It was already finished.
+    AlreadyFinished,
+    /// Another process holds its lock: the record in the lock file.
     Busy(String),
     /// It was stopped after this update.
     Stopped(u64),
@@ -83,34 +79,34 @@ fn arm_seeds(job: &Job<'_>) -> Vec<u64> {
 }
 
 impl Session<'_> {
-    /// Takes a run that nobody else has: trains it from its last checkpoint, or copies it. `failed` is set once another run
-    /// of this process failed: then it gives up.
+    /// Locks a run that no other process has, and trains it from its last checkpoint or copies it. Stops once `failed` is
+    /// set: another run of this process failed.
     ///
     /// # Errors
     /// A run that cannot be resumed, or files that cannot be written.
-    pub fn take(&self, job: &Job<'_>, failed: &AtomicBool) -> anyhow::Result<Taken> {
+    pub fn run_if_free(&self, job: &Job<'_>, failed: &AtomicBool) -> anyhow::Result<RunOutcome> {
         let (dir, arm, seed) = (self.dir, &job.arm.name, job.seed);
         let (part, work) = (part_dir(dir, arm, seed), work_dir(dir, arm, seed));
         let has_ended = || RunEnd::read(&part).map(|end| end.is_some());
         if has_ended()? {
-            return Ok(Taken::Ended);
+            return Ok(RunOutcome::AlreadyFinished);
         }
-        let lock = match self.locked(&work)? {
+        let lock = match self.lock_run(&work)? {
             Ok(lock) => lock,
-            Err(owner) => return Ok(Taken::Busy(owner)),
+            Err(owner) => return Ok(RunOutcome::Busy(owner)),
         };
         if has_ended()? {
-            // Somebody published it in between.
+            // Another process published it in between.
             if lock.is_some() {
                 remove(&work)?;
             }
-            return Ok(Taken::Ended);
+            return Ok(RunOutcome::AlreadyFinished);
         }
         let corpus = self.corpora.of(&job.arm.run);
         let backend = &self.device_names[0];
         let identity = identity(&job.arm.run, seed, corpus.sha256(), backend);
-        if let Some(from) = self.copied(job, &identity, lock.is_some())? {
-            return Ok(Taken::Reused(from));
+        if let Some(from) = self.copy_finished(job, &identity, lock.is_some())? {
+            return Ok(RunOutcome::Copied(from));
         }
         let record = RunRecord {
             identity,
@@ -120,27 +116,30 @@ impl Session<'_> {
             reused: false,
             builds: vec![self.build.clone()],
         };
-        let mut warn = |error: &basislab_store::CheckpointError| (self.tell)(job, Notice::Unusable(error.to_string()));
-        let names = self.device_names.clone();
-        let (mut recorder, state) = RunRecorder::open(dir, job, record, names, lock.is_some(), &mut warn)?;
-        if let Some(state) = &state {
-            (self.tell)(job, Notice::Resumed(state.step));
-        }
+        let mut warn = |error: &basislab_store::CheckpointError| {
+            (self.on_event)(job, RunEvent::UnusableCheckpoint(error.to_string()))
+        };
         let on = Context { corpus, device: self.device, ahead: self.ahead };
+        let usable = |state: &State| check_state(&job.arm.run, seed, on, state);
+        let names = self.device_names.clone();
+        let (mut recorder, state) = RunRecorder::open(dir, job, record, names, lock.is_some(), &usable, &mut warn)?;
+        if let Some(state) = &state {
+            (self.on_event)(job, RunEvent::Resumed(state.step));
+        }
         let finished = train(&job.arm.run, seed, on, state.as_ref(), self.control, &mut |event| {
             anyhow::ensure!(!failed.load(Ordering::Relaxed), "stopped");
             if let Event::Step(stats) = &event {
-                (self.tell)(job, Notice::Step(*stats));
+                (self.on_event)(job, RunEvent::Step(*stats));
             }
             Ok(recorder.record(event)?)
         })?;
         let stopped = if let Outcome::Stopped(step) = finished.outcome { Some(step) } else { None };
         let ended = recorder.finish(finished, lock.is_some())?;
-        Ok(ended.map_or(Taken::Stopped(stopped.unwrap_or(0)), |(end, seconds)| Taken::Trained(end, seconds)))
+        Ok(ended.map_or(RunOutcome::Stopped(stopped.unwrap_or(0)), |(end, seconds)| RunOutcome::Trained(end, seconds)))
     }
 
     /// The run's lock (none where locks are not asked for), or who has it.
-    fn locked(&self, work: &Path) -> Result<Result<Option<Lock>, String>, RunsError> {
+    fn lock_run(&self, work: &Path) -> Result<Result<Option<Lock>, String>, RunsError> {
         let create = fs::create_dir_all(work);
         create.map_err(|error| basislab_store::FileError::new("create", work, error))?;
         if !self.lock {
@@ -162,7 +161,7 @@ impl Session<'_> {
     }
 
     /// Copies the run from another directory, or from another arm of this one, that has it: from where.
-    fn copied(&self, job: &Job<'_>, identity: &Identity, locked: bool) -> Result<Option<PathBuf>, RunsError> {
+    fn copy_finished(&self, job: &Job<'_>, identity: &Identity, locked: bool) -> Result<Option<PathBuf>, RunsError> {
         if !self.reuse {
             return Ok(None);
         }
@@ -177,9 +176,9 @@ impl Session<'_> {
         let twins = twins.filter(|twin| twin.name != *arm && twin.run.hash() == identity.run);
         let mut twins = twins.map(|twin| part_dir(dir, &twin.name, seed));
         let twin =
-            twins.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|known| known.identity == *identity));
-        let known = self.known.get_or_init(|| KnownRuns(Known::beside(dir)));
-        let elsewhere = || known.0.find(identity).filter(|part| !is_compared || !part.starts_with(dir));
+            twins.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|record| record.identity == *identity));
+        let finished = self.finished_runs.get_or_init(|| FinishedRuns::beside(dir));
+        let elsewhere = || finished.find(identity).filter(|part| !is_compared || !part.starts_with(dir));
         let Some(from) = twin.as_deref().or_else(elsewhere) else { return Ok(None) };
         let own = new_folder(&work_dir(dir, arm, seed))?;
         match reuse::copy(from, arm, &own, twin.is_none()) {

@@ -1,8 +1,9 @@
 use crate::inference::mean_sd;
-use crate::metrics::{Metric, MetricFn};
+use crate::measure::MetricValue;
+use crate::metrics::Metric;
 use crate::random::{Purpose, stream};
-use crate::residuals::Residuals;
 use crate::rotation::Rotation;
+use basislab_config::Basis;
 
 /// A metric against itself in random bases of the same activations.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,31 +27,25 @@ pub fn random_basis(seed: u64, k: usize, d_model: usize) -> Rotation {
     Rotation::haar(d_model, &mut stream(seed, Purpose::RandomBasis, k as u64))
 }
 
-/// The basis excess of each metric over the same `k` Haar bases (8 at least for a verdict), drawn from
-/// [`Purpose::RandomBasis`]. Each basis is applied once, whatever the number of metrics.
+/// A metric in the standard basis against itself in the random bases (8 at least for a verdict), from the values of one
+/// choice of tokens.
 ///
-/// `None` where the metric is undefined in one of the bases or needs layers, with fewer than two bases, and for metrics
-/// that are the same in every basis: their draws differ by rounding only, and a z of rounding would look like a result.
-pub fn basis_excess_all(metrics: &[&Metric], x: &Residuals, k: usize, seed: u64) -> Vec<Option<BasisExcess>> {
-    let turned = |i| x.rotated(&random_basis(seed, i, x.d_model()));
-    let draws: Vec<_> = (0..k).map(|i| evaluate(metrics, &turned(i))).collect();
-    excess_all(metrics, &evaluate(metrics, x), &draws)
-}
-
-/// Each metric of one matrix; `None` where it is undefined or needs layers.
-pub fn evaluate(metrics: &[&Metric], x: &Residuals) -> Vec<Option<f64>> {
-    let one = |metric: &&Metric| match metric.of {
-        MetricFn::Matrix(of) => of(x),
-        MetricFn::Layers { .. } => None,
-    };
-    metrics.iter().map(one).collect()
-}
-
-/// What [`basis_excess_all`] makes of the metrics' values in the given basis and in each random one.
-pub fn excess_all(metrics: &[&Metric], values: &[Option<f64>], draws: &[Vec<Option<f64>>]) -> Vec<Option<BasisExcess>> {
-    let column = |at: usize| draws.iter().map(|row| row[at]).collect::<Option<Vec<f64>>>();
-    let one = |at: usize| if metrics[at].basis_dependent { excess(values[at]?, &column(at)?) } else { None };
-    (0..metrics.len()).map(one).collect()
+/// `None` where the metric is undefined in one of the bases or has no values, with fewer than two random bases, and for
+/// metrics that are the same in every basis: their draws differ by rounding only, and a z of rounding would look like a
+/// result.
+pub fn basis_excess(metric: &Metric, values: &[MetricValue]) -> Option<BasisExcess> {
+    if !metric.basis_dependent {
+        return None;
+    }
+    let (mut own, mut draws) = (None, Vec::new());
+    for value in values.iter().filter(|value| value.metric == metric.name) {
+        match value.basis {
+            Basis::Standard => own = value.value,
+            Basis::Random(_) => draws.push(value.value?),
+            Basis::Optimizer => {}
+        }
+    }
+    excess(own?, &draws)
 }
 
 /// A value against draws of its null; `None` with fewer than two draws.

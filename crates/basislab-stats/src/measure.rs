@@ -52,9 +52,9 @@ pub struct MetricValue {
     pub value: Option<f64>,
 }
 
-/// Measures a residual stream (bases are shared out over the rayon pool that it finds itself in), tokens in order, sequence by sequence: every metric of one matrix for all, first and
-/// remaining tokens, in the standard basis and the optimizer's; what else is `wanted` of the detailed tokens. Fewer than
-/// two tokens are not measured.
+/// Measures a residual stream, tokens in order, sequence by sequence: every metric of one matrix for all, first and
+/// remaining tokens, in the standard basis and the optimizer's; what else is `wanted` of the detailed tokens. Bases are
+/// shared out over the rayon pool that it finds itself in. Fewer than two tokens are not measured.
 pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
     let mut measured = Measured { large: LargeValues::of(x), ..Measured::default() };
     let rotated = wanted.optimizer.map(|q| x.rotated(q));
@@ -62,21 +62,21 @@ pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
     for &tokens in Tokens::ALL {
         let Some(part) = subset(x, wanted.n_ctx, tokens) else { continue };
         let rotated = rotated.as_ref().and_then(|x| subset(x, wanted.n_ctx, tokens));
-        measured.values.extend(evaluated(&part, (tokens, Basis::Standard), |_| true));
+        measured.values.extend(measure_in(&part, (tokens, Basis::Standard), |_| true));
         if let Some(rotated) = &rotated {
-            measured.values.extend(evaluated(rotated, (tokens, Basis::Optimizer), |metric| metric.basis_dependent));
+            measured.values.extend(measure_in(rotated, (tokens, Basis::Optimizer), |metric| metric.basis_dependent));
         }
         if tokens != wanted.detailed {
             continue;
         }
         let in_random = wanted.random.par_iter().enumerate().map(|(k, q)| {
-            evaluated(&part.rotated(q), (tokens, Basis::Random(k as u32)), |metric| metric.basis_dependent)
+            measure_in(&part.rotated(q), (tokens, Basis::Random(k as u32)), |metric| metric.basis_dependent)
         });
         measured.values.extend(in_random.collect::<Vec<_>>().into_iter().flatten());
         if let Some((seed, numbers, metrics)) = wanted.further.clone() {
             let in_further = numbers.into_par_iter().map(|k| {
                 let x = part.rotated(&random_basis(seed, k, x.d_model()));
-                evaluated(&x, (tokens, Basis::Random(k as u32)), |metric| {
+                measure_in(&x, (tokens, Basis::Random(k as u32)), |metric| {
                     metrics.iter().any(|name| name == metric.name)
                 })
             });
@@ -92,8 +92,16 @@ pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
     measured
 }
 
-/// Every metric of one matrix that is `wanted`.
-fn evaluated(x: &Residuals, (tokens, basis): (Tokens, Basis), wanted: impl Fn(&Metric) -> bool) -> Vec<MetricValue> {
+/// Every metric of one matrix that is `wanted`. `x` has the coordinates of `basis` already.
+///
+/// [`measure`] is a layer over this that holds the stream and a rotated copy of it for each basis that is measured at the
+/// time. A caller whose matrix fills the memory cannot hold two: it rotates in place ([`Residuals::into_rotated`]), calls this,
+/// and reads the matrix again for the next basis.
+pub fn measure_in(
+    x: &Residuals,
+    (tokens, basis): (Tokens, Basis),
+    wanted: impl Fn(&Metric) -> bool,
+) -> Vec<MetricValue> {
     let value = |metric: &Metric| match metric.of {
         MetricFn::Matrix(of) => {
             Some(MetricValue { tokens, tokens_used: x.n_tokens(), basis, metric: metric.name, value: of(x) })

@@ -2,6 +2,7 @@
 
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
 use crate::schema::{Table, TableRow};
+use basislab_config::count;
 use basislab_store::FileError;
 use std::fs;
 use std::path::Path;
@@ -133,8 +134,8 @@ fn check_header(file: &str, table: &Table, found: &csv::StringRecord) -> Result<
 fn check_cells(file: &str, line: u64, table: &Table, record: &csv::StringRecord) -> Result<(), ReadError> {
     for (index, column) in table.columns.iter().enumerate() {
         let Some(text) = record.get(index) else {
-            let expected = format!("{} cells ({} is missing)", table.columns.len(), column.name);
-            return Err(wrong(file, line, character(record, index), format!("{} cells", record.len()), expected));
+            let expected = format!("{} ({} is missing)", count(table.columns.len(), "cell"), column.name);
+            return Err(wrong(file, line, character(record, index), count(record.len(), "cell"), expected));
         };
         if !column.cell.accepts(text) {
             let expected = format!("{} in {}", column.cell.expected(), column.name);

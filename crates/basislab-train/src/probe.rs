@@ -99,7 +99,7 @@ pub(crate) struct Probes {
     steps: Vec<u64>,
     sequences: Vec<Vec<u32>>,
     /// The last probe while a thread of its own measures it and the device trains on; its loss is known.
-    measuring: Option<(JoinHandle<Making>, f64)>,
+    measuring: Option<(JoinHandle<PendingProbe>, f64)>,
     /// Whether measuring may be left to a thread: training then waits for the device alone.
     beside: bool,
     /// For which training waited.
@@ -150,8 +150,8 @@ impl Probes {
     ) -> anyhow::Result<Probed> {
         self.settle(record)?;
         let begun = Instant::now();
-        let making = Making::new(Arc::clone(&self.plan), step);
-        let probed = if self.beside { self.begin(making, model, stop) } else { self.measure(making, model, stop) };
+        let pending = PendingProbe::new(Arc::clone(&self.plan), step);
+        let probed = if self.beside { self.begin(pending, model, stop) } else { self.measure(pending, model, stop) };
         self.time += begun.elapsed();
         let (loss, probe) = match probed {
             None => return Ok(Probed::Stopped),
@@ -163,29 +163,40 @@ impl Probes {
         }
         self.settle(record)?;
         let run = &self.plan.run;
-        record(Event::Step(StepStats::of(run, step, None)))?;
+        // Update `step` was made and has its row; the one after it cannot be made.
+        record(Event::Step(StepStats::of(run, step + 1, None)))?;
         Ok(Probed::NotFinite(not_finite(model, &run.train, &self.sequences, &[])))
     }
 
     /// Records the probe that a thread still measures, if there is one.
     pub(crate) fn settle(&mut self, record: Record<'_>) -> anyhow::Result<()> {
         let Some((thread, loss)) = self.measuring.take() else { return Ok(()) };
-        let making = thread.join().unwrap_or_else(|reason| resume_unwind(reason));
-        record(Event::Probe(making.finish(loss)))
+        let pending = thread.join().unwrap_or_else(|reason| resume_unwind(reason));
+        record(Event::Probe(pending.finish(loss)))
     }
 
     /// Measures here and now: the loss and the probe.
-    fn measure(&self, mut making: Making, model: &Transformer, stop: &AtomicBool) -> Option<(f64, Option<Probe>)> {
-        let loss = capture(model, self.captured(), stop, &mut |site, x| making.measure(site, x))?;
-        Some((loss, Some(making.finish(loss))))
+    fn measure(
+        &self,
+        mut pending: PendingProbe,
+        model: &Transformer,
+        stop: &AtomicBool,
+    ) -> Option<(f64, Option<Probe>)> {
+        let loss = capture(model, self.captured(), stop, &mut |site, x| pending.measure(site, x))?;
+        Some((loss, Some(pending.finish(loss))))
     }
 
     /// Leaves measuring to a thread: the loss alone.
-    fn begin(&mut self, mut making: Making, model: &Transformer, stop: &AtomicBool) -> Option<(f64, Option<Probe>)> {
+    fn begin(
+        &mut self,
+        mut pending: PendingProbe,
+        model: &Transformer,
+        stop: &AtomicBool,
+    ) -> Option<(f64, Option<Probe>)> {
         let (send, receive) = sync_channel::<(Site, Option<Residuals>)>(2);
         let thread = std::thread::spawn(move || {
-            receive.into_iter().for_each(|(site, x)| making.measure(site, x));
-            making
+            receive.into_iter().for_each(|(site, x)| pending.measure(site, x));
+            pending
         });
         // Nobody receives if the thread panicked: joining it tells.
         let loss = capture(model, self.captured(), stop, &mut |site, x| _ = send.send((site, x)))?;
@@ -200,7 +211,7 @@ impl Probes {
 }
 
 /// A probe while it is made.
-struct Making {
+struct PendingProbe {
     plan: Arc<Plan>,
     step: u64,
     /// The optimizer's basis.
@@ -209,7 +220,7 @@ struct Making {
     sites: Vec<SiteProbe>,
 }
 
-impl Making {
+impl PendingProbe {
     fn new(plan: Arc<Plan>, step: u64) -> Self {
         let RunSpec { model, train, probe, .. } = &plan.run;
         let (_, basis, _) = plan.run.optimizer_at(step);

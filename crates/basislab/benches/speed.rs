@@ -4,11 +4,11 @@
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 
-use basislab_config::{BasisSpec, Change, Experiment, Library, load};
+use basislab_config::{BasisSpec, Change, Experiment, Library, Tokens, load};
 use basislab_data::Corpus;
 use basislab_model::{Transformer, init};
 use basislab_optim::{Optimizer, clip};
-use basislab_stats::{METRICS, Metric, Purpose, Residuals, Rotation, basis_excess_all, gaussian, stream};
+use basislab_stats::{METRICS, Purpose, Residuals, Rotation, Wanted, gaussian, measure, stream};
 use basislab_train::{Trainee, update};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -128,14 +128,20 @@ fn residuals(tokens: usize, d: usize) -> Residuals {
 
 /// All metrics on one site of the default probe, alone and in 8 random bases.
 fn metrics(c: &mut Criterion) {
-    let all: Vec<&Metric> = METRICS.iter().collect();
+    let names: Vec<String> = METRICS.iter().filter(|m| m.basis_dependent).map(|m| m.name.to_owned()).collect();
     let mut group = c.benchmark_group("metrics/2048x64");
     for (name, bases) in [("in its own basis", 0), ("and in 8 random bases", 8)] {
         // A matrix of its own each time: it keeps what its metrics have computed.
         let fresh = || residuals(2048, 64);
-        group.bench_function(name, |b| {
-            b.iter_batched(fresh, |x| basis_excess_all(&all, &x, bases, 0), BatchSize::LargeInput);
-        });
+        let wanted = Wanted {
+            n_ctx: None,
+            optimizer: None,
+            detailed: Tokens::All,
+            random: &[],
+            further: Some((0, 0..bases, &names)),
+            dimensions: false,
+        };
+        group.bench_function(name, |b| b.iter_batched(fresh, |x| measure(&x, &wanted), BatchSize::LargeInput));
     }
 }
 

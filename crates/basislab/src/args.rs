@@ -1,4 +1,5 @@
 use crate::backend::{Backend, OpenDevice};
+use crate::commands::check::LAW_STEPS;
 use crate::exit::Exit;
 use basislab_config::{MAX_SEED, integer};
 use clap::builder::{PathBufValueParser, TypedValueParser};
@@ -24,33 +25,36 @@ fn folder() -> impl TypedValueParser<Value = PathBuf> {
 /// seed, metrics of the residual stream are compared with those of random rotations of the same activations, and each
 /// claim is decided by the rule that the file states.
 #[derive(Debug, Parser)]
-#[command(name = "basislab", version, after_help = EXAMPLES)]
+#[command(name = "basislab", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+// What is laid out by hand is at most 80 columns wide, so that no terminal of usual width wraps it.
 const EXAMPLES: &str = "\
 Examples:
   basislab run adam-vs-sgd                  train, measure, print the verdicts
   basislab run adam-vs-sgd --smoke          the whole pipeline with 4 updates
   basislab run adam-vs-sgd --set corpus.kind=text --set corpus.path=plays.txt
   basislab config show adam-vs-sgd          every key and where its value is set
+  basislab config explain optimizer.lr      meaning, type and default of a key
   basislab check adam-vs-sgd                which rotations change an optimizer
   basislab metrics eval activations.npy     metrics of [n_tokens, d_model] data
 
 Exit codes:
-   0  success
-   2  invalid command line or configuration
-   3  input data that cannot be read
-   4  output that cannot be written
-   5  finished, but a run diverged, or a law or bit-exact self-test failed
-   6  other processes have the remaining runs, or hold the directory's lock
-   7  the directory belongs to another configuration, or a file was changed
-   8  not enough memory or disk
-   9  the device failed; re-run the command to resume from a checkpoint
-  75  stopped by a signal after a checkpoint; re-run the command to resume
-  130 stopped at once by a second Ctrl-C; updates since the last checkpoint are made again";
+    0  success
+    2  invalid command line or configuration
+    3  input data that cannot be read
+    4  output that cannot be written
+    5  finished, but a run diverged, or a law or bit-exact self-test failed
+    6  other processes have the remaining runs, or hold the directory's lock
+    7  the directory belongs to another configuration, or a file was changed
+    8  not enough memory or disk
+    9  the device failed; re-run the command to resume from a checkpoint
+   75  stopped by a signal after a checkpoint; re-run the command to resume
+  130  stopped at once by a second Ctrl-C; updates since the last checkpoint are
+       made again";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -90,6 +94,18 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Remove the runs of a directory that its experiment does not need; without --yes, only list them
+    Clean {
+        /// A directory that `run` wrote
+        #[arg(value_parser = folder())]
+        dir: PathBuf,
+        /// Remove what is listed
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Repeat the first updates of recorded runs and compare every number with the tables
     Verify {
         /// A directory that `run` wrote
@@ -117,36 +133,42 @@ pub(crate) enum Command {
     /// Describe a corpus or print samples of it
     #[command(subcommand)]
     Data(Data),
-    /// Show a configuration
+    /// Show the configuration of an experiment, or explain the keys of configurations
     #[command(subcommand)]
     Config(Config),
 }
 
 const BACKENDS_HELP: &str = "\
-`kind` is discrete, integrated, virtual or gpu for hardware, `cpu`, or `software` for software Vulkan (lavapipe).
-`products` is the measured precision of f32 matrix products: f32, or tf32 where the device rounds its inputs.
-wgpu uses Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, build with `--features tuned`.
-Initial weights, batches and rotations are drawn on the host and are the same on every backend. flex and ndarray
-repeat their bits; other backends do not promise it, so compare distributions over seeds there.
+`kind` is discrete, integrated, virtual or gpu for hardware, `cpu`, or
+`software` for software Vulkan (lavapipe). `products` is the measured precision
+of f32 matrix products: f32, or tf32 where the device rounds its inputs.
+
+wgpu uses Vulkan, Metal or DirectX, never OpenGL. For long runs on a GPU, build
+with `--features tuned`. Initial weights, batches and rotations are drawn on the
+host and are the same on every backend. flex and ndarray repeat their bits.
+Other backends do not promise it: compare distributions over seeds there.
 
 Examples:
   basislab run adam-vs-sgd --backend wgpu --device 1
-  basislab run adam-vs-sgd --backend cpu                   the default";
+  basislab run adam-vs-sgd --backend cpu              the default";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  basislab run adam-vs-sgd --seeds 0..3                    three seeds; verdicts are then `exploratory`
-  basislab run adam-vs-sgd --set arm.sgd.optimizer.lr=0.3  another value in one arm
+  basislab run adam-vs-sgd --seeds 0..3              three seeds: `exploratory`
+  basislab run adam-vs-sgd --set arm.sgd.optimizer.lr=0.3
   basislab run adam-vs-sgd --arm lion=adam,optimizer.kind=lion
   basislab run adam-vs-sgd --sweep arm.adam.optimizer.lr=1e-3,3e-3,1e-2
   basislab run adam-vs-sgd --set corpus.classes=8 --set corpus.stay=0.7
-  basislab run adam-vs-sgd --only adam,sgd                 two arms of the experiment
+  basislab run adam-vs-sgd --only adam,sgd           two arms of the experiment
   basislab run adam-vs-sgd --backend ndarray --jobs 1
   basislab run my-experiment.toml --out runs/mine
-  basislab run results/adam-vs-sgd/config.toml             reproduce a committed result
+  basislab run results/adam-vs-sgd/config.toml       repeat a committed result
 
-Re-run the command to resume; finished runs are skipped. Several processes may run it in one directory: each takes
-runs that no other process has. `basislab config show adam-vs-sgd` prints every key that --set can change.";
+Re-run the command to resume; finished runs are skipped. Several processes may
+run it in one directory: each takes runs that no other process has.
+
+`basislab config show adam-vs-sgd` prints every key that --set can change, and
+`basislab config explain KEY` says what a key means.";
 
 /// Which experiment, and the changes to it.
 #[derive(Debug, Args)]
@@ -245,13 +267,14 @@ pub(crate) enum Metrics {
 }
 
 const EVAL_EXAMPLES: &str = "\
-Examples:
-  python -c 'import numpy; numpy.save(\"x.npy\", activations)'     activations: [n_tokens, d_model], f16, f32 or f64
+Examples (activations: [n_tokens, d_model], f16, f32 or f64):
+  python -c 'import numpy; numpy.save(\"x.npy\", activations)'
   basislab metrics eval x.npy
-  basislab metrics eval activations.safetensors --tensor blocks.3.resid_post --json
+  basislab metrics eval x.safetensors --tensor blocks.3.resid_post --json
 
 Memory: the matrix once in f64, and two matrices [d_model, d_model].
-In JSON, `z` is null where it is undefined or infinite; `z_infinite` is true where it is infinite.";
+In JSON, `z` is null where it is undefined or infinite; `z_infinite` is true
+where it is infinite.";
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
@@ -282,16 +305,16 @@ pub(crate) struct CheckArgs {
     /// The name of a built-in experiment or the path of a TOML file
     #[arg(default_value = "adam-vs-sgd")]
     pub(crate) experiment: String,
-    /// Add an arm like another one with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
+    /// Add an arm: a copy of an existing arm with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
     #[arg(long = "arm", value_name = "NAME=ARM,KEY=VALUE,...")]
     pub(crate) arm: Vec<String>,
-    /// Set one key first, e.g. `arm.adam.optimizer.beta_2=0.99`. Repeatable
+    /// Set one key, e.g. `arm.adam.optimizer.beta_2=0.99`. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     #[command(flatten)]
     pub(crate) on: DeviceArgs,
     /// Updates made for each law
-    #[arg(long, default_value_t = 30, allow_hyphen_values = true, value_parser = count(2, 50))]
+    #[arg(long, default_value_t = LAW_STEPS, allow_hyphen_values = true, value_parser = count(2, 50))]
     pub(crate) steps: u64,
     /// Print JSON
     #[arg(long)]
@@ -304,7 +327,7 @@ pub(crate) struct CorpusArgs {
     /// The name of a built-in experiment or the path of a TOML file
     #[arg(default_value = "adam-vs-sgd")]
     pub(crate) experiment: String,
-    /// Set one key first, e.g. `corpus.classes=8`. Repeatable
+    /// Set one key, e.g. `corpus.classes=8`. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// A text file to use as the corpus: short for `--set corpus.kind=text --set corpus.path=FILE`
@@ -347,5 +370,13 @@ pub(crate) enum Config {
         /// Print TOML that `basislab run` accepts
         #[arg(long)]
         toml: bool,
+    },
+    /// List every key with its default and meaning, or print type, values, defaults and meaning of some
+    Explain {
+        /// A key (`optimizer.lr`, or its end: `lr`) or a table with all its keys (`model`, `claim.test`)
+        key: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }

@@ -12,6 +12,8 @@ use basislab_config::{Arm, Dtype, Experiment, ModelSpec};
 use basislab_optim::{Precision, precision};
 use burn::tensor::Device;
 use clap::ValueEnum;
+#[cfg(feature = "wgpu")]
+use failure::is_refused_thread;
 use failure::{in_one_line, is_lost, is_too_large, without_panic};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -125,7 +127,7 @@ impl Backend {
             #[cfg(feature = "cuda")]
             Self::Cuda => on_cuda(most),
             other => Err(Exit::usage(format!(
-                "--backend {0}: this build does not hold it; build with `cargo build --release --features {0}`, or use another --backend",
+                "--backend {0}: found a build without it; build with `cargo build --release --features {0}`, or use another --backend",
                 other.name()
             ))),
         }
@@ -243,17 +245,17 @@ fn on_ndarray() -> Result<Vec<OpenDevice>, Exit> {
 /// The adapters of [`adapters::open`], with what the system knows of their memory.
 #[cfg(feature = "wgpu")]
 fn on_wgpu(most: usize) -> Result<Vec<OpenDevice>, Exit> {
-    let all = adapters::open(most).map_err(|error| match is_too_large(&error) {
+    let unusable = |error: String| match is_too_large(&error) {
         true => Exit::new(
             Code::TooLarge,
             format!(
-                "--backend wgpu: the adapter has no memory left ({error}); end what else uses it, or use --backend cpu"
+                "--backend wgpu: the adapter has no memory left ({error}); close other programs that use it, or use --backend cpu"
             ),
         ),
         false => Exit::usage(format!(
             "--backend wgpu: no usable GPU adapter ({error}); install a GPU driver with Vulkan (Debian's mesa-vulkan-drivers has a software one), or use --backend cpu"
         )),
-    })?;
+    };
     let place = |(index, Adapter { device, kind, setup }): (usize, Adapter)| {
         let info = setup.adapter.get_info();
         let driver = [info.driver, info.driver_info, format!("{:?}", info.backend)];
@@ -271,7 +273,22 @@ fn on_wgpu(most: usize) -> Result<Vec<OpenDevice>, Exit> {
         };
         OpenDevice { device, info }
     };
-    Ok(all.into_iter().enumerate().map(place).collect())
+    // burn talks to an adapter through a thread, which the first call starts.
+    let opened = without_panic(|| adapters::open(most).map(|all| all.into_iter().enumerate().map(place).collect()));
+    match opened {
+        Ok(all) => all.map_err(unusable),
+        Err((reason, _)) if is_refused_thread(&reason) => Err(Exit::new(
+            Code::TooLarge,
+            format!(
+                "--backend wgpu: the system refuses the threads that the adapter needs ({}); allow more (see `ulimit -u`), or use --backend cpu",
+                in_one_line(&reason)
+            ),
+        )),
+        Err((reason, at)) => Err(Exit::new(
+            Code::Device,
+            format!("--backend wgpu: the adapter does not open ({}; at {at}); use --backend cpu", in_one_line(&reason)),
+        )),
+    }
 }
 
 #[cfg(feature = "cuda")]

@@ -4,6 +4,7 @@ use crate::backend::OpenDevice;
 use basislab_config::Experiment;
 use basislab_store::sha256;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 /// What can change the bits of a result besides the experiment.
@@ -48,20 +49,51 @@ pub(crate) fn in_words(reporter: &Value) -> String {
     format!("basislab {version} (commit {commit}{modified}, executable {executable})")
 }
 
-/// What `there` (a manifest, or a [`build`]) and `here` disagree about.
+/// What `there` (a manifest, or a [`build`]) and `here` disagree about: `machine.cpu: Xeon there, Ryzen here`.
 pub(crate) fn differences(there: &Value, here: &Value) -> Vec<String> {
     let Value::Object(keys) = here else { return Vec::new() };
-    // Kernels that are tuned anew may round otherwise; that is told, and what counts is what the rounding is like.
+    // Kernels that are tuned anew may round otherwise; what counts is which precision the rounding is like.
     let comparable = |value: &Value| {
         let mut value = value.clone();
         value.pointer_mut("/products/relative_error").map(Value::take);
         value
     };
-    let differs = |(key, here): (&String, &Value)| {
-        let there = &there[key];
-        (comparable(there) != comparable(here)).then(|| format!("{key}: {there} there, {here} here"))
-    };
-    keys.iter().filter_map(differs).collect()
+    let mut all = Vec::new();
+    for (key, here) in keys {
+        compare(key, &comparable(&there[key]), &comparable(here), &mut all);
+    }
+    all
+}
+
+/// Adds the values below `key` that differ.
+fn compare(key: &str, there: &Value, here: &Value, into: &mut Vec<String>) {
+    if there == here {
+        return;
+    }
+    if let (Value::Object(known), Value::Object(found)) = (there, here) {
+        let keys: BTreeSet<&String> = known.keys().chain(found.keys()).collect();
+        keys.into_iter().for_each(|part| compare(&format!("{key}.{part}"), &there[part], &here[part], into));
+    } else {
+        into.push(format!("{key}: {} there, {} here", plain(there), plain(here)));
+    }
+}
+
+/// A value without the signs of JSON. Of a hash, the first digits.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "unknown".to_owned(),
+        Value::String(text) if text.is_empty() => "nothing".to_owned(),
+        Value::String(text) if text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            text[..12].to_owned()
+        }
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Object(entries) => {
+            entries.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join(", ")
+        }
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
 }
 
 /// Of the running program: two builds of one dirty tree differ here alone.

@@ -2,6 +2,7 @@
 
 pub(crate) mod backends;
 pub(crate) mod check;
+pub(crate) mod clean;
 pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod data;

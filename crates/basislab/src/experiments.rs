@@ -4,7 +4,7 @@ use crate::args::ExperimentArgs;
 use crate::exit::{Code, Exit};
 use crate::resources;
 use basislab_config::{
-    Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, integer, load, one_of,
+    Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, count, integer, load, one_of,
 };
 use basislab_data::{Corpus, CorpusError};
 use basislab_optim::rule_keys;
@@ -23,6 +23,8 @@ const LARGEST_CONFIG: u64 = 1 << 20;
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) loaded: Loaded,
+    /// Whether `--smoke` reduced it.
+    pub(crate) smoke: bool,
 }
 
 /// Loads what the command line names, with its changes.
@@ -107,7 +109,7 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
     }
     let loaded = load(&changes)?;
     check_metrics(&loaded)?;
-    Ok(Named { name, loaded })
+    Ok(Named { name, loaded, smoke: which.smoke })
 }
 
 /// Changes that let every phase begin within the few steps of `--smoke`.
@@ -204,14 +206,15 @@ fn text(experiment: &str) -> Result<(String, String, String), Exit> {
         )));
     }
     let path = Path::new(experiment);
-    let info = std::fs::metadata(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
+    let info = std::fs::metadata(path)
+        .map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}; expected a TOML file")))?;
     if !info.is_file() {
         return Err(Exit::usage(format!("{experiment}: found something that is not a file, expected a TOML file")));
     }
     if info.len() > LARGEST_CONFIG {
         return Err(Exit::usage(format!(
-            "{experiment}: found {} bytes, expected a config of at most {LARGEST_CONFIG}",
-            info.len()
+            "{experiment}: found {}, expected a config of at most {LARGEST_CONFIG}",
+            count(info.len(), "byte")
         )));
     }
     let bytes = std::fs::read(path).map_err(|error| Exit::usage(format!("{experiment}: cannot read: {error}")))?;
@@ -264,7 +267,7 @@ fn parse_seeds(text: &str) -> Result<Vec<u64>, Exit> {
         return Err(fail(format!("{what}, for example {example}")));
     }
     if high - low > MAX_SEEDS as u64 {
-        return Err(fail(format!("found {} seeds, expected at most {MAX_SEEDS}", high - low)));
+        return Err(fail(format!("found {}, expected at most {MAX_SEEDS}", count(high - low, "seed"))));
     }
     Ok((low..high).collect())
 }

@@ -4,6 +4,7 @@ mod args;
 mod backend;
 mod build;
 mod commands;
+mod directories;
 mod exit;
 mod experiments;
 mod manifest;
@@ -54,6 +55,7 @@ fn work(command: Command) -> CommandResult {
         Command::Report { dir, json } => commands::report::report(&dir, json),
         Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),
         Command::Status { dir, json } => commands::status::status(&dir, json),
+        Command::Clean { dir, yes, json } => commands::clean::clean(&dir, yes, json),
         Command::Verify { dir, steps, all } => commands::verify::verify(&dir, steps, all),
         Command::Metrics(args) => commands::metrics::metrics(&args),
         Command::Check(args) => commands::check::check(&args),

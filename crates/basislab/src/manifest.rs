@@ -18,7 +18,18 @@ pub(crate) fn manifest(named: &Named, device: &OpenDevice, certificates: Value) 
             all.extend(part);
         }
     }
+    if named.smoke {
+        manifest["smoke"] = true.into();
+    }
     manifest
+}
+
+/// What a reader must know of numbers that `--smoke` made.
+pub(crate) fn smoke_note(manifest: &Value) -> Option<&'static str> {
+    (manifest["smoke"] == true).then_some(
+        "these runs are a smoke test (--smoke): training and probes were cut to a few updates and sequences, so the numbers \
+         mean nothing",
+    )
 }
 
 /// Whether the manifest holds a law that was measured and did not hold.

@@ -2,6 +2,7 @@
 
 use crate::exit::{Code, Exit};
 use crate::terminal::quoted;
+use basislab_config::count;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -44,7 +45,10 @@ impl Signals {
     pub(crate) fn goodbye(&self, left: usize) -> Exit {
         let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
         let command = command.join(" ");
-        Exit::new(Code::Stopped, format!("stopped by a signal with {left} runs to go; resume with: {command}"))
+        Exit::new(
+            Code::Stopped,
+            format!("stopped by a signal with {} to go; resume with: {command}", count(left, "run")),
+        )
     }
 }
 

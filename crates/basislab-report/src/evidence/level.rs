@@ -1,6 +1,7 @@
 //! Evidence about the level of one arm, in the unit of the metric.
 
 use super::{Evidence, Lookup, Test};
+use crate::note::Lack;
 use crate::verdicts::percent;
 use basislab_config::{Claim, RunName};
 use basislab_stats::Side;
@@ -25,7 +26,7 @@ impl Lookup<'_> {
         for seed in self.complete_seeds(&[arm], &mut evidence) {
             match self.reading(cell, arm, seed) {
                 Some(value) => evidence.push(value),
-                None => evidence.gaps.add(arm, seed, &format!("without {}", cell.metric)),
+                None => evidence.gaps.add(arm, seed, Lack::Metric(cell.metric.clone())),
             }
         }
         evidence

@@ -2,11 +2,9 @@
 
 use super::{Evidence, Lookup, Test};
 use crate::index::mean;
-use basislab_config::{Cell, Claim, RunName, Sign};
+use crate::note::{Lack, Note, chain};
+use basislab_config::{Cell, Claim, RunName, Sign, count};
 use basislab_stats::{block_means, ordered_p, rank_slope, smallest_spearman_p, spearman, spearman_p};
-
-/// How the note begins that counts the seeds with every arm above the one before it.
-pub(crate) const RISES: &str = "rises from arm to arm in ";
 
 impl Lookup<'_> {
     /// One slope per seed: of the log of the metric per rank of the arm.
@@ -14,13 +12,13 @@ impl Lookup<'_> {
         let (cell, names) = (&claim.cell, arms.iter().collect::<Vec<_>>());
         let smallest_effect = self.experiment.verdict.smallest_effect;
         let test = |p| Test::Order { p, smallest_effect, steps: arms.len().saturating_sub(1) };
-        let mut evidence = self.start(&names, chain(arms.iter()), test(None));
+        let mut evidence = self.start(&names, chain(arms), test(None));
         evidence.read(cell, arms.first().and_then(|arm| self.site(cell, arm)));
         let mut rows = Vec::new();
         for seed in self.complete_seeds(&names, &mut evidence) {
             let Some(row) = self.row(cell, &names, seed, &mut evidence) else { continue };
             if let Some(at) = row.iter().position(|value| *value <= 0.0) {
-                evidence.gaps.add(&arms[at], seed, "without a logarithm");
+                evidence.gaps.add(&arms[at], seed, Lack::Logarithm);
                 continue;
             }
             let row: Vec<f64> = row.into_iter().map(f64::ln).collect();
@@ -34,13 +32,13 @@ impl Lookup<'_> {
             return evidence;
         }
         let rising = |row: &[f64]| row.is_sorted_by(|a, b| a < b);
-        let count = rows.iter().filter(|row| rising(row)).count();
-        evidence.notes.push(format!("{RISES}{count} of {} seeds", rows.len()));
+        let seeds = rows.iter().filter(|row| rising(row)).count();
+        evidence.notes.push(Note::Rises { seeds, of: rows.len() });
         let means = means(&rows);
         if !rising(&means) {
             let mut order: Vec<usize> = (0..arms.len()).collect();
             order.sort_by(|a, b| means[*a].total_cmp(&means[*b]));
-            evidence.notes.push(format!("the means are in the order {}", chain(order.into_iter().map(|at| &arms[at]))));
+            evidence.notes.push(Note::MeansInOrder(order.into_iter().map(|at| arms[at].clone()).collect()));
         }
         evidence
     }
@@ -49,8 +47,9 @@ impl Lookup<'_> {
     pub(super) fn over_arms(&self, claim: &Claim, arms: &[RunName], with: &Cell, sign: Option<Sign>) -> Evidence {
         let (cell, names, blocks) = (&claim.cell, arms.iter().collect::<Vec<_>>(), claim.test.blocks());
         let test = |p, tested| Test::Correlation { p, tested, sign, blocks: blocks.len() };
-        let grouped = if blocks.len() < arms.len() { format!(" in {} blocks", blocks.len()) } else { String::new() };
-        let comparison = format!("{} ~ {} over {} arms{grouped}", cell.metric, beside(with, cell), arms.len());
+        let grouped =
+            if blocks.len() < arms.len() { format!(" in {}", count(blocks.len(), "block")) } else { String::new() };
+        let comparison = format!("{} ~ {} over {}{grouped}", cell.metric, beside(with, cell), count(arms.len(), "arm"));
         let mut evidence = self.start(&names, comparison, test(None, None));
         evidence.read(cell, arms.first().and_then(|arm| self.site(cell, arm)));
         let (mut of_cell, mut of_with) = (Vec::new(), Vec::new());
@@ -59,27 +58,27 @@ impl Lookup<'_> {
             let Some(y) = self.row(with, &names, seed, &mut evidence) else { continue };
             match spearman(&x, &y) {
                 Some(rho) => evidence.push(rho),
-                None => evidence.gaps.add("all arms", seed, "equal"),
+                None => evidence.gaps.add("all arms", seed, Lack::Equal),
             }
             of_cell.push(x);
             of_with.push(y);
         }
         let smallest = smallest_spearman_p(blocks.len());
         if smallest > self.experiment.verdict.alpha {
-            evidence.notes.push(format!("{} blocks give no p below {}", blocks.len(), crate::answer::small(smallest)));
+            evidence.notes.push(Note::SmallestP { blocks: blocks.len(), p: smallest });
         }
         if of_cell.is_empty() {
             return evidence;
         }
         let (x, y) = (means(&of_cell), means(&of_with));
         if let Some(rho) = spearman(&x, &y) {
-            evidence.notes.push(format!("Spearman {rho:.2} of the means over seeds"));
+            evidence.notes.push(Note::CorrelationOfMeans(rho));
         }
         if let (Some(x), Some(y)) = (block_means(&x, &blocks), block_means(&y, &blocks)) {
             let tested = spearman(&x, &y);
             evidence.test = test(spearman_p(&x, &y), tested);
             if let Some(rho) = tested.filter(|_| blocks.len() < arms.len()) {
-                evidence.notes.push(format!("{rho:.2} of the means over blocks"));
+                evidence.notes.push(Note::CorrelationOfBlocks(rho));
             }
         }
         evidence
@@ -90,18 +89,13 @@ impl Lookup<'_> {
         let mut row = Vec::new();
         for arm in arms {
             let Some(value) = self.reading(cell, arm, seed) else {
-                evidence.gaps.add(arm, seed, &format!("without {}", cell.metric));
+                evidence.gaps.add(arm, seed, Lack::Metric(cell.metric.clone()));
                 return None;
             };
             row.push(value);
         }
         Some(row)
     }
-}
-
-/// `a < b < c`.
-fn chain<'a>(arms: impl Iterator<Item = &'a RunName>) -> String {
-    arms.map(RunName::as_str).collect::<Vec<_>>().join(" < ")
 }
 
 /// What a cell is, as far as it differs from the one beside it.

@@ -12,7 +12,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let profiles = profiles(scene);
     let mut curves = Curves::default();
     let mut d_model = 1;
-    for (arm, colour) in scene.arms() {
+    for (arm, ink) in scene.arms() {
         let complete = scene.complete(arm);
         for (basis, label) in [(Basis::Standard, ""), (Basis::Optimizer, ", own basis")] {
             let of = |seed: u64| profiles.get(&(arm.name.as_str(), seed, basis));
@@ -26,7 +26,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
             }
             let detail =
                 curve.mean.first().map_or(String::new(), |(_, top)| format!("largest {} × median", digits(*top)));
-            curves.add(&format!("{}{label}", arm.name), detail, colour, basis == Basis::Optimizer, curve);
+            curves.add(format!("{}{label}", arm.name), detail, ink, basis == Basis::Optimizer, curve);
         }
     }
     if curves.is_empty() {

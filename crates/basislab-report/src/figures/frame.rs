@@ -1,12 +1,16 @@
-//! A plot area with axes, a title and a legend beside it (never over the data).
+//! A plot area with axes and a title. The legend lies beside it or below it, never over the data.
 
+use super::legend::Legend;
 use super::scale::{Scale, Spacing};
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-const SIZE: (u32, u32) = (900, 560);
+/// Width of every figure.
+pub(super) const WIDTH: i32 = 900;
+/// Height without a legend below.
+const HEIGHT: i32 = 560;
 /// Pixels from the left and right edge of the plot area.
 pub(crate) const ACROSS: (i32, i32) = (82, 668);
 /// Pixels of the bottom and top edge of the plot area.
@@ -15,13 +19,14 @@ pub(crate) const UP: (i32, i32) = (492, 84);
 pub(crate) const UPPER: (i32, i32) = (276, 84);
 /// The same for the lower of two panels.
 pub(crate) const LOWER: (i32, i32) = (UP.0, 320);
-const INK: RGBColor = RGBColor(34, 34, 34);
-const SOFT: RGBColor = RGBColor(96, 96, 96);
+pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
+pub(super) const SOFT: RGBColor = RGBColor(96, 96, 96);
 const GRID: RGBColor = RGBColor(232, 232, 232);
-const NULL_GREY: RGBColor = RGBColor(150, 150, 150);
+pub(super) const NULL_GREY: RGBColor = RGBColor(150, 150, 150);
 
-/// Okabe and Ito's colours in an order that keeps neighbours apart for every kind of colour vision.
-const COLOURS: [RGBColor; 7] = [
+/// Okabe and Ito's colours in an order that keeps neighbours apart for every kind of colour vision; their yellow, which is
+/// too light on white, replaced by Tol's wine.
+const COLOURS: [RGBColor; 8] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
@@ -29,7 +34,24 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
+    RGBColor(136, 34, 85),
 ];
+
+/// How the lines of the first, second and third eight arms are dashed, in the standard basis and in the optimizer's.
+const DASHES: [[Dash; 2]; 3] = [[Dash(1, 0), Dash(8, 5)], [Dash(18, 5), Dash(18, 14)], [Dash(3, 3), Dash(3, 10)]];
+
+/// Pixels of a dash and of the gap after it; a solid line has no gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dash(pub(super) i32, pub(super) i32);
+
+impl Dash {
+    pub(crate) const SOLID: Self = DASHES[0][0];
+}
+
+/// The dash of the arm at that place of the configuration: with [`colour`], 24 arms can be distinguished.
+pub(crate) fn dash(index: usize, own_basis: bool) -> Dash {
+    DASHES[index / COLOURS.len() % DASHES.len()][usize::from(own_basis)]
+}
 
 /// The colour of the arm at that place of the configuration, the same in every figure.
 pub(crate) fn colour(index: usize) -> RGBColor {
@@ -68,6 +90,10 @@ pub(crate) enum Mark {
     Ring {
         points: Vec<(f64, f64)>,
     },
+    /// Squares around points.
+    Square {
+        points: Vec<(f64, f64)>,
+    },
     /// Crosses at the upper edge of the panel.
     Cross {
         at: Vec<f64>,
@@ -80,9 +106,7 @@ pub(crate) enum Weight {
     /// A single seed.
     Thin,
     /// A mean over seeds, so many pixels wide.
-    Thick(u32),
-    /// A mean over seeds, dashed.
-    Dashed,
+    Thick(u32, Dash),
 }
 
 /// A line of the legend.
@@ -92,6 +116,7 @@ pub(crate) enum Key {
     Level { label: String, detail: String },
     Dots { label: String, colour: RGBColor },
     Ring { label: String, detail: String },
+    Square { label: String, detail: String },
     Cross { label: String },
 }
 
@@ -125,28 +150,37 @@ pub(crate) fn svg(figure: &Figure) -> Result<String, String> {
     Ok(svg)
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type DrawResult = Result<(), Box<dyn std::error::Error>>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type DrawResult = Result<(), Box<dyn std::error::Error>>;
 
 fn paint(svg: &mut String, figure: &Figure) -> DrawResult {
     let Figure { labels, x, y, marks, keys, dots, below } = figure;
-    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let legend = Legend::of(keys);
+    let x = match legend {
+        Legend::Beside => x.clone(),
+        Legend::Below { .. } => x.clone().ending_at(WIDTH - 24),
+    };
+    let size = (WIDTH as u32, (HEIGHT + legend.height(keys)) as u32);
+    let area = SVGBackend::with_string(svg, size).into_drawing_area();
     area.fill(&WHITE)?;
     let below = below.as_ref().map(|panel| (&panel.y, &panel.label, &panel.marks));
     for (y, label, marks) in [(y, &labels.y, marks)].into_iter().chain(below) {
-        grid(&area, x, y)?;
+        grid(&area, &x, y)?;
         for mark in marks {
-            paint_mark(&area, x, y, mark, *dots)?;
+            paint_mark(&area, &x, y, mark, *dots)?;
         }
-        axes(&area, x, y, label)?;
+        axes(&area, &x, y, label)?;
     }
     for (value, label) in &x.ticks {
         text(&area, label, (x.pixel(*value), UP.0 + 10), 17.0, INK, (HPos::Center, VPos::Top))?;
     }
-    text(&area, &labels.title, (24, 20), 23.0, INK, (HPos::Left, VPos::Top))?;
-    text(&area, &labels.subtitle, (24, 48), 16.5, SOFT, (HPos::Left, VPos::Top))?;
-    text(&area, &labels.x, ((ACROSS.0 + ACROSS.1) / 2, UP.0 + 36), 18.0, INK, (HPos::Center, VPos::Top))?;
-    legend(&area, keys)?;
+    let across = WIDTH - 48;
+    text(&area, &labels.title, (24, 20), fitting(&labels.title, 23.0, across), INK, (HPos::Left, VPos::Top))?;
+    text(&area, &labels.subtitle, (24, 48), fitting(&labels.subtitle, 16.5, across), SOFT, (HPos::Left, VPos::Top))?;
+    let (left, right) = x.ends();
+    let size = fitting(&labels.x, 18.0, right - left);
+    text(&area, &labels.x, ((left + right) / 2, UP.0 + 36), size, INK, (HPos::Center, VPos::Top))?;
+    legend.paint(&area, keys, UP.1 + 10, HEIGHT + 4)?;
     area.present()?;
     Ok(())
 }
@@ -161,7 +195,8 @@ fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) ->
             area.draw(&PathElement::new(middle, SOFT.stroke_width(1)))?;
         }
         Mark::Level { y: level } => {
-            let line = [(ACROSS.0, y.pixel(*level)), (ACROSS.1, y.pixel(*level))];
+            let (left, right) = x.ends();
+            let line = [(left, y.pixel(*level)), (right, y.pixel(*level))];
             area.draw(&DashedPathElement::new(line, 3, 4, SOFT.stroke_width(1)))?;
         }
         Mark::Dots { points, colour } => {
@@ -174,6 +209,11 @@ fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) ->
                 area.draw(&Circle::new((x.pixel(at), y.pixel(value)), 9, INK.stroke_width(2)))?;
             }
         }
+        Mark::Square { points } => {
+            for &(at, value) in points {
+                square(area, (x.pixel(at), y.pixel(value)))?;
+            }
+        }
         Mark::Cross { at } => {
             for &at in at {
                 cross(area, (x.pixel(at), y.ends().1 + 8))?;
@@ -181,15 +221,11 @@ fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) ->
         }
         Mark::Line { points, colour, weight } => {
             let pixels: Vec<_> = points.iter().map(|&(at, value)| (x.pixel(at), y.pixel(value))).collect();
-            match weight {
-                Weight::Thin => area.draw(&PathElement::new(pixels.clone(), colour.mix(0.28).stroke_width(1)))?,
-                Weight::Thick(width) => area.draw(&PathElement::new(pixels.clone(), colour.stroke_width(*width)))?,
-                Weight::Dashed => area.draw(&DashedPathElement::new(pixels.clone(), 8, 5, colour.stroke_width(3)))?,
-            }
-            if dots && *weight != Weight::Thin {
+            stroke(area, &pixels, *colour, *weight)?;
+            if let (true, Weight::Thick(_, dash)) = (dots, *weight) {
                 for pixel in pixels {
                     area.draw(&Circle::new(pixel, 4, colour.filled()))?;
-                    if *weight == Weight::Dashed {
+                    if dash != Dash::SOLID {
                         area.draw(&Circle::new(pixel, 2, WHITE.filled()))?;
                     }
                 }
@@ -199,7 +235,24 @@ fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) ->
     Ok(())
 }
 
-fn cross(area: &Area<'_>, (x, y): (i32, i32)) -> DrawResult {
+/// A line of the data or of the legend.
+pub(super) fn stroke(area: &Area<'_>, pixels: &[(i32, i32)], colour: RGBColor, weight: Weight) -> DrawResult {
+    match weight {
+        Weight::Thin => area.draw(&PathElement::new(pixels, colour.mix(0.28).stroke_width(1)))?,
+        Weight::Thick(width, Dash::SOLID) => area.draw(&PathElement::new(pixels, colour.stroke_width(width)))?,
+        Weight::Thick(width, Dash(on, off)) => {
+            area.draw(&DashedPathElement::new(pixels.to_vec(), on, off, colour.stroke_width(width)))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn square(area: &Area<'_>, (x, y): (i32, i32)) -> DrawResult {
+    area.draw(&Rectangle::new([(x - 6, y - 6), (x + 6, y + 6)], INK.stroke_width(2)))?;
+    Ok(())
+}
+
+pub(super) fn cross(area: &Area<'_>, (x, y): (i32, i32)) -> DrawResult {
     for lean in [-5, 5] {
         area.draw(&PathElement::new(vec![(x - 5, y - lean), (x + 5, y + lean)], INK.stroke_width(2)))?;
     }
@@ -207,22 +260,19 @@ fn cross(area: &Area<'_>, (x, y): (i32, i32)) -> DrawResult {
 }
 
 fn grid(area: &Area<'_>, x: &Scale, y: &Scale) -> DrawResult {
-    let (bottom, top) = y.ends();
+    let ((bottom, top), (left, right)) = (y.ends(), x.ends());
     for (value, _) in &x.ticks {
         area.draw(&PathElement::new(vec![(x.pixel(*value), bottom), (x.pixel(*value), top)], GRID.stroke_width(1)))?;
     }
     for (value, _) in &y.ticks {
-        area.draw(&PathElement::new(
-            vec![(ACROSS.0, y.pixel(*value)), (ACROSS.1, y.pixel(*value))],
-            GRID.stroke_width(1),
-        ))?;
+        area.draw(&PathElement::new(vec![(left, y.pixel(*value)), (right, y.pixel(*value))], GRID.stroke_width(1)))?;
     }
     Ok(())
 }
 
 fn axes(area: &Area<'_>, x: &Scale, y: &Scale, label: &str) -> DrawResult {
-    let (bottom, top) = y.ends();
-    let corner = vec![(ACROSS.0, top), (ACROSS.0, bottom), (ACROSS.1, bottom)];
+    let ((bottom, top), (left, right)) = (y.ends(), x.ends());
+    let corner = vec![(left, top), (left, bottom), (right, bottom)];
     area.draw(&PathElement::new(corner, INK.stroke_width(1)))?;
     for (value, _) in &x.ticks {
         let at = x.pixel(*value);
@@ -230,69 +280,37 @@ fn axes(area: &Area<'_>, x: &Scale, y: &Scale, label: &str) -> DrawResult {
     }
     for (value, label) in &y.ticks {
         let at = y.pixel(*value);
-        area.draw(&PathElement::new(vec![(ACROSS.0 - 5, at), (ACROSS.0, at)], INK.stroke_width(1)))?;
-        text(area, label, (ACROSS.0 - 9, at), 17.0, INK, (HPos::Right, VPos::Center))?;
+        area.draw(&PathElement::new(vec![(left - 5, at), (left, at)], INK.stroke_width(1)))?;
+        text(area, label, (left - 9, at), 17.0, INK, (HPos::Right, VPos::Center))?;
     }
-    let style = ("sans-serif", 18.0).into_font().transform(FontTransform::Rotate270).color(&INK);
+    let size = fitting(label, 18.0, bottom - top);
+    let style = ("sans-serif", size).into_font().transform(FontTransform::Rotate270).color(&INK);
     let style = style.pos(Pos::new(HPos::Center, VPos::Top));
     area.draw(&Text::new(label.to_owned(), (18, (bottom + top) / 2), style))?;
     Ok(())
 }
 
-fn legend(area: &Area<'_>, keys: &[Key]) -> DrawResult {
-    let left = ACROSS.1 + 22;
-    let mut at = UP.1 + 10;
-    let none = String::new();
-    // Many arms leave room for their names only.
-    let roomy = keys.len() as i32 * 44 <= UP.0 - UP.1;
-    for key in keys {
-        let swatch = [(left, at), (left + 28, at)];
-        let (label, detail) = match key {
-            Key::Line { label, detail, colour, weight } => {
-                match weight {
-                    Weight::Dashed => area.draw(&DashedPathElement::new(swatch, 8, 5, colour.stroke_width(3)))?,
-                    Weight::Thick(width) => area.draw(&PathElement::new(swatch, colour.stroke_width(*width)))?,
-                    Weight::Thin => area.draw(&PathElement::new(swatch, colour.stroke_width(1)))?,
-                }
-                (label, detail)
-            }
-            Key::Band { label, detail } => {
-                area.draw(&Rectangle::new([(left, at - 7), (left + 28, at + 7)], NULL_GREY.mix(0.35).filled()))?;
-                area.draw(&PathElement::new(swatch, SOFT.stroke_width(1)))?;
-                (label, detail)
-            }
-            Key::Level { label, detail } => {
-                area.draw(&DashedPathElement::new(swatch, 3, 4, SOFT.stroke_width(1)))?;
-                (label, detail)
-            }
-            Key::Dots { label, colour } => {
-                area.draw(&Circle::new((left + 14, at), 3, colour.mix(0.5).filled()))?;
-                (label, &none)
-            }
-            Key::Ring { label, detail } => {
-                area.draw(&Circle::new((left + 14, at), 9, INK.stroke_width(2)))?;
-                (label, detail)
-            }
-            Key::Cross { label } => {
-                cross(area, (left + 14, at))?;
-                (label, &none)
-            }
-        };
-        text(area, label, (left + 36, at), 17.0, INK, (HPos::Left, VPos::Center))?;
-        at += 18;
-        if roomy && !detail.is_empty() {
-            text(area, detail, (left + 36, at), 15.5, SOFT, (HPos::Left, VPos::Center))?;
-            at += 18;
-        }
-        at += 8;
-    }
-    Ok(())
-}
-
-fn text(area: &Area<'_>, text: &str, at: (i32, i32), size: f64, colour: RGBColor, anchor: (HPos, VPos)) -> DrawResult {
+pub(super) fn text(
+    area: &Area<'_>,
+    text: &str,
+    at: (i32, i32),
+    size: f64,
+    colour: RGBColor,
+    anchor: (HPos, VPos),
+) -> DrawResult {
     let style = ("sans-serif", size).into_font().color(&colour).pos(Pos::new(anchor.0, anchor.1));
     area.draw(&Text::new(text.to_owned(), at, style))?;
     Ok(())
+}
+
+/// Pixels of a text at most, in the widest of the usual fonts.
+pub(super) fn width(text: &str, size: f64) -> f64 {
+    0.5 * size * text.chars().count() as f64
+}
+
+/// The size, or a smaller one at which the text is at most that wide.
+pub(super) fn fitting(text: &str, size: f64, most: i32) -> f64 {
+    size.min(size * f64::from(most) / width(text, size).max(1.0))
 }
 
 /// Logarithmic where every value allows it.

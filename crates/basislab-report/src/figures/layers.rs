@@ -21,13 +21,13 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let all: Vec<Values<'_>> = sites.iter().map(at_site).collect();
     let places: Vec<(usize, f64)> = (0..sites.len()).map(|index| (index, index as f64)).collect();
     let mut curves = Curves::default();
-    for (arm, colour) in scene.arms() {
+    for (arm, ink) in scene.arms() {
         let complete = scene.complete(arm);
         for (basis, label) in bases(arm, &all.iter().collect::<Vec<_>>()) {
             let value = |seed, index: usize| all[index].value(&arm.name, seed, arm.run.train.steps, basis);
             let curve = Curve::over(&complete, &complete, &places, value);
             if !curve.is_empty() {
-                curves.add(&label, String::new(), colour, basis == Basis::Optimizer, curve);
+                curves.add(label, String::new(), ink, basis == Basis::Optimizer, curve);
             }
         }
     }
@@ -66,5 +66,9 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
 
 /// `blocks.3.resid_mid` as `3.mid`.
 fn short_site(site: Site) -> String {
-    site.to_string().trim_start_matches("blocks.").replace("resid_", "")
+    match site {
+        Site::ResidMid(layer) => format!("{layer}.mid"),
+        Site::ResidPost(layer) => format!("{layer}.post"),
+        Site::Embed | Site::EveryResidPost | Site::Final => site.to_string(),
+    }
 }

@@ -11,7 +11,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let mut curves = Curves::default();
     let mut all_steps = vec![0.0];
     let mut floors = Vec::new();
-    for (arm, colour) in scene.arms() {
+    for (arm, ink) in scene.arms() {
         let seeds = &arm.seeds;
         let complete = scene.complete(arm);
         let probed: BTreeSet<u64> =
@@ -27,7 +27,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
             continue;
         }
         let detail = curve.mean.last().map_or(String::new(), |(_, last)| format!("{last:.3} at the end"));
-        curves.add(&arm.name, detail, colour, false, curve);
+        curves.add(arm.name.to_string(), detail, ink, false, curve);
     }
     if curves.is_empty() {
         return None;

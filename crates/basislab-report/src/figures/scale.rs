@@ -56,6 +56,11 @@ impl Scale {
         Some(scale)
     }
 
+    /// The same axis with its upper end at another pixel.
+    pub(crate) fn ending_at(self, pixel: i32) -> Self {
+        Self { last_pixel: f64::from(pixel), ..self }
+    }
+
     /// The pixels of the lower and upper end.
     pub(crate) fn ends(&self) -> (i32, i32) {
         (self.first_pixel.round() as i32, self.last_pixel.round() as i32)

@@ -13,7 +13,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let values = Values::of_cell(experiment, scene.tables, &cell);
     let mut curves = Curves::default();
     let mut all_steps = vec![0.0];
-    for (arm, colour) in scene.arms() {
+    for (arm, ink) in scene.arms() {
         let complete = scene.complete(arm);
         for (basis, label) in bases(arm, &[&values]) {
             let steps: Vec<(u64, f64)> = values.steps(&arm.name, basis).into_iter().map(|s| (s, s as f64)).collect();
@@ -24,7 +24,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
                 continue;
             }
             let detail = curve.mean.last().map_or(String::new(), |(_, last)| format!("{} at the end", digits(*last)));
-            curves.add(&label, detail, colour, basis == Basis::Optimizer, curve);
+            curves.add(label, detail, ink, basis == Basis::Optimizer, curve);
         }
     }
     if curves.is_empty() {
@@ -62,7 +62,10 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
 }
 
-/// The decided claims about nulls as a title: `Token kurtosis over its null: adam 1.32, adam-rotated 1.01, sgd 0.99`. `None`
+/// Characters of a title that are easy to read.
+const TITLE: usize = 80;
+
+/// The decided claims about nulls as a title, as many as fit: `Token kurtosis over its null: adam 1.32, adam-rotated 1.01, sgd 0.99`. `None`
 /// while none is decided.
 fn finding(scene: &Scene<'_>) -> Option<String> {
     let experiment = scene.experiment;
@@ -75,6 +78,17 @@ fn finding(scene: &Scene<'_>) -> Option<String> {
         let ratio = row.estimate.filter(|_| is_shown)?.exp();
         Some(format!("{arm} {ratio:.2}"))
     };
-    let found: Vec<String> = experiment.claims.iter().filter_map(of_claim).take(3).collect();
-    (!found.is_empty()).then(|| format!("{} over its null: {}", scene.metric(), found.join(", ")))
+    let mut title = None;
+    for (place, found) in experiment.claims.iter().filter_map(of_claim).take(3).enumerate() {
+        let longer = match title {
+            None if place > 0 => break,
+            None => format!("{} over its null: {found}", scene.metric()),
+            Some(ref title) => format!("{title}, {found}"),
+        };
+        if longer.chars().count() > TITLE {
+            break;
+        }
+        title = Some(longer);
+    }
+    title
 }

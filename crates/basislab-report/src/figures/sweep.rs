@@ -1,11 +1,11 @@
 //! The verdict's metric and the held-out loss against a swept key, at the last step.
 
-use super::frame::{ACROSS, Figure, Key, LOWER, Labels, Mark, Panel, UPPER, Weight, colour, log_if_positive};
+use super::frame::{ACROSS, Dash, Figure, Key, LOWER, Labels, Mark, Panel, UPPER, Weight, colour, log_if_positive};
 use super::scale::{Scale, Spacing};
-use super::{Scene, in_words, shorten, with_arms};
+use super::{Scene, in_words, with_arms};
 use crate::index::{Losses, Values, mean, pooled_null};
 use crate::narrative::last_step;
-use basislab_config::{Basis, Experiment, Sweep, SweepPoint, value_text};
+use basislab_config::{Arm, Basis, Experiment, RunName, Sweep, SweepPoint, count, value_text};
 use basislab_tables::{SelectionRow, Tables};
 use std::collections::BTreeMap;
 
@@ -79,14 +79,16 @@ pub(super) fn figure(
         lines.swap(MOST_LINES - 1, at);
     }
     lines.truncate(MOST_LINES);
-    let metric = panel(&lines, |measured| &measured.metric);
-    let loss = panel(&lines, |measured| &measured.loss);
+    let base = base(experiment, tables, planned);
+    let metric = panel(&lines, base.as_ref(), |measured| &measured.metric);
+    let loss = panel(&lines, base.as_ref(), |measured| &measured.loss);
     let crosses = Mark::Cross { at: diverged(&scene, &lines) };
     let band = band(&points, &lines, &values);
-    let xs: Vec<f64> = lines.iter().flat_map(|line| &line.points).map(|point| point.0).collect();
+    let of_lines = lines.iter().flat_map(|line| &line.points).map(|point| point.0);
+    let xs: Vec<f64> = of_lines.chain(base.as_ref().map(|base| base.x)).collect();
     let spacing = if spans_a_decade(&xs) { Spacing::Log } else { Spacing::Linear };
     let mut x = Scale::over(&xs, spacing, 0.04, ACROSS)?;
-    x.ticks = ticks(&lines, *place);
+    x.ticks = ticks(&lines, base.as_ref(), *place);
     x.keep_apart(|label| 8.2 * label.chars().count() as f64 + 8.0);
     let in_band = band.iter().flat_map(|&(_, low, high)| [low, high]);
     let heights: Vec<f64> = metric.values.iter().copied().chain(in_band).collect();
@@ -96,7 +98,7 @@ pub(super) fn figure(
             scale
         })
     };
-    let keys = keys(&scene, &lines, &band, &crosses);
+    let keys = keys(&scene, &lines, base.as_ref(), &band, &crosses);
     let y = apart(Scale::over(&heights, log_if_positive(&heights), 0.12, UPPER))?;
     let below = apart(Scale::over(&loss.values, Spacing::Linear, 0.12, LOWER)).map(|y| {
         let marks = loss.marks.into_iter().chain([crosses.clone()]).collect();
@@ -132,12 +134,7 @@ fn lines<'a>(scene: &Scene<'_>, sweep: &'a Sweep, place: usize, free: &[usize], 
             .iter()
             .map(|&other| format!("{} = {}", last_part(&sweep.keys[other]), value_text(&point.values[other])))
             .collect();
-        let (seeds, last) = (scene.complete(arm), arm.run.train.steps);
-        let measured = Measured {
-            metric: seeds.iter().filter_map(|&seed| values.value(&arm.name, seed, last, Basis::Standard)).collect(),
-            loss: seeds.iter().filter_map(|&seed| losses.at(&arm.name, seed, last)?.loss).collect(),
-            chosen: false,
-        };
+        let measured = measured(scene, arm, values, &losses);
         let index = lines.iter().position(|line| line.others == others).unwrap_or_else(|| {
             lines.push(Line { others, points: Vec::new() });
             lines.len() - 1
@@ -156,7 +153,48 @@ struct Drawn {
     values: Vec<f64>,
 }
 
-fn panel(lines: &[Line<'_>], of: impl Fn(&Measured) -> &Vec<f64>) -> Drawn {
+/// The swept arm itself, where its values are not a point of the sweep.
+struct Base {
+    arm: RunName,
+    x: f64,
+    written: String,
+    measured: Measured,
+}
+
+fn base(experiment: &Experiment, tables: &Tables, planned: &Planned<'_>) -> Option<Base> {
+    let Planned { sweep, place, .. } = planned;
+    let own = with_arms(experiment, |arm| *arm == *sweep.arm);
+    let arm = own.arms.first()?;
+    let settings = arm.run.settings();
+    let number = |key: &String| settings.get(key)?.parse::<f64>().ok();
+    let is_point = |point: &SweepPoint| {
+        let same = |(at, key): (usize, &String)| match point.number(at) {
+            Some(value) => number(key) == Some(value),
+            None => settings.get(key).map(String::as_str) == Some(point.values[at].to_string().trim()),
+        };
+        sweep.keys.iter().enumerate().all(same)
+    };
+    let x = number(&sweep.keys[*place])?;
+    if sweep.points.iter().any(is_point) {
+        return None;
+    }
+    let (scene, cell) = (Scene::of(&own, tables, &[]), own.verdict.cell());
+    let measured = measured(&scene, arm, &Values::of_cell(&own, tables, &cell), &Losses::of(tables));
+    let written = settings.get(&sweep.keys[*place])?.clone();
+    (!measured.metric.is_empty()).then(|| Base { arm: arm.name.clone(), x, written, measured })
+}
+
+/// The last step of the complete runs of an arm.
+fn measured(scene: &Scene<'_>, arm: &Arm, values: &Values<'_>, losses: &Losses<'_>) -> Measured {
+    let (seeds, last) = (scene.complete(arm), arm.run.train.steps);
+    Measured {
+        metric: seeds.iter().filter_map(|&seed| values.value(&arm.name, seed, last, Basis::Standard)).collect(),
+        loss: seeds.iter().filter_map(|&seed| losses.at(&arm.name, seed, last)?.loss).collect(),
+        chosen: false,
+    }
+}
+
+fn panel(lines: &[Line<'_>], base: Option<&Base>, of: impl Fn(&Measured) -> &Vec<f64>) -> Drawn {
     let (mut dots, mut means, mut rings, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, line) in lines.iter().enumerate() {
         let runs = line.points.iter().flat_map(|(x, _, measured)| of(measured).iter().map(|&value| (*x, value)));
@@ -175,12 +213,15 @@ fn panel(lines: &[Line<'_>], of: impl Fn(&Measured) -> &Vec<f64>) -> Drawn {
         }
     }
     let rings = if rings.is_empty() { Vec::new() } else { vec![Mark::Ring { points: rings }] };
-    Drawn { marks: means.into_iter().chain(dots).chain(rings).collect(), values }
+    let own = base.and_then(|base| Some((base.x, mean(of(&base.measured))?)));
+    values.extend(own.map(|point| point.1));
+    let squares = own.map(|point| Mark::Square { points: vec![point] });
+    Drawn { marks: means.into_iter().chain(dots).chain(rings).chain(squares).collect(), values }
 }
 
 /// Later lines are thinner, so that lines which coincide all show.
 fn weight(index: usize) -> Weight {
-    Weight::Thick(4u32.saturating_sub(index as u32).max(2))
+    Weight::Thick(4u32.saturating_sub(index as u32).max(2), Dash::SOLID)
 }
 
 /// Where a run diverged.
@@ -222,8 +263,8 @@ fn spans_a_decade(values: &[f64]) -> bool {
 }
 
 /// The values of the key as they are written, ascending.
-fn ticks(lines: &[Line<'_>], place: usize) -> Vec<(f64, String)> {
-    let mut ticks: Vec<(f64, String)> = Vec::new();
+fn ticks(lines: &[Line<'_>], base: Option<&Base>, place: usize) -> Vec<(f64, String)> {
+    let mut ticks: Vec<(f64, String)> = base.map(|base| (base.x, base.written.clone())).into_iter().collect();
     for (x, point, _) in lines.iter().flat_map(|line| &line.points) {
         if ticks.iter().all(|tick| tick.0 != *x) {
             ticks.push((*x, value_text(&point.values[place])));
@@ -233,16 +274,25 @@ fn ticks(lines: &[Line<'_>], place: usize) -> Vec<(f64, String)> {
     ticks
 }
 
-fn keys(scene: &Scene<'_>, lines: &[Line<'_>], band: &[(f64, f64, f64)], crosses: &Mark) -> Vec<Key> {
+fn keys(
+    scene: &Scene<'_>,
+    lines: &[Line<'_>],
+    base: Option<&Base>,
+    band: &[(f64, f64, f64)],
+    crosses: &Mark,
+) -> Vec<Key> {
     let mut keys = Vec::new();
     let most = scene.experiment.arms.iter().map(|arm| scene.complete(arm).len()).max().unwrap_or(0);
     for (index, line) in lines.iter().enumerate() {
-        let label = line.others.first().map_or_else(|| "mean over seeds".to_owned(), |first| shorten(first));
-        let detail = shorten(&line.others.get(1..).unwrap_or_default().join(", "));
+        let label = line.others.first().map_or_else(|| "mean over seeds".to_owned(), Clone::clone);
+        let detail = line.others.get(1..).unwrap_or_default().join(", ");
         keys.push(Key::Line { label, detail, colour: colour(index), weight: weight(index) });
     }
     if most > 1 {
         keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+    }
+    if let Some(base) = base {
+        keys.push(Key::Square { label: base.arm.to_string(), detail: "as configured".to_owned() });
     }
     if !band.is_empty() {
         keys.push(Key::Band { label: "random bases".to_owned(), detail: "mean ± 2 sd of one".to_owned() });
@@ -265,28 +315,19 @@ fn labels(
 ) -> Labels {
     let Planned { sweep, place, .. } = planned;
     let (key, metric) = (&sweep.keys[*place], in_words(&scene.experiment.verdict.metric));
-    let title = format!("{}: {metric} and held-out loss against {key}", shorten(&sweep.arm));
-    let some = if shown < all { format!(" ({shown} of {all} combinations)") } else { String::new() };
+    let title = format!("{}: {metric} and held-out loss against {key}", sweep.arm);
+    let some = if shown < all { format!(" ({shown} of {})", count(all, "combination")) } else { String::new() };
     let seeds = match scene.experiment.arms.iter().map(|arm| scene.complete(arm).len()).max() {
-        Some(n) if n > 1 => format!("mean of {n} seeds, each seed a dot"),
-        _ => "1 seed".to_owned(),
+        Some(n) if n > 1 => format!("mean of {}, each seed a dot", count(n, "seed")),
+        _ => count(1, "seed"),
     };
     let axis = if spacing == Spacing::Log { ", log axis" } else { "" };
     let with: Vec<&str> = tied.iter().map(|&other| sweep.keys[other].as_str()).collect();
     let with = if with.is_empty() { String::new() } else { format!(" with {}", with.join(", ")) };
     Labels {
-        title: fit(&title, TITLE - some.chars().count()) + &some,
+        title: title + &some,
         subtitle: format!("{}, {}; {seeds}", scene.site(), scene.which_tokens()),
-        x: fit(&format!("{key}{with}{axis}; {}", last_step(scene.experiment)), X_LABEL),
-        y: shorten(&metric),
+        x: format!("{key}{with}{axis}; {}", last_step(scene.experiment)),
+        y: metric,
     }
-}
-
-/// Characters of a title that fit.
-const TITLE: usize = 88;
-/// Characters of the x axis's label that fit.
-const X_LABEL: usize = 64;
-
-fn fit(text: &str, most: usize) -> String {
-    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
 }

@@ -236,3 +236,40 @@ fn labels_of_the_axis_never_touch() {
         }
     }
 }
+
+#[test]
+fn the_swept_arm_is_a_point_of_its_own_where_its_value_is_not_swept() {
+    let experiment = grid("\"optimizer.lr\" = [1e-3, 2e-2]", false);
+    let lr: f64 = experiment.arm("adam").unwrap().run.settings()["optimizer.lr"].parse().unwrap();
+    let mut both = tables(&experiment, |at, _| (3.0 + at as f64, 2.0, 3.0));
+    let copied = |row: &ResidualRow| ResidualRow { arm: name("adam"), value: Some(7.5), ..row.clone() };
+    let of_first: Vec<ResidualRow> = both
+        .residual
+        .iter()
+        .filter(|row| row.arm == "adam-lr-0.001" && row.step == LAST && row.site == SITE)
+        .map(copied)
+        .collect();
+    both.residual.extend(of_first);
+    let copied = |row: &EvalRow| EvalRow { arm: name("adam"), loss: Some(1.25), ..row.clone() };
+    let of_first: Vec<EvalRow> = both.evals.iter().filter(|row| row.arm == "adam-lr-0.001").map(copied).collect();
+    both.evals.extend(of_first);
+    let squares = |marks: &[Mark]| -> Vec<(f64, f64)> {
+        let of = |mark: &Mark| if let Mark::Square { points } = mark { Some(points.clone()) } else { None };
+        marks.iter().filter_map(of).flatten().collect()
+    };
+    let figure = drawn(&experiment, &both, 0);
+    assert_eq!(squares(&figure.marks), [(lr, 7.5)]);
+    assert_eq!(squares(&figure.below.as_ref().unwrap().marks), [(lr, 1.25)]);
+    assert!(figure.keys.iter().any(|key| matches!(key, Key::Square { label, .. } if label == "adam")));
+    assert!(figure.x.ticks.iter().any(|(at, label)| *at == lr && label.parse() == Ok(lr)), "{:?}", figure.x.ticks);
+    assert_eq!(lines(&figure.marks)[0].len(), 2, "it is no point of the line");
+    // A value that is swept is on the line.
+    let swept = grid(&format!("\"optimizer.lr\" = [1e-3, {lr}]"), false);
+    let mut there = tables(&swept, |at, _| (3.0 + at as f64, 2.0, 3.0));
+    there.residual.extend(both.residual.iter().filter(|row| row.arm == "adam").cloned());
+    there.evals.extend(both.evals.iter().filter(|row| row.arm == "adam").cloned());
+    let figure = drawn(&swept, &there, 0);
+    assert!(squares(&figure.marks).is_empty() && !figure.keys.iter().any(|key| matches!(key, Key::Square { .. })));
+    // Without runs of the arm there is nothing to draw.
+    assert!(squares(&drawn(&experiment, &tables(&experiment, |_, _| (3.0, 2.0, 3.0)), 0).marks).is_empty());
+}

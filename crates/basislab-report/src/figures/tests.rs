@@ -2,7 +2,7 @@
 //! which pixel a number comes to.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::frame::{Figure, Key, Mark, Weight, colour};
+use super::frame::{Figure, Key, Mark, Weight, colour, dash};
 use super::{Scene, dimensions, figures, layers, losses, steps};
 use crate::index::Runs;
 use crate::tests::cases::{Case, LAST, SITE, STEPS, case};
@@ -27,6 +27,11 @@ fn drawn(case: &Case, of: fn(&Scene<'_>) -> Option<Figure>) -> Figure {
     of(&Scene { experiment, tables, runs: Runs::of(experiment, tables), verdicts: &[] }).unwrap()
 }
 
+/// Whether a line is drawn as that of the optimizer's basis in the first eight arms.
+fn is_own(weight: Weight) -> bool {
+    matches!(weight, Weight::Thick(_, found) if found == dash(0, true))
+}
+
 /// Every line of that colour: single runs, and the mean, which is solid or dashed.
 fn lines(figure: &Figure, wanted: RGBColor) -> (Vec<Points>, Vec<(bool, Points)>) {
     let (mut thin, mut thick) = (Vec::new(), Vec::new());
@@ -34,7 +39,7 @@ fn lines(figure: &Figure, wanted: RGBColor) -> (Vec<Points>, Vec<(bool, Points)>
         match mark {
             Mark::Line { points, colour, weight: Weight::Thin } if *colour == wanted => thin.push(points.clone()),
             Mark::Line { points, colour, weight } if *colour == wanted => {
-                thick.push((*weight == Weight::Dashed, points.clone()));
+                thick.push((is_own(*weight), points.clone()));
             }
             _ => {}
         }
@@ -66,7 +71,7 @@ fn by_hand(case: &Case, arm: &str, places: &[f64], of: &dyn Fn(u64, usize) -> f6
 fn keys(figure: &Figure, wanted: RGBColor) -> Vec<(String, String, bool)> {
     let of = |key: &Key| match key {
         Key::Line { label, detail, colour, weight } if *colour == wanted => {
-            Some((label.clone(), detail.clone(), *weight == Weight::Dashed))
+            Some((label.clone(), detail.clone(), is_own(*weight)))
         }
         _ => None,
     };

@@ -1,10 +1,10 @@
 //! Sentences of claims that are not about a difference of two quantities: doses, correlations, levels.
 
 use super::Decided;
-use crate::evidence::RISES;
 use crate::figures::in_words;
+use crate::note::Note;
 use crate::verdicts::percent;
-use basislab_config::{Cell, ClaimKind, Experiment};
+use basislab_config::{Cell, ClaimKind, Experiment, count};
 use basislab_stats::Verdict;
 
 /// What a claim says, in the forms that its verdicts need: `x rises with a < b`, `whether x rises with a < b`.
@@ -18,18 +18,18 @@ impl Decided<'_> {
     /// A claim of one of those kinds in a sentence; `None` for the others.
     pub(super) fn statement(&self, experiment: &Experiment) -> Option<String> {
         let Words { holds, fails, whether } = self.words(experiment)?;
-        let (numbers, because, n_seeds) = (self.numbers(true), self.because(), self.row.n_seeds);
+        let (numbers, because, n_seeds) = (self.numbers(true), self.because(), count(self.row.n_seeds, "seed"));
         Some(match self.row.verdict {
             Verdict::Supported => format!("{holds}: {numbers}{because}."),
             Verdict::Contradicted => format!("{fails}: {numbers}{because}."),
             Verdict::Exploratory => {
                 let asked = experiment.verdict.min_seeds;
                 format!(
-                    "Whether {whether}: {numbers}; exploratory, with {n_seeds} seeds where the rule asks for {asked}{because}."
+                    "Whether {whether}: {numbers}; exploratory, with {n_seeds} where the rule asks for {asked}{because}."
                 )
             }
             Verdict::Inconclusive => {
-                format!("Whether {whether} is undecided, with {n_seeds} seeds so far: {numbers}{because}.")
+                format!("Whether {whether} is undecided, with {n_seeds} so far: {numbers}{because}.")
             }
         })
     }
@@ -74,8 +74,8 @@ impl Decided<'_> {
     }
 
     fn rises_in_every_seed(&self) -> bool {
-        let n_seeds = self.row.n_seeds;
-        self.row.note.split("; ").any(|part| part == format!("{RISES}{n_seeds} of {n_seeds} seeds"))
+        let rises = |note: &Note| matches!(note, Note::Rises { seeds, of } if seeds == of);
+        self.notes.is_some_and(|notes| notes.iter().any(rises))
     }
 }
 

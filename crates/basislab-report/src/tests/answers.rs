@@ -1,5 +1,8 @@
 use super::{answer_of, verdict};
+use crate::answer::answer;
 use crate::fixture::{Outcome, effect, experiment, no_effect, rows, tables, write_part};
+use crate::summary::summarise;
+use crate::verdicts::decide_claims;
 use crate::*;
 use basislab_stats::Verdict;
 use basislab_tables::{DimensionRow, TableRow, Tables};

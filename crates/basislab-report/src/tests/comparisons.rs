@@ -243,7 +243,7 @@ fn recorded_verdicts_count_and_nothing_is_written() {
     let pair = pair();
     let (dir, experiment) = &pair.dirs[0];
     let tables = basislab_tables::read_tables(dir).unwrap();
-    let mut verdicts = decide_claims(experiment, &tables);
+    let mut verdicts = super::rows_of_claims(experiment, &tables);
     verdicts[0].verdict = Verdict::Contradicted;
     write_table(dir, &verdicts).unwrap();
     assert_eq!(read_table::<VerdictRow>(dir).unwrap()[0].verdict, Verdict::Contradicted);
@@ -283,20 +283,30 @@ fn text_and_json_say_the_same_numbers() {
     let text = comparison.to_string();
     let words: Vec<String> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for expected in [
-        "key one two",
+        "A one",
+        "B two",
+        "key A B",
         "train.batch_size (adam, sgd, adam-identity) 16 32",
         "train.warmup_steps (every arm) 100 50",
         "model.n_layers (adam) 2 3",
-        "arm directory seeds token kurtosis null loss ratio log ratio, paired (95 % interval)",
-        "adam one 2/2 3.00 ± 1.41 3.00 2.625 - -",
-        "two 2/2 4.00 ± 0.00 2.50 2.250 1.333 +0.347 (-4.057 to +4.750), n = 2",
-        "two 3/3 6.00 ± 0.00 2.50 3.000 2.000 other seeds",
-        "two no such arm",
-        "identity-is-adam supported contradicted verdicts differ",
-        "rotated-adam-equals-its-null exploratory, 1.00 times -",
-        "adam-differs-from-sgd exploratory, 0.94 times exploratory, 0.67 times rules differ",
+        "arm seeds token kurtosis null loss",
+        "adam A 2/2 3.00 ± 1.41 3.00 2.625",
+        "B 2/2 4.00 ± 0.00 2.50 2.250",
+        "B no arm",
+        "arm ratio mean log ratio, paired 95 % interval n",
+        "adam B 1.333 +0.347 -4.057 to +4.750 2",
+        "B 2.000 other seeds",
+        "identity-is-adam A supported -",
+        "(verdicts differ) B contradicted -",
+        "rotated-adam-equals-its-null A exploratory 1.00 times",
+        "B no claim",
+        "adam-differs-from-sgd A exploratory 0.94 times",
+        "(rules differ) B exploratory 0.67 times",
     ] {
-        assert!(words.iter().any(|line| line == expected), "no line {expected:?} in\n{text}");
+        assert!(
+            words.iter().any(|line| line == expected || line.ends_with(&format!(" {expected}"))),
+            "no line {expected:?} in\n{text}"
+        );
     }
     let json = serde_json::to_value(&comparison).unwrap();
     assert_eq!(json["arms"][0]["numbers"][1]["mean"], 4.0);
@@ -322,4 +332,35 @@ fn the_last_step_is_that_of_each_arm() {
     // Ratios 3 and 3/2.
     assert_eq!((adam.mean, adam.ratio), (Some(6.0), Some(2.0)));
     assert!(near(adam.paired.map(|paired| paired.mean_log_ratio), 0.5 * 4.5f64.ln()), "{adam:?}");
+}
+
+/// Long paths, long names of arms, differing metrics and many arms that differ: no line but the legend is wide.
+#[test]
+fn two_directories_fit_into_100_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = experiment_with(8, "");
+    for number in 0..8 {
+        let arm =
+            basislab_config::Arm { name: name(&format!("adam-with-long-name-{number:04}")), ..first.arms[0].clone() };
+        first.arms.push(arm);
+    }
+    let mut second = first.clone();
+    second.verdict.metric = "max_median_ratio".to_owned();
+    second.verdict.alpha = 0.01;
+    second.arms.iter_mut().skip(1).for_each(|arm| arm.run.train.batch_size = 32);
+    let path = |end: &str| folder.path().join("a-directory-with-a-long-name/and-another-one").join(end).join("run");
+    let dirs = [(path("first"), first), (path("second"), second)];
+    for (at, (dir, experiment)) in dirs.iter().enumerate() {
+        write(dir, experiment, 3.0, |_, seed| Some((1234.5 + seed as f64 + at as f64, 2.5)));
+    }
+    let all: Vec<(&Path, Experiment)> = dirs.iter().map(|(dir, one)| (dir.as_path(), one.clone())).collect();
+    for text in [compare(&all).unwrap().to_string(), compare(&all[..1]).unwrap().to_string()] {
+        let legend = text.lines().take_while(|line| !line.is_empty()).count();
+        let widest = text.lines().skip(legend).map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= 100, "{widest} columns:\n{text}");
+        assert!(
+            text.contains("adam-with-long-name-0007") && text.contains("adam-differs-from-sgd-at-matched-loss"),
+            "{text}"
+        );
+    }
 }

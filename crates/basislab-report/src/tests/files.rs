@@ -1,4 +1,5 @@
 use crate::fixture::{effect, experiment, name, rows, tables, write_part};
+use crate::summary::summarise;
 use crate::*;
 use basislab_tables::*;
 use std::fs;
@@ -29,7 +30,7 @@ fn every_row_has_the_columns_of_its_table_and_reads_back() {
     round_trip(&tables.residual[..3]);
     round_trip(&tables.dimensions[..3]);
     round_trip(&summarise(&experiment, &tables));
-    round_trip(&decide_claims(&experiment, &tables));
+    round_trip(&super::rows_of_claims(&experiment, &tables));
     round_trip(&[timing()]);
     round_trip(&[SelectionRow {
         arm: name("adam"),
@@ -315,7 +316,7 @@ fn timing() -> TimingRow {
 fn no_text_cell_is_a_formula_and_numbers_stay_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let experiment = experiment(1);
-    let mut row = decide_claims(&experiment, &tables(&experiment, effect)).swap_remove(0);
+    let mut row = super::rows_of_claims(&experiment, &tables(&experiment, effect)).swap_remove(0);
     row.margin = Some(-1.5);
     for start in ['=', '+', '-', '@', '\t', '\r'] {
         row.note = format!("{start}cmd|' /C calc'!A0");

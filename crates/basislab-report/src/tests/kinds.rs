@@ -1,8 +1,7 @@
 //! Doses, correlations, published numbers and thresholds, from tables to sentences.
 
-use super::answer_of;
 use super::by_hand::{interval, mean, near, one_sided_t};
-use crate::decide_claims;
+use super::{answer_of, rows_of_claims};
 use crate::fixture::{self, name};
 use basislab_config::{Basis, Cell, Claim, ClaimKind, Experiment, LOSS, RunName, Sign, StepPattern};
 use basislab_stats::{Purpose, Verdict, gaussian, spearman, spearman_p, stream};
@@ -12,7 +11,7 @@ const ARMS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const SEEDS: [u64; 5] = [3, 1, 8, 2, 13];
 
 /// An experiment with five arms and one primary claim about the verdict's cell.
-fn experiment(test: ClaimKind) -> Experiment {
+pub(super) fn experiment(test: ClaimKind) -> Experiment {
     let mut experiment = fixture::experiment(5);
     let arm = experiment.arm("adam").unwrap().clone();
     let named = |text| basislab_config::Arm { name: name(text), seeds: SEEDS.to_vec(), ..arm.clone() };
@@ -25,7 +24,11 @@ fn experiment(test: ClaimKind) -> Experiment {
 }
 
 /// Complete runs with these values of the verdict's metric and losses at the last step, and others before it.
-fn tables(experiment: &Experiment, value: impl Fn(usize, usize) -> f64, loss: impl Fn(usize, usize) -> f64) -> Tables {
+pub(super) fn tables(
+    experiment: &Experiment,
+    value: impl Fn(usize, usize) -> f64,
+    loss: impl Fn(usize, usize) -> f64,
+) -> Tables {
     let mut tables = Tables::default();
     let cell = experiment.verdict.cell();
     for (place, arm) in experiment.arms.iter().enumerate() {
@@ -54,7 +57,7 @@ fn tables(experiment: &Experiment, value: impl Fn(usize, usize) -> f64, loss: im
 }
 
 fn decided(experiment: &Experiment, tables: &Tables) -> (VerdictRow, String) {
-    let row = decide_claims(experiment, tables).remove(0);
+    let row = rows_of_claims(experiment, tables).remove(0);
     let answer = answer_of(experiment, tables);
     let text = format!("{answer}{}", serde_json::to_string(&answer).unwrap());
     assert!(!["NaN", "inf ", "inf)", "None", "Some"].iter().any(|word| text.contains(word)), "{text}");

@@ -5,7 +5,7 @@ use super::by_hand::{
     Compared, compared, holm, interval, mean, near, null_by_hand, numbers_in, of_seeds, sd, verdict_by_hand,
 };
 use super::cases::{Case, LAST, SITE, TOKENS_USED, case};
-use crate::{decide_claims, summarise};
+use crate::summary::summarise;
 use basislab_config::{Basis, ClaimKind, Tokens};
 use basislab_tables::SummaryRow;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ fn every_cell_of_a_verdict_follows_from_the_rule() {
     let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
     for number in 0..CASES {
         let case = case(number);
-        let (rows, claims) = (decide_claims(&case.experiment, &case.tables), &case.experiment.claims);
+        let (rows, claims) = (super::rows_of_claims(&case.experiment, &case.tables), &case.experiment.claims);
         assert_eq!(rows.len(), claims.len());
         let all: Vec<Option<Compared>> = claims.iter().map(|claim| compared(&case, claim)).collect();
         let primary: Vec<usize> = (0..claims.len()).filter(|at| claims[*at].primary).collect();

@@ -2,7 +2,9 @@
 
 use super::by_hand::{Compared, compared, interval, mean, near, null_by_hand, of_seeds};
 use super::cases::{Case, LAST, case};
-use crate::{Answer, ArmLine, Scale, VerdictLine, answer, decide_claims, summarise};
+use crate::summary::summarise;
+use crate::verdicts::decide_claims;
+use crate::{Answer, ArmLine, Scale, VerdictLine, answer::answer};
 use basislab_config::{Claim, ClaimKind};
 use basislab_stats::Verdict;
 use basislab_tables::VerdictRow;
@@ -36,9 +38,10 @@ fn printed_p(text: &str) -> f64 {
 }
 
 fn answered(case: &Case) -> (Answer, Vec<VerdictRow>) {
-    let rows = decide_claims(&case.experiment, &case.tables);
+    let decisions = decide_claims(&case.experiment, &case.tables);
+    let rows = decisions.iter().map(|decision| decision.row.clone()).collect();
     let summary = summarise(&case.experiment, &case.tables);
-    (answer(&case.experiment, &case.tables, &summary, &rows, Path::new("o")), rows)
+    (answer(&case.experiment, &case.tables, &summary, &decisions, Path::new("o")), rows)
 }
 
 #[test]

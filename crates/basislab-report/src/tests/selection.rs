@@ -1,6 +1,7 @@
 //! Choices from a grid: which point, from which numbers, and what follows from it.
 
 use crate::fixture::{Outcome, effect, experiment_with, name, rows, write_part};
+use crate::summary::summarise;
 use crate::*;
 use basislab_config::Experiment;
 use basislab_tables::{EvalRow, SelectionRow, Split, Status, StepRow, SummaryRow, Tables, data_package, read_table};

@@ -1,12 +1,12 @@
 use super::{answer_of, verdict};
 use crate::fixture::{Outcome, effect, experiment, no_effect, tables, verdict_site};
-use crate::*;
+use crate::summary::summarise;
 use basislab_config::{Basis, Experiment, StepPattern, Tokens};
 use basislab_stats::Verdict;
 use basislab_tables::{ResidualRow, Tables};
 
 fn verdicts(experiment: &Experiment, tables: &Tables) -> Vec<(String, Verdict)> {
-    decide_claims(experiment, tables).into_iter().map(|row| (row.claim.to_string(), row.verdict)).collect()
+    super::rows_of_claims(experiment, tables).into_iter().map(|row| (row.claim.to_string(), row.verdict)).collect()
 }
 
 #[test]

@@ -46,6 +46,12 @@ pub(super) fn is_too_large(text: &str) -> bool {
     holds(text, &phrases)
 }
 
+/// Whether that is what a panic says where the system refuses a thread.
+#[cfg(feature = "wgpu")]
+pub(super) fn is_refused_thread(text: &str) -> bool {
+    holds(text, &["Resource temporarily unavailable", "WouldBlock"])
+}
+
 /// Whether `text` has one of the phrases, however it writes its words together.
 fn holds(text: &str, phrases: &[&str]) -> bool {
     let plain = |text: &str| text.to_lowercase().replace(['_', ' '], "");

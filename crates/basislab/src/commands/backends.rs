@@ -22,6 +22,7 @@ pub(crate) fn backends(as_json: bool) -> CommandResult {
         if let Some(why) = &why {
             missing.push(format!("{}: {}", backend.name(), why.split_once(": ").map_or(&**why, |(_, rest)| rest)));
         }
+        missing.extend(devices.iter().filter_map(|(_, products)| products.clone().err()));
         let devices: Vec<Value> = devices.iter().map(|(info, products)| with_products(info, products)).collect();
         all.push(json!({ "backend": backend.name(), "built": backend.is_built(), "devices": devices, "missing": why }));
     }
@@ -42,22 +43,26 @@ pub(crate) fn backends(as_json: bool) -> CommandResult {
     Ok(None)
 }
 
-/// What is known of a device, and what it makes of a product in f32, or why it fails at one.
-fn described(place: &OpenDevice) -> (DeviceInfo, String) {
+/// The precision of a device's products in f32, or why it fails at one.
+type Products = Result<&'static str, String>;
+
+/// What is known of a device, and its products.
+fn described(place: &OpenDevice) -> (DeviceInfo, Products) {
     let products = place.work(|| Ok(precision(&place.device, basislab_model::dtype(Dtype::F32), [PRODUCT; 3]).name));
-    (place.info.clone(), products.map_or_else(|error| error.to_string(), str::to_owned))
+    (place.info.clone(), products.map_err(|error| error.to_string()))
 }
 
-fn row(info: &DeviceInfo, products: &str) -> [String; 8] {
+fn row(info: &DeviceInfo, products: &Products) -> [String; 8] {
     let DeviceInfo { backend, index, name, kind, driver, memory, dtypes } = info.clone();
-    let memory = memory.map_or_else(|| "not told".to_owned(), |bytes| size(bytes as f64));
+    let products = products.clone().unwrap_or("failed").to_owned();
+    let memory = memory.map_or_else(|| "unknown".to_owned(), |bytes| size(bytes as f64));
     let dtypes: Vec<&str> = dtypes.into_iter().map(Dtype::name).collect();
     let (index, dtypes) = (index.to_string(), dtypes.join(" "));
-    [backend.to_owned(), index, name, kind.to_owned(), driver, memory, dtypes, products.to_owned()]
+    [backend.to_owned(), index, name, kind.to_owned(), driver, memory, dtypes, products]
 }
 
-fn with_products(info: &DeviceInfo, products: &str) -> Value {
+fn with_products(info: &DeviceInfo, products: &Products) -> Value {
     let mut value = json!(info);
-    value["products"] = products.into();
+    value["products"] = products.as_ref().map_or_else(|why| why.as_str(), |name| *name).into();
     value
 }

@@ -1,6 +1,7 @@
 //! `basislab compare`.
 
 use super::CommandResult;
+use crate::directories::expect_one;
 use crate::exit::Exit;
 use crate::experiments::library;
 use crate::resources;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn compare(dirs: &[PathBuf], json: bool) -> CommandResult {
     let mut all: Vec<(&Path, Experiment)> = Vec::new();
     for dir in dirs {
+        expect_one(dir)?;
         resources::check_tables(dir)?;
         all.push((dir, open(dir, library())?.experiment));
     }

@@ -1,12 +1,23 @@
+//! `basislab config`: the configuration of an experiment, and the reference of all keys.
+
+mod explain;
+
 use super::CommandResult;
-use crate::args::Config;
+use crate::args::{Config, ExperimentArgs};
 use crate::experiments;
 use crate::terminal::say;
+use basislab_config::Experiment;
 
 pub(crate) fn config(args: &Config) -> CommandResult {
-    let Config::Show { which, toml } = args;
+    match args {
+        Config::Show { which, toml } => show(which, *toml),
+        Config::Explain { key, json } => explain::explain(key.as_deref(), *json).map(|()| None),
+    }
+}
+
+fn show(which: &ExperimentArgs, toml: bool) -> CommandResult {
     let loaded = experiments::find(which)?.loaded;
-    if *toml {
+    if toml {
         say(loaded.experiment.to_toml())?;
         return Ok(None);
     }
@@ -19,6 +30,26 @@ pub(crate) fn config(args: &Config) -> CommandResult {
         .unwrap_or(0);
     let line =
         |(path, value, origin): &(String, String, _)| format!("{:width$}  # {origin}\n", format!("{path} = {value}"));
-    say(loaded.origins.iter().map(line).collect::<String>())?;
+    say(loaded.origins.iter().map(line).collect::<String>() + &expansion(&loaded.experiment))?;
     Ok(None)
+}
+
+/// The arms that grids make, each with its values and seeds; nothing where there is no grid.
+fn expansion(experiment: &Experiment) -> String {
+    let mut text = String::new();
+    for sweep in &experiment.sweeps {
+        let count = match sweep.points.len() {
+            1 => "1 arm".to_owned(),
+            count => format!("{count} arms"),
+        };
+        let choice = sweep.choose.as_ref().map_or_else(String::new, |choose| {
+            format!("; {} takes the values with the least {} on seeds {:?}", sweep.arm, choose.by, choose.on_seeds)
+        });
+        text += &format!("\n# Grid over {}: {count} made of it{choice}\n", sweep.arm);
+        let width = sweep.points.iter().map(|point| point.arm.len()).max().unwrap_or(0);
+        for point in &sweep.points {
+            text += &format!("#   {:<width$}  {}\n", point.arm, point.in_words(&sweep.keys));
+        }
+    }
+    text
 }

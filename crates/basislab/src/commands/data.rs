@@ -3,7 +3,7 @@ use crate::args::{CorpusArgs, Data};
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};
 use crate::{experiments, resources};
-use basislab_config::Experiment;
+use basislab_config::{Experiment, count};
 use basislab_data::{Corpus, Description, describe};
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ fn to_text(about: &Description) -> String {
         ),
         ("burstiness", number(about.burstiness), "how often a token recurs within 64 tokens, over independent draws"),
         ("entropy floor", number(about.floor), "nats per token of the true process, where it is known"),
-        ("size", about.size_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")), ""),
+        ("size", about.size_bytes.map_or_else(|| "-".to_owned(), |bytes| count(bytes, "byte")), ""),
         ("sha256", about.sha256.clone(), ""),
     ];
     rows.iter()

@@ -3,6 +3,12 @@
 use super::CommandResult;
 use crate::experiments;
 use crate::terminal::{say, say_json};
+use basislab_config::count;
+
+const NEXT: &str = "\
+--smoke tests the whole pipeline in seconds. `basislab config show NAME` prints
+every key. Your own experiment is a TOML file: base = \"NAME\" and what differs.
+";
 
 pub(crate) fn list(json: bool) -> CommandResult {
     let mut lines = String::new();
@@ -10,18 +16,15 @@ pub(crate) fn list(json: bool) -> CommandResult {
     for (name, _) in experiments::BUILT_IN {
         let experiment = experiments::find_plain(name, &[])?.loaded.experiment;
         let arms: Vec<&str> = experiment.arms.iter().map(|arm| arm.name.as_str()).collect();
-        lines += &format!(
-            "{name}\n  {}\n  {} seeds; arms {}\n",
-            experiment.question,
-            experiment.seeds.len(),
-            arms.join(", ")
-        );
+        let seeds = count(experiment.seeds.len(), "seed");
+        lines += &format!("{name}\n  {}\n  {seeds}; arms {}\n", experiment.question, arms.join(", "));
+        lines += &format!("  basislab run {name}\n\n");
         all.push(serde_json::json!({ "name": name, "question": experiment.question, "seeds": experiment.seeds, "arms": arms }));
     }
     if json {
         say_json(&all.into())?
     } else {
-        say(lines + "\nRun one:  basislab run NAME\n")?
+        say(lines + NEXT)?
     }
     Ok(None)
 }

@@ -2,9 +2,10 @@
 
 use super::CommandResult;
 use crate::build::{builder, in_words, reporter};
+use crate::directories::expect_one;
 use crate::exit::{Code, Exit};
 use crate::experiments::library;
-use crate::manifest::{broken_law, thinned};
+use crate::manifest::{broken_law, smoke_note, thinned};
 use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::Experiment;
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    expect_one(dir)?;
     resources::check_tables(dir)?;
     let Opened { experiment, mut manifest } = open(dir, library())?;
     // Parts are joined under the lock. While another process holds it, the answer is read from what there is.
@@ -54,7 +56,8 @@ fn record_builds(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> R
     let before = manifest.clone();
     let mut others: Vec<Value> = Vec::new();
     for job in jobs(experiment) {
-        let record = RunRecord::read(&part_dir(dir, &job.arm.name, job.seed))?;
+        // The report says how many records cannot be read.
+        let record = RunRecord::read(&part_dir(dir, &job.arm.name, job.seed)).ok().flatten();
         for build in record.into_iter().flat_map(|record| record.builds) {
             let is_first =
                 build.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| manifest[key] == *value));
@@ -71,11 +74,13 @@ fn record_builds(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> R
 }
 
 pub(crate) fn say_answer(answer: &Answer, manifest: &Value, json: bool) -> CommandResult {
+    let mut answer = answer.clone();
+    answer.notes.extend(smoke_note(manifest).map(str::to_owned));
     let others = manifest["continued_by"].as_array().into_iter().flatten();
     let runs_by: Vec<Value> = std::iter::once(manifest).chain(others).map(builder).collect();
     let report_by = &manifest["report"];
     if json {
-        let mut value = serde_json::to_value(answer).map_err(Exit::write)?;
+        let mut value = serde_json::to_value(&answer).map_err(Exit::write)?;
         value["runs_by"] = runs_by.into();
         value["report_by"] = report_by.clone();
         say_json(&value)?

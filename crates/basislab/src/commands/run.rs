@@ -4,9 +4,9 @@ mod plan;
 mod watch;
 
 use self::plan::{Plan, only_arms, selected};
-use self::watch::Runs;
+use self::watch::RunProgress;
 use super::CommandResult;
-use super::check::{certificates, to_json};
+use super::check::{LAW_STEPS, certificates, to_json};
 use super::report::{say_answer, write_report};
 use crate::args;
 use crate::backend::OpenDevice;
@@ -17,10 +17,11 @@ use crate::manifest::{broken_law, manifest, thinned};
 use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::{resources, threads};
+use basislab_config::count;
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far};
 use basislab_runs::{
-    Job, Opened, Session, Taken, claim, enter, identity, in_parallel, jobs, lock, open, pending, plan_hash, survey,
-    tidy,
+    Job, Opened, RunOutcome, Session, create_or_extend, create_output_dir, identity, in_parallel, jobs, lock,
+    needs_manifest, open, pending, plan_hash, remove_temporary_files, resumable, unfinished_runs,
 };
 use basislab_store::{remove, write_atomic};
 use basislab_tables::{SUMS, is_published, merge};
@@ -56,26 +57,28 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     // A GPU is shared by all runs; whether several at once are faster there is not known.
     let usual = if device.info.kind == "cpu" { cores } else { 1 };
     let workers = args.jobs.map_or(usual, |jobs| jobs as usize).min(planned.len()).max(1);
-    resources::check(experiment, workers, pending(&dir, &planned), &dir, &device.info, &ADVICE)?;
+    let size = resources::Runs { at_once: workers, all: pending(&dir, &planned), resumed: resumable(&dir, &planned) };
+    resources::check(experiment, &size, &dir, &device.info, &ADVICE)?;
 
-    enter(&dir)?;
+    create_output_dir(&dir)?;
     let progress = Progress::new(args.quiet);
     let describe = || {
         if device.info.kind != "cpu" {
             let name = &device.info.name;
             progress.line(&format!("checking the laws of every optimizer on {name} before the first run"));
         }
-        let certificates = to_json(experiment, &certificates(experiment, 20, device), device);
+        let certificates = to_json(experiment, &certificates(experiment, LAW_STEPS, device), device);
         manifest(named, device, certificates)
     };
+    let description = if needs_manifest(&dir)? { Some(describe()) } else { None };
     let (opened, only_read) = {
         let held = lock(&dir, args.no_lock)?;
         let only_read = held.is_none() && !args.no_lock;
         if let Some(lock) = held.as_ref().filter(|_| !dir.join(SUMS).exists()) {
             lock.sign()?;
-            tidy(&dir)?;
+            remove_temporary_files(&dir)?;
         }
-        (claim(&dir, experiment, &corpora, backend, library(), describe)?, only_read)
+        (create_or_extend(&dir, experiment, &corpora, backend, library(), description)?, only_read)
     };
     let Opened { experiment, manifest } = opened;
     let mut plan = Plan::of(&dir, &experiment, args)?;
@@ -83,7 +86,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         let run = &job.arm.run;
         identity(run, job.seed, corpora.of(run).sha256(), backend)
     };
-    let (planned, todo) = (plan.jobs(), survey(&dir, &plan.jobs(), &identify, !args.no_lock)?);
+    let (planned, todo) = (plan.jobs(), unfinished_runs(&dir, &plan.jobs(), &identify, !args.no_lock)?);
     announce(&progress, &dir, &planned, &todo);
     if args.which.smoke {
         progress.line("  a smoke test of a few updates: its numbers mean nothing");
@@ -111,7 +114,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     }
     let drawn = Mutex::new(false);
     loop {
-        let runs = Runs { dir: &dir, experiment: &plan.experiment, args, progress: &progress, drawn: &drawn };
+        let runs = RunProgress { dir: &dir, experiment: &plan.experiment, args, progress: &progress, drawn: &drawn };
         let session = Session {
             dir: &dir,
             name: &named.name,
@@ -123,16 +126,21 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
             build: build(device, &experiment),
             reuse: !args.no_reuse,
             lock: !args.no_lock,
-            known: Default::default(),
+            finished_runs: Default::default(),
             control: Control {
                 stop: signals.stop(),
                 checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
                 checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
             },
-            tell: &|job, notice| runs.tell(job, &notice),
+            on_event: &|job, event| runs.on_event(job, &event),
         };
-        let busy =
-            train_all(&session, &survey(&dir, &plan.jobs(), &identify, !args.no_lock)?, workers, &runs, signals)?;
+        let busy = train_all(
+            &session,
+            &unfinished_runs(&dir, &plan.jobs(), &identify, !args.no_lock)?,
+            workers,
+            &runs,
+            signals,
+        )?;
         let left = pending(&dir, &plan.jobs());
         if left > 0 {
             progress.finish();
@@ -158,7 +166,10 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
             break;
         }
         progress.plan_more(
-            survey(&dir, &next.jobs(), &identify, !args.no_lock)?.iter().map(|job| job.arm.run.train.steps).sum(),
+            unfinished_runs(&dir, &next.jobs(), &identify, !args.no_lock)?
+                .iter()
+                .map(|job| job.arm.run.train.steps)
+                .sum(),
         );
         plan = next;
     }
@@ -171,18 +182,25 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     } else {
         write_report(&dir, &experiment, &mut manifest)?
     };
+    if let (Some(only), Some(arm)) = (&args.only, plan.undecided.first()) {
+        let what = format!("no values of the grid over {arm} can be chosen, since each has a run that diverged");
+        return Err(Exit::new(
+            Code::Unsound,
+            format!("{}: --only {only}: {what}; {arm} is not trained", dir.display()),
+        ));
+    }
     if let Some(only) = &args.only {
         answer = answer_about(&dir, &experiment, &only_arms(only))?;
     }
     say_answer(&answer, &manifest, args.json)
 }
 
-/// Trains what is to be done, and what other processes had meanwhile: who has the rest.
+/// Trains the runs that no other process holds, and returns the holders of the others.
 fn train_all(
     session: &Session<'_>,
     todo: &[Job<'_>],
     workers: usize,
-    runs: &Runs<'_>,
+    runs: &RunProgress<'_>,
     signals: &Signals,
 ) -> Result<Vec<String>, Exit> {
     let workers = workers.min(todo.len()).max(1);
@@ -198,15 +216,15 @@ fn train_all(
         let busy: Mutex<Vec<(usize, String)>> = Mutex::default();
         let numbered: Vec<(usize, Job<'_>)> = left.iter().copied().enumerate().collect();
         in_parallel(&numbered, &pools, signals.stop(), &|(number, job), failed| {
-            match session.take(job, failed)? {
-                Taken::Busy(owner) => busy.lock().expect("no panic while held").push((*number, owner)),
-                taken => runs.taken(job, &taken)?,
+            match session.run_if_free(job, failed)? {
+                RunOutcome::Busy(owner) => busy.lock().expect("no panic while held").push((*number, owner)),
+                outcome => runs.on_outcome(job, &outcome)?,
             }
             Ok(())
         })?;
         let mut busy = busy.into_inner().expect("no panic while held");
         busy.sort();
-        // Runs that a process gave up meanwhile are taken in another round.
+        // Runs whose process ended meanwhile are trained in another round.
         if busy.is_empty() || busy.len() == left.len() || signals.stop().load(Ordering::Relaxed) {
             return Ok(busy.into_iter().map(|(_, owner)| owner).collect());
         }
@@ -222,7 +240,12 @@ fn announce(progress: &Progress, dir: &Path, planned: &[Job<'_>], todo: &[Job<'_
             progress.line(&format!("{at} holds tables without the parts they were made from; nothing is run there"));
         }
         (0, _) => progress.line(&format!("{at} is already complete; nothing is run again")),
-        (_, 0) => progress.line(&format!("{} runs -> {at}", todo.len())),
-        _ => progress.line(&format!("{kept} of {} runs are complete, {} to go -> {at}", planned.len(), todo.len())),
+        (_, 0) => progress.line(&format!("{} -> {at}", count(todo.len(), "run"))),
+        _ => progress.line(&format!(
+            "{kept} of {} {} complete, {} to go -> {at}",
+            count(planned.len(), "run"),
+            if kept == 1 { "is" } else { "are" },
+            todo.len()
+        )),
     }
 }

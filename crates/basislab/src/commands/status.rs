@@ -1,6 +1,7 @@
 //! `basislab status`: what is complete, running, interrupted or diverged.
 
 use super::CommandResult;
+use crate::directories::{inside, is_one};
 use crate::exit::Exit;
 use crate::experiments::library;
 use crate::terminal::{quoted, say, say_json, shown};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
-    if dir.join("manifest.json").exists() {
+    if is_one(dir) {
         let status = Status::of(dir)?;
         if json {
             say_json(&status.json())?
@@ -20,12 +21,7 @@ pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
         }
         return Ok(None);
     }
-    let entries = std::fs::read_dir(dir).map_err(|error| {
-        Exit::data(format!("{}: cannot read: {error}; expected a directory of `basislab run`", dir.display()))
-    })?;
-    let mut folders: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.join("manifest.json").exists()).collect();
-    folders.sort();
+    let folders = inside(dir)?;
     if folders.is_empty() {
         return Err(Exit::data(format!(
             "{}: found no manifest.json here or one folder down, expected a directory of `basislab run`",
@@ -33,21 +29,22 @@ pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
         )));
     }
     let mut all = Vec::new();
-    let mut lines = String::new();
+    let mut rows = vec![("directory".to_owned(), "state".to_owned())];
     for folder in folders {
         let name = folder.display().to_string();
         // One unreadable directory must not hide the others.
-        let (line, value) = match Status::of(&folder) {
+        let (state, value) = match Status::of(&folder) {
             Ok(status) => (status.counts(), status.json()),
-            Err(exit) => (exit.to_string(), json!({ "error": exit.to_string() })),
+            Err(exit) => (format!("error: {exit}"), json!({ "error": exit.to_string() })),
         };
-        lines += &format!("{}: {line}\n", shown(&name));
+        rows.push((shown(&name), state));
         all.push(json!({ "directory": name, "status": value }));
     }
     if json {
         say_json(&all.into())?
     } else {
-        say(lines)?
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        say(rows.iter().map(|(name, state)| format!("{name:<width$}  {state}\n")).collect::<String>())?
     }
     Ok(None)
 }
@@ -106,7 +103,7 @@ impl Status {
             }
         }
         let holders = if holders.is_empty() { String::new() } else { format!("; running: {}", holders.join("; ")) };
-        format!("{} of {} runs{holders}", counts.join(", "), self.runs.len())
+        format!("{} of {}{holders}", counts.join(", "), basislab_config::count(self.runs.len(), "run"))
     }
 
     fn text(&self, dir: &Path) -> String {
@@ -116,7 +113,7 @@ impl Status {
         }
         for part in &self.unneeded {
             text += &format!(
-                "  {}: not needed by the experiment; remove it to free its disk\n",
+                "  {}: not needed by the experiment; `basislab clean` removes it\n",
                 shown(&part.display().to_string())
             );
         }

@@ -3,10 +3,12 @@
 use super::CommandResult;
 use crate::backend::Backend;
 use crate::build::{build, differences};
+use crate::directories::expect_one;
 use crate::exit::{Code, Exit};
 use crate::experiments::{check_corpora, library};
 use crate::resources;
 use crate::terminal::say;
+use basislab_config::count;
 use basislab_report::resolve;
 use basislab_runs::{Job, Opened, jobs, open, rows, step_row};
 use basislab_tables::{SelectionRow, Shard, check_parts, compare_run, is_published, read_optional};
@@ -23,6 +25,7 @@ const ADVICE: resources::Advice = resources::Advice {
 };
 
 pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
+    expect_one(dir)?;
     let Opened { experiment, manifest } = open(dir, library())?;
     let experiment = resolve(&experiment, &read_optional::<SelectionRow>(dir)?);
     let at = dir.display();
@@ -38,14 +41,16 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
     }
     let corpora = check_corpora(dir, &experiment, &manifest)?;
     let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment)))?);
-    resources::check(&experiment, 1, 1, &std::env::temp_dir(), &device.info, &ADVICE)?;
+    let one = resources::Runs { at_once: 1, all: 1, resumed: 0 };
+    resources::check(&experiment, &one, &std::env::temp_dir(), &device.info, &ADVICE)?;
     let (mut arms, mut total) = (BTreeSet::new(), 0);
     for job in jobs(&experiment) {
         // Breadth-first: the first job of an arm is its first seed.
         if !arms.insert(&job.arm.name) && !all {
             continue;
         }
-        let again = tempfile::tempdir().map_err(|error| Exit::write(format!("temporary folder: {error}")))?;
+        let again =
+            tempfile::tempdir().map_err(|error| Exit::write(format!("cannot create a temporary folder: {error}")))?;
         let on = Context { corpus: corpora.of(&job.arm.run), device: &device.device, ahead: device.ahead() };
         let made = device.work(|| first_steps(on, &job, steps, again.path()))?;
         let name = format!("{} seed {}", job.arm.name, job.seed);
@@ -62,9 +67,9 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
         let lines = compared.unwrap_or_default();
         total += lines;
         let result = if lines == 0 {
-            "not finished, so that nothing can be compared".to_owned()
+            "not finished, nothing to compare".to_owned()
         } else {
-            format!("the same bits in {lines} lines")
+            format!("the same bits in {}", count(lines, "line"))
         };
         say(format!("{name}: {result} up to step {made}\n"))?;
     }

@@ -6,7 +6,10 @@ use crate::exit::{Code, Exit};
 use crate::progress::Progress;
 use crate::resources::require;
 use crate::terminal::{say, say_json};
-use basislab_stats::{BasisExcess, METRICS, Metric, MetricFn, Residuals, evaluate, excess_all, random_basis};
+use basislab_config::{Basis, count};
+use basislab_stats::{
+    BasisExcess, METRICS, Metric, MetricFn, MetricValue, Residuals, basis_excess, measure_in, random_basis,
+};
 use basislab_store::MatrixFile;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -20,7 +23,8 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     let mut source = open(&args.file, args.tensor.as_deref())?;
     let [n_tokens, d_model] = source.shape();
     if d_model >= 8 * n_tokens || d_model > 16_384 {
-        let what = format!("{n_tokens} tokens of d_model {d_model}: rows are tokens, columns are dimensions");
+        let what =
+            format!("{} of d_model {d_model}: rows are tokens, columns are dimensions", count(n_tokens, "token"));
         progress.warn(&format!("warning: {file}: {what}; save the transposed matrix if it is the other way round"));
     }
     require(memory(n_tokens, d_model), &file, "save fewer tokens, or fewer dimensions")?;
@@ -36,18 +40,21 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     };
     let x = used(first)?;
     let tokens_used = x.n_tokens();
-    let metrics: Vec<&Metric> = METRICS.iter().collect();
-    let values = evaluate(&metrics, &x);
+    let mut values = measure_in(&x, (basislab_config::Tokens::All, Basis::Standard), |_| true);
     // Freed before the first basis is drawn: the matrix is read again for each, so that it is held only once.
     drop(x);
     progress.plan(args.bases);
-    let draws = draw(args, &progress, d_model, &metrics, || used(load(&mut source, &file)?));
+    let draws = draw(args, &progress, d_model, || used(load(&mut source, &file)?));
     progress.finish();
-    let excess = excess_all(&metrics, &values, &draws?);
+    values.extend(draws?);
     let skipped = args.skip_zero_tokens;
     let why_empty = |metric: &Metric, value: Option<f64>| why_empty(metric, value, &zero, skipped, &constant);
-    let rows: Vec<Row<'_>> =
-        metrics.iter().zip(values).zip(excess).map(|((m, v), e)| (*m, v, e, why_empty(m, v))).collect();
+    let row = |metric: &'static Metric| {
+        let own = values.iter().find(|value| value.metric == metric.name && value.basis == Basis::Standard);
+        let value = own.and_then(|own| own.value);
+        (metric, value, basis_excess(metric, &values), why_empty(metric, value))
+    };
+    let rows: Vec<Row<'_>> = METRICS.iter().map(row).collect();
     if args.json {
         let mut zero_tokens = zero.json();
         zero_tokens["skipped"] = skipped.into();
@@ -58,7 +65,8 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
             "metrics": rows.iter().map(|row| object(row, d_model, tokens_used)).collect::<Vec<_>>(),
         }));
     }
-    let mut head = format!("{file}: {tokens_used} tokens, d_model {d_model}, {} random bases\n", args.bases);
+    let mut head =
+        format!("{file}: {}, d_model {d_model}, {}\n", count(tokens_used, "token"), count(args.bases, "random basis"));
     if zero.count > 0 {
         let next = if skipped { "left out" } else { "--skip-zero-tokens leaves them out" };
         head += &format!("{}: {next}\n", zero.sentence(n_tokens, "all zero"));
@@ -80,20 +88,20 @@ fn memory(n_tokens: usize, d_model: usize) -> f64 {
     40e6 + 8.0 * (2.1 * d * d).max(n * d + d * d + n + block)
 }
 
-/// Every metric in each random basis.
+/// Every metric that depends on the basis in each random one.
 fn draw(
     args: &EvalArgs,
     progress: &Progress,
     d_model: usize,
-    metrics: &[&Metric],
     mut load: impl FnMut() -> Result<Residuals, Exit>,
-) -> Result<Vec<Vec<Option<f64>>>, Exit> {
+) -> Result<Vec<MetricValue>, Exit> {
     const BETWEEN_LINES: Duration = Duration::from_secs(10);
     let mut said = Instant::now();
     let mut draws = Vec::new();
     for k in 0..args.bases as usize {
         let basis = random_basis(args.seed, k, d_model);
-        draws.push(evaluate(metrics, &load()?.into_rotated(&basis)));
+        let at = (basislab_config::Tokens::All, Basis::Random(k as u32));
+        draws.extend(measure_in(&load()?.into_rotated(&basis), at, |metric| metric.basis_dependent));
         progress.step();
         if said.elapsed() >= BETWEEN_LINES {
             said = Instant::now();
@@ -148,7 +156,7 @@ fn why_empty(metric: &Metric, value: Option<f64>, zero: &Tokens, skipped: bool, 
     if matches!(metric.of, MetricFn::Layers { .. }) {
         return Some("needs several layers".to_owned());
     }
-    let many = |count: usize| if count == 1 { "1 token is".to_owned() } else { format!("{count} tokens are") };
+    let many = |n: usize| format!("{} {}", count(n, "token"), if n == 1 { "is" } else { "are" });
     match value {
         Some(_) => None,
         None if !skipped && zero.count > 0 && is_undefined_by(metric, 0.0) => {
@@ -185,7 +193,9 @@ fn open(path: &Path, tensor: Option<&str>) -> Result<MatrixFile<File>, Exit> {
 fn load(source: &mut MatrixFile<File>, file: &str) -> Result<Residuals, Exit> {
     let [_, d_model] = source.shape();
     let values = source.read().map_err(|error| match error.kind() {
-        ErrorKind::OutOfMemory => Exit::new(Code::TooLarge, format!("{file}: no memory for its values; save fewer")),
+        ErrorKind::OutOfMemory => {
+            Exit::new(Code::TooLarge, format!("{file}: no memory for its values; save fewer tokens"))
+        }
         _ => Exit::data(format!("{file}: cannot read its values: {error}")),
     })?;
     Residuals::new(values, d_model).map_err(|error| Exit::data(format!("{file}: {error}")))

@@ -1,5 +1,6 @@
 //! Tokens without variance, for which most metrics are undefined: all zero (padding), or all coordinates equal.
 
+use basislab_config::count;
 use basislab_stats::{Metric, MetricFn, Residuals};
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ impl Tokens {
         let rest = if shown < self.count { ", ..." } else { "" };
         let runs = self.runs.iter().map(run).collect::<Vec<_>>().join(", ");
         let verb = if self.count == 1 { "is" } else { "are" };
-        format!("{} of {n_tokens} tokens {verb} {what} ({runs}{rest})", self.count)
+        format!("{} of {} {verb} {what} ({runs}{rest})", self.count, count(n_tokens, "token"))
     }
 
     pub(super) fn json(&self) -> Value {

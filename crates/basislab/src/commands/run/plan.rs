@@ -2,17 +2,18 @@
 
 use crate::args::RunArgs;
 use crate::exit::Exit;
-use basislab_config::Experiment;
+use basislab_config::{Choose, Experiment, RunName, Sweep};
 use basislab_report::{choose, resolve};
 use basislab_runs::{Job, jobs, lock};
 use basislab_tables::{is_published, merge, read_optional, read_tables};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What can be trained now.
 pub(super) struct Plan {
     /// The experiment, in which arms have taken over the choices that are made.
     pub(super) experiment: Experiment,
-    /// Arms whose choice is not made yet.
+    /// Arms that `--only` selects and whose choice is not made yet.
     pub(super) undecided: Vec<String>,
     only: Option<String>,
 }
@@ -32,8 +33,10 @@ impl Plan {
                 rows = choose(experiment, &read_tables(dir)?);
             }
             let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
+            let is_selected =
+                |arm: &str| args.only.as_deref().is_none_or(|only| only_arms(only).iter().any(|one| one == arm));
             let arms = experiment.choices().map(|(sweep, _)| sweep.arm.to_string());
-            undecided = arms.filter(|arm| !is_decided(arm)).collect();
+            undecided = arms.filter(|arm| is_selected(arm) && !is_decided(arm)).collect();
             resolved = resolve(experiment, &rows);
         }
         Ok(Self { experiment: resolved, undecided, only: args.only.clone() })
@@ -47,7 +50,8 @@ impl Plan {
     }
 }
 
-/// The planned runs that `--only` selects; all of them without it.
+/// The planned runs that `--only` selects; all of them without it. An arm whose values are chosen from a grid needs the
+/// runs of the grid's points too.
 pub(super) fn selected<'a>(experiment: &'a Experiment, only: Option<&str>) -> Result<Vec<Job<'a>>, Exit> {
     let all = jobs(experiment);
     let Some(only) = only else { return Ok(all) };
@@ -59,12 +63,22 @@ pub(super) fn selected<'a>(experiment: &'a Experiment, only: Option<&str>) -> Re
     }
     let wanted =
         |job: &Job<'_>| arms.iter().any(|arm| job.arm.name.as_str() == arm) && seed.is_none_or(|seed| job.seed == seed);
-    let chosen: Vec<Job<'a>> = all.into_iter().filter(wanted).collect();
-    if chosen.is_empty() {
-        return Err(Exit::usage(format!("--only {only}: found no such run, expected a seed that the arms have")));
+    if !all.iter().any(wanted) {
+        let of_arms = arms.iter().filter_map(|arm| experiment.arm(arm)).flat_map(|arm| &arm.seeds);
+        let seeds: BTreeSet<u64> = of_arms.copied().collect();
+        let shown: Vec<String> = seeds.iter().take(MOST_SHOWN).map(u64::to_string).collect();
+        let more = if seeds.len() > MOST_SHOWN { ", ..." } else { "" };
+        let expected = shown.join(", ") + more;
+        return Err(Exit::usage(format!("--only {only}: found a seed without a run, expected one of {expected}")));
     }
-    Ok(chosen)
+    let chooses = |(sweep, _): &(&Sweep, &Choose)| arms.iter().any(|arm| sweep.arm == arm.as_str());
+    let points: Vec<&RunName> =
+        experiment.choices().filter(chooses).flat_map(|(sweep, _)| &sweep.points).map(|point| &point.arm).collect();
+    Ok(all.into_iter().filter(|job| wanted(job) || points.contains(&&job.arm.name)).collect())
 }
+
+/// An error names no more seeds than this.
+const MOST_SHOWN: usize = 16;
 
 /// The arms in `A,B[/SEED]`.
 pub(super) fn only_arms(only: &str) -> Vec<String> {

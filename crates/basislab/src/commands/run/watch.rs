@@ -1,18 +1,18 @@
-//! What is shown and drawn while runs train.
+//! Progress lines and figures while runs train.
 
 use crate::args::RunArgs;
 use crate::experiments::library;
 use crate::progress::Progress;
 use basislab_config::Experiment;
 use basislab_report::report_so_far;
-use basislab_runs::{Job, Notice, Taken, finished, jobs, open};
+use basislab_runs::{Job, RunEvent, RunOutcome, finished, jobs, open};
 use basislab_store::Lock;
 use basislab_tables::{Ending, RunEnd};
 use std::path::Path;
 use std::sync::Mutex;
 
-/// What is shown and drawn while runs train.
-pub(super) struct Runs<'a> {
+/// Shows progress and draws figures while runs train.
+pub(super) struct RunProgress<'a> {
     pub(super) dir: &'a Path,
     pub(super) experiment: &'a Experiment,
     pub(super) args: &'a RunArgs,
@@ -21,18 +21,18 @@ pub(super) struct Runs<'a> {
     pub(super) drawn: &'a Mutex<bool>,
 }
 
-impl Runs<'_> {
-    pub(super) fn tell(&self, job: &Job<'_>, notice: &Notice) {
+impl RunProgress<'_> {
+    pub(super) fn on_event(&self, job: &Job<'_>, event: &RunEvent) {
         let (arm, seed) = (&job.arm.name, job.seed);
-        match notice {
-            Notice::Resumed(step) => {
+        match event {
+            RunEvent::Resumed(step) => {
                 self.progress.skip(*step);
                 self.progress.line(&format!("  {arm} seed {seed}: resuming from step {step}"));
             }
-            Notice::Unusable(error) => {
+            RunEvent::UnusableCheckpoint(error) => {
                 self.progress.warn(&format!("  warning: {arm} seed {seed}: {error}; not used"));
             }
-            Notice::Step(stats) => {
+            RunEvent::Step(stats) => {
                 self.progress.step();
                 if let Some((loss, _)) = stats.loss_and_norm.filter(|_| stats.step % 10 == 0) {
                     self.progress.message(format!("{arm} seed {seed} step {} loss {loss:.3}", stats.step));
@@ -41,28 +41,28 @@ impl Runs<'_> {
         }
     }
 
-    pub(super) fn taken(&self, job: &Job<'_>, taken: &Taken) -> anyhow::Result<()> {
+    pub(super) fn on_outcome(&self, job: &Job<'_>, outcome: &RunOutcome) -> anyhow::Result<()> {
         let (arm, seed, steps) = (&job.arm.name, job.seed, job.arm.run.train.steps);
-        match taken {
-            Taken::Trained(RunEnd { state: Ending::Complete, .. }, seconds) => {
+        match outcome {
+            RunOutcome::Trained(RunEnd { state: Ending::Complete, .. }, seconds) => {
                 self.progress.line(&format!("  {arm} seed {seed}: {seconds:.1} s"));
             }
-            Taken::Trained(RunEnd { step, tensor, .. }, _) => {
-                self.progress.skip(steps - step);
+            RunOutcome::Trained(RunEnd { step, tensor, .. }, _) => {
+                self.progress.skip(steps.saturating_sub(*step));
                 let tensor = tensor.as_deref().unwrap_or("loss");
                 self.progress.line(&format!("  {arm} seed {seed}: diverged at step {step}: {tensor} is not finite"));
             }
-            Taken::Reused(from) => {
+            RunOutcome::Copied(from) => {
                 self.progress.skip(steps);
                 let from = from.display();
                 self.progress
                     .line(&format!("  {arm} seed {seed}: copied from {from}, a finished run of the same identity"));
             }
-            Taken::Stopped(step) => {
+            RunOutcome::Stopped(step) => {
                 self.progress.line(&format!("  {arm} seed {seed}: stopped after step {step}"));
                 return Ok(());
             }
-            Taken::Ended | Taken::Busy(_) => return Ok(()),
+            RunOutcome::AlreadyFinished | RunOutcome::Busy(_) => return Ok(()),
         }
         self.draw(seed)
     }

@@ -1,0 +1,163 @@
+//! Names are drawn whole and inside the figure, and lines of different arms can be told apart.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+use super::figures;
+use super::frame::{colour, dash};
+use crate::fixture::{Outcome, effect, experiment_with, name, tables};
+use crate::tests::rows_of_claims;
+use basislab_config::{Arm, Experiment};
+
+/// Texts of an SVG, with the pixels of their left and right end in a wide font; upright ones with those of their top and
+/// bottom.
+fn texts(svg: &str) -> Vec<(String, f64, f64, bool)> {
+    let mut found = Vec::new();
+    for (tag, text) in svg.lines().zip(svg.lines().skip(1)).filter(|(tag, _)| tag.starts_with("<text")) {
+        let of = |key: &str| tag.split(&format!(" {key}=\"")).nth(1).and_then(|rest| rest.split('"').next());
+        let number = |key: &str| of(key).unwrap().parse::<f64>().unwrap();
+        let wide = 0.62 * number("font-size") * text.trim().chars().count() as f64;
+        let upright = of("transform").is_some();
+        let at = if upright { number("y") } else { number("x") };
+        let start = match of("text-anchor").unwrap_or("start") {
+            "end" => at - wide,
+            "middle" => at - wide / 2.0,
+            _ => at,
+        };
+        found.push((text.trim().to_owned(), start, start + wide, upright));
+    }
+    found
+}
+
+fn assert_inside(svg: &str, what: &str) {
+    let of = |key: &str| svg.split(&format!(" {key}=\"")).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let (width, height): (f64, f64) = (of("width").parse().unwrap(), of("height").parse().unwrap());
+    assert!(svg.contains(&format!("viewBox=\"0 0 {width} {height}\"")), "{what}");
+    for (text, start, end, upright) in texts(svg) {
+        let most = if upright { height } else { width };
+        assert!(start >= 0.0 && end <= most, "{what}: {text:?} from {start:.0} to {end:.0} of {most}");
+    }
+    for tag in svg.lines().filter(|line| line.starts_with("<text")) {
+        let y: f64 = tag.split(" y=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().parse().unwrap();
+        assert!(y > 0.0 && y < height, "{what}: {tag}");
+    }
+}
+
+/// So many arms with names of that length, the first with a basis of its own.
+pub(super) fn with_arms(n_arms: usize, length: usize, n_seeds: u64) -> Experiment {
+    let mut experiment = experiment_with(n_seeds, "");
+    let like = experiment.arm("adam-rotated").unwrap().clone();
+    let named = |at: usize| {
+        let text = format!("{:x<length$}", format!("arm-{at:02}-"));
+        Arm { name: name(&text[..length.max(6)]), ..like.clone() }
+    };
+    experiment.arms = (0..n_arms).map(named).collect();
+    experiment.claims.retain(|claim| matches!(claim.name.as_str(), "adam-differs-from-its-null"));
+    experiment.claims[0].test = basislab_config::ClaimKind::DiffersFromNull { arm: experiment.arms[0].name.clone() };
+    experiment
+}
+
+pub(super) fn outcome(arm: &str, seed: u64) -> Outcome {
+    let number: f64 = arm[4..6].parse().unwrap();
+    let like = effect("adam", seed);
+    let optimizer = (number == 0.0).then_some(like.standard * 1.2);
+    Outcome {
+        standard: 2.9 + 0.1 * number + 0.1 * (like.standard - 5.1),
+        optimizer,
+        loss: like.loss + 0.01 * number,
+        ..like
+    }
+}
+
+#[test]
+fn names_of_any_length_are_whole_and_inside() {
+    for (n_arms, length) in [(1, 6), (3, 14), (3, 40), (9, 20), (9, 40), (16, 40), (24, 64), (20, 6)] {
+        let experiment = with_arms(n_arms, length, 2);
+        let tables = tables(&experiment, outcome);
+        let verdicts = rows_of_claims(&experiment, &tables);
+        for (file, svg) in figures(&experiment, &tables, &verdicts, &[]).unwrap() {
+            let (svg, what) = (svg.unwrap(), format!("{file} of {n_arms} arms with {length} letters"));
+            assert_inside(&svg, &what);
+            let texts: Vec<String> = texts(&svg).into_iter().map(|text| text.0).collect();
+            for arm in &experiment.arms {
+                assert!(texts.iter().any(|text| *text == *arm.name), "{what}: no {} in {texts:?}", arm.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_keys_and_names_of_a_sweep_are_inside() {
+    let long = "[[arm]]\nname = \"an-arm-whose-name-has-forty-letters-in-it\"\n[[grid]]\narms = \
+                [\"an-arm-whose-name-has-forty-letters-in-it\"]\nzip = { \"optimizer.lr\" = [1e-3, 1e-2], \
+                \"optimizer.weight_decay\" = [1e-3, 2e-3], \"optimizer.beta_1\" = [0.5, 0.9] }\n";
+    let experiment = experiment_with(2, long);
+    let tables = tables(&experiment, |arm, seed| effect(if arm.contains("lr") { "adam" } else { arm }, seed));
+    let mut sweeps = 0;
+    for (file, svg) in figures(&experiment, &tables, &[], &[]).unwrap().into_iter().filter(|(_, svg)| svg.is_some()) {
+        assert_inside(&svg.clone().unwrap(), &file);
+        if file.starts_with("sweep") {
+            assert!(svg.unwrap().contains("an-arm-whose-name-has-forty-letters-in-it"), "{file}");
+            sweeps += 1;
+        }
+    }
+    assert_eq!(sweeps, 3);
+}
+
+#[test]
+fn twenty_four_arms_have_lines_of_their_own() {
+    let mut drawn = Vec::new();
+    for index in 0..24 {
+        for own_basis in [false, true] {
+            let line = (colour(index), dash(index, own_basis));
+            assert!(!drawn.contains(&line), "arm {index}, own basis {own_basis}");
+            drawn.push(line);
+        }
+    }
+    // What is drawn, too: the dashes of a line of the legend are pieces of it.
+    let experiment = with_arms(24, 8, 1);
+    let all = figures(&experiment, &tables(&experiment, outcome), &[], &[]).unwrap();
+    let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
+    let mut styles = std::collections::BTreeSet::new();
+    for (swatch, label) in svg.split("<text").collect::<Vec<_>>().windows(2).map(|pair| (pair[0], pair[1])) {
+        let Some(arm) = experiment.arms.iter().find(|arm| label.contains(arm.name.as_str())) else { continue };
+        let lines: Vec<&str> = swatch.lines().filter(|line| line.starts_with("<polyline")).collect();
+        let colour = lines.last().unwrap().split("stroke=\"").nth(1).unwrap()[..7].to_owned();
+        // The legend's swatch is 28 pixels long.
+        let dashes = lines.iter().filter(|line| line.contains(&colour)).count();
+        assert!(styles.insert((colour, dashes)), "{}: {swatch}", arm.name);
+    }
+    assert_eq!(styles.len(), 24);
+}
+
+/// Writes the figures of several experiments, to be rendered and viewed.
+#[test]
+#[ignore = "writes files"]
+fn figures_to_view() {
+    let dir = std::path::PathBuf::from(std::env::var("FIGURES").unwrap());
+    let write = |what: String, all: Vec<(String, Option<String>)>| {
+        for (name, svg) in all {
+            if let Some(svg) = svg {
+                std::fs::write(dir.join(format!("{what}_{name}")), svg).unwrap();
+            }
+        }
+    };
+    for (n_arms, length, seeds) in [(1, 6, 1), (3, 14, 8), (9, 40, 8), (16, 20, 1), (24, 64, 2)] {
+        let experiment = with_arms(n_arms, length, seeds);
+        let tables = tables(&experiment, outcome);
+        let verdicts = rows_of_claims(&experiment, &tables);
+        write(format!("{n_arms}x{length}"), figures(&experiment, &tables, &verdicts, &[]).unwrap());
+    }
+    for (what, grid) in [
+        ("log", "\"optimizer.lr\" = [1e-3, 3e-3, 1e-2, 3e-2]"),
+        ("one", "\"optimizer.lr\" = [2e-3]"),
+        ("linear", "\"optimizer.beta_1\" = [0.5, 0.6, 0.7]"),
+        ("crossed", "\"optimizer.lr\" = [1e-3, 1e-2]\n\"optimizer.beta_1\" = [0.5, 0.6, 0.7]"),
+    ] {
+        let experiment = experiment_with(3, &format!("[[grid]]\narms = [\"adam\"]\n{grid}\n"));
+        let of = |arm: &str, seed| {
+            let place = experiment.arms.iter().position(|one| one.name == arm).unwrap() as f64;
+            let like = effect(if arm.starts_with("adam-lr") || arm.starts_with("adam-b") { "adam" } else { arm }, seed);
+            Outcome { standard: like.standard + 0.2 * place, loss: like.loss + 0.02 * place, ..like }
+        };
+        write(what.to_owned(), figures(&experiment, &tables(&experiment, of), &[], &[]).unwrap());
+    }
+}

@@ -1,0 +1,223 @@
+//! `basislab clean`: removes the folders of runs that the experiment of a directory does not need.
+
+use super::CommandResult;
+use crate::directories::expect_one;
+use crate::exit::{Code, Exit};
+use crate::experiments::library;
+use crate::resources::size;
+use crate::terminal::{quoted, say, say_json, shown};
+use basislab_runs::{lock, open, unneeded};
+use basislab_store::{FileError, Lock, LockError, is_link, remove, sync_folder};
+use basislab_tables::{RUN_TABLES, TableRow, TimingRow};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(crate) fn clean(dir: &Path, yes: bool, as_json: bool) -> CommandResult {
+    expect_one(dir)?;
+    for path in [dir.to_owned(), dir.join("parts")] {
+        if is_link(&path) {
+            let what = "found a symbolic link, expected a directory of its own; nothing is removed";
+            return Err(Exit::new(Code::Identity, format!("{}: {what}", path.display())));
+        }
+    }
+    // A directory of something else is refused before a lock file is made in it.
+    open(dir, library())?;
+    // Under this lock no process can plan another run here.
+    let _lock = if yes { lock(dir, false)? } else { None };
+    let experiment = open(dir, library())?.experiment;
+    let mut runs: BTreeMap<PathBuf, Vec<Folder>> = BTreeMap::new();
+    for path in unneeded(dir, &experiment)? {
+        let run = path.with_file_name(file_name(&path).trim_end_matches(".work"));
+        runs.entry(run).or_default().push(Folder::of(path)?);
+    }
+    // Where one folder of a run is kept, so is the other.
+    for folders in runs.values_mut() {
+        if let Some(why) = folders.iter().find_map(|folder| folder.kept.clone()) {
+            folders.iter_mut().for_each(|folder| _ = folder.kept.get_or_insert(why.clone()));
+        }
+    }
+    if yes {
+        runs.iter_mut().try_for_each(|(run, folders)| remove_run(run, folders))?;
+    }
+    let folders: Vec<&Folder> = runs.values().flatten().collect();
+    if as_json {
+        let all: Vec<Value> = folders.iter().map(|folder| folder.json(yes)).collect();
+        say_json(&json!({ "directory": dir.display().to_string(), "folders": all }))?;
+    } else {
+        say(text(dir, &folders, yes))?;
+    }
+    let is_busy = folders.iter().any(|folder| matches!(folder.kept, Some(Kept::Busy(_))));
+    Ok((yes && is_busy).then_some(Code::Busy))
+}
+
+/// A folder of a run that the experiment does not need.
+struct Folder {
+    path: PathBuf,
+    bytes: u64,
+    /// Why it is not removed.
+    kept: Option<Kept>,
+}
+
+#[derive(Clone)]
+enum Kept {
+    /// Another process has the run; which, as far as it says.
+    Busy(String),
+    /// It is not a folder that a run writes.
+    Foreign(String),
+}
+
+impl Folder {
+    fn of(path: PathBuf) -> Result<Self, Exit> {
+        let foreign = foreign(&path)?;
+        let bytes = if foreign.is_none() { bytes_in(&path)? } else { 0 };
+        let busy = || Lock::holder(&work_of(&path)).map(Kept::Busy);
+        let kept = foreign.map(Kept::Foreign).or_else(busy);
+        Ok(Self { path, bytes, kept })
+    }
+
+    fn json(&self, yes: bool) -> Value {
+        let (busy, foreign) = match &self.kept {
+            Some(Kept::Busy(owner)) => (Some(owner), None),
+            Some(Kept::Foreign(why)) => (None, Some(why)),
+            None => (None, None),
+        };
+        json!({
+            "path": self.path, "bytes": self.bytes, "removed": yes && self.kept.is_none(), "held_by": busy, "not_a_run": foreign,
+        })
+    }
+}
+
+/// The folder that holds the lock of the run that a folder belongs to.
+fn work_of(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{}.work", file_name(path).trim_end_matches(".work")))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a folder holds, or is, that no run leaves there; `None` where all of it is a run's. Symbolic links are not followed.
+fn foreign(path: &Path) -> Result<Option<String>, Exit> {
+    let links = [path.parent().unwrap_or(path), path];
+    if let Some(link) = links.into_iter().find(|path| is_link(path)) {
+        return Ok(Some(format!("{} is a symbolic link", link.display())));
+    }
+    let name = file_name(path);
+    if name.starts_with(ASIDE) {
+        return Ok(None);
+    }
+    let (seed, is_work) = name.strip_suffix(".work").map_or((&*name, false), |seed| (seed, true));
+    if seed.parse::<u64>().is_err() {
+        return Ok(Some(format!("{} is not named after a seed", path.display())));
+    }
+    for entry in fs::read_dir(path).map_err(|error| FileError::new("read", path, error))? {
+        let entry = entry.map_err(|error| FileError::new("read", path, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_known = match is_work {
+            true => name == ".lock" || (name.starts_with("writer-") && holds_a_run(&entry.path())?),
+            false => is_of_run(&name),
+        };
+        if !is_known {
+            return Ok(Some(format!("no run writes {}", path.join(name).display())));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether it is a folder with nothing but what a run leaves in one.
+fn holds_a_run(folder: &Path) -> Result<bool, Exit> {
+    if is_link(folder) || !folder.is_dir() {
+        return Ok(false);
+    }
+    let entries = fs::read_dir(folder).map_err(|error| FileError::new("read", folder, error))?;
+    Ok(entries.flatten().all(|entry| is_of_run(&entry.file_name().to_string_lossy())))
+}
+
+/// Whether a run leaves something of that name in its folder.
+fn is_of_run(name: &str) -> bool {
+    let tables = RUN_TABLES.iter().chain(&[TimingRow::TABLE]);
+    ["done.json", "run.json", "checkpoints"].contains(&name)
+        || name.starts_with(".basislab-")
+        || tables.into_iter().any(|table| table.file == name)
+}
+
+/// Prefix of folders that are being removed. What a kill leaves of them is not taken for a run, and the next `clean` finds it.
+const ASIDE: &str = ".basislab-removed-";
+
+/// Removes the folders of one run under its lock.
+fn remove_run(run: &Path, folders: &mut [Folder]) -> Result<(), Exit> {
+    if folders.iter().any(|folder| folder.kept.is_some()) {
+        return Ok(());
+    }
+    if file_name(run).starts_with(ASIDE) {
+        return Ok(folders.iter().try_for_each(|folder| remove(&folder.path))?);
+    }
+    let (arm, work) = (run.parent().unwrap_or(run), work_of(run));
+    fs::create_dir_all(&work).map_err(|error| FileError::new("create", &work, error))?;
+    let _lock = match Lock::take(&work) {
+        Ok(lock) => lock,
+        Err(LockError::Busy(owner)) => {
+            folders.iter_mut().for_each(|folder| folder.kept = Some(Kept::Busy(owner.clone())));
+            return Ok(());
+        }
+        Err(LockError::Unsupported(error)) => {
+            let what = format!("this file system cannot lock files ({error}), so that a run in use cannot be told");
+            return Err(Exit::new(Code::Busy, format!("{}: {what}; remove it yourself", work.display())));
+        }
+        Err(LockError::File(error) | LockError::ReadOnly(error)) => return Err(error.into()),
+    };
+    // Both folders are moved away whole first: a run of which a part is left must never count as finished.
+    let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(arm);
+    let aside = aside.map_err(|error| FileError::new("write", arm, error))?.keep();
+    for folder in [run, &work] {
+        match fs::rename(folder, aside.join(file_name(folder))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError::new("remove", folder, error).into());
+            }
+            _ => {}
+        }
+    }
+    sync_folder(arm)?;
+    remove(&aside)?;
+    // It stays where another run of the arm is left.
+    let _ = fs::remove_dir(arm);
+    Ok(())
+}
+
+/// Bytes of the files in a folder; of a symbolic link, its own.
+fn bytes_in(path: &Path) -> Result<u64, Exit> {
+    let fail = |error| FileError::new("read", path, error);
+    let info = fs::symlink_metadata(path).map_err(fail)?;
+    if !info.is_dir() {
+        return Ok(info.len());
+    }
+    let entries = fs::read_dir(path).map_err(fail)?;
+    entries.map(|entry| bytes_in(&entry.map_err(fail)?.path())).sum()
+}
+
+fn text(dir: &Path, folders: &[&Folder], yes: bool) -> String {
+    let at = dir.display().to_string();
+    let removable: Vec<&&Folder> = folders.iter().filter(|folder| folder.kept.is_none()).collect();
+    let total = size(removable.iter().map(|folder| folder.bytes).sum::<u64>() as f64);
+    let count = if removable.len() == 1 { "1 folder".to_owned() } else { format!("{} folders", removable.len()) };
+    let mut text = match (yes, removable.is_empty()) {
+        (_, true) => format!("{}: nothing to remove; the experiment needs every run\n", shown(&at)),
+        (true, _) => format!("{}: removed {count} of runs that the experiment does not need, {total}\n", shown(&at)),
+        (false, _) => format!("{}: {count} of runs that the experiment does not need, {total}\n", shown(&at)),
+    };
+    for folder in folders {
+        let path = shown(&folder.path.display().to_string());
+        text += &match &folder.kept {
+            None => format!("  {path}  {}\n", size(folder.bytes as f64)),
+            Some(Kept::Busy(owner)) => format!("  {path}  kept: another process has the run ({owner})\n"),
+            Some(Kept::Foreign(why)) => format!("  {path}  kept: {}\n", shown(why)),
+        };
+    }
+    if !yes && !removable.is_empty() {
+        text += &format!("\nNothing has been removed. Remove:  basislab clean {} --yes\n", quoted(&at));
+    }
+    text
+}

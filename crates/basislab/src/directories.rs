@@ -1,0 +1,41 @@
+//! Directories that `basislab run` wrote, as the commands that take one find them.
+
+use crate::exit::Exit;
+use std::path::{Path, PathBuf};
+
+/// The experiment directories one folder down, in the order of their names.
+pub(crate) fn inside(dir: &Path) -> Result<Vec<PathBuf>, Exit> {
+    let entries = std::fs::read_dir(dir).map_err(|error| {
+        Exit::data(format!("{}: cannot read: {error}; expected a directory of `basislab run`", dir.display()))
+    })?;
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_one(path)).collect();
+    folders.sort();
+    Ok(folders)
+}
+
+/// Whether the directory looks like that of an experiment.
+pub(crate) fn is_one(dir: &Path) -> bool {
+    dir.join("manifest.json").exists()
+}
+
+/// Refuses a directory that only holds directories of experiments, and names them. Any other directory passes: what opens it
+/// says what is wrong.
+pub(crate) fn expect_one(dir: &Path) -> Result<(), Exit> {
+    let folders = inside(dir).unwrap_or_default();
+    if is_one(dir) || dir.join("config.toml").exists() || folders.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = folders.iter().take(MOST_NAMED).map(|folder| folder.display().to_string()).collect();
+    if folders.len() > MOST_NAMED {
+        names.push(format!("{} more", folders.len() - MOST_NAMED));
+    }
+    let count = if folders.len() == 1 { "1 experiment".to_owned() } else { format!("{} experiments", folders.len()) };
+    Err(Exit::data(format!(
+        "{}: found a directory of {count}, expected one of them: {}",
+        dir.display(),
+        names.join(", ")
+    )))
+}
+
+/// An error names no more directories than this.
+const MOST_NAMED: usize = 8;
