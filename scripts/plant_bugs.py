@@ -172,7 +172,7 @@ BUGS = [
     ("the lock of a run is not taken", RUNS + "session.rs", "if !self.lock {", "if self.lock || !self.lock {", "faults::many_processes"),
     ("writers share a folder", RUNS + "recorder.rs", "let made = builder.tempdir_in(work).map_err(fail)?.keep();", 'let made = work.join("writer-"); let _ = &builder; fs::create_dir_all(&made).map_err(fail)?;', "faults::two_processes"),
     ("publishing overwrites what another process has published", RUNS + "recorder.rs", "            Err(_) if part.join(\"done.json\").is_file() => break,\n", "", "faults::two_processes faults::many_processes"),
-    ("`--only` ignores the seed", PROGRAM + "commands/run/plan.rs", "seed.is_none_or(|seed| job.seed == seed)", "seed.is_none_or(|seed| job.seed == seed || job.seed != seed)", "faults::a_plan"),
+    ("`--only` ignores the seed", PROGRAM + "commands/run/plan.rs", "seed.is_none_or(|seed| job.seed == seed)", "seed.is_none_or(|seed| job.seed == seed || job.seed != seed)", "faults::a_plan sharing::one_arm"),
     # What claims and choices are decided on.
     ("a changed claim counts as registered", REPORT + "registration.rs", "record.registered.contains(&rule)", "!record.registered.is_empty() || record.registered.contains(&rule)", "report: registration"),
     ("one registered run registers all", REPORT + "registration.rs", "!record.as_ref().is_some_and(is_registered)", "!record.as_ref().is_some_and(is_registered) && !records.iter().any(|(one, _)| one.as_ref().is_some_and(is_registered))", "report: registration"),
