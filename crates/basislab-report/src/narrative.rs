@@ -74,7 +74,7 @@ impl Decided<'_> {
     }
 
     fn numbers(&self, with_p: bool) -> String {
-        self.line.numbers(with_p).unwrap_or_else(|| "no seed has all it needs".to_owned())
+        self.line.numbers(with_p).unwrap_or_else(|| "no seed has all the numbers that are needed".to_owned())
     }
 
     /// What the note adds to the first sentence, which already counts missing runs.
@@ -94,8 +94,10 @@ impl Decided<'_> {
                 (arm.to_string(), other.to_string(), "", "")
             }
             ClaimKind::ArmsDiffer { arm, other, reading: Reading::MatchedLoss } => (
-                format!("{arm}, each arm read where it first reached the higher of the two final losses,"),
-                other.to_string(),
+                arm.to_string(),
+                format!(
+                    "{other} at matched loss (each at its first probe at or below the higher of the two final losses)"
+                ),
                 "",
                 "",
             ),
@@ -127,19 +129,17 @@ impl Decided<'_> {
             }
             Verdict::Contradicted => {
                 let counts = experiment.verdict.smallest_effect.exp();
-                format!(
-                    "{subject} does not differ from {reference} by the factor of {counts:.2} that counts: {numbers}."
-                )
+                format!("{subject} does not differ from {reference} by a factor of {counts:.2} or more: {numbers}.")
             }
             Verdict::Exploratory => {
                 let asked = experiment.verdict.min_seeds;
                 format!(
-                    "{subject} against {reference}: {numbers}; exploratory, with {n_seeds} where the rule \
-                     asks for {asked}{because}."
+                    "{subject} against {reference}: {numbers}; exploratory ({n_seeds}; the rule needs at \
+                     least {asked}){because}."
                 )
             }
             Verdict::Inconclusive => format!(
-                "Whether {subject} differs from {reference} is undecided, with {n_seeds} so far: \
+                "Whether {subject} differs from {reference} is undecided with {n_seeds}: \
                  {numbers}{because}."
             ),
         }
@@ -157,7 +157,7 @@ fn basis_in_words(basis: Basis) -> &'static str {
 fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> String {
     let (complete, planned) = (answer.runs_complete, answer.runs_planned);
     let metric = in_words(&answer.metric);
-    let what = format!("what follows is {metric} at {}, {}, paired by seed", answer.site, last_step(experiment));
+    let what = format!("the numbers below are {metric} at {}, {}, paired by seed", answer.site, last_step(experiment));
     if complete == planned {
         let whole =
             if planned == 1 { "The planned run is".to_owned() } else { format!("All {planned} planned runs are") };
