@@ -104,8 +104,8 @@ impl Decided<'_> {
             ClaimKind::DiffersFromNull { arm } | ClaimKind::EquivalentToNull { arm } => (
                 format!("{arm} in {}", basis_in_words(self.claim.cell.basis)),
                 "random bases of the same activations".to_owned(),
-                "; above the null, so the basis is preferred",
-                "; below the null, which marks a preferred basis as well",
+                "; above the null, so the basis is privileged",
+                "; below the null, which marks a privileged basis as well",
             ),
             _ => return String::new(),
         };
@@ -180,7 +180,7 @@ fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> String
     if missing > 0 {
         text.push_str(&format!(", {missing} still missing"));
     }
-    format!("{text}; claims that need the others stay undecided; {what}.")
+    format!("{text}; claims that need the other runs stay undecided; {what}.")
 }
 
 /// `step 400`, or `each arm's last step` where they differ.
@@ -200,9 +200,9 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
             Verdict::Supported => "equal",
             Verdict::Contradicted => "not equal",
             Verdict::Exploratory => "exploratory",
-            Verdict::Inconclusive => "undecided",
+            Verdict::Inconclusive => "not shown to be equal",
         };
-        parts.push(format!("{arm} - {other} {} ({how})", decided.numbers(false)));
+        parts.push(format!("{arm} - {other}: {}, {how}", decided.numbers(false)));
         let find = |wanted: Reading| {
             claims.iter().find(|decided| match &decided.claim.test {
                 ClaimKind::ArmsDiffer { arm: a, other: b, reading } => {
@@ -214,7 +214,7 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
         if decided.row.verdict != Verdict::Supported && find(Reading::Final).is_some() {
             warnings.push(match find(Reading::MatchedLoss) {
                 Some(matched) => format!(
-                    "Equal loss of {arm} and {other} is not shown, so read the loss-matched claim {}: {}.",
+                    "Equal loss of {arm} and {other} is not shown: see the claim at matched loss, {} ({}).",
                     matched.row.claim, matched.row.verdict
                 ),
                 None => {
@@ -227,7 +227,7 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
         return None;
     }
     let margin = experiment.verdict.equal_loss_margin;
-    let first = format!("Final held-out losses, equal meaning within ±{margin} nats: {}.", parts.join("; "));
+    let first = format!("Final held-out losses (equal: within ±{margin} nats): {}.", parts.join("; "));
     Some(std::iter::once(first).chain(warnings).collect::<Vec<_>>().join(" "))
 }
 
@@ -241,19 +241,19 @@ fn controls(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
                 Verdict::Supported => "equal",
                 Verdict::Contradicted => "not equal",
                 Verdict::Exploratory => "exploratory",
-                Verdict::Inconclusive => "not shown",
+                Verdict::Inconclusive => "not shown to be equal",
             };
             let basis = decided.claim.cell.basis;
             let place = if basis == Basis::Standard { String::new() } else { format!(" in {}", basis_in_words(basis)) };
             let why = if decided.row.verdict == Verdict::Supported { String::new() } else { decided.because() };
-            Some(format!("{arm}{place} {} ({how}){why}", decided.numbers(false)))
+            Some(format!("{arm}{place}: {}, {how}{why}", decided.numbers(false)))
         })
         .collect();
     if parts.is_empty() {
         return None;
     }
     let factor = experiment.verdict.equivalence_margin.exp();
-    Some(format!("Against random bases, equal meaning within a factor of {factor:.2}: {}.", parts.join("; ")))
+    Some(format!("Against random bases (equal: within a factor of {factor:.2}): {}.", parts.join("; ")))
 }
 
 fn self_tests(claims: &[Decided<'_>]) -> Option<String> {

@@ -25,7 +25,7 @@ impl Decided<'_> {
             Verdict::Exploratory => {
                 let asked = experiment.verdict.min_seeds;
                 format!(
-                    "Whether {whether}: {numbers}; exploratory ({n_seeds}; the rule needs at least {asked}){because}."
+                    "Whether {whether} is exploratory ({n_seeds}; the rule needs at least {asked}): {numbers}{because}."
                 )
             }
             Verdict::Inconclusive => {
