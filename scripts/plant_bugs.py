@@ -130,7 +130,7 @@ BUGS = [
     ("the null's spread counts a degree of freedom too many", REPORT + "index.rs", "freedom += draws.len() - 1", "freedom += draws.len()", "report: tests figures"),
     ("a sentence names the arms the other way round", REPORT + "narrative.rs", '(arm.to_string(), other.to_string(), "", "")', '(other.to_string(), arm.to_string(), "", "")', "report: tests figures"),
     ("a sentence quotes another margin", REPORT + "narrative.rs", "let counts = experiment.verdict.smallest_effect.exp();", "let counts = experiment.verdict.equivalence_margin.exp();", "report: tests figures"),
-    ("arms are drawn in their neighbour's colour", REPORT + "figures.rs", "colour: colour(index), dashes", "colour: colour(index + 1), dashes", "report: tests figures"),
+    ("arms are drawn in their neighbour's colour", REPORT + "figures.rs", "(arm, Ink::of(index))", "(arm, Ink::of(index + 1))", "report: tests figures"),
     ("the optimizer's curve is that of the standard basis", REPORT + "figures/steps.rs", "values.value(&arm.name, seed, step, basis)", "values.value(&arm.name, seed, step, if basis == Basis::Optimizer { Basis::Standard } else { basis })", "report: tests figures"),
     ("the band is one standard deviation wide", REPORT + "figures/steps.rs", "mean - 2.0 * sd, mean + 2.0 * sd", "mean - sd, mean + sd", "report: tests figures"),
     ("dimensions of all steps are drawn", REPORT + "figures/dimensions.rs", "row.step == arm.run.train.steps", "row.step <= arm.run.train.steps", "report: tests figures"),
