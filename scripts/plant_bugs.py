@@ -169,7 +169,7 @@ BUGS = [
     ("runs are copied though nobody asked", RUNS + "session.rs", "if !self.reuse {", "if false {", "sharing::two"),
     ("a directory forgets the seeds that it had", RUNS + "create.rs", "experiment.add_seeds(there);", "let _ = there;", "sharing::a_changed"),
     ("an arm that is missing is no other experiment", RUNS + "create.rs", 'None => all.push(format!("arm {name}: there, not here")),', "None => {}", "sharing::a_changed"),
-    ("the lock of a run is not taken", RUNS + "session.rs", "if !self.lock {", "if self.lock || !self.lock {", "faults::many_processes"),
+    ("the lock of a run is not taken", RUNS + "session.rs", "if !self.lock {", "if self.lock || !self.lock {", "shared_runs::a_run_whose shared_runs::two_processes"),
     ("writers share a folder", RUNS + "recorder.rs", "let made = builder.tempdir_in(work).map_err(fail)?.keep();", 'let made = work.join("writer-"); let _ = &builder; fs::create_dir_all(&made).map_err(fail)?;', "faults::two_processes"),
     ("publishing overwrites what another process has published", RUNS + "recorder.rs", "            Err(_) if part.join(\"done.json\").is_file() => break,\n", "", "faults::two_processes faults::many_processes"),
     ("`--only` ignores the seed", PROGRAM + "commands/run/plan.rs", "seed.is_none_or(|seed| job.seed == seed)", "seed.is_none_or(|seed| job.seed == seed || job.seed != seed)", "faults::a_plan sharing::one_arm"),
