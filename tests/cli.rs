@@ -238,7 +238,8 @@ fn the_other_commands_answer() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
         stdout(&output)
     };
-    assert!(ok(&["list"]).contains("adam-vs-sgd"));
+    assert!(ok(&["list"]).contains("\n  basislab run adam-vs-sgd\n"));
+    refuses(dir.path(), &["run", "nosuch"], 2, &["expected the path of a .toml file or adam-vs-sgd\n"]);
     assert!(ok(&["--help"]).contains("Examples:") && ok(&["run", "--help"]).contains("--set"));
     let metrics = ok(&["metrics", "list"]);
     for line in metrics.lines().take_while(|line| !line.is_empty()) {

@@ -79,9 +79,7 @@ fn every_key_of_the_documentation_is_explained() {
 #[test]
 fn every_entry_says_what_it_means_and_every_rule_has_its_presets() {
     let all = entries();
-    let is_text = |text: &str| {
-        text.starts_with(|c: char| c.is_uppercase() || c == '`') && text.ends_with(|c: char| c == '.' || c == ')')
-    };
+    let is_text = |text: &str| text.starts_with(|c: char| c.is_uppercase() || c == '`') && text.ends_with(['.', ')']);
     for entry in &all {
         let text = entry.about.trim_end_matches('.').to_owned() + ".";
         assert!(is_text(&text) && !entry.about.ends_with(','), "{}: {:?}", entry.path, entry.about);

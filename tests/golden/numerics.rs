@@ -86,7 +86,7 @@ fn cover(kind: &Kind, path: &str, values: &[&Value], missing: &mut Vec<String>) 
     let mut wanted: Vec<Value> = Vec::new();
     match kind {
         Kind::Bool => wanted.extend([false, true].map(Value::from)),
-        Kind::Choice(names) => wanted.extend(names.iter().map(|name| Value::from(*name))),
+        Kind::Choice(names) => wanted.extend(names.iter().map(|name| Value::from(name.name))),
         Kind::Table(keys) => cover_keys(keys, path, values, missing),
         Kind::Tagged(variants) => {
             variants.iter().for_each(|variant| cover_kind(variant.name, variant.keys, path, values, missing));

@@ -99,7 +99,7 @@ fn tables(name: &str, keys: &[Key], all: &mut BTreeSet<(String, Vec<&'static str
     for key in keys {
         match key.kind {
             Kind::Table(keys) | Kind::List(keys) => tables(key.name, keys, all),
-            Kind::Tagged(variants) => variants.iter().for_each(|Variant { name, keys }| tables(name, keys, all)),
+            Kind::Tagged(variants) => variants.iter().for_each(|Variant { name, keys, .. }| tables(name, keys, all)),
             _ => {}
         }
     }

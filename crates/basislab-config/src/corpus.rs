@@ -81,7 +81,7 @@ choice! {
     pub enum TokenizerKind {
         /// Token = byte; accepts any file.
         Bytes = "bytes",
-        /// Byte-level BPE; wants UTF-8.
+        /// Byte-level BPE; needs UTF-8.
         Bpe = "bpe",
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 choice! {
     /// What a parameter does in the model.
     pub enum Role {
-        /// A table of vectors that are written to the stream by number: tokens, positions. Tied heads too.
+        /// A table of vectors that are written to the stream by index: tokens, positions; also a tied head.
         Embedding = "embedding",
         /// A matrix that reads the stream.
         Read = "read",
@@ -19,7 +19,7 @@ choice! {
         Vector = "vector",
         /// The matrix that makes logits.
         Head = "head",
-        /// What never meets the stream: the other biases, scalar gains.
+        /// A parameter that does not face the stream: the other biases, scalar gains.
         Other = "other",
     }
 }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// The first update that is made this way, from 2.
+    /// The first update of the phase, from 2.
     pub from: u64,
     /// The optimizer from then on.
     pub optimizer: OptimizerSpec,
     /// The basis from then on.
     pub basis: BasisSpec,
-    /// What becomes of the optimizer's state.
+    /// State of the optimizer at the start of the phase.
     pub moments: Moments,
 }
 
@@ -26,17 +26,17 @@ impl Phase {
         optimizer: OptimizerSpec = Kind::Optimizer, optional;
         /// Changes to the basis.
         basis: BasisSpec = BasisSpec::KIND, optional;
-        /// What becomes of the optimizer's state.
+        /// State of the optimizer at the start of the phase.
         moments: Moments = Moments::KIND;
     };
 }
 
 choice! {
-    /// What becomes of the optimizer's state where a phase begins.
+    /// State of the optimizer at the start of a phase.
     pub enum Moments {
-        /// It stays as it is, number by number: in another basis it then means something else.
+        /// Unchanged, element by element: in another basis its meaning changes.
         Keep = "keep",
-        /// It starts anew, as before the first update.
+        /// Starts anew, as before the first update.
         Reset = "reset",
         /// First moments are rotated into the new basis. Second moments become those of the rotated gradients if the old
         /// coordinates are uncorrelated: `(Q * Q) v`, elementwise square.

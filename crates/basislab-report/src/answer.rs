@@ -3,7 +3,7 @@
 use crate::figures::{OVER_STEPS, figure_names, in_words};
 use crate::index::{RunState, Runs};
 use crate::narrative::narrative;
-use crate::verdicts::{Decision, confidence, percent};
+use crate::verdicts::{Decision, PTest, confidence, percent};
 use basislab_config::{Basis, ClaimKind, Experiment, Site, count};
 use basislab_stats::Verdict;
 use basislab_tables::{PACKAGE, SummaryRow, Tables, VerdictRow};
@@ -96,6 +96,8 @@ pub struct VerdictLine {
     pub confidence: f64,
     /// The claim's own p.
     pub p: Option<f64>,
+    /// The test that `p` comes from, e.g. `exact sign-flip test`; empty without a p.
+    pub p_test: Option<String>,
     /// Corrected over the primary claims.
     pub p_holm: Option<f64>,
     /// The rule in words.
@@ -242,6 +244,7 @@ pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[Decision]) -> V
             high: on_scale(row.ci_high),
             confidence: confidence(&claim.test, &experiment.verdict),
             p: row.p_exact,
+            p_test: row.p_exact.and(PTest::of(&claim.test, row.n_seeds)).map(|test| test.to_string()),
             p_holm: row.p_holm,
             rule: row.rule.clone(),
             note: row.note.clone(),
@@ -273,6 +276,7 @@ impl Display for Answer {
             writeln!(f, "{:<13} {}", line.verdict, line.text)?;
             let mut facts = vec![line.comparison.clone()];
             facts.extend(line.numbers(true));
+            facts.extend(line.p_test.clone());
             facts.extend((!line.note.is_empty()).then(|| line.note.clone()));
             writeln!(f, "{:<13} {}", "", facts.join("; "))?;
         }

@@ -74,7 +74,7 @@ impl Decided<'_> {
     }
 
     fn numbers(&self, with_p: bool) -> String {
-        self.line.numbers(with_p).unwrap_or_else(|| "no seed has all it needs".to_owned())
+        self.line.numbers(with_p).unwrap_or_else(|| "no seed has all the numbers that are needed".to_owned())
     }
 
     /// What the note adds to the first sentence, which already counts missing runs.
@@ -94,16 +94,18 @@ impl Decided<'_> {
                 (arm.to_string(), other.to_string(), "", "")
             }
             ClaimKind::ArmsDiffer { arm, other, reading: Reading::MatchedLoss } => (
-                format!("{arm}, each arm read where it first reached the higher of the two final losses,"),
-                other.to_string(),
+                arm.to_string(),
+                format!(
+                    "{other} at matched loss (each at its first probe at or below the higher of the two final losses)"
+                ),
                 "",
                 "",
             ),
             ClaimKind::DiffersFromNull { arm } | ClaimKind::EquivalentToNull { arm } => (
                 format!("{arm} in {}", basis_in_words(self.claim.cell.basis)),
                 "random bases of the same activations".to_owned(),
-                "; above the null, so the basis is preferred",
-                "; below the null, which marks a preferred basis as well",
+                "; above the null, so the basis is privileged",
+                "; below the null, which marks a privileged basis as well",
             ),
             _ => return String::new(),
         };
@@ -127,19 +129,17 @@ impl Decided<'_> {
             }
             Verdict::Contradicted => {
                 let counts = experiment.verdict.smallest_effect.exp();
-                format!(
-                    "{subject} does not differ from {reference} by the factor of {counts:.2} that counts: {numbers}."
-                )
+                format!("{subject} does not differ from {reference} by a factor of {counts:.2} or more: {numbers}.")
             }
             Verdict::Exploratory => {
                 let asked = experiment.verdict.min_seeds;
                 format!(
-                    "{subject} against {reference}: {numbers}; exploratory, with {n_seeds} where the rule \
-                     asks for {asked}{because}."
+                    "{subject} against {reference}: {numbers}; exploratory ({n_seeds}; the rule needs at \
+                     least {asked}){because}."
                 )
             }
             Verdict::Inconclusive => format!(
-                "Whether {subject} differs from {reference} is undecided, with {n_seeds} so far: \
+                "Whether {subject} differs from {reference} is undecided with {n_seeds}: \
                  {numbers}{because}."
             ),
         }
@@ -157,7 +157,7 @@ fn basis_in_words(basis: Basis) -> &'static str {
 fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> String {
     let (complete, planned) = (answer.runs_complete, answer.runs_planned);
     let metric = in_words(&answer.metric);
-    let what = format!("what follows is {metric} at {}, {}, paired by seed", answer.site, last_step(experiment));
+    let what = format!("the numbers below are {metric} at {}, {}, paired by seed", answer.site, last_step(experiment));
     if complete == planned {
         let whole =
             if planned == 1 { "The planned run is".to_owned() } else { format!("All {planned} planned runs are") };
@@ -180,7 +180,7 @@ fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> String
     if missing > 0 {
         text.push_str(&format!(", {missing} still missing"));
     }
-    format!("{text}; claims that need the others stay undecided; {what}.")
+    format!("{text}; claims that need the other runs stay undecided; {what}.")
 }
 
 /// `step 400`, or `each arm's last step` where they differ.
@@ -200,9 +200,9 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
             Verdict::Supported => "equal",
             Verdict::Contradicted => "not equal",
             Verdict::Exploratory => "exploratory",
-            Verdict::Inconclusive => "undecided",
+            Verdict::Inconclusive => "not shown to be equal",
         };
-        parts.push(format!("{arm} - {other} {} ({how})", decided.numbers(false)));
+        parts.push(format!("{arm} - {other}: {}, {how}", decided.numbers(false)));
         let find = |wanted: Reading| {
             claims.iter().find(|decided| match &decided.claim.test {
                 ClaimKind::ArmsDiffer { arm: a, other: b, reading } => {
@@ -214,7 +214,7 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
         if decided.row.verdict != Verdict::Supported && find(Reading::Final).is_some() {
             warnings.push(match find(Reading::MatchedLoss) {
                 Some(matched) => format!(
-                    "Equal loss of {arm} and {other} is not shown, so read the loss-matched claim {}: {}.",
+                    "Equal loss of {arm} and {other} is not shown: see the claim at matched loss, {} ({}).",
                     matched.row.claim, matched.row.verdict
                 ),
                 None => {
@@ -227,7 +227,7 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
         return None;
     }
     let margin = experiment.verdict.equal_loss_margin;
-    let first = format!("Final held-out losses, equal meaning within ±{margin} nats: {}.", parts.join("; "));
+    let first = format!("Final held-out losses (equal: within ±{margin} nats): {}.", parts.join("; "));
     Some(std::iter::once(first).chain(warnings).collect::<Vec<_>>().join(" "))
 }
 
@@ -241,19 +241,19 @@ fn controls(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
                 Verdict::Supported => "equal",
                 Verdict::Contradicted => "not equal",
                 Verdict::Exploratory => "exploratory",
-                Verdict::Inconclusive => "not shown",
+                Verdict::Inconclusive => "not shown to be equal",
             };
             let basis = decided.claim.cell.basis;
             let place = if basis == Basis::Standard { String::new() } else { format!(" in {}", basis_in_words(basis)) };
             let why = if decided.row.verdict == Verdict::Supported { String::new() } else { decided.because() };
-            Some(format!("{arm}{place} {} ({how}){why}", decided.numbers(false)))
+            Some(format!("{arm}{place}: {}, {how}{why}", decided.numbers(false)))
         })
         .collect();
     if parts.is_empty() {
         return None;
     }
     let factor = experiment.verdict.equivalence_margin.exp();
-    Some(format!("Against random bases, equal meaning within a factor of {factor:.2}: {}.", parts.join("; ")))
+    Some(format!("Against random bases (equal: within a factor of {factor:.2}): {}.", parts.join("; ")))
 }
 
 fn self_tests(claims: &[Decided<'_>]) -> Option<String> {

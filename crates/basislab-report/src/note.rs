@@ -28,6 +28,8 @@ pub(crate) enum Note {
     CorrelationOfMeans(f64),
     /// The correlation of the means over blocks of arms, which p belongs to.
     CorrelationOfBlocks(f64),
+    /// The p is not exact, but of so many random draws.
+    MonteCarlo(u32),
     /// Whether the rule was fixed before the runs.
     Registration(Registration),
 }
@@ -150,6 +152,7 @@ impl Display for Note {
             }
             Self::CorrelationOfMeans(rho) => write!(f, "Spearman {rho:.2} of the means over seeds"),
             Self::CorrelationOfBlocks(rho) => write!(f, "{rho:.2} of the means over blocks"),
+            Self::MonteCarlo(draws) => write!(f, "Monte Carlo p of {draws} draws"),
             Self::Registration(registration) => f.write_str(match registration {
                 Registration::Registered => "registered",
                 Registration::Extended => {

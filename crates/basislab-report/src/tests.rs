@@ -10,9 +10,11 @@ mod files;
 mod kinds;
 mod notes;
 mod numbers;
+mod p_tests;
 mod printed;
 mod registration;
 mod selection;
+mod sentences;
 mod verdicts;
 
 use crate::summary::summarise;

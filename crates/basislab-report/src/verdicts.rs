@@ -4,10 +4,12 @@ use crate::evidence::{Evidence, Lookup, Test};
 use crate::note::{Note, join};
 use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, VerdictSpec, count};
 use basislab_stats::{
-    Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
-    decide_equivalence, decide_near, decide_ordered, holm, near_margin, near_p, sign_flip_p, t_interval, tost,
+    Method, Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
+    decide_equivalence, decide_near, decide_ordered, holm, near_margin, near_p, ordered_method, sign_flip_method,
+    sign_flip_p, spearman_method, t_interval, tost,
 };
 use basislab_tables::{Tables, VerdictRow};
+use std::fmt::{self, Display, Formatter};
 
 /// A decided claim.
 #[derive(Clone)]
@@ -37,6 +39,59 @@ pub(crate) fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<Dec
     let corrected = correct(&experiment.claims, &p_values);
     let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
     claims.map(|((claim, evidence), (&p, p_holm))| decision(experiment, claim, evidence, p, p_holm)).collect()
+}
+
+/// Where the p of a claim comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum PTest {
+    SignFlip(Method),
+    Permutation(Method),
+    /// Two one-sided t tests.
+    Tost,
+    OneSidedT,
+}
+
+impl PTest {
+    /// Of a claim whose numbers come from that many seeds; `None` where bits are compared.
+    pub(crate) fn of(test: &ClaimKind, n_seeds: usize) -> Option<Self> {
+        Some(match test {
+            ClaimKind::DiffersFromNull { .. } | ClaimKind::ArmsDiffer { .. } => {
+                Self::SignFlip(sign_flip_method(n_seeds))
+            }
+            ClaimKind::Ordered { arms } => Self::Permutation(ordered_method(arms.len(), n_seeds)),
+            ClaimKind::Correlates { .. } => Self::Permutation(spearman_method(test.blocks().len())),
+            ClaimKind::EquivalentToNull { .. } | ClaimKind::EqualLoss { .. } | ClaimKind::NearValue { .. } => {
+                Self::Tost
+            }
+            ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. } => Self::OneSidedT,
+            ClaimKind::BitEqual { .. } => return None,
+        })
+    }
+
+    /// The random draws, where p is not exact.
+    fn draws(self) -> Option<u32> {
+        match self {
+            Self::SignFlip(Method::MonteCarlo { draws }) | Self::Permutation(Method::MonteCarlo { draws }) => {
+                Some(draws)
+            }
+            Self::SignFlip(Method::Exact) | Self::Permutation(Method::Exact) | Self::Tost | Self::OneSidedT => None,
+        }
+    }
+}
+
+impl Display for PTest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::SignFlip(_) => "sign-flip test",
+            Self::Permutation(_) => "permutation test",
+            Self::Tost => return f.write_str("two one-sided t tests"),
+            Self::OneSidedT => return f.write_str("one-sided t test"),
+        };
+        match self.draws() {
+            Some(draws) => write!(f, "Monte Carlo {name}, {draws} draws"),
+            None => write!(f, "exact {name}"),
+        }
+    }
 }
 
 /// The level of a claim's interval: `1 - alpha` for a difference, an order or a correlation, `1 - 2 alpha` for an
@@ -126,7 +181,9 @@ fn decision(
         metric: evidence.metric,
         site: evidence.site,
     };
-    Decision::new(row, evidence.gaps.notes().chain(evidence.notes).collect())
+    let draws = p.and(PTest::of(&claim.test, evidence.n_seeds)).and_then(PTest::draws);
+    let notes = evidence.gaps.notes().chain(evidence.notes).chain(draws.map(Note::MonteCarlo));
+    Decision::new(row, notes.collect())
 }
 
 fn is_at_matched_loss(test: &ClaimKind) -> bool {

@@ -8,15 +8,28 @@ mod spearman;
 
 pub use bound::{Side, bound_p, decide_bound};
 pub use near::{decide_near, near_margin, near_p};
-pub use ordered::{decide_ordered, ordered_p, rank_slope};
-pub use permutation::PERMUTATION_DRAWS;
-pub use spearman::{block_means, correlation_interval, decide_correlation, smallest_spearman_p, spearman, spearman_p};
+pub use ordered::{decide_ordered, ordered_method, ordered_p, rank_slope};
+pub use permutation::{Method, PERMUTATION_DRAWS};
+pub use spearman::{
+    block_means, correlation_interval, decide_correlation, smallest_spearman_p, spearman, spearman_method, spearman_p,
+};
 
 use crate::random::{Purpose, stream};
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::fmt;
+
+/// Values whose signs are all enumerated by [`sign_flip_p`].
+const MOST_FLIPPED: usize = 20;
+
+/// Random draws of signs for more values.
+const FLIP_DRAWS: u32 = 1 << 20;
+
+/// How [`sign_flip_p`] makes its p from that many values.
+pub fn sign_flip_method(n: usize) -> Method {
+    if n <= MOST_FLIPPED { Method::Exact } else { Method::MonteCarlo { draws: FLIP_DRAWS } }
+}
 
 /// An estimate with its interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,7 +122,7 @@ pub fn sign_flip_p(values: &[f64]) -> Option<f64> {
     };
     match values.len() {
         0 => None,
-        n @ 1..=20 => {
+        n @ 1..=MOST_FLIPPED => {
             let all = 1u32 << n;
             Some((0..all).filter(|flips| as_extreme(&|i| flips >> i & 1 == 1)).count() as f64 / f64::from(all))
         }
@@ -119,7 +132,7 @@ pub fn sign_flip_p(values: &[f64]) -> Option<f64> {
                 let words: Vec<u64> = (0..n.div_ceil(64)).map(|_| rng.next_u64()).collect();
                 as_extreme(&|i| words[i / 64] >> (i % 64) & 1 == 1)
             };
-            let draws = 1u32 << 20;
+            let draws = FLIP_DRAWS;
             Some(f64::from(1 + (0..draws).filter(|_| draw()).count() as u32) / f64::from(1 + draws))
         }
     }

@@ -205,7 +205,7 @@ rows! {
         metric: String = CellType::Name,
         /// Point on the residual stream; empty for losses.
         site: Option<Site>,
-        /// Seeds that entered.
+        /// Seeds that the estimate uses.
         n_seeds: usize,
         /// Mean over seeds of the log ratio, of the difference in nats, of the log slope per rank (`ordered`), of Spearman's
         /// correlation over arms (`correlates`), or of the metric itself (`near-value`, `at-most`, `at-least`).
@@ -214,8 +214,8 @@ rows! {
         ci_low: Option<f64>,
         /// Upper end of the interval that the rule names.
         ci_high: Option<f64>,
-        /// Two-sided p by sign flips of a difference, by permutations of an order or correlation; the one-sided p of a
-        /// threshold; for an equivalence or a published number the larger one-sided p of the TOST.
+        /// Two-sided p by sign flips of a difference, by permutations of an order or correlation, both exact unless the
+        /// note says Monte Carlo; the one-sided p of a threshold by a t test; for an equivalence or a published number the larger one-sided p of the TOST.
         p_exact: Option<f64>,
         /// The rule with its numbers.
         rule: String,
@@ -229,7 +229,7 @@ rows! {
         p_holm: Option<f64>,
         /// Whether the claim belongs to the Holm family.
         primary: bool,
-        /// What a reader must know besides: missing seeds, exact symmetry, a rule that was not registered.
+        /// Remarks: missing seeds, exact symmetry, a Monte Carlo p, a rule that was not registered.
         note: String,
         /// Whether the rule was fixed before the runs that it reads began; empty where no run is recorded.
         registration: Option<Registration>,

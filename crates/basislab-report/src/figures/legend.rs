@@ -38,19 +38,15 @@ impl Legend {
         if fits && keys.len() as i32 * (LINE + GAP) <= UP.0 - UP.1 {
             return Self::Beside;
         }
-        let of_key = |key: &Key| {
-            let (label, detail) = key.label();
-            width(label, LABEL).max(width(detail, DETAIL)) as i32 + SWATCH + MARGIN
-        };
-        let widest = keys.iter().map(of_key).max().unwrap_or(1);
-        Self::Below { columns: ((WIDTH - MARGIN) / widest).clamp(1, 4) as usize }
+        let widest = keys.iter().map(|key| end_of_label(key) + width(key.label().1, DETAIL)).fold(1.0, f64::max);
+        Self::Below { columns: ((WIDTH - MARGIN) / (widest as i32 + MARGIN)).clamp(1, 4) as usize }
     }
 
     /// Pixels that the figure grows by.
     pub(super) fn height(self, keys: &[Key]) -> i32 {
         match self {
             Self::Beside => 0,
-            Self::Below { columns } => keys.len().div_ceil(columns) as i32 * pitch(keys) + GAP,
+            Self::Below { columns } => keys.len().div_ceil(columns) as i32 * (LINE + GAP) + GAP,
         }
     }
 
@@ -60,19 +56,29 @@ impl Legend {
             Self::Beside => {
                 // Many arms leave room for their names only.
                 let details = keys.len() as i32 * (2 * LINE + GAP) <= UP.0 - UP.1;
+                let room = WIDTH - LEFT - SWATCH - 2;
+                let sizes = keys.iter().map(|key| fitting(key.label().0, LABEL, room));
+                let size = sizes.fold(LABEL, f64::min);
                 let mut at = beside;
                 for key in keys {
-                    paint_key(area, key, (LEFT, at), WIDTH - LEFT - SWATCH - 2, details)?;
-                    let lines = if details && !key.label().1.is_empty() { 2 } else { 1 };
-                    at += lines * LINE + GAP;
+                    paint_key(area, key, (LEFT, at), size)?;
+                    let detail = if details { key.label().1 } else { "" };
+                    if !detail.is_empty() {
+                        at += LINE;
+                        let size = fitting(detail, DETAIL, room);
+                        text(area, detail, (LEFT + SWATCH, at), size, SOFT, (HPos::Left, VPos::Center))?;
+                    }
+                    at += LINE + GAP;
                 }
             }
             Self::Below { columns } => {
                 let (rows, wide) = (keys.len().div_ceil(columns), (WIDTH - MARGIN) / columns as i32);
                 for (place, key) in keys.iter().enumerate() {
-                    let at =
-                        (MARGIN + (place / rows) as i32 * wide, below + (place % rows) as i32 * pitch(keys) + LINE / 2);
-                    paint_key(area, key, at, wide - SWATCH - MARGIN, true)?;
+                    let left = MARGIN + (place / rows) as i32 * wide;
+                    let at = below + (place % rows) as i32 * (LINE + GAP) + LINE / 2;
+                    paint_key(area, key, (left, at), LABEL)?;
+                    let beside = (left + end_of_label(key) as i32, at);
+                    text(area, key.label().1, beside, DETAIL, SOFT, (HPos::Left, VPos::Center))?;
                 }
             }
         }
@@ -80,10 +86,9 @@ impl Legend {
     }
 }
 
-/// Pixels from key to key below the plot.
-fn pitch(keys: &[Key]) -> i32 {
-    let detailed = keys.iter().any(|key| !key.label().1.is_empty());
-    if detailed { 2 * LINE + GAP } else { LINE + GAP }
+/// Pixels from the left of a key to its detail, where that stands on the same line.
+fn end_of_label(key: &Key) -> f64 {
+    f64::from(SWATCH + GAP) + width(key.label().0, LABEL)
 }
 
 impl Key {
@@ -100,7 +105,7 @@ impl Key {
     }
 }
 
-fn paint_key(area: &Area<'_>, key: &Key, (left, at): (i32, i32), room: i32, details: bool) -> DrawResult {
+fn paint_key(area: &Area<'_>, key: &Key, (left, at): (i32, i32), size: f64) -> DrawResult {
     let swatch = [(left, at), (left + 28, at)];
     match key {
         Key::Line { colour, weight, .. } => stroke(area, &swatch, *colour, *weight)?,
@@ -114,11 +119,5 @@ fn paint_key(area: &Area<'_>, key: &Key, (left, at): (i32, i32), room: i32, deta
         Key::Square { .. } => square(area, (left + 14, at))?,
         Key::Cross { .. } => cross(area, (left + 14, at))?,
     }
-    let (label, detail) = key.label();
-    text(area, label, (left + SWATCH, at), fitting(label, LABEL, room), INK, (HPos::Left, VPos::Center))?;
-    if details && !detail.is_empty() {
-        let size = fitting(detail, DETAIL, room);
-        text(area, detail, (left + SWATCH, at + LINE), size, SOFT, (HPos::Left, VPos::Center))?;
-    }
-    Ok(())
+    text(area, key.label().0, (left + SWATCH, at), size, INK, (HPos::Left, VPos::Center))
 }

@@ -88,7 +88,7 @@ fn names_of_any_length_are_whole_and_inside() {
 fn long_keys_and_names_of_a_sweep_are_inside() {
     let long = "[[arm]]\nname = \"an-arm-whose-name-has-forty-letters-in-it\"\n[[grid]]\narms = \
                 [\"an-arm-whose-name-has-forty-letters-in-it\"]\nzip = { \"optimizer.lr\" = [1e-3, 1e-2], \
-                \"optimizer.weight_decay\" = [1e-3, 2e-3], \"optimizer.beta_1\" = [0.5, 0.9] }\n";
+                \"optimizer.beta_1\" = [0.5, 0.9] }\n";
     let experiment = experiment_with(2, long);
     let tables = tables(&experiment, |arm, seed| effect(if arm.contains("lr") { "adam" } else { arm }, seed));
     let mut sweeps = 0;
@@ -99,7 +99,7 @@ fn long_keys_and_names_of_a_sweep_are_inside() {
             sweeps += 1;
         }
     }
-    assert_eq!(sweeps, 3);
+    assert_eq!(sweeps, 2);
 }
 
 #[test]

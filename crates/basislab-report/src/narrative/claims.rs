@@ -7,7 +7,7 @@ use crate::verdicts::percent;
 use basislab_config::{Cell, ClaimKind, Experiment, count};
 use basislab_stats::Verdict;
 
-/// What a claim says, in the forms that its verdicts need: `x rises with a < b`, `whether x rises with a < b`.
+/// What a claim says, in the forms that its verdicts need: `x rises in the order a < b`, `whether x rises in the order a < b`.
 struct Words {
     holds: String,
     fails: String,
@@ -25,11 +25,11 @@ impl Decided<'_> {
             Verdict::Exploratory => {
                 let asked = experiment.verdict.min_seeds;
                 format!(
-                    "Whether {whether}: {numbers}; exploratory, with {n_seeds} where the rule asks for {asked}{because}."
+                    "Whether {whether} is exploratory ({n_seeds}; the rule needs at least {asked}): {numbers}{because}."
                 )
             }
             Verdict::Inconclusive => {
-                format!("Whether {whether} is undecided, with {n_seeds} so far: {numbers}{because}.")
+                format!("Whether {whether} is undecided with {n_seeds}: {numbers}{because}.")
             }
         })
     }
@@ -42,10 +42,10 @@ impl Decided<'_> {
             ClaimKind::Ordered { .. } => {
                 let order = &self.row.comparison;
                 let factor = experiment.verdict.smallest_effect.exp();
-                let (whether, all) = (format!("{metric} rises with {order}"), self.rises_in_every_seed());
+                let (whether, all) = (format!("{metric} rises in the order {order}"), self.rises_in_every_seed());
                 Words {
-                    holds: format!("{whether}{}", if all { " in every seed" } else { "" }),
-                    fails: format!("{metric} does not rise with {order} by the factor of {factor:.2} that counts"),
+                    holds: format!("{whether}{}", if all { ", in every seed" } else { "" }),
+                    fails: format!("{metric} does not rise by a factor of {factor:.2} or more in the order {order}"),
                     whether,
                 }
             }

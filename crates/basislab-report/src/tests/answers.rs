@@ -56,7 +56,10 @@ fn unequal_losses_point_to_the_matched_claim() {
     let tables = tables(&experiment, behind);
     assert_eq!(verdict(&experiment, &tables, "sgd-loss-equals-adam-loss").verdict, Verdict::Contradicted);
     let text = answer_of(&experiment, &tables).sentences.join("\n");
-    assert!(text.contains("read the loss-matched claim adam-differs-from-sgd-at-matched-loss: supported"), "{text}");
+    assert!(
+        text.contains("see the claim at matched loss, adam-differs-from-sgd-at-matched-loss (supported)"),
+        "{text}"
+    );
 }
 
 #[test]

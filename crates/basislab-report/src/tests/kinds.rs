@@ -100,7 +100,7 @@ fn a_dose_rises_in_every_seed() {
     assert_eq!((row.n_seeds, row.margin, row.note.as_str()), (5, Some(0.075), "rises from arm to arm in 5 of 5 seeds"));
     let [centre, low, high] = [centre, low, high].map(f64::exp);
     let expected = format!(
-        "token kurtosis rises with c < a < e in every seed: {centre:.3} times per rank (95 % interval {low:.3} to \
+        "token kurtosis rises in the order c < a < e, in every seed: {centre:.3} times per rank (95 % interval {low:.3} to \
          {high:.3}), p = 0.00026 after Holm"
     );
     assert!(sentence.starts_with(&expected), "{sentence}\n{expected}");
@@ -134,7 +134,7 @@ fn an_order_that_is_another_one_is_said() {
     let (row, sentence) = of([5.0, 3.0, 2.0]);
     assert_eq!(row.verdict, Verdict::Contradicted);
     assert!(
-        sentence.starts_with("token kurtosis does not rise with a < b < c by the factor of 1.16 that counts: "),
+        sentence.starts_with("token kurtosis does not rise by a factor of 1.16 or more in the order a < b < c: "),
         "{sentence}"
     );
     assert!(row.p_exact == Some(2.0 / 6f64.powi(5)), "two-sided: {row:?}");
@@ -162,7 +162,7 @@ fn what_is_missing_is_named_and_few_seeds_are_exploratory() {
         let (row, sentence) = decided(&experiment, &missing);
         assert_eq!((row.verdict, row.n_seeds), (Verdict::Inconclusive, 4), "{kind}");
         assert!(row.note.starts_with("a seed 8 missing"), "{kind}: {}", row.note);
-        assert!(sentence.contains("is undecided, with 4 seeds so far"), "{sentence}");
+        assert!(sentence.contains("is undecided with 4 seeds: "), "{sentence}");
 
         let mut diverged = whole.clone();
         let (arm, status) = (name("a"), Status::Diverged);
@@ -196,7 +196,7 @@ fn what_is_missing_is_named_and_few_seeds_are_exploratory() {
         experiment.verdict.min_seeds = 6;
         let (row, sentence) = decided(&experiment, &whole);
         assert_eq!(row.verdict, Verdict::Exploratory, "{kind}");
-        assert!(sentence.contains("exploratory, with 5 seeds where the rule asks for 6"), "{sentence}");
+        assert!(sentence.contains("exploratory (5 seeds; the rule needs at least 6)"), "{sentence}");
         assert_eq!(decided(&experiment, &Tables::default()).0.verdict, Verdict::Exploratory, "{kind}");
     }
     let zero = tables(&plain, |arm, seed| if (arm, seed) == (1, 0) { 0.0 } else { 1.0 + arm as f64 }, |_, _| 3.0);

@@ -177,12 +177,11 @@ fn sentences_name_the_arms_in_order_beside_their_own_numbers() {
                 .flat_map(|(claim, row)| {
                     let it = compared(&case, claim).unwrap();
                     let arms = it.comparison.split(" (nats)").next().unwrap().split(" / ").next().unwrap().to_owned();
-                    let how = match (row.verdict.name(), kind) {
-                        ("supported", _) => "(equal)",
-                        ("contradicted", _) => "(not equal)",
-                        ("exploratory", _) => "(exploratory)",
-                        (_, "equal-loss") => "(undecided)",
-                        _ => "(not shown)",
+                    let how = match row.verdict.name() {
+                        "supported" => ", equal",
+                        "contradicted" => ", not equal",
+                        "exploratory" => ", exploratory",
+                        _ => ", not shown to be equal",
                     };
                     [vec![arms], printed(&it), vec![how.to_owned()]].concat()
                 })
@@ -194,7 +193,7 @@ fn sentences_name_the_arms_in_order_beside_their_own_numbers() {
             let sentence = answer
                 .sentences
                 .iter()
-                .find(|sentence| sentence.contains(&margin) && sentence.contains("equal meaning"));
+                .find(|sentence| sentence.contains(&margin) && sentence.contains("(equal: within"));
             let sentence = sentence.unwrap_or_else(|| panic!("{margin}: {:?}", answer.sentences));
             in_order(sentence, &parts);
         }

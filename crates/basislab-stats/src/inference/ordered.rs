@@ -1,6 +1,6 @@
 //! Claims that a quantity rises along arms in a given order: a dose and its response.
 
-use super::permutation::{PERMUTATION_DRAWS, TIE, drawn_p, enumerable, every_order};
+use super::permutation::{Method, PERMUTATION_DRAWS, TIE, drawn_p, enumerable, every_order};
 use super::{Verdict, t_interval};
 use crate::random::{Purpose, shuffle, stream};
 
@@ -48,6 +48,11 @@ pub fn ordered_p(rows: &[Vec<f64>]) -> Option<f64> {
         sum.abs() >= extreme
     };
     Some(drawn_p((0..PERMUTATION_DRAWS).filter(|_| is_extreme()).count() as u32))
+}
+
+/// How [`ordered_p`] makes its p.
+pub fn ordered_method(arms: usize, seeds: usize) -> Method {
+    Method::of(arms, seeds)
 }
 
 /// A claim that a quantity rises along the arms: `slopes` holds one slope per rank and seed. It is supported when the

@@ -4,6 +4,25 @@
 /// 0.05 is 0.0007.
 pub const PERMUTATION_DRAWS: u32 = 99_999;
 
+/// How a p is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Everything that is equally likely under the null is enumerated.
+    Exact,
+    /// It is sampled.
+    MonteCarlo {
+        /// The size of the sample.
+        draws: u32,
+    },
+}
+
+impl Method {
+    /// That of `repeats` independent lists of `orders` values.
+    pub(super) fn of(orders: usize, repeats: usize) -> Self {
+        if enumerable(orders, repeats) { Self::Exact } else { Self::MonteCarlo { draws: PERMUTATION_DRAWS } }
+    }
+}
+
 /// Up to this many permutations are enumerated, and p is exact.
 const MOST_ENUMERATED: f64 = 1e6;
 

@@ -1,6 +1,6 @@
 //! Claims that two quantities correlate over arms.
 
-use super::permutation::{PERMUTATION_DRAWS, TIE, drawn_p, enumerable, every_order};
+use super::permutation::{Method, PERMUTATION_DRAWS, TIE, drawn_p, enumerable, every_order};
 use super::{Interval, Verdict, t_interval};
 use crate::random::{Purpose, shuffle, stream};
 
@@ -38,6 +38,11 @@ pub fn spearman_p(x: &[f64], y: &[f64]) -> Option<f64> {
         product(&x, &y).abs() >= extreme
     };
     Some(drawn_p((0..PERMUTATION_DRAWS).filter(|_| is_extreme()).count() as u32))
+}
+
+/// How [`spearman_p`] makes its p from that many pairs.
+pub fn spearman_method(pairs: usize) -> Method {
+    Method::of(pairs, 1)
 }
 
 /// The mean of the values at the places of each block. `None` where a block is empty or names a place that there is not.

@@ -85,7 +85,7 @@ type Row<'a> = (&'a Metric, Option<f64>, Option<BasisExcess>, Option<String>);
 fn memory(n_tokens: usize, d_model: usize) -> f64 {
     let [n, d] = [n_tokens, d_model].map(|size| size as f64);
     let block = (256.0 * d).max(524_288.0);
-    40e6 + 8.0 * (2.1 * d * d).max(n * d + d * d + n + block)
+    48e6 + 8.0 * (2.1 * d * d).max(n * d + d * d + n + block)
 }
 
 /// Every metric that depends on the basis in each random one.
