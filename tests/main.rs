@@ -23,6 +23,7 @@ mod properties;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod reports;
+mod shared_runs;
 mod sharing;
 mod support;
 mod tidy;

@@ -10,24 +10,24 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// A folder with the small experiment as `lab.toml`.
-fn lab(changes: &[(&str, &str)]) -> TempDir {
+pub(crate) fn lab(changes: &[(&str, &str)]) -> TempDir {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("lab.toml"), small(changes).to_toml()).unwrap();
     dir
 }
 
 /// Runs and expects success: stdout and stderr.
-fn ok(dir: &Path, args: &[&str]) -> (String, String) {
+pub(crate) fn ok(dir: &Path, args: &[&str]) -> (String, String) {
     let output = basislab(dir, args);
     assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
     (stdout(&output), stderr(&output))
 }
 
-fn run(dir: &Path, out: &str, extra: &[&str]) -> (String, String) {
+pub(crate) fn run(dir: &Path, out: &str, extra: &[&str]) -> (String, String) {
     ok(dir, &[&["run", "lab.toml", "--out", out], extra].concat())
 }
 
-fn json(path: &Path) -> Value {
+pub(crate) fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn stamp(path: &Path) -> SystemTime {
 }
 
 /// The cells of one column of `verdicts.csv`, by claim.
-fn verdicts(dir: &Path, column: &str) -> Vec<(String, String)> {
+pub(crate) fn verdicts(dir: &Path, column: &str) -> Vec<(String, String)> {
     let mut reader = csv::Reader::from_path(dir.join("verdicts.csv")).unwrap();
     let at = reader.headers().unwrap().iter().position(|name| name == column).unwrap();
     reader.records().map(|row| row.unwrap()).map(|row| (row[0].to_owned(), row[at].to_owned())).collect()

@@ -447,3 +447,49 @@ fn a_new_phase_tells_its_own_rate_and_its_own_basis() {
     }
     assert_eq!(measured, BTreeSet::from([4, 6]), "probes after updates 0, 1, 2, 4 and 6");
 }
+
+/// A run's update and the probe after it are two events: where only the probe is not finite, the update has its row, and the
+/// next one is the one that was not made.
+#[test]
+fn a_probe_that_is_not_finite_ends_the_run_in_one_state() {
+    let experiment = small(&[("seeds", "[0]"), ("train.steps", "8")]);
+    let arm = experiment.arm("adam").unwrap();
+    let corpus = open(&arm.run);
+    let control = Control { checkpoint_steps: 4, ..never() };
+    for ahead in [1, 2] {
+        let on = Context { corpus: &corpus, device: &flex(), ahead };
+        let (mut all, mut states) = (Vec::new(), Vec::new());
+        let mut record = |event: Event| {
+            all.extend(rows_of(arm, 0, &event).into_iter().map(|row| (states.len(), row)));
+            if let Event::Checkpoint { state, .. } = event {
+                states.push(state);
+            }
+            Ok(())
+        };
+        train(&arm.run, 0, on, None, control, &mut record).unwrap();
+        assert_eq!(states.iter().map(|state| state.step).collect::<Vec<_>>(), [4, 8]);
+        for (number, state) in states.iter().enumerate() {
+            // Weights that are finite, and whose products are not, before a probe that is due.
+            let mut broken = state.clone();
+            let bytes = broken.files.get_mut("weights.safetensors").unwrap();
+            let mut tensors = basislab_store::decode_any(bytes).unwrap();
+            for tensor in &mut tensors {
+                tensor.bytes = tensor.bytes.as_chunks::<4>().0.iter().flat_map(|_| f32::MAX.to_le_bytes()).collect();
+            }
+            *bytes = basislab_store::encode(&tensors);
+            let before = all.iter().filter(|(at, _)| *at <= number).map(|(_, row)| row.clone());
+            let mut rows: Vec<Row> = before.collect();
+            let mut record = |event: Event| {
+                rows.extend(rows_of(arm, 0, &event));
+                Ok(())
+            };
+            let outcome = train(&arm.run, 0, on, Some(&broken), control, &mut record).unwrap().outcome;
+            let Outcome::Diverged { step, .. } = outcome else { panic!("{outcome:?}") };
+            assert_eq!(step, state.step + 1);
+            let steps = rows.iter().filter_map(|row| if let Row::Step(row) = row { Some(row) } else { None });
+            let states: Vec<(u64, Status)> = steps.map(|row| (row.step, row.status)).collect();
+            let expected = (1..=state.step).map(|step| (step, Status::Ok)).chain([(step, Status::Diverged)]);
+            assert_eq!(states, expected.collect::<Vec<_>>(), "each update has one row");
+        }
+    }
+}

@@ -1,50 +1,83 @@
 //! Whether the rule of a claim was fixed before the runs that it reads began.
 
 use basislab_config::{Claim, Experiment};
-use basislab_store::FileError;
-use basislab_tables::{Registration, RunRecord, VerdictRow, part_dir};
-use std::path::Path;
+use basislab_tables::{Registration, RunRecord, Tables, VerdictRow, part_dir};
+use std::path::{Path, PathBuf};
 
-/// Says of each verdict whether its rule was registered, from the records of the runs in `dir`. Where there are no records
-/// (a directory without parts), what `recorded` says of the same claim is kept.
-///
-/// # Errors
-/// A record that cannot be read.
+/// Says of each verdict whether its rule was registered, from the records of the runs in `dir`. Where there are no parts, what
+/// `recorded` says of the same claim is kept. A missing record never improves a mark.
 pub(crate) fn register(
     dir: &Path,
     experiment: &Experiment,
+    tables: &Tables,
     verdicts: &mut [VerdictRow],
     recorded: &[VerdictRow],
-) -> Result<(), FileError> {
+) {
+    let has_parts = dir.join("parts").is_dir();
     for (claim, row) in experiment.claims.iter().zip(verdicts) {
-        let of_runs = of_claim(experiment, claim, &records(dir, experiment, claim)?);
-        let kept = || recorded.iter().find(|row| row.claim == claim.name).and_then(|row| row.registration);
-        row.registration = of_runs.or_else(kept);
+        let before = recorded.iter().find(|row| row.claim == claim.name).and_then(|row| row.registration);
+        let (records, are_gone) = records(dir, experiment, claim, tables);
+        row.registration = match of_claim(experiment, claim, &records) {
+            _ if !has_parts => before,
+            found if are_gone => weakest(found, before.unwrap_or(Registration::PostHoc)),
+            found => found,
+        };
         if let Some(words) = row.registration.and_then(in_words) {
             let separator = if row.note.is_empty() { "" } else { "; " };
             row.note += &format!("{separator}{words}");
         }
     }
-    Ok(())
 }
 
-/// The record of a run (`None` where it has ended without one), and the seeds of its arm now.
+/// What a reader must know of the records of an experiment's runs: how many runs were copied, and how many have no record.
+pub(crate) fn record_notes(dir: &Path, experiment: &Experiment) -> Vec<String> {
+    let runs = experiment.arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (arm, *seed)));
+    let parts: Vec<PathBuf> = runs.map(|(arm, seed)| part_dir(dir, &arm.name, seed)).collect();
+    let records: Vec<Option<RunRecord>> = parts.iter().filter(|part| part.is_dir()).map(|part| record(part)).collect();
+    let copied = records.iter().flatten().filter(|record| record.reused).count();
+    let missing = records.iter().filter(|record| record.is_none()).count();
+    let of_all = |count: usize| format!("{count} of {} runs", parts.len());
+    let copied = match copied {
+        0 => None,
+        1 => Some(format!("{} was copied from another directory (run.json names its build)", of_all(1))),
+        count => Some(format!("{} were copied from other directories (run.json names their builds)", of_all(count))),
+    };
+    let missing = match missing {
+        0 => None,
+        count => Some(format!(
+            "{} {} no readable run.json: claims about {} count as post hoc",
+            of_all(count),
+            if count == 1 { "has" } else { "have" },
+            if count == 1 { "it" } else { "them" },
+        )),
+    };
+    copied.into_iter().chain(missing).collect()
+}
+
+/// The record of a run; `None` where it is missing or cannot be read: then nothing is known of how the run began.
+fn record(part: &Path) -> Option<RunRecord> {
+    RunRecord::read(part).ok().flatten()
+}
+
+/// The record of a run, and the seeds of its arm now.
 type Recorded = (Option<RunRecord>, Vec<u64>);
 
-/// Those of the runs that a claim reads.
-fn records(dir: &Path, experiment: &Experiment, claim: &Claim) -> Result<Vec<Recorded>, FileError> {
-    let mut all = Vec::new();
+/// Those of the runs that a claim reads, and whether the tables hold a run that has no part any more.
+fn records(dir: &Path, experiment: &Experiment, claim: &Claim, tables: &Tables) -> (Vec<Recorded>, bool) {
+    let (mut all, mut are_gone) = (Vec::new(), false);
     for arm in claim.test.arms().into_iter().filter_map(|name| experiment.arm(name)) {
         let mut seeds = arm.seeds.clone();
         seeds.sort_unstable();
         for &seed in &arm.seeds {
             let part = part_dir(dir, &arm.name, seed);
             if part.is_dir() {
-                all.push((RunRecord::read(&part)?, seeds.clone()));
+                all.push((record(&part), seeds.clone()));
+            } else {
+                are_gone |= tables.steps.iter().any(|row| row.arm == arm.name && row.seed == seed);
             }
         }
     }
-    Ok(all)
+    (all, are_gone)
 }
 
 /// `None` without any run.
@@ -58,9 +91,16 @@ fn of_claim(experiment: &Experiment, claim: &Claim, records: &[(Option<RunRecord
         _ if records.is_empty() => return None,
         None if records.iter().any(is_extended) => Registration::Extended,
         None => Registration::Registered,
-        Some(_) if others().any(|(record, _)| is_reused(record)) => Registration::ExistingRuns,
+        Some(_) if others().all(|(record, _)| is_reused(record)) => Registration::ExistingRuns,
         Some(_) => Registration::PostHoc,
     })
+}
+
+/// The weaker of two marks.
+fn weakest(one: Option<Registration>, other: Registration) -> Option<Registration> {
+    let strongest_first =
+        [Registration::Registered, Registration::Extended, Registration::ExistingRuns, Registration::PostHoc];
+    strongest_first.into_iter().rfind(|mark| one == Some(*mark) || other == *mark)
 }
 
 /// What a reader must know; nothing where the rule was registered.

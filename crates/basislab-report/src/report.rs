@@ -6,7 +6,7 @@
 use crate::answer::{Answer, answer};
 use crate::evidence::Gaps;
 use crate::figures::{figure_names, figures};
-use crate::registration::register;
+use crate::registration::{record_notes, register};
 use crate::selection::{choice_sentences, choose, resolve};
 use crate::summary::summarise;
 use crate::verdicts::decide_claims;
@@ -39,7 +39,7 @@ pub enum Written {
 /// The table that is wrong, with line and column, or the file that could not be written.
 pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let derived = Derived::of(dir, experiment, &tables)?;
+    let derived = Derived::of(dir, experiment, &tables);
     if experiment.choices().next().is_some() {
         write_table(dir, &derived.selection)?;
     }
@@ -65,7 +65,7 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
-    fn of(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, FileError> {
+    fn of(dir: &Path, experiment: &Experiment, tables: &Tables) -> Self {
         Self::with(dir, experiment, tables, choose(experiment, tables), &[])
     }
 
@@ -75,11 +75,11 @@ impl Derived {
         tables: &Tables,
         selection: Vec<SelectionRow>,
         recorded: &[VerdictRow],
-    ) -> Result<Self, FileError> {
+    ) -> Self {
         let experiment = resolve(experiment, &selection);
         let (summary, mut verdicts) = (summarise(&experiment, tables), decide_claims(&experiment, tables));
-        register(dir, &experiment, &mut verdicts, recorded)?;
-        Ok(Self { experiment, selection, summary, verdicts })
+        register(dir, &experiment, tables, &mut verdicts, recorded);
+        Self { experiment, selection, summary, verdicts }
     }
 
     fn figures(&self, tables: &Tables) -> Result<Vec<(String, Option<String>)>, FileError> {
@@ -89,6 +89,7 @@ impl Derived {
     fn answer(&self, tables: &Tables, dir: &Path) -> Answer {
         let mut answer = answer(&self.experiment, tables, &self.summary, &self.verdicts, dir);
         answer.choices = choice_sentences(&self.experiment, &self.selection);
+        answer.notes.extend(record_notes(dir, &self.experiment));
         answer
     }
 }
@@ -100,7 +101,7 @@ impl Derived {
 /// The table that is wrong.
 pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let Derived { experiment: whole, selection, summary, verdicts } = Derived::of(dir, experiment, &tables)?;
+    let Derived { experiment: whole, selection, summary, verdicts } = Derived::of(dir, experiment, &tables);
     let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
     let mut kept = whole.clone();
     kept.arms.retain(|arm| keeps(&arm.name));
@@ -109,6 +110,7 @@ pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Res
     let (verdicts, dropped): (Vec<VerdictRow>, Vec<VerdictRow>) = verdicts.into_iter().partition(is_kept);
     let mut about = answer(&kept, &tables, &summary, &verdicts, dir);
     about.choices = choice_sentences(&kept, &selection);
+    about.notes.extend(record_notes(dir, &kept));
     let all = answer(&whole, &tables, &summary, &[], dir);
     about
         .notes
@@ -242,7 +244,7 @@ pub(crate) fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), Tabl
 /// The table that is wrong.
 pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    Ok(Derived::of(dir, experiment, &tables)?.answer(&tables, dir))
+    Ok(Derived::of(dir, experiment, &tables).answer(&tables, dir))
 }
 
 /// Selection, summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
@@ -262,7 +264,7 @@ impl Recorded {
             (selection, _) = recorded(dir, selection, &mut files)?;
         }
         let known = if dir.join(VerdictRow::TABLE.file).exists() { read_table::<VerdictRow>(dir)? } else { Vec::new() };
-        let derived = Derived::with(dir, experiment, tables, selection, &known)?;
+        let derived = Derived::with(dir, experiment, tables, selection, &known);
         let Derived { experiment, selection, summary, verdicts } = derived;
         let (summary, _) = recorded(dir, summary, &mut files)?;
         let (verdicts, again) = recorded(dir, verdicts, &mut Vec::new())?;

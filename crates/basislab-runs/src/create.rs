@@ -28,27 +28,30 @@ pub fn plan_hash(experiment: &Experiment, corpora: &Corpora, backend: &str) -> S
 }
 
 /// Writes what is planned in the directory, or checks that it is this experiment's: the same arms as there, or more of them,
-/// and the seeds of both. Claims and texts may have changed. Returns what is there now; to be called under the directory's
-/// lock.
+/// and the seeds of both. Claims and texts may have changed. `description` goes into a new manifest (see
+/// [`needs_manifest`]). Returns what is there now; to be called under the directory's lock.
 ///
 /// # Errors
-/// A directory of another experiment, or one whose configuration was edited so that its runs are others.
+/// A directory of another experiment, or one whose configuration was edited so that its runs are others; a new manifest that
+/// is needed without a description.
 pub fn create_or_extend(
     dir: &Path,
     experiment: &Experiment,
     corpora: &Corpora,
     backend: &str,
     library: Library<'_>,
-    describe: impl FnOnce() -> Value,
+    description: Option<Value>,
 ) -> Result<Opened, RunsError> {
-    // A manifest without runs describes nothing yet: the build that makes the first one writes its own.
-    let has_runs = dir.join("parts").exists() || is_published(dir);
-    let Some(mut manifest) = read_manifest(dir)?.filter(|_| has_runs) else {
+    let Some(mut manifest) = manifest_with_runs(dir)? else {
+        let description = description.ok_or_else(|| {
+            let what = "its manifest.json was removed while this process started; run the command again";
+            RunsError::busy(format!("{}: {what}", dir.display()))
+        })?;
         // The manifest first: a directory that holds anything says whose it is.
         let mut manifest = json!({
             "format": FORMAT, "backend": backend, "numerics": NUMERICS, "arms": arms(experiment, corpora),
         });
-        extend(&mut manifest, describe());
+        extend(&mut manifest, description);
         write_manifest(dir, &manifest)?;
         write_config(dir, experiment, library)?;
         // From here on it is this experiment's, for other processes too.
@@ -84,6 +87,22 @@ pub fn create_or_extend(
         write_config(dir, &experiment, library)?;
     }
     Ok(Opened { experiment, manifest })
+}
+
+/// Whether [`create_or_extend`] would write a new manifest. What it holds takes time to compute, and is computed before the
+/// directory is locked. Where two processes start at once, both compute it and one writes it.
+///
+/// # Errors
+/// A manifest that cannot be read.
+pub fn needs_manifest(dir: &Path) -> Result<bool, RunsError> {
+    Ok(manifest_with_runs(dir)?.is_none())
+}
+
+/// The manifest of a directory that has runs. Without runs it describes nothing yet: the build that makes the first one writes
+/// its own.
+fn manifest_with_runs(dir: &Path) -> Result<Option<Value>, RunsError> {
+    let has_runs = dir.join("parts").exists() || is_published(dir);
+    Ok(read_manifest(dir)?.filter(|_| has_runs))
 }
 
 fn extend(manifest: &mut Value, more: Value) {

@@ -2,9 +2,10 @@
 
 use crate::error::RunsError;
 use crate::plan::{Job, jobs};
+use crate::recorder::newest_checkpoint;
 use basislab_config::{Experiment, Library, load};
 use basislab_store::{FileError, LFS_POINTER, Lock, LockError, clean, is_lfs_pointer, is_link, write_atomic};
-use basislab_tables::{Identity, RunEnd, RunRecord, SUMS, is_published, part_dir, work_dir};
+use basislab_tables::{Ending, Identity, RunEnd, RunRecord, SUMS, is_published, part_dir, work_dir};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -167,6 +168,12 @@ pub fn pending(dir: &Path, jobs: &[Job<'_>]) -> usize {
     jobs.iter().filter(|job| !part_dir(dir, &job.arm.name, job.seed).join("done.json").is_file()).count()
 }
 
+/// How many of these runs are resumed from a checkpoint, judging by their folders.
+pub fn resumable(dir: &Path, jobs: &[Job<'_>]) -> usize {
+    let unfinished = |job: &&Job<'_>| pending(dir, std::slice::from_ref(*job)) > 0;
+    jobs.iter().filter(unfinished).filter(|job| newest_checkpoint(dir, job).is_ok_and(|step| step.is_some())).count()
+}
+
 /// Refuses to write through links to elsewhere and runs of another identity than `identify` says, and returns the runs that
 /// have not ended. With `locks` it removes what killed processes left of the others.
 ///
@@ -199,9 +206,17 @@ pub fn unfinished_runs<'a>(
         unlinked(&part.join("checkpoints"))?;
         let work = work_dir(dir, &job.arm.name, job.seed);
         unlinked(&work)?;
-        if finished(dir, job)?.is_none() {
+        let Some(end) = finished(dir, job)? else {
             unfinished.push(*job);
             continue;
+        };
+        if !end.matches_tables(&part)? || (end.state == Ending::Complete && end.step != job.arm.run.train.steps) {
+            return Err(RunsError::identity(format!(
+                "{}: done.json says that the run ended at step {}, and its tables do not; restore them, or delete {} to run it again",
+                part.display(),
+                end.step,
+                part.display()
+            )));
         }
         if RunRecord::read(&part)?.is_none_or(|record| record.identity != identify(job)) {
             return Err(RunsError::identity(format!(

@@ -15,11 +15,15 @@ mod reuse;
 mod rows;
 mod session;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests;
+
 pub use corpora::Corpora;
-pub use create::{create_or_extend, plan_hash};
+pub use create::{create_or_extend, needs_manifest, plan_hash};
 pub use directory::{
-    Opened, create_output_dir, finished, lock, open, pending, read_manifest, remove_temporary_files, unfinished_runs,
-    unneeded, write_manifest,
+    Opened, create_output_dir, finished, lock, open, pending, read_manifest, remove_temporary_files, resumable,
+    unfinished_runs, unneeded, write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};
 pub use identity::{NUMERICS, identity};

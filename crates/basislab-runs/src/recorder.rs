@@ -4,9 +4,10 @@ use crate::error::RunsError;
 use crate::plan::Job;
 use crate::rows::{rows, step_row};
 use basislab_config::RunName;
-use basislab_store::{Checkpoint, CheckpointError, FileError, newest, remove, save, steps, sync_folder};
+use basislab_store::{Checkpoint, CheckpointError, FileError, TensorError, newest, remove, save, steps, sync_folder};
 use basislab_tables::{
-    Ending, RUN_TABLES, RunEnd, RunRecord, Shard, TableRow, TimingRow, part_dir, read_table, work_dir, write_timing,
+    Ending, RUN_TABLES, RunEnd, RunRecord, Shard, TableRow, TimingRow, part_dir, read_table, tables_reach, work_dir,
+    write_timing,
 };
 use basislab_train::{Event, Finished, Outcome, State};
 use jiff::Timestamp;
@@ -50,7 +51,7 @@ struct Found {
 impl RunRecorder {
     /// Opens a folder of its own for a run, with the state of the newest checkpoint that any process left of it, if there is
     /// one. `record` is what the run is where it begins here. What other processes left is removed only where `locked`: the
-    /// run's lock is held.
+    /// run's lock is held. `usable` says whether the run can be resumed from a state. An error leaves no folder behind.
     ///
     /// # Errors
     /// Checkpoints of which none can be used, or files that cannot be written.
@@ -60,6 +61,7 @@ impl RunRecorder {
         mut record: RunRecord,
         device: [String; 3],
         locked: bool,
+        usable: &dyn Fn(&State) -> Result<(), TensorError>,
         warn: &mut dyn FnMut(&CheckpointError),
     ) -> Result<(Self, Option<State>), RunsError> {
         let (arm, seed) = (&job.arm.name, job.seed);
@@ -67,33 +69,22 @@ impl RunRecorder {
         let identity = serde_json::to_value(&record.identity).expect("strings and integers");
         let mut candidates = work_folders(&work_dir(dir, arm, seed))?;
         candidates.extend(part.is_dir().then(|| part.clone()));
-        let own = new_folder(&work_dir(dir, arm, seed))?;
-        let found = best_checkpoint(&candidates, &identity, &own, locked, warn)?;
+        let found = best_checkpoint(&candidates, &identity, locked, usable, warn)?;
         let before = found.as_ref().and_then(|found| read_table::<TimingRow>(&found.folder).ok()?.into_iter().next());
         // What was registered when the run first began stays so, even if it left no checkpoint.
-        let known = found.iter().map(|found| &found.folder).chain(&candidates);
-        for folder in known {
+        for folder in found.iter().map(|found| &found.folder).chain(&candidates) {
             if let Some(earlier) = RunRecord::read(folder)? {
                 record = continued(earlier, record);
                 break;
             }
         }
-        // Before any checkpoint: what a kill leaves says what it is.
-        record.write(&own)?;
-        let (shard, state) = match found {
-            None => (Shard::create(&own)?, None),
-            Some(Found { folder, checkpoint }) => {
-                match copied(&folder, &own, &checkpoint)? {
-                    Some(shard) => {
-                        before.as_ref().map_or(Ok(()), |row| write_timing(&own, row))?;
-                        save(&own.join("checkpoints"), &identity, &checkpoint)?;
-                        (shard, Some(State { step: checkpoint.step, files: checkpoint.files }))
-                    }
-                    // Another process has published the run meanwhile, or has continued it: the lock was not asked for.
-                    None => (Shard::create(&own)?, None),
-                }
-            }
-        };
+        let own = new_folder(&work_dir(dir, arm, seed))?;
+        let filled = fill(&own, &record, &identity, found, before.as_ref());
+        if filled.is_err() {
+            // Without locks no other process removes it. The first error counts.
+            let _ = remove(&own);
+        }
+        let (shard, state) = filled?;
         if locked {
             candidates.iter().try_for_each(|folder| remove(folder))?;
         }
@@ -165,6 +156,24 @@ fn tokens_per_step(job: &Job<'_>) -> u64 {
     (job.arm.run.train.batch_size * job.arm.run.model.n_ctx) as u64
 }
 
+/// Writes the record of a run, and the tables and the state that it is resumed from, into a new folder.
+fn fill(
+    own: &Path,
+    record: &RunRecord,
+    identity: &Value,
+    found: Option<Found>,
+    before: Option<&TimingRow>,
+) -> Result<(Shard, Option<State>), RunsError> {
+    // Before any checkpoint: what a kill leaves says what it is.
+    record.write(own)?;
+    let Some(Found { folder, checkpoint }) = found else { return Ok((Shard::create(own)?, None)) };
+    // Where no lock is held, another process may have published the run meanwhile, or have continued it.
+    let Some(shard) = copied(&folder, own, &checkpoint)? else { return Ok((Shard::create(own)?, None)) };
+    before.map_or(Ok(()), |row| write_timing(own, row))?;
+    save(&own.join("checkpoints"), identity, &checkpoint)?;
+    Ok((shard, Some(State { step: checkpoint.step, files: checkpoint.files })))
+}
+
 /// The record of a run that another process began.
 fn continued(earlier: RunRecord, here: RunRecord) -> RunRecord {
     let mut builds = earlier.builds;
@@ -227,15 +236,18 @@ pub(crate) fn new_folder(work: &Path) -> Result<PathBuf, FileError> {
 fn best_checkpoint(
     folders: &[PathBuf],
     identity: &Value,
-    own: &Path,
     locked: bool,
+    usable: &dyn Fn(&State) -> Result<(), TensorError>,
     warn: &mut dyn FnMut(&CheckpointError),
 ) -> Result<Option<Found>, RunsError> {
     let (mut best, mut damaged): (Option<Found>, Option<CheckpointError>) = (None, None);
     for folder in folders {
         let mut fits = |checkpoint: &Checkpoint| {
-            let fits = copied(folder, own, checkpoint)?.is_some();
-            Ok((!fits).then(|| "the run's tables are not what they were when it was made".to_owned()))
+            if !tables_reach(folder, &checkpoint.tables)? {
+                return Ok(Some("the run's tables are not what they were when it was made".to_owned()));
+            }
+            let state = State { step: checkpoint.step, files: checkpoint.files.clone() };
+            Ok(usable(&state).err().map(|error| format!("no state of this run: {error}")))
         };
         match newest(&folder.join("checkpoints"), identity, &mut fits, warn) {
             Ok(None) => {}
@@ -271,6 +283,7 @@ fn copied(from: &Path, own: &Path, checkpoint: &Checkpoint) -> Result<Option<Sha
 /// Moves a finished run to its place. Where another process has published the same run meanwhile, both must be the same.
 pub(crate) fn publish(own: &Path, part: &Path, end: &RunEnd, locked: bool) -> Result<(), RunsError> {
     sync_folder(own)?;
+    let mut left = Vec::new();
     for attempt in 0.. {
         match fs::rename(own, part) {
             Ok(()) => break,
@@ -280,6 +293,7 @@ pub(crate) fn publish(own: &Path, part: &Path, end: &RunEnd, locked: bool) -> Re
             Err(_) if part.is_dir() && attempt < 3 => {
                 let aside = new_folder(own.parent().unwrap_or(own))?;
                 fs::rename(part, &aside).map_err(|error| FileError::new("publish", part, error))?;
+                left.push(aside);
             }
             Err(error) => return Err(FileError::new("publish", part, error).into()),
         }
@@ -290,7 +304,7 @@ pub(crate) fn publish(own: &Path, part: &Path, end: &RunEnd, locked: bool) -> Re
         let what = "another process has published other tables of the same run, expected the same bits";
         return Err(RunsError::identity(format!("{}: {what}; this one's are in {}", part.display(), own.display())));
     }
-    remove(own)?;
+    left.iter().map(PathBuf::as_path).chain([own]).try_for_each(remove)?;
     if let Some(work) = own.parent() {
         if locked {
             remove(work)?;

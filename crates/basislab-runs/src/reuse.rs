@@ -3,7 +3,7 @@
 use crate::error::RunsError;
 use crate::recorder::table_files;
 use basislab_config::RunName;
-use basislab_store::{Extent, FileError, read_capped, write_atomic};
+use basislab_store::{Extent, FileError, is_link, is_plain_folder, is_trusted, read_capped, write_atomic};
 use basislab_tables::{Identity, RUN_TABLES, RunEnd, RunRecord};
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,20 +14,23 @@ use std::path::{Path, PathBuf};
 pub struct FinishedRuns(Vec<(Identity, PathBuf)>);
 
 impl FinishedRuns {
-    /// Those in the directories beside `dir`, and in `dir` itself. What cannot be read is left out.
+    /// Those in the directories beside `dir`, and in `dir` itself. What cannot be read is left out, and so are links and folders
+    /// of other users, who could put any numbers there.
     pub(crate) fn beside(dir: &Path) -> Self {
         let Ok(dir) = std::path::absolute(dir) else { return Self::default() };
         let Some(parent) = dir.parent() else { return Self::default() };
         let folders = |path: &Path| -> Vec<PathBuf> {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
             let own = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            let mut all: Vec<PathBuf> = own.map(|entry| entry.path()).collect();
+            let mut all: Vec<PathBuf> = own.map(|entry| entry.path()).filter(|path| is_trusted(path)).collect();
             all.sort();
             all
         };
+        let parts =
+            |experiment: &Path| Some(experiment.join("parts")).filter(|path| !is_link(path) && is_trusted(path));
         let mut all = Vec::new();
         for experiment in folders(parent).into_iter().filter(|folder| folder.join("manifest.json").is_file()) {
-            for part in folders(&experiment.join("parts")).iter().flat_map(|arm| folders(arm)) {
+            for part in parts(&experiment).iter().flat_map(|parts| folders(parts)).flat_map(|arm| folders(&arm)) {
                 let record = part.join("done.json").is_file().then(|| RunRecord::read(&part).ok().flatten()).flatten();
                 all.extend(record.map(|record| (record.identity, part)));
             }
@@ -41,13 +44,17 @@ impl FinishedRuns {
     }
 }
 
-/// Copies a finished run into a folder, as one of `arm`; how it ended. `reused` says that it is another experiment's. `None` where its tables are not what it wrote.
+/// Copies a finished run into a folder, as one of `arm`; how it ended. `reused` says that it is another experiment's. `None`
+/// where its tables are not what it wrote, or do not reach its end, or its folder holds anything but plain files.
 ///
 /// # Errors
 /// A file that could not be read or written.
 pub(crate) fn copy(from: &Path, arm: &RunName, own: &Path, reused: bool) -> Result<Option<RunEnd>, RunsError> {
+    if !is_plain_folder(from) {
+        return Ok(None);
+    }
     let Some(mut end) = RunEnd::read(from)? else { return Ok(None) };
-    if RUN_TABLES.iter().any(|table| !end.tables.contains_key(table.file)) {
+    if RUN_TABLES.iter().any(|table| !end.tables.contains_key(table.file)) || !end.matches_tables(from)? {
         return Ok(None);
     }
     let mut tables = BTreeMap::new();

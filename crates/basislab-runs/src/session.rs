@@ -7,7 +7,7 @@ use crate::reuse::{self, FinishedRuns};
 use basislab_config::{ClaimKind, Experiment};
 use basislab_store::{Lock, LockError, remove};
 use basislab_tables::{Identity, RunEnd, RunRecord, part_dir, work_dir};
-use basislab_train::{Context, Control, Event, Outcome, StepStats, train};
+use basislab_train::{Context, Control, Event, Outcome, State, StepStats, check_state, train};
 use burn::tensor::Device;
 use serde_json::Value;
 use std::fs;
@@ -119,12 +119,13 @@ impl Session<'_> {
         let mut warn = |error: &basislab_store::CheckpointError| {
             (self.on_event)(job, RunEvent::UnusableCheckpoint(error.to_string()))
         };
+        let on = Context { corpus, device: self.device, ahead: self.ahead };
+        let usable = |state: &State| check_state(&job.arm.run, seed, on, state);
         let names = self.device_names.clone();
-        let (mut recorder, state) = RunRecorder::open(dir, job, record, names, lock.is_some(), &mut warn)?;
+        let (mut recorder, state) = RunRecorder::open(dir, job, record, names, lock.is_some(), &usable, &mut warn)?;
         if let Some(state) = &state {
             (self.on_event)(job, RunEvent::Resumed(state.step));
         }
-        let on = Context { corpus, device: self.device, ahead: self.ahead };
         let finished = train(&job.arm.run, seed, on, state.as_ref(), self.control, &mut |event| {
             anyhow::ensure!(!failed.load(Ordering::Relaxed), "stopped");
             if let Event::Step(stats) = &event {

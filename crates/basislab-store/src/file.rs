@@ -210,6 +210,30 @@ pub fn is_link(path: &Path) -> bool {
 /// Describes a file for which [`is_lfs_pointer`] holds, after "is" or "found" in a message.
 pub const LFS_POINTER: &str = "a Git LFS pointer, not the data: run `git lfs pull`";
 
+/// Whether a file or folder belongs to this process's user or to root; always true where files have no such owner. The last
+/// link of the path is not followed.
+pub fn is_trusted(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let own = rustix::process::geteuid().as_raw();
+        fs::symlink_metadata(path).is_ok_and(|info| info.uid() == own || info.uid() == 0)
+    }
+    #[cfg(not(unix))]
+    path.exists()
+}
+
+/// Whether a folder holds nothing but plain files and folders, at any depth: no links, pipes or devices.
+pub fn is_plain_folder(folder: &Path) -> bool {
+    let is_plain = |entry: &fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => is_plain_folder(&entry.path()),
+        kind => kind.is_ok_and(|kind| kind.is_file()),
+    };
+    let is_folder = fs::symlink_metadata(folder).is_ok_and(|info| info.is_dir());
+    is_folder
+        && fs::read_dir(folder).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| is_plain(&entry))))
+}
+
 /// Whether a file that begins with these bytes is a Git LFS pointer, whose data was not fetched.
 pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/")

@@ -15,8 +15,8 @@ mod tests;
 
 pub use checkpoint::{Checkpoint, CheckpointError, newest, save, steps};
 pub use file::{
-    Extent, FileError, Hasher, LFS_POINTER, clean, is_lfs_pointer, is_link, is_read_only, read_capped, remove, sha256,
-    sync_folder, write_atomic, write_atomic_with, write_if_changed,
+    Extent, FileError, Hasher, LFS_POINTER, clean, is_lfs_pointer, is_link, is_plain_folder, is_read_only, is_trusted,
+    read_capped, remove, sha256, sync_folder, write_atomic, write_atomic_with, write_if_changed,
 };
 pub use lock::{Lock, LockError};
 pub use matrix::MatrixFile;

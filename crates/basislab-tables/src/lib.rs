@@ -25,6 +25,6 @@ pub use rows::{
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
 pub use shard::{
-    Ending, LineDifference, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, work_dir, write_table,
-    write_timing,
+    Ending, LineDifference, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, tables_reach, work_dir,
+    write_table, write_timing,
 };

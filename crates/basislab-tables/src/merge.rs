@@ -2,7 +2,7 @@
 
 use crate::cell::CellType;
 use crate::error::TableError;
-use crate::rows::{RUN_TABLES, TimingRow};
+use crate::rows::{EvalRow, RUN_TABLES, StepRow, TimingRow};
 use crate::schema::{Column, Table, TableRow};
 use crate::seal::Seal;
 use crate::shard::{RunEnd, part_dir};
@@ -142,5 +142,13 @@ fn part_lines(part: &Path, table: &Table) -> Result<Vec<u8>, TableError> {
         let message = format!("its header is not {}", table.header());
         return Err(FileError::new("merge", &path, io::Error::new(io::ErrorKind::InvalidData, message)).into());
     };
+    // The first update and the first probe of any run leave a row each.
+    if lines.is_empty() && [StepRow::TABLE.file, EvalRow::TABLE.file].contains(&table.file) {
+        return Err(TableError::Changed(format!(
+            "{}: found no rows, expected those of a run that has ended; restore it, or delete {} to run it again",
+            path.display(),
+            part.display()
+        )));
+    }
     Ok(lines.to_vec())
 }

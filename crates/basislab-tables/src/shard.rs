@@ -1,7 +1,7 @@
 //! Writing: a run's own files, and whole tables.
 
 use crate::merge::guessable;
-use crate::rows::{RUN_TABLES, Row, TimingRow};
+use crate::rows::{EvalRow, RUN_TABLES, Row, StepRow, TimingRow};
 use crate::schema::{Table, TableRow};
 use basislab_config::RunName;
 use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic, write_if_changed};
@@ -95,6 +95,36 @@ impl Shard {
     }
 }
 
+/// Whether the tables in `part` begin with what `tables` says (see [`Shard::sync`]).
+///
+/// # Errors
+/// The file that could not be read.
+pub fn tables_reach(part: &Path, tables: &BTreeMap<String, Extent>) -> Result<bool, FileError> {
+    for table in RUN_TABLES {
+        let Some(extent) = tables.get(table.file) else { return Ok(false) };
+        if prefix(&part.join(table.file), extent)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The hash of the first bytes of a file, which are those that `extent` says; `None` where they are others, or there is no
+/// file.
+fn prefix(path: &Path, extent: &Extent) -> Result<Option<Hasher>, FileError> {
+    let fail = |error| FileError::new("resume", path, error);
+    // A pipe would be waited for.
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(path).map_err(fail)?;
+    let mut bytes = Vec::new();
+    file.take(extent.bytes).read_to_end(&mut bytes).map_err(fail)?;
+    let mut written = Hasher::default();
+    written.update(&bytes);
+    Ok((written.extent() == *extent).then_some(written))
+}
+
 /// Appends rows to one file. A row counts only with its newline, and only what was committed exists.
 #[derive(Debug)]
 struct RowWriter {
@@ -117,17 +147,8 @@ impl RowWriter {
         let path = part.join(table.file);
         let fail = |error| FileError::new("resume", &path, error);
         let Some(extent) = extent else { return Ok(None) };
-        let mut file = match File::options().read(true).write(true).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(fail)?,
-        };
-        let mut bytes = Vec::new();
-        Read::by_ref(&mut file).take(extent.bytes).read_to_end(&mut bytes).map_err(fail)?;
-        let mut written = Hasher::default();
-        written.update(&bytes);
-        if written.extent() != *extent {
-            return Ok(None);
-        }
+        let Some(written) = prefix(&path, extent)? else { return Ok(None) };
+        let mut file = File::options().read(true).write(true).open(&path).map_err(fail)?;
         file.set_len(extent.bytes).map_err(fail)?;
         file.seek(SeekFrom::Start(extent.bytes)).map_err(fail)?;
         Ok(Some(Self { table, path, file, buffer: Vec::new(), written }))
@@ -197,6 +218,20 @@ impl RunEnd {
         }
     }
 
+    /// Whether the tables in `part` reach the step at which the run ended: the last update and its probe of a complete run, the
+    /// update that was not made of a diverged one.
+    ///
+    /// # Errors
+    /// The file that could not be read.
+    pub fn matches_tables(&self, part: &Path) -> Result<bool, FileError> {
+        let steps = last_step(&part.join(StepRow::TABLE.file))?;
+        let evals = last_step(&part.join(EvalRow::TABLE.file))?;
+        Ok(match self.state {
+            Ending::Complete => steps == Some(self.step) && evals == Some(self.step),
+            Ending::Diverged => steps == Some(self.step),
+        })
+    }
+
     /// From the bytes of `done.json`.
     ///
     /// # Errors
@@ -213,6 +248,26 @@ impl RunEnd {
         let text = serde_json::to_string(self).expect("strings and integers");
         write_atomic(&part.join("done.json"), format!("{text}\n").as_bytes())
     }
+}
+
+/// The step in the last line of a table, which is its third column; `None` where there is none.
+fn last_step(path: &Path) -> Result<Option<u64>, FileError> {
+    // More than a line of these tables has.
+    const TAIL: u64 = 4096;
+    let read = || {
+        let mut file = File::open(path)?;
+        let from = file.metadata()?.len().saturating_sub(TAIL);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = read().map_err(|error| FileError::new("read", path, error))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().last().and_then(|line| line.split(',').nth(2)?.parse().ok()))
 }
 
 /// A line that is not what the run writes: `(file, found, expected)`.

@@ -7,8 +7,8 @@ mod state;
 mod train;
 mod trainee;
 
-pub use laws::{Expected, Law, certify, rotated_share};
+pub use laws::{Expected, Law, NotMeasured, certify, rotated_share};
 pub use probe::{Capture, Probe, SiteProbe, capture};
-pub use state::State;
+pub use state::{State, check_state};
 pub use train::{Context, Control, Event, Finished, Outcome, Record, StepStats, train};
 pub use trainee::{Trainee, update};

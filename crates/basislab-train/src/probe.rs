@@ -163,7 +163,8 @@ impl Probes {
         }
         self.settle(record)?;
         let run = &self.plan.run;
-        record(Event::Step(StepStats::of(run, step, None)))?;
+        // Update `step` was made and has its row; the one after it cannot be made.
+        record(Event::Step(StepStats::of(run, step + 1, None)))?;
         Ok(Probed::NotFinite(not_finite(model, &run.train, &self.sequences, &[])))
     }
 

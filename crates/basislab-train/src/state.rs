@@ -1,11 +1,24 @@
 //! A run in the middle as files, and back. Batches, rotations and held-out tokens follow from the seed and the step.
 
+use crate::train::Context;
 use crate::trainee::Trainee;
 use basislab_config::RunSpec;
 use basislab_model::at_least_f32;
 use basislab_store::{Dtype, NamedTensor, TensorError, decode, decode_any, encode};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::collections::BTreeMap;
+
+/// Whether a run with one seed can be resumed from a state.
+///
+/// # Errors
+/// As [`Trainee::restore`], and a step that the run does not have.
+pub fn check_state(run: &RunSpec, seed: u64, on: Context<'_>, state: &State) -> Result<(), TensorError> {
+    if state.step > run.train.steps {
+        let what = format!("found step {}, expected at most {}", state.step, run.train.steps);
+        return Err(TensorError::new(what));
+    }
+    Trainee::new(run, seed, on.corpus.d_vocab(), on.device).restore(run, seed, state)
+}
 
 /// All that a run resumes from after `step` updates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,21 +56,24 @@ impl Trainee {
         let values = self.model.values();
         let device = values[0].clone().inner().device();
         let file = |name: &str| state.files.get(name).map_or(&[][..], Vec::as_slice);
-        let parameters = self.model.parameters().into_iter().zip(&values);
+        let parameters = self.model.parameters();
         let expected: Vec<_> = parameters
-            .map(|(parameter, value)| (parameter.path, stored(value.dtype()), parameter.shape.to_vec()))
+            .iter()
+            .zip(&values)
+            .map(|(parameter, value)| (parameter.path.clone(), stored(value.dtype()), parameter.shape.to_vec()))
             .collect();
         let weights = decode(file(WEIGHTS), &expected)?;
         let dtype = stored(at_least_f32(values[0].clone()).dtype());
         let mut slots = Vec::new();
         for tensor in decode_any(file(OPTIMIZER))? {
             let (path, slot) = tensor.name.rsplit_once('.').unwrap_or((&tensor.name, ""));
-            if tensor.dtype != dtype || tensor.shape.len() != 2 {
-                let found = format!("{:?} {:?}", tensor.dtype, tensor.shape);
-                return Err(TensorError::new(format!(
-                    "{}: found {found}, expected a matrix of {dtype:?}",
-                    tensor.name
-                )));
+            let Some(parameter) = parameters.iter().find(|parameter| parameter.path == path) else {
+                return Err(TensorError::new(format!("{} is unknown", tensor.name)));
+            };
+            // Every rule's slots have the shape of their parameter.
+            if tensor.dtype != dtype || tensor.shape != parameter.shape {
+                let (found, expected) = ((tensor.dtype, &tensor.shape), (dtype, parameter.shape));
+                return Err(TensorError::new(format!("{}: found {found:?}, expected {expected:?}", tensor.name)));
             }
             let (path, slot) = (path.to_owned(), slot.to_owned());
             slots.push((path, slot, on_device(tensor, &device)));

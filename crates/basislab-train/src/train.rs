@@ -15,7 +15,7 @@ pub enum Outcome {
     Complete,
     /// Something was not finite at this update (1-based); it was not made.
     Diverged {
-        /// The update.
+        /// The update; one more than the last one where the last probe is not finite.
         step: u64,
         /// What was not finite first.
         tensor: String,
@@ -122,7 +122,7 @@ pub fn train(
         if probes.is_due(step) {
             match probes.probe(step, &trainee.model, control.stop, record)? {
                 Probed::Stopped => break Outcome::Stopped(step),
-                Probed::NotFinite(tensor) => break Outcome::Diverged { step, tensor },
+                Probed::NotFinite(tensor) => break Outcome::Diverged { step: step + 1, tensor },
                 Probed::Done => {}
             }
         }

@@ -18,15 +18,25 @@ pub(crate) struct Advice {
     pub(crate) disk: &'static str,
 }
 
+/// How many runs a command trains.
+pub(crate) struct Runs {
+    /// Side by side.
+    pub(crate) at_once: usize,
+    /// In all.
+    pub(crate) all: usize,
+    /// Of these, those that are resumed from a checkpoint.
+    pub(crate) resumed: usize,
+}
+
 /// Refuses what needs more memory or disk than there is. Sizes are computed in f64, which no configuration overflows.
 pub(crate) fn check(
     experiment: &Experiment,
-    workers: usize,
-    jobs: usize,
+    runs: &Runs,
     dir: &Path,
     device: &DeviceInfo,
     advice: &Advice,
 ) -> Result<(), Exit> {
+    let (workers, jobs) = (runs.at_once, runs.all);
     if jobs == 0 {
         return Ok(());
     }
@@ -39,7 +49,7 @@ pub(crate) fn check(
         "cpu" | "software" => require(need, &what, advice.memory)?,
         _ => fits(need, device.memory.map(|bytes| (bytes as f64, "the device has")), &what, advice.memory)?,
     }
-    let need = disk(experiment, jobs);
+    let need = disk(experiment, runs);
     if let Some(have) = disk_there(dir).filter(|have| need > *have) {
         return Err(Exit::new(
             Code::TooLarge,
@@ -143,14 +153,17 @@ pub(crate) fn check_certificate(experiment: &Experiment) -> Result<(), Exit> {
 /// Bytes that the program takes before it does anything.
 const PROGRAM: f64 = 60e6;
 
-/// Bytes that the tables and checkpoints of all runs take: within a factor of two.
-fn disk(experiment: &Experiment, jobs: usize) -> f64 {
+/// Bytes that the tables and checkpoints of all runs take: within a factor of two. A run that is resumed is copied into a folder
+/// of its own, and what it is copied from is removed after that.
+fn disk(experiment: &Experiment, size: &Runs) -> f64 {
     let state = |run: &RunSpec| {
         run.model.param_dtype.at_least_f32().bytes() as f64 * parameters(run) * (1.0 + slots(run) as f64)
     };
     // Each row twice, once in its run's part and once in the merged table.
     let runs: usize = experiment.arms.iter().map(|arm| arm.seeds.len()).sum();
-    jobs as f64 * (2.0 * most(experiment, state) + 200.0 * table_rows(experiment) / runs.max(1) as f64)
+    let (checkpoint, table) = (most(experiment, state), 100.0 * table_rows(experiment) / runs.max(1) as f64);
+    let copies = size.resumed.min(size.at_once) as f64;
+    size.all as f64 * (2.0 * checkpoint + 2.0 * table) + copies * (checkpoint + table)
 }
 
 fn parameters(run: &RunSpec) -> f64 {
@@ -277,4 +290,25 @@ fn disk_there(dir: &Path) -> Option<f64> {
 pub(crate) fn size(bytes: f64) -> String {
     let (scale, unit) = if bytes < 2e9 { (1e6, "MB") } else { (1e9, "GB") };
     format!("{:.1} {unit}", bytes / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Runs, disk};
+    use basislab_config::load;
+
+    #[test]
+    fn a_run_that_is_resumed_is_on_the_disk_twice() {
+        let text = include_str!("../../../configs/adam-vs-sgd.toml");
+        let loaded = load(text, "adam-vs-sgd.toml", &[], crate::experiments::library()).expect("a built-in experiment");
+        let need = |at_once, all, resumed| disk(&loaded.experiment, &Runs { at_once, all, resumed });
+        let one = need(1, 1, 0);
+        assert!(
+            (need(1, 1, 1) - 1.5 * one).abs() < 1e-6 * one,
+            "half of it again: one checkpoint and one copy of the tables"
+        );
+        // Copies are made as runs begin, and only so many begin at a time.
+        assert_eq!(need(2, 8, 5), need(2, 8, 2));
+        assert!(need(2, 8, 1) < need(2, 8, 2) && need(2, 8, 0) < need(2, 8, 1));
+    }
 }

@@ -8,7 +8,7 @@ use crate::terminal::{say, say_json};
 use crate::{experiments, resources};
 use basislab_config::{Experiment, OptimizerSpec, RunSpec};
 use basislab_optim::commutes;
-use basislab_train::{Expected, Law, certify, rotated_share};
+use basislab_train::{Expected, Law, NotMeasured, certify, rotated_share};
 use serde_json::{Value, json};
 
 pub(crate) fn check(args: &CheckArgs) -> CommandResult {
@@ -50,7 +50,7 @@ pub(crate) fn to_json(
     certificates: &[(OptimizerSpec, Vec<Law>)],
     place: &OpenDevice,
 ) -> Value {
-    let law = |law: &Law| json!({ "law": law.name, "difference": law.difference, "expected": wanted(law), "holds": law.holds() });
+    let law = |law: &Law| json!({ "law": law.name, "difference": law.difference, "expected": wanted(law), "holds": law.holds(), "not_measured": not_measured(law) });
     let optimizers: Vec<Value> = certificates
         .iter()
         .map(|(optimizer, laws)| {
@@ -89,8 +89,9 @@ fn to_text(
                 Some(false) => "FAIL",
                 None => "?   ",
             };
-            let difference = law.difference.map_or_else(|| "diverged".to_owned(), |x| format!("{x:.1e}"));
-            text += &format!("  {mark}  {:<48} {:>9}   must be {}\n", law.name, difference, wanted(law));
+            let difference = law.difference.map_or_else(|| "-".to_owned(), |x| format!("{x:.1e}"));
+            let reason = not_measured(law).map_or_else(String::new, |reason| format!("; not measured: {reason}"));
+            text += &format!("  {mark}  {:<48} {difference:>9}   must be {}{reason}\n", law.name, wanted(law));
         }
     }
     text += "\nParameters that each arm really rotates:\n";
@@ -99,6 +100,13 @@ fn to_text(
         text += &format!("  {:<20} {rotated:>9} of {facing} that face the residual stream ({all} in all)\n", arm.name);
     }
     text
+}
+
+fn not_measured(law: &Law) -> Option<String> {
+    Some(match law.not_measured? {
+        NotMeasured::Diverged(step) => format!("training diverged at step {step}"),
+        NotMeasured::Chaotic(growth) => format!("training is chaotic: one rounding grows to {growth:.1e}"),
+    })
 }
 
 fn wanted(law: &Law) -> String {

@@ -19,8 +19,8 @@ use crate::signals::Signals;
 use crate::{resources, threads};
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far};
 use basislab_runs::{
-    Job, Opened, RunOutcome, Session, create_or_extend, create_output_dir, identity, in_parallel, jobs, lock, open,
-    pending, plan_hash, remove_temporary_files, unfinished_runs,
+    Job, Opened, RunOutcome, Session, create_or_extend, create_output_dir, identity, in_parallel, jobs, lock,
+    needs_manifest, open, pending, plan_hash, remove_temporary_files, resumable, unfinished_runs,
 };
 use basislab_store::{remove, write_atomic};
 use basislab_tables::{SUMS, is_published, merge};
@@ -56,7 +56,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     // A GPU is shared by all runs; whether several at once are faster there is not known.
     let usual = if device.info.kind == "cpu" { cores } else { 1 };
     let workers = args.jobs.map_or(usual, |jobs| jobs as usize).min(planned.len()).max(1);
-    resources::check(experiment, workers, pending(&dir, &planned), &dir, &device.info, &ADVICE)?;
+    let size = resources::Runs { at_once: workers, all: pending(&dir, &planned), resumed: resumable(&dir, &planned) };
+    resources::check(experiment, &size, &dir, &device.info, &ADVICE)?;
 
     create_output_dir(&dir)?;
     let progress = Progress::new(args.quiet);
@@ -68,6 +69,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         let certificates = to_json(experiment, &certificates(experiment, 20, device), device);
         manifest(named, device, certificates)
     };
+    let description = if needs_manifest(&dir)? { Some(describe()) } else { None };
     let (opened, only_read) = {
         let held = lock(&dir, args.no_lock)?;
         let only_read = held.is_none() && !args.no_lock;
@@ -75,7 +77,7 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
             lock.sign()?;
             remove_temporary_files(&dir)?;
         }
-        (create_or_extend(&dir, experiment, &corpora, backend, library(), describe)?, only_read)
+        (create_or_extend(&dir, experiment, &corpora, backend, library(), description)?, only_read)
     };
     let Opened { experiment, manifest } = opened;
     let mut plan = Plan::of(&dir, &experiment, args)?;

@@ -48,7 +48,7 @@ impl RunProgress<'_> {
                 self.progress.line(&format!("  {arm} seed {seed}: {seconds:.1} s"));
             }
             RunOutcome::Trained(RunEnd { step, tensor, .. }, _) => {
-                self.progress.skip(steps - step);
+                self.progress.skip(steps.saturating_sub(*step));
                 let tensor = tensor.as_deref().unwrap_or("loss");
                 self.progress.line(&format!("  {arm} seed {seed}: diverged at step {step}: {tensor} is not finite"));
             }
