@@ -205,8 +205,11 @@ fn unfinish(part: &Path) -> Vec<u64> {
     steps(&part.join("checkpoints")).unwrap()
 }
 
+/// A change of the tensors in a file.
+type Change<'a> = &'a dyn Fn(&mut Vec<NamedTensor>);
+
 /// Replaces the newest checkpoint by one with other tensors, whole and of the same run.
-fn forge(part: &Path, file: &str, change: &dyn Fn(&mut Vec<NamedTensor>)) {
+fn forge(part: &Path, file: &str, change: Change<'_>) {
     let root = part.join("checkpoints");
     let owner = json(&part.join("run.json"))["identity"].clone();
     let newest = newest(&root, &owner, &mut |_| Ok(None), &mut |_| {}).unwrap().unwrap();
@@ -239,7 +242,7 @@ fn a_checkpoint_with_tensors_of_another_shape_or_name_is_not_used() {
     let renamed = |tensors: &mut Vec<NamedTensor>| tensors[0].name += "st";
     let stray = |tensors: &mut Vec<NamedTensor>| tensors[0].name = "w_x.first".to_owned();
     let missing = |tensors: &mut Vec<NamedTensor>| _ = tensors.remove(1);
-    let cases: [(&str, &dyn Fn(&mut Vec<NamedTensor>), &str); 5] = [
+    let cases: [(&str, Change<'_>, &str); 5] = [
         ("a narrower slot", &narrower, "blocks.0.w_q.first: found"),
         ("transposed slots", &transposed, "blocks.0.w_in."),
         ("a renamed slot", &renamed, "is unknown"),
