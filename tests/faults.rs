@@ -178,7 +178,8 @@ fn a_plan_can_be_divided_into_parts() {
     for (only, left) in [("sgd", 4), ("adam/0", 3), ("adam-identity,adam-independent", 1), ("adam-rotated", 0)] {
         let output = lab.run(&out, &["--only", only]);
         assert_eq!(output.status.code(), Some(0), "{only}: {}", text(&output));
-        let done = format!("{} of 5 runs of the whole experiment are complete", 5 - left);
+        let verb = if left == 4 { "is" } else { "are" };
+        let done = format!("{} of 5 runs of the whole experiment {verb} complete", 5 - left);
         assert!(text(&output).contains(&done), "{only}: {}", text(&output));
         // Nothing is said of the other arms.
         let others = ["adam-rotated equals", "sgd - adam"].iter().any(|other| text(&output).contains(other));
