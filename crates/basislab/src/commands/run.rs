@@ -17,10 +17,10 @@ use crate::manifest::{broken_law, manifest, thinned};
 use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::{resources, threads};
-use basislab_config::count;
+use basislab_config::{Experiment, count};
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far};
 use basislab_runs::{
-    Job, Opened, RunOutcome, Session, create_or_extend, create_output_dir, identity, in_parallel, jobs, lock,
+    Corpora, Job, Opened, RunOutcome, Session, create_or_extend, create_output_dir, identity, in_parallel, jobs, lock,
     needs_manifest, open, pending, plan_hash, remove_temporary_files, resumable, unfinished_runs,
 };
 use basislab_store::{remove, write_atomic};
@@ -47,46 +47,22 @@ const ADVICE: resources::Advice = resources::Advice {
 fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Signals) -> CommandResult {
     let experiment = &named.loaded.experiment;
     let corpora = experiments::corpora(&named.loaded)?;
-    let backend = device.info.backend;
-    let dir = args
-        .out
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("runs/{}-{}", named.name, plan_hash(experiment, &corpora, backend))));
+    let dir = args.out.clone().unwrap_or_else(|| {
+        PathBuf::from(format!("runs/{}-{}", named.name, plan_hash(experiment, &corpora, device.info.backend)))
+    });
     let planned = selected(experiment, args.only.as_deref())?;
-    let cores = threads::cores();
-    // A GPU is shared by all runs; whether several at once are faster there is not known.
-    let usual = if device.info.kind == "cpu" { cores } else { 1 };
+    // A GPU is shared by all runs; whether several at once are faster there depends on the model.
+    let usual = if device.info.kind == "cpu" { threads::cores() } else { 1 };
     let workers = args.jobs.map_or(usual, |jobs| jobs as usize).min(planned.len()).max(1);
     let size = resources::Runs { at_once: workers, all: pending(&dir, &planned), resumed: resumable(&dir, &planned) };
     resources::check(experiment, &size, &dir, &device.info, &ADVICE)?;
-
     create_output_dir(&dir)?;
+
     let progress = Progress::new(args.quiet);
-    let describe = || {
-        if device.info.kind != "cpu" {
-            let name = &device.info.name;
-            progress.line(&format!("checking the laws of every optimizer on {name} before the first run"));
-        }
-        let certificates = to_json(experiment, &certificates(experiment, LAW_STEPS, device), device);
-        manifest(named, device, certificates)
-    };
-    let description = if needs_manifest(&dir)? { Some(describe()) } else { None };
-    let (opened, only_read) = {
-        let held = lock(&dir, args.no_lock)?;
-        let only_read = held.is_none() && !args.no_lock;
-        if let Some(lock) = held.as_ref().filter(|_| !dir.join(SUMS).exists()) {
-            lock.sign()?;
-            remove_temporary_files(&dir)?;
-        }
-        (create_or_extend(&dir, experiment, &corpora, backend, library(), description)?, only_read)
-    };
-    let Opened { experiment, manifest } = opened;
-    let mut plan = Plan::of(&dir, &experiment, args)?;
-    let identify = |job: &Job<'_>| {
-        let run = &job.arm.run;
-        identity(run, job.seed, corpora.of(run).sha256(), backend)
-    };
-    let (planned, todo) = (plan.jobs(), unfinished_runs(&dir, &plan.jobs(), &identify, !args.no_lock)?);
+    let work = Work { device, named, args, signals, corpora: &corpora, dir: &dir, workers, progress: &progress };
+    let (Opened { experiment, manifest }, only_read) = work.open()?;
+    let plan = Plan::of(&dir, &experiment, args)?;
+    let (planned, todo) = (plan.jobs(), work.unfinished(&plan)?);
     announce(&progress, &dir, &planned, &todo);
     if args.which.smoke {
         progress.line("  a smoke test of a few updates: its numbers mean nothing");
@@ -100,99 +76,153 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         return say_answer(&read_answer(&dir, &experiment, thinned(&manifest))?, &manifest, args.json);
     }
     if !todo.is_empty() {
-        let _lock = lock(&dir, args.no_lock)?;
-        // What was finished is not any more, and summary and verdicts are written again as runs end.
-        remove(&dir.join(SUMS))?;
-        for corpus in corpora.iter() {
-            if let Some(tokenizer) = corpus.tokenizer_json() {
-                write_atomic(&dir.join("tokenizer.json"), tokenizer.as_bytes())?;
-            }
-        }
+        work.prepare()?;
     }
     if broken_law(&manifest) {
         progress.warn("  warning: a law of an optimizer is broken: see `basislab check` and the manifest");
     }
-    let drawn = Mutex::new(false);
-    loop {
-        let runs = RunProgress { dir: &dir, experiment: &plan.experiment, args, progress: &progress, drawn: &drawn };
+    let plan = work.train(plan, &experiment)?;
+    progress.finish();
+    work.report(&plan)
+}
+
+/// What the steps of `basislab run` share.
+struct Work<'a> {
+    device: &'a OpenDevice,
+    named: &'a Named,
+    args: &'a args::RunArgs,
+    signals: &'a Signals,
+    corpora: &'a Corpora,
+    dir: &'a Path,
+    /// Runs that are trained at once.
+    workers: usize,
+    progress: &'a Progress,
+}
+
+impl Work<'_> {
+    /// Makes the directory this experiment's, or checks that it is. Also says whether it can only be read.
+    fn open(&self) -> Result<(Opened, bool), Exit> {
+        let (experiment, info) = (&self.named.loaded.experiment, &self.device.info);
+        let describe = || {
+            if info.kind != "cpu" {
+                let name = &info.name;
+                self.progress.line(&format!("checking the laws of every optimizer on {name} before the first run"));
+            }
+            let certificates = to_json(experiment, &certificates(experiment, LAW_STEPS, self.device), self.device);
+            manifest(self.named, self.device, certificates)
+        };
+        let description = if needs_manifest(self.dir)? { Some(describe()) } else { None };
+        let held = lock(self.dir, self.args.no_lock)?;
+        let only_read = held.is_none() && !self.args.no_lock;
+        if let Some(lock) = held.as_ref().filter(|_| !self.dir.join(SUMS).exists()) {
+            lock.sign()?;
+            remove_temporary_files(self.dir)?;
+        }
+        let opened = create_or_extend(self.dir, experiment, self.corpora, info.backend, library(), description)?;
+        Ok((opened, only_read))
+    }
+
+    fn unfinished<'p>(&self, plan: &'p Plan) -> Result<Vec<Job<'p>>, Exit> {
+        let identify = |job: &Job<'_>| {
+            let run = &job.arm.run;
+            identity(run, job.seed, self.corpora.of(run).sha256(), self.device.info.backend)
+        };
+        Ok(unfinished_runs(self.dir, &plan.jobs(), &identify, !self.args.no_lock)?)
+    }
+
+    /// What was finished is not any more, and summary and verdicts are written again as runs end.
+    fn prepare(&self) -> Result<(), Exit> {
+        let _lock = lock(self.dir, self.args.no_lock)?;
+        remove(&self.dir.join(SUMS))?;
+        for corpus in self.corpora.iter() {
+            if let Some(tokenizer) = corpus.tokenizer_json() {
+                write_atomic(&self.dir.join("tokenizer.json"), tokenizer.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Trains the plan, then what it plans once choices are made. Returns the last plan.
+    fn train(&self, mut plan: Plan, experiment: &Experiment) -> Result<Plan, Exit> {
+        let drawn = Mutex::new(false);
+        loop {
+            let busy = self.train_plan(&plan, experiment, &drawn)?;
+            let left = pending(self.dir, &plan.jobs());
+            if left > 0 {
+                self.progress.finish();
+                let _lock = lock(self.dir, self.args.no_lock)?;
+                merge(self.dir, &open(self.dir, library())?.experiment)?;
+                return Err(match busy.first() {
+                    Some(owner) if !self.signals.stop().load(Ordering::Relaxed) => Exit::new(
+                        Code::Busy,
+                        format!(
+                            "{}: other processes have {left} of its runs ({owner}); the last of them makes the report, or \
+                             `basislab report` once they are done",
+                            self.dir.display()
+                        ),
+                    ),
+                    _ => self.signals.goodbye(left),
+                });
+            }
+            if plan.undecided.is_empty() {
+                return Ok(plan);
+            }
+            let next = Plan::of(self.dir, experiment, self.args)?;
+            if next.undecided.len() == plan.undecided.len() {
+                return Ok(plan);
+            }
+            self.progress.plan_more(self.unfinished(&next)?.iter().map(|job| job.arm.run.train.steps).sum());
+            plan = next;
+        }
+    }
+
+    /// Trains the runs of a plan that nobody else has. Returns who has the others.
+    fn train_plan(&self, plan: &Plan, experiment: &Experiment, drawn: &Mutex<bool>) -> Result<Vec<String>, Exit> {
+        let Self { device, args, dir, progress, .. } = *self;
+        let info = &device.info;
+        let runs = RunProgress { dir, experiment: &plan.experiment, args, progress, drawn };
         let session = Session {
-            dir: &dir,
-            name: &named.name,
+            dir,
+            name: &self.named.name,
             experiment: &plan.experiment,
-            corpora: &corpora,
+            corpora: self.corpora,
             device: &device.device,
             ahead: device.ahead(),
-            device_names: [backend.to_owned(), device.info.name.clone(), device.info.driver.clone()],
-            build: build(device, &experiment),
+            device_names: [info.backend.to_owned(), info.name.clone(), info.driver.clone()],
+            build: build(device, experiment),
             reuse: !args.no_reuse,
             lock: !args.no_lock,
             finished_runs: Default::default(),
             control: Control {
-                stop: signals.stop(),
+                stop: self.signals.stop(),
                 checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
                 checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
             },
             on_event: &|job, event| runs.on_event(job, &event),
         };
-        let busy = train_all(
-            &session,
-            &unfinished_runs(&dir, &plan.jobs(), &identify, !args.no_lock)?,
-            workers,
-            &runs,
-            signals,
-        )?;
-        let left = pending(&dir, &plan.jobs());
-        if left > 0 {
-            progress.finish();
-            let _lock = lock(&dir, args.no_lock)?;
-            merge(&dir, &open(&dir, library())?.experiment)?;
-            return Err(match busy.first() {
-                Some(owner) if !signals.stop().load(Ordering::Relaxed) => Exit::new(
-                    Code::Busy,
-                    format!(
-                        "{}: other processes have {left} of its runs ({owner}); the last of them makes the report, or \
-                         `basislab report` once they are done",
-                        dir.display()
-                    ),
-                ),
-                _ => signals.goodbye(left),
-            });
-        }
-        if plan.undecided.is_empty() {
-            break;
-        }
-        let next = Plan::of(&dir, &experiment, args)?;
-        if next.undecided.len() == plan.undecided.len() {
-            break;
-        }
-        progress.plan_more(
-            unfinished_runs(&dir, &next.jobs(), &identify, !args.no_lock)?
-                .iter()
-                .map(|job| job.arm.run.train.steps)
-                .sum(),
-        );
-        plan = next;
+        train_all(&session, &self.unfinished(plan)?, self.workers, &runs, self.signals)
     }
-    progress.finish();
-    let _lock = lock(&dir, args.no_lock)?;
-    // Another process may have added seeds, arms or claims meanwhile: the report is on what the directory plans now.
-    let Opened { experiment, mut manifest } = open(&dir, library())?;
-    let mut answer = if pending(&dir, &jobs(&experiment)) > 0 {
-        report_so_far(&dir, &experiment)?
-    } else {
-        write_report(&dir, &experiment, &mut manifest)?
-    };
-    if let (Some(only), Some(arm)) = (&args.only, plan.undecided.first()) {
-        let what = format!("no values of the grid over {arm} can be chosen, since each has a run that diverged");
-        return Err(Exit::new(
-            Code::Unsound,
-            format!("{}: --only {only}: {what}; {arm} is not trained", dir.display()),
-        ));
+
+    fn report(&self, plan: &Plan) -> CommandResult {
+        let Self { args, dir, .. } = *self;
+        let _lock = lock(dir, args.no_lock)?;
+        // Another process may have added seeds, arms or claims meanwhile: the report is on what the directory plans now.
+        let Opened { experiment, mut manifest } = open(dir, library())?;
+        let mut answer = if pending(dir, &jobs(&experiment)) > 0 {
+            report_so_far(dir, &experiment)?
+        } else {
+            write_report(dir, &experiment, &mut manifest)?
+        };
+        if let (Some(only), Some(arm)) = (&args.only, plan.undecided.first()) {
+            let what = format!("no values of the grid over {arm} can be chosen, since each has a run that diverged");
+            let message = format!("{}: --only {only}: {what}; {arm} is not trained", dir.display());
+            return Err(Exit::new(Code::Unsound, message));
+        }
+        if let Some(only) = &args.only {
+            answer = answer_about(dir, &experiment, &only_arms(only))?;
+        }
+        say_answer(&answer, &manifest, args.json)
     }
-    if let Some(only) = &args.only {
-        answer = answer_about(&dir, &experiment, &only_arms(only))?;
-    }
-    say_answer(&answer, &manifest, args.json)
 }
 
 /// Trains the runs that no other process holds, and returns the holders of the others.
