@@ -118,12 +118,18 @@ fn as_nobody(user: u32, threads: usize, dir: &Path) -> Option<Command> {
 fn an_adapter_without_threads_is_an_error_and_no_panic() {
     let dir = TempDir::new().unwrap();
     Command::new("chmod").arg("777").arg(dir.path()).status().unwrap();
+    let mut is_enough = false;
     for threads in 3..=11 {
         let Some(mut command) = as_nobody(1, threads, dir.path()) else { return };
         let output = command.arg("backends").output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{threads} threads: {}", stderr(&output));
+        if is_enough {
+            // The laws take long on software Vulkan.
+            continue;
+        }
         let Some(mut command) = as_nobody(1, threads, dir.path()) else { return };
         let output = command.args(["check", "--backend", "wgpu", "--steps", "2"]).output().unwrap();
+        is_enough = output.status.success();
         let said = stderr(&output);
         assert!(!said.contains("panicked"), "{threads} threads: {said}");
         assert!(matches!(output.status.code(), Some(0 | 2 | 8 | 9)), "{threads} threads: {:?} {said}", output.status);
