@@ -39,7 +39,10 @@ fn other_bits_are_another_version_of_the_numbers() {
     if updates {
         std::fs::write(&path, &text).unwrap();
     }
-    assert!(changed.is_empty(), "other bits than before: raise NUMERICS; {changed:?}");
+    assert!(
+        changed.is_empty(),
+        "other bits than before: raise NUMERICS, unless this machine's C library or CPU rounds otherwise: {changed:?}"
+    );
     assert!(unknown.is_empty(), "numerics.txt lacks the lines of {unknown:?}: UPDATE_GOLDEN=1 adds them");
 }
 

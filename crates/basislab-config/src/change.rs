@@ -165,6 +165,11 @@ pub(crate) fn set(
         return Err(fail("expected PATH=VALUE, for example train.steps=100".to_owned()));
     };
     // Which keys a table has depends on its kind, which an arm may share with the others.
+    if parents.is_empty() && ["base", "only"].contains(&last.as_str()) {
+        return Err(fail(format!(
+            "{last} is a key of files alone; `basislab run --only ARM` trains a part of an experiment"
+        )));
+    }
     let complete = completed(root, &parts, rules)?;
     let mut at = Some(&complete);
     let mut shape = Shape::Root;

@@ -52,6 +52,13 @@ fn expand_one(root: &mut Node, grid: &Node, path: &str, rules: Rules<'_>) -> Res
             return fail(&entry.node, &at, format!("found {}, expected a list of values", entry.node.found()));
         }
     }
+    for entry in &swept {
+        let values: Vec<toml::Value> = entry.node.items().iter().map(Node::to_toml).collect();
+        if let Some(again) = (1..values.len()).find(|&at| values[..at].contains(&values[at])) {
+            let at = join(path, &entry.key);
+            return fail(&entry.node, &at, format!("found {} twice, expected different values", values[again]));
+        }
+    }
     let lengths: Vec<usize> = zipped.iter().map(|entry| entry.node.items().len()).collect();
     if let Some(other) = lengths.iter().position(|length| *length != lengths[0]) {
         let what = format!("found {} and {}, expected lists of one length", lengths[0], count(lengths[other], "value"));

@@ -3,10 +3,10 @@
 use crate::figures::{OVER_STEPS, figure_names, in_words};
 use crate::index::{RunState, Runs};
 use crate::narrative::narrative;
-use crate::verdicts::{Decision, PTest, confidence, percent};
+use crate::verdicts::{Decision, PTest, confidence, own_cell, percent};
 use basislab_config::{Basis, ClaimKind, Experiment, Site, count};
 use basislab_stats::Verdict;
-use basislab_tables::{PACKAGE, SummaryRow, Tables, VerdictRow};
+use basislab_tables::{PACKAGE, Registration, SummaryRow, Tables, VerdictRow};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
@@ -84,6 +84,8 @@ pub struct VerdictLine {
     pub verdict: Verdict,
     /// What was compared.
     pub comparison: String,
+    /// The metric, site, tokens and step that it reads, as far as they are not those of `[verdict]`.
+    pub cell: Option<String>,
     /// What the estimate is.
     pub scale: Scale,
     /// Ratio, difference, mean or correlation; empty for bits.
@@ -96,12 +98,14 @@ pub struct VerdictLine {
     pub confidence: f64,
     /// The claim's own p.
     pub p: Option<f64>,
-    /// The test that `p` comes from, e.g. `exact sign-flip test`; empty without a p.
+    /// The test that `p` comes from, e.g. `exact sign-flip test`; `None` without a p.
     pub p_test: Option<String>,
     /// Corrected over the primary claims.
     pub p_holm: Option<f64>,
     /// The rule in words.
     pub rule: String,
+    /// Whether the rule was fixed before the runs began.
+    pub registration: Option<Registration>,
     /// What a reader must know besides.
     pub note: String,
 }
@@ -238,6 +242,7 @@ pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[Decision]) -> V
             text: claim.text.clone(),
             verdict: row.verdict,
             comparison: row.comparison.clone(),
+            cell: own_cell(experiment, claim),
             scale,
             estimate: on_scale(row.estimate),
             low: on_scale(row.ci_low),
@@ -247,6 +252,7 @@ pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[Decision]) -> V
             p_test: row.p_exact.and(PTest::of(&claim.test, row.n_seeds)).map(|test| test.to_string()),
             p_holm: row.p_holm,
             rule: row.rule.clone(),
+            registration: row.registration,
             note: row.note.clone(),
         })
     };
@@ -275,6 +281,7 @@ impl Display for Answer {
         for line in &self.verdicts {
             writeln!(f, "{:<13} {}", line.verdict, line.text)?;
             let mut facts = vec![line.comparison.clone()];
+            facts.extend(line.cell.clone());
             facts.extend(line.numbers(true));
             facts.extend(line.p_test.clone());
             facts.extend((!line.note.is_empty()).then(|| line.note.clone()));

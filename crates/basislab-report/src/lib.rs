@@ -24,6 +24,6 @@ pub use compare::{
     ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
 };
 pub use report::{
-    Written, answer_about, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
+    Written, answer_about, check_seal, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
 };
 pub use selection::{choice_sentences, choose, resolve};

@@ -50,7 +50,12 @@ pub(crate) fn narrative(
         all.extend(self_tests);
     }
     all.extend(first.iter().skip(3).chain(second.iter().skip(1)).map(say));
+    let more = all.len().saturating_sub(MOST);
     all.truncate(MOST);
+    if more > 0 {
+        let are = if more == 1 { "is" } else { "are" };
+        all.push(format!("{} {are} in the list above only.", count(more, "more claim")));
+    }
     for line in answer.arms.iter().filter(|line| line.value.is_some()) {
         if all.len() < 3 {
             all.extend(bare_arm(experiment, line));
@@ -125,11 +130,13 @@ impl Decided<'_> {
         match self.row.verdict {
             Verdict::Supported => {
                 let direction = if self.row.estimate.is_some_and(|estimate| estimate < 0.0) { below } else { above };
-                format!("{subject} differs from {reference}: {numbers}{direction}{control}.")
+                format!("{subject} differs from {reference}: {numbers}{direction}{control}{because}.")
             }
             Verdict::Contradicted => {
                 let counts = experiment.verdict.smallest_effect.exp();
-                format!("{subject} does not differ from {reference} by a factor of {counts:.2} or more: {numbers}.")
+                format!(
+                    "{subject} does not differ from {reference} by a factor of {counts:.2} or more: {numbers}{because}."
+                )
             }
             Verdict::Exploratory => {
                 let asked = experiment.verdict.min_seeds;
@@ -202,7 +209,7 @@ fn losses(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
             Verdict::Exploratory => "exploratory",
             Verdict::Inconclusive => "not shown to be equal",
         };
-        parts.push(format!("{arm} - {other}: {}, {how}", decided.numbers(false)));
+        parts.push(format!("{arm} - {other}: {}, {how}{}", decided.numbers(false), decided.because()));
         let find = |wanted: Reading| {
             claims.iter().find(|decided| match &decided.claim.test {
                 ClaimKind::ArmsDiffer { arm: a, other: b, reading } => {
@@ -245,8 +252,7 @@ fn controls(experiment: &Experiment, claims: &[Decided<'_>]) -> Option<String> {
             };
             let basis = decided.claim.cell.basis;
             let place = if basis == Basis::Standard { String::new() } else { format!(" in {}", basis_in_words(basis)) };
-            let why = if decided.row.verdict == Verdict::Supported { String::new() } else { decided.because() };
-            Some(format!("{arm}{place}: {}, {how}{why}", decided.numbers(false)))
+            Some(format!("{arm}{place}: {}, {how}{}", decided.numbers(false), decided.because()))
         })
         .collect();
     if parts.is_empty() {

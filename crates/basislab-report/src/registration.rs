@@ -2,7 +2,7 @@
 
 use crate::note::Note;
 use crate::verdicts::Decision;
-use basislab_config::{Claim, Experiment};
+use basislab_config::{Arm, Claim, Experiment};
 use basislab_tables::{Registration, RunRecord, Tables, VerdictRow, part_dir};
 use std::path::{Path, PathBuf};
 
@@ -75,12 +75,24 @@ fn records(dir: &Path, experiment: &Experiment, claim: &Claim, tables: &Tables) 
             let part = part_dir(dir, &arm.name, seed);
             if part.is_dir() {
                 all.push((record(&part), seeds.clone()));
+                all.extend(twins(dir, experiment, arm, seed));
             } else {
                 are_gone |= tables.steps.iter().any(|row| row.arm == arm.name && row.seed == seed);
             }
         }
     }
     (all, are_gone)
+}
+
+/// The records of the same run under the name of another arm: what one shows, the other has shown before.
+fn twins(dir: &Path, experiment: &Experiment, arm: &Arm, seed: u64) -> Vec<Recorded> {
+    let same = |twin: &&Arm| twin.name != arm.name && twin.seeds.contains(&seed) && twin.run.hash() == arm.run.hash();
+    let of_twin = |twin: &Arm| {
+        let known = record(&part_dir(dir, &twin.name, seed))?;
+        let seeds = known.seeds.clone();
+        Some((Some(known), seeds))
+    };
+    experiment.arms.iter().filter(same).filter_map(of_twin).collect()
 }
 
 /// `None` without any run.

@@ -240,7 +240,10 @@ pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -
 }
 
 /// Expects sealed files to be what was written.
-pub(crate) fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
+///
+/// # Errors
+/// The file that was changed.
+pub fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
     let Some(seal) = Seal::read(dir)? else { return Ok(()) };
     let whole = dir.join("parts").is_dir() && unended(dir, experiment)?.is_empty();
     seal.check(dir, if whole { Remedy::MakeAgain } else { Remedy::Restore }, false)

@@ -72,14 +72,17 @@ impl RunRecorder {
         let found = best_checkpoint(&candidates, &identity, locked, usable, warn)?;
         let before = found.as_ref().and_then(|found| read_table::<TimingRow>(&found.folder).ok()?.into_iter().next());
         // What was registered when the run first began stays so, even if it left no checkpoint.
-        for folder in found.iter().map(|found| &found.folder).chain(&candidates) {
-            if let Some(earlier) = RunRecord::read(folder)? {
+        let resumed = found.as_ref().map(|found| found.folder.clone());
+        for folder in resumed.iter().chain(&candidates) {
+            // A copy that was not finished left the record of another experiment's run.
+            let began_here = |record: &RunRecord| resumed.as_ref() == Some(folder) || !record.reused;
+            if let Some(earlier) = RunRecord::read(folder)?.filter(began_here) {
                 record = continued(earlier, record);
                 break;
             }
         }
         let own = new_folder(&work_dir(dir, arm, seed))?;
-        let filled = fill(&own, &record, &identity, found, before.as_ref());
+        let filled = fill(&own, &record, &identity, found, before.as_ref(), locked);
         if filled.is_err() {
             // Without locks no other process removes it. The first error counts.
             let _ = remove(&own);
@@ -163,14 +166,25 @@ fn fill(
     identity: &Value,
     found: Option<Found>,
     before: Option<&TimingRow>,
+    locked: bool,
 ) -> Result<(Shard, Option<State>), RunsError> {
     // Before any checkpoint: what a kill leaves says what it is.
     record.write(own)?;
     let Some(Found { folder, checkpoint }) = found else { return Ok((Shard::create(own)?, None)) };
-    // Where no lock is held, another process may have published the run meanwhile, or have continued it.
-    let Some(shard) = copied(&folder, own, &checkpoint)? else { return Ok((Shard::create(own)?, None)) };
+    let mut shard = match copied(&folder, own, &checkpoint)? {
+        Some(shard) => shard,
+        // Another process may have published the run meanwhile, or have continued it.
+        None if !locked => return Ok((Shard::create(own)?, None)),
+        None => {
+            let what = "found tables that changed while they were copied, expected nobody else to write there";
+            return Err(RunsError::identity(format!("{}: {what}", folder.display())));
+        }
+    };
+    // On the disk before the folder that they come from is removed.
+    shard.sync()?;
     before.map_or(Ok(()), |row| write_timing(own, row))?;
     save(&own.join("checkpoints"), identity, &checkpoint)?;
+    [own, own.parent().unwrap_or(own)].into_iter().try_for_each(sync_folder)?;
     Ok((shard, Some(State { step: checkpoint.step, files: checkpoint.files })))
 }
 

@@ -44,12 +44,21 @@ impl FinishedRuns {
     }
 }
 
-/// Copies a finished run into a folder, as one of `arm`; how it ended. `reused` says that it is another experiment's. `None`
-/// where its tables are not what it wrote, or do not reach its end, or its folder holds anything but plain files.
+/// Copies a finished run into a folder, as one of `arm`; how it ended. `seeds` are those of the arm where the run is another
+/// arm's of the same experiment, and `None` where it is another experiment's. `None` where the run is not of that identity (any
+/// more), its tables are not what it wrote or do not reach its end, or its folder holds anything but plain files.
 ///
 /// # Errors
 /// A file that could not be read or written.
-pub(crate) fn copy(from: &Path, arm: &RunName, own: &Path, reused: bool) -> Result<Option<RunEnd>, RunsError> {
+pub(crate) fn copy(
+    from: &Path,
+    identity: &Identity,
+    arm: &RunName,
+    own: &Path,
+    seeds: Option<Vec<u64>>,
+) -> Result<Option<RunEnd>, RunsError> {
+    let is_it = |record: &RunRecord| record.identity == *identity;
+    let Some(record) = RunRecord::read(from)?.filter(is_it) else { return Ok(None) };
     if !is_plain_folder(from) {
         return Ok(None);
     }
@@ -71,9 +80,12 @@ pub(crate) fn copy(from: &Path, arm: &RunName, own: &Path, reused: bool) -> Resu
         write_atomic(&own.join(file), &bytes)?;
     }
     copy_folder(&from.join("checkpoints"), &own.join("checkpoints"))?;
-    if let Some(record) = RunRecord::read(from)? {
-        RunRecord { reused: reused || record.reused, ..record }.write(own)?;
+    // The directory may have been replaced or cleaned meanwhile.
+    if RunRecord::read(from)?.as_ref() != Some(&record) {
+        return Ok(None);
     }
+    let reused = seeds.is_none() || record.reused;
+    RunRecord { reused, seeds: seeds.unwrap_or_else(|| record.seeds.clone()), ..record }.write(own)?;
     end.tables = tables;
     end.write(own)?;
     Ok(Some(end))

@@ -2,9 +2,9 @@ use crate::corpora::Corpora;
 use crate::error::RunsError;
 use crate::identity::identity;
 use crate::plan::Job;
-use crate::recorder::{RunRecorder, new_folder, publish};
+use crate::recorder::{RunRecorder, new_folder, publish, work_folders};
 use crate::reuse::{self, FinishedRuns};
-use basislab_config::{ClaimKind, Experiment};
+use basislab_config::{Arm, Claim, ClaimKind, Experiment};
 use basislab_store::{Lock, LockError, remove};
 use basislab_tables::{Identity, RunEnd, RunRecord, part_dir, work_dir};
 use basislab_train::{Context, Control, Event, Outcome, State, StepStats, check_state, train};
@@ -166,22 +166,34 @@ impl Session<'_> {
             return Ok(None);
         }
         let (dir, arm, seed) = (self.dir, &job.arm.name, job.seed);
-        // Two arms whose bits are compared are both trained.
-        let is_compared = self
-            .experiment
-            .claims
-            .iter()
-            .any(|claim| matches!(claim.test, ClaimKind::BitEqual { .. }) && claim.test.arms().contains(&arm));
-        let twins = self.experiment.arms.iter().filter(|_| !is_compared);
-        let twins = twins.filter(|twin| twin.name != *arm && twin.run.hash() == identity.run);
-        let mut twins = twins.map(|twin| part_dir(dir, &twin.name, seed));
+        let work = work_dir(dir, arm, seed);
+        // A run that began here is continued, with what was registered when it began.
+        for folder in work_folders(&work)? {
+            if RunRecord::read(&folder).ok().flatten().is_some_and(|record| !record.reused) {
+                return Ok(None);
+            }
+        }
+        let twins = self.experiment.arms.iter().filter(|twin| twin.name != *arm && twin.run.hash() == identity.run);
+        let twins: Vec<&Arm> = twins.collect();
+        // Two arms whose bits are compared are both trained: a copy would be compared with itself.
+        let are_compared = |claim: &Claim| {
+            let arms = claim.test.arms();
+            matches!(claim.test, ClaimKind::BitEqual { .. })
+                && arms.contains(&arm)
+                && twins.iter().any(|twin| arms.contains(&&twin.name))
+        };
+        if self.experiment.claims.iter().any(are_compared) {
+            return Ok(None);
+        }
+        let mut parts = twins.iter().map(|twin| part_dir(dir, &twin.name, seed));
         let twin =
-            twins.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|record| record.identity == *identity));
+            parts.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|record| record.identity == *identity));
         let finished = self.finished_runs.get_or_init(|| FinishedRuns::beside(dir));
-        let elsewhere = || finished.find(identity).filter(|part| !is_compared || !part.starts_with(dir));
-        let Some(from) = twin.as_deref().or_else(elsewhere) else { return Ok(None) };
-        let own = new_folder(&work_dir(dir, arm, seed))?;
-        match reuse::copy(from, arm, &own, twin.is_none()) {
+        let Some(from) = twin.as_deref().or_else(|| finished.find(identity)) else { return Ok(None) };
+        let own = new_folder(&work)?;
+        // Another arm of this experiment has seeds of its own.
+        let seeds = twin.is_some().then(|| arm_seeds(job));
+        match reuse::copy(from, identity, arm, &own, seeds) {
             Ok(Some(end)) => {
                 publish(&own, &part_dir(dir, arm, seed), &end, locked)?;
                 Ok(Some(from.to_owned()))

@@ -64,7 +64,7 @@ const ROUNDED: (u64, f64) = (8, 0.3);
 /// How much further apart two equal functions may end than the same training twice, on a device that does not repeat its bits.
 const NOISE: f64 = 10.0;
 
-/// Growth of the loss, from the first update on, that counts as divergence.
+/// Growth of the loss, from the first update on, that counts as divergence, and of a rounding that counts as chaos.
 const GROWN: f64 = 10.0;
 
 /// How much further apart than by one rounding at the start two equal functions may end: each of their updates rounds anew.
@@ -119,8 +119,9 @@ pub fn certify(run: &RunSpec, steps: u64, on: (&Device, Dtype)) -> Vec<Law> {
             (Some(_), Expected::Zero) => None,
             (Some(_), Expected::Above(_)) => first_of(a, b).map(NotMeasured::Diverged),
             (Some(difference), Expected::Below(_)) => first_of(a, b).map(NotMeasured::Diverged).or_else(|| {
-                let chaos = rounding_growth(&small, &corpus, &plain, device);
-                (difference < ROUNDINGS * chaos).then_some(NotMeasured::Chaotic(chaos))
+                let (at_start, chaos) = rounding_growth(&small, &corpus, &plain, device);
+                let is_chaotic = chaos > GROWN * at_start && difference < ROUNDINGS * chaos;
+                is_chaotic.then_some(NotMeasured::Chaotic(chaos))
             }),
         };
         Law { not_measured, ..law }
@@ -259,13 +260,16 @@ fn first_of(a: &Trained, b: &Trained) -> Option<u64> {
     a.diverged.into_iter().chain(b.diverged).min()
 }
 
-/// How far from `plain` the same training ends whose weights differ by about one rounding at the start.
-fn rounding_growth(small: &RunSpec, corpus: &Corpus, plain: &Trained, device: &Device) -> f64 {
+/// How far from `plain` the same training starts and ends whose weights differ by about one rounding at the start.
+fn rounding_growth(small: &RunSpec, corpus: &Corpus, plain: &Trained, device: &Device) -> (f64, f64) {
     let mut trainee = Trainee::new(&in_basis(small, BasisSpec::Standard {}), 0, corpus.d_vocab(), device);
+    let before = Trained { weights: Some(weights(&trainee)), diverged: None };
     let factor = 1.0 + 2.0 * epsilon(small.model.param_dtype);
     let moved = weights(&trainee).into_iter().map(|value| value.mul_scalar(factor)).collect();
     trainee.model.set_values(moved);
-    distance(&updated(small, corpus, trainee), plain).unwrap_or(f64::INFINITY)
+    let at_start = distance(&Trained { weights: Some(weights(&trainee)), diverged: None }, &before);
+    let at_end = distance(&updated(small, corpus, trainee), plain);
+    (at_start.unwrap_or(0.0), at_end.unwrap_or(f64::INFINITY))
 }
 
 /// Spacing of the numbers beside 1.

@@ -50,7 +50,7 @@ Exit codes:
     5  finished, but a run diverged, or a law or bit-exact self-test failed
     6  other processes have the remaining runs, or hold the directory's lock
     7  the directory belongs to another configuration, or a file was changed
-    8  not enough memory or disk
+    8  not enough memory, disk or threads
     9  the device failed; re-run the command to resume from a checkpoint
    75  stopped by a signal after a checkpoint; re-run the command to resume
   130  stopped at once by a second Ctrl-C; updates since the last checkpoint are

@@ -1,6 +1,7 @@
 //! Directories that `basislab run` wrote, as the commands that take one find them.
 
 use crate::exit::Exit;
+use basislab_config::count;
 use std::path::{Path, PathBuf};
 
 /// The experiment directories one folder down, in the order of their names.
@@ -29,10 +30,10 @@ pub(crate) fn expect_one(dir: &Path) -> Result<(), Exit> {
     if folders.len() > MOST_NAMED {
         names.push(format!("{} more", folders.len() - MOST_NAMED));
     }
-    let count = if folders.len() == 1 { "1 experiment".to_owned() } else { format!("{} experiments", folders.len()) };
     Err(Exit::data(format!(
-        "{}: found a directory of {count}, expected one of them: {}",
+        "{}: found a directory of {}, expected one of them: {}",
         dir.display(),
+        count(folders.len(), "experiment"),
         names.join(", ")
     )))
 }

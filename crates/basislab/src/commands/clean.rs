@@ -6,7 +6,8 @@ use crate::exit::{Code, Exit};
 use crate::experiments::library;
 use crate::resources::size;
 use crate::terminal::{quoted, say, say_json, shown};
-use basislab_runs::{lock, open, unneeded};
+use basislab_config::{Experiment, count};
+use basislab_runs::{Opened, lock, open, unneeded, write_manifest};
 use basislab_store::{FileError, Lock, LockError, is_link, remove, sync_folder};
 use basislab_tables::{RUN_TABLES, TableRow, TimingRow};
 use serde_json::{Value, json};
@@ -26,8 +27,12 @@ pub(crate) fn clean(dir: &Path, yes: bool, as_json: bool) -> CommandResult {
     // A directory of something else is refused before a lock file is made in it.
     open(dir, library())?;
     // Under this lock no process can plan another run here.
-    let _lock = if yes { lock(dir, false)? } else { None };
-    let experiment = open(dir, library())?.experiment;
+    let held = if yes { lock(dir, false)? } else { None };
+    if yes && held.is_none() && dir.join("parts").exists() {
+        let what = "cannot lock it to write, expected a directory that can be written; nothing is removed";
+        return Err(Exit::write(format!("{}: {what}", dir.display())));
+    }
+    let Opened { experiment, mut manifest } = open(dir, library())?;
     let mut runs: BTreeMap<PathBuf, Vec<Folder>> = BTreeMap::new();
     for path in unneeded(dir, &experiment)? {
         let run = path.with_file_name(file_name(&path).trim_end_matches(".work"));
@@ -41,6 +46,7 @@ pub(crate) fn clean(dir: &Path, yes: bool, as_json: bool) -> CommandResult {
     }
     if yes {
         runs.iter_mut().try_for_each(|(run, folders)| remove_run(run, folders))?;
+        forget_arms(dir, &experiment, &mut manifest)?;
     }
     let folders: Vec<&Folder> = runs.values().flatten().collect();
     if as_json {
@@ -51,6 +57,17 @@ pub(crate) fn clean(dir: &Path, yes: bool, as_json: bool) -> CommandResult {
     }
     let is_busy = folders.iter().any(|folder| matches!(folder.kept, Some(Kept::Busy(_))));
     Ok((yes && is_busy).then_some(Code::Busy))
+}
+
+/// Takes arms out of the manifest that are neither planned nor have a run any more, so that the directory can be run again.
+fn forget_arms(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<(), Exit> {
+    let Some(arms) = manifest["arms"].as_object_mut() else { return Ok(()) };
+    let before = arms.len();
+    arms.retain(|arm, _| experiment.arm(arm).is_some() || dir.join("parts").join(arm).exists());
+    if arms.len() < before {
+        write_manifest(dir, manifest)?;
+    }
+    Ok(())
 }
 
 /// A folder of a run that the experiment does not need.
@@ -110,7 +127,7 @@ fn foreign(path: &Path) -> Result<Option<String>, Exit> {
         return Ok(None);
     }
     let (seed, is_work) = name.strip_suffix(".work").map_or((&*name, false), |seed| (seed, true));
-    if seed.parse::<u64>().is_err() {
+    if seed.parse::<u64>().map_or(true, |number| number.to_string() != seed) {
         return Ok(Some(format!("{} is not named after a seed", path.display())));
     }
     for entry in fs::read_dir(path).map_err(|error| FileError::new("read", path, error))? {
@@ -118,7 +135,7 @@ fn foreign(path: &Path) -> Result<Option<String>, Exit> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_known = match is_work {
             true => name == ".lock" || (name.starts_with("writer-") && holds_a_run(&entry.path())?),
-            false => is_of_run(&name),
+            false => is_of_run(&entry.path()),
         };
         if !is_known {
             return Ok(Some(format!("no run writes {}", path.join(name).display())));
@@ -133,15 +150,26 @@ fn holds_a_run(folder: &Path) -> Result<bool, Exit> {
         return Ok(false);
     }
     let entries = fs::read_dir(folder).map_err(|error| FileError::new("read", folder, error))?;
-    Ok(entries.flatten().all(|entry| is_of_run(&entry.file_name().to_string_lossy())))
+    Ok(entries.flatten().all(|entry| is_of_run(&entry.path())))
 }
 
-/// Whether a run leaves something of that name in its folder.
-fn is_of_run(name: &str) -> bool {
+/// Whether a run leaves such a file in its folder, or such a folder of checkpoints.
+fn is_of_run(path: &Path) -> bool {
+    let name = file_name(path);
+    if name == "checkpoints" {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        return !is_link(path) && entries.map(|entry| file_name(&entry.path())).all(|name| is_checkpoint(&name));
+    }
     let tables = RUN_TABLES.iter().chain(&[TimingRow::TABLE]);
-    ["done.json", "run.json", "checkpoints"].contains(&name)
+    let is_known = ["done.json", "run.json"].contains(&&*name)
         || name.starts_with(".basislab-")
-        || tables.into_iter().any(|table| table.file == name)
+        || tables.into_iter().any(|table| table.file == name);
+    is_known && !is_link(path) && path.is_file()
+}
+
+/// The number of an update, or what is being written or removed.
+fn is_checkpoint(name: &str) -> bool {
+    name.starts_with(".basislab-") || name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Prefix of folders that are being removed. What a kill leaves of them is not taken for a run, and the next `clean` finds it.
@@ -202,11 +230,14 @@ fn text(dir: &Path, folders: &[&Folder], yes: bool) -> String {
     let at = dir.display().to_string();
     let removable: Vec<&&Folder> = folders.iter().filter(|folder| folder.kept.is_none()).collect();
     let total = size(removable.iter().map(|folder| folder.bytes).sum::<u64>() as f64);
-    let count = if removable.len() == 1 { "1 folder".to_owned() } else { format!("{} folders", removable.len()) };
+    let number = count(removable.len(), "folder");
     let mut text = match (yes, removable.is_empty()) {
-        (_, true) => format!("{}: nothing to remove; the experiment needs every run\n", shown(&at)),
-        (true, _) => format!("{}: removed {count} of runs that the experiment does not need, {total}\n", shown(&at)),
-        (false, _) => format!("{}: {count} of runs that the experiment does not need, {total}\n", shown(&at)),
+        (_, true) if folders.is_empty() => {
+            format!("{}: nothing to remove; the experiment needs every run\n", shown(&at))
+        }
+        (_, true) => format!("{}: nothing can be removed\n", shown(&at)),
+        (true, _) => format!("{}: removed {number} of runs that the experiment does not need, {total}\n", shown(&at)),
+        (false, _) => format!("{}: {number} of runs that the experiment does not need, {total}\n", shown(&at)),
     };
     for folder in folders {
         let path = shown(&folder.path.display().to_string());

@@ -62,8 +62,12 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     let work = Work { device, named, args, signals, corpora: &corpora, dir: &dir, workers, progress: &progress };
     let (Opened { experiment, manifest }, only_read) = work.open()?;
     let plan = Plan::of(&dir, &experiment, args)?;
-    let (planned, todo) = (plan.jobs(), work.unfinished(&plan)?);
-    announce(&progress, &dir, &planned, &todo);
+    let todo = work.unfinished(&plan)?;
+    announce(&progress, &dir, &plan, &todo);
+    if experiment.seeds != named.loaded.experiment.seeds {
+        let seeds = count(experiment.seeds.len(), "seed");
+        progress.line(&format!("  the directory has {seeds}: those of this command and those that it had before"));
+    }
     if args.which.smoke {
         progress.line("  a smoke test of a few updates: its numbers mean nothing");
     }
@@ -73,7 +77,11 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     }
     if todo.is_empty() && plan.undecided.is_empty() && (only_read || is_finished(&dir)?) {
         progress.finish();
-        return say_answer(&read_answer(&dir, &experiment, thinned(&manifest))?, &manifest, args.json);
+        let answer = match &args.only {
+            Some(only) if !is_published(&dir) => answer_about(&dir, &experiment, &only_arms(only))?,
+            _ => read_answer(&dir, &experiment, thinned(&manifest))?,
+        };
+        return say_answer(&answer, &manifest, args.json);
     }
     if !todo.is_empty() {
         work.prepare()?;
@@ -158,6 +166,13 @@ impl Work<'_> {
                         format!(
                             "{}: other processes have {left} of its runs ({owner}); the last of them makes the report, or \
                              `basislab report` once they are done",
+                            self.dir.display()
+                        ),
+                    ),
+                    None if !self.signals.stop().load(Ordering::Relaxed) => Exit::new(
+                        Code::Busy,
+                        format!(
+                            "{}: {left} of its runs were removed meanwhile; run the command again",
                             self.dir.display()
                         ),
                     ),
@@ -262,18 +277,22 @@ fn train_all(
     }
 }
 
-fn announce(progress: &Progress, dir: &Path, planned: &[Job<'_>], todo: &[Job<'_>]) {
+fn announce(progress: &Progress, dir: &Path, plan: &Plan, todo: &[Job<'_>]) {
     progress.plan(todo.iter().map(|job| job.arm.run.train.steps).sum());
-    let (at, kept) = (dir.display(), planned.len() - todo.len());
+    let planned = plan.jobs().len();
+    let (at, kept) = (dir.display(), planned - todo.len());
     match (todo.len(), kept) {
         (0, _) if is_published(dir) && !dir.join(SUMS).is_file() => {
             progress.line(&format!("{at} holds tables without the parts they were made from; nothing is run there"));
+        }
+        (0, _) if !plan.undecided.is_empty() => {
+            progress.line(&format!("{at}: every run that can be planned has ended"))
         }
         (0, _) => progress.line(&format!("{at} is already complete; nothing is run again")),
         (_, 0) => progress.line(&format!("{} -> {at}", count(todo.len(), "run"))),
         _ => progress.line(&format!(
             "{kept} of {} {} complete, {} to go -> {at}",
-            count(planned.len(), "run"),
+            count(planned, "run"),
             if kept == 1 { "is" } else { "are" },
             todo.len()
         )),

@@ -113,7 +113,7 @@ impl Status {
         }
         for part in &self.unneeded {
             text += &format!(
-                "  {}: not needed by the experiment; `basislab clean` removes it\n",
+                "  {}: not needed by the experiment: see `basislab clean`\n",
                 shown(&part.display().to_string())
             );
         }

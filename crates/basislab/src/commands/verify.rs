@@ -9,7 +9,7 @@ use crate::experiments::{check_corpora, library};
 use crate::resources;
 use crate::terminal::say;
 use basislab_config::count;
-use basislab_report::resolve;
+use basislab_report::{check_seal, resolve};
 use basislab_runs::{Job, Opened, jobs, open, rows, step_row};
 use basislab_tables::{SelectionRow, Shard, check_parts, compare_run, is_published, read_optional};
 use basislab_train::{Context, Control, Event, train};
@@ -36,6 +36,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
     })?;
     let device = backend.open(made_on["index"].as_u64().unwrap_or(0) as usize)?;
     device.require(&experiment)?;
+    check_seal(dir, &experiment)?;
     if !is_published(dir) {
         check_parts(dir, &experiment)?;
     }

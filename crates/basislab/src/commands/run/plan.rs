@@ -2,9 +2,10 @@
 
 use crate::args::RunArgs;
 use crate::exit::Exit;
+use crate::experiments::library;
 use basislab_config::{Choose, Experiment, RunName, Sweep};
 use basislab_report::{choose, resolve};
-use basislab_runs::{Job, jobs, lock};
+use basislab_runs::{Job, jobs, lock, open};
 use basislab_tables::{is_published, merge, read_optional, read_tables};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -29,7 +30,7 @@ impl Plan {
                 rows = read_optional(dir)?;
             } else if dir.join("parts").is_dir() {
                 let _lock = lock(dir, args.no_lock)?;
-                merge(dir, experiment)?;
+                merge(dir, &open(dir, library())?.experiment)?;
                 rows = choose(experiment, &read_tables(dir)?);
             }
             let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
