@@ -86,6 +86,14 @@ fn unneeded_runs_are_listed_and_removed_only_when_asked() {
     ok(at, &["report", "o"]);
     ok(at, &["verify", "o", "--steps", "2"]);
     assert!(run(at, "o", &[]).1.contains("already complete"));
+    // An arm that is taken out of the configuration: what is left can be run.
+    let text = fs::read_to_string(at.join("lab.toml")).unwrap();
+    fs::write(at.join("more.toml"), text + "\n[[arm]]\nname = \"extra\"\noptimizer.lr = 0.03\n").unwrap();
+    ok(at, &["run", "more.toml", "--out", "o"]);
+    fs::copy(at.join("lab.toml"), out.join("config.toml")).unwrap();
+    refuses(at, &["run", "lab.toml", "--out", "o"], 7, &["arm extra: there, not here"]);
+    assert!(ok(at, &["clean", "o", "--yes"]).0.contains("parts/extra/0"));
+    run(at, "o", &[]);
 }
 
 #[cfg(unix)]
@@ -106,6 +114,10 @@ fn nothing_outside_of_the_runs_is_touched() {
     // What no run writes.
     copy(&out.join("parts/adam/0"), &out.join("parts/old/6"));
     fs::write(out.join("parts/old/6/thesis.txt"), "three years").unwrap();
+    copy(&out.join("parts/adam/0"), &out.join("parts/old/07"));
+    copy(&out.join("parts/adam/0"), &out.join("parts/old/8"));
+    fs::write(out.join("parts/old/8/checkpoints/thesis.txt"), "four years").unwrap();
+    fs::create_dir_all(out.join("parts/old/9/steps.csv")).unwrap();
     fs::create_dir_all(out.join("parts/old/notes")).unwrap();
     fs::write(out.join("parts/old/notes/a.txt"), "notes").unwrap();
     // A link in a folder that is removed is removed; what it leads to stays.
@@ -114,7 +126,7 @@ fn nothing_outside_of_the_runs_is_touched() {
     expected.retain(|path, _| !path.starts_with("parts/old/1/"));
     let (said, _) = ok(at, &["clean", "o", "--yes"]);
     assert!(said.contains("removed 1 folder of"), "{said}");
-    for kept in ["old/3", "old/4.work", "linked/3", "old/5.work", "old/6", "old/notes"] {
+    for kept in ["old/3", "old/4.work", "linked/3", "old/5.work", "old/6", "old/07", "old/8", "old/9", "old/notes"] {
         let line = said.lines().find(|line| line.contains(&format!("parts/{kept}  ")));
         assert!(line.is_some_and(|line| line.contains("kept: ")), "{kept}: {said}");
     }

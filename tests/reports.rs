@@ -108,6 +108,15 @@ fn the_seal_covers_all_that_a_reader_is_shown() {
     for (name, line) in names.iter().zip(String::from_utf8(whole["SHA256SUMS"].clone()).unwrap().lines()) {
         assert_eq!(line, format!("{}  {name}", sha256(&whole[name])));
     }
+    let (dir, out, _) = finished();
+    let mut table = fs::read(out.join("residual.csv")).unwrap();
+    let digit = table.iter().rposition(u8::is_ascii_digit).unwrap();
+    table[digit] = if table[digit] == b'1' { b'2' } else { b'1' };
+    fs::write(out.join("residual.csv"), table).unwrap();
+    let out = out.display().to_string();
+    for command in [&["report", &out][..], &["verify", &out, "--steps", "1"]] {
+        refuses(dir.path(), command, 7, &["residual.csv"]);
+    }
 }
 
 #[test]

@@ -374,3 +374,42 @@ fn the_hash_of_a_rule_depends_on_no_order_and_no_text() {
     }
     assert_eq!(hashes.len(), experiment.claims.len(), "each claim has a rule of its own");
 }
+
+/// A copy would be compared with itself.
+#[test]
+fn arms_whose_bits_are_compared_are_both_trained() {
+    let dir = lab(&[("seeds", "[0]")]);
+    let at = dir.path();
+    let text = fs::read_to_string(at.join("lab.toml")).unwrap();
+    let claim = "\n[[claim]]\nname = \"twin\"\ntext = \"t\"\ntest = { kind = \"bit-equal\", arm = \"twin\", other = \"adam\" }\nprimary = false\n";
+    let arm = "\n[[arm]]\nname = \"twin\"\n";
+    run(at, "a", &["--no-reuse"]);
+    for (out, changes, copied) in
+        [("a", format!("{arm}{claim}"), 0), ("b", format!("{arm}{claim}"), 4), ("c", arm.to_owned(), 6)]
+    {
+        fs::write(at.join("lab.toml"), format!("{text}{changes}")).unwrap();
+        let (_, said) = run(at, out, &["--only", "twin,adam,sgd,adam-rotated,adam-identity,adam-independent"]);
+        let is_copied = |arm: &str| said.contains(&format!("{arm} seed 0: copied from"));
+        assert_eq!(said.matches(": copied from").count(), copied, "{out}: {said}");
+        assert_eq!(is_copied("twin"), out == "c", "{out}: {said}");
+    }
+}
+
+/// A run that began here keeps the record of its first start, though another directory has finished it meanwhile.
+#[test]
+fn a_run_that_began_here_is_continued_and_not_copied() {
+    let dir = lab(&[("seeds", "[0]"), ("train.steps", "60")]);
+    let at = dir.path();
+    let args = ["run", "lab.toml", "--out", "o", "--no-reuse", "--jobs", "1"];
+    let mut child = start(at, &args);
+    while !writers(&at.join("o/parts/adam/0.work")).iter().any(|own| own.join("run.json").is_file()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let began = !at.join("o/parts/adam/0").exists();
+    run(at, "p", &["--no-reuse"]);
+    let (_, said) = run(at, "o", &[]);
+    assert_eq!(said.contains("adam seed 0: copied from"), !began, "{said}");
+    assert!(said.contains("sgd seed 0: copied from"), "{said}");
+}

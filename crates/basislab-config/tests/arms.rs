@@ -100,6 +100,9 @@ optimizer = "sgd"
     assert_eq!(only.arm("sgd-layernorm"), loaded.arm("sgd-layernorm"));
     let claims: Vec<&str> = only.claims.iter().map(|claim| claim.name.as_str()).collect();
     assert_eq!(claims, ["adam-alone"]);
+    let set = Change::parse_set("only=[\"adam\"]").unwrap();
+    let error = changed(text, &[set]).unwrap_err();
+    assert!(error.contains("only is a key of files alone"), "{error}");
     let error = changed(&text.replace("\"base\"", "\"bases\""), &[]).unwrap_err();
     assert_eq!(error, "f.toml:2:8: base: found \"bases\", expected base");
 }

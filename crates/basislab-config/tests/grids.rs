@@ -55,6 +55,7 @@ fn grids_that_make_no_sense_are_refused_where_they_are_written() {
         ("arms = [\"adam\"]", "found no key to sweep"),
         ("\"optimizer.lr\" = 1.0", "found the number 1.0, expected a list of values"),
         ("\"optimizer.lr\" = []", "expected a list of values"),
+        ("\"optimizer.lr\" = [1e-3, 0.1, 0.001]", "found 0.001 twice, expected different values"),
         ("\"optimizer.lrr\" = [1.0]", "unknown key \"lrr\""),
         ("\"optimizer.lr\" = [-1.0]", "arm.adam-lr--1.0.optimizer.lr: found the number -1.0"),
         ("zip = { \"model.d_model\" = [16, 32], \"model.d_mlp\" = [32] }", "expected lists of one length"),

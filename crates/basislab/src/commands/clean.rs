@@ -160,10 +160,12 @@ fn is_of_run(path: &Path) -> bool {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         return !is_link(path) && entries.map(|entry| file_name(&entry.path())).all(|name| is_checkpoint(&name));
     }
+    // A temporary, whatever it is.
+    if name.starts_with(".basislab-") {
+        return true;
+    }
     let tables = RUN_TABLES.iter().chain(&[TimingRow::TABLE]);
-    let is_known = ["done.json", "run.json"].contains(&&*name)
-        || name.starts_with(".basislab-")
-        || tables.into_iter().any(|table| table.file == name);
+    let is_known = ["done.json", "run.json"].contains(&&*name) || tables.into_iter().any(|table| table.file == name);
     is_known && !is_link(path) && path.is_file()
 }
 
