@@ -257,15 +257,16 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Sites => "a list of sites, e.g. [\"blocks.last.resid_post\"]".to_owned(),
         Kind::Step => "\"last\" or an integer from 0".to_owned(),
         Kind::Choice(choices) => one_of(&names_of(choices), None),
-        Kind::Choices(choices) => format!("a list of {}", one_of(&names_of(choices), None)),
+        Kind::Choices(choices) => format!("a list of any of {}", names_of(choices).join(", ")),
         Kind::Seeds => format!("a list of distinct integers from 0 to {MAX_SEED}, e.g. [0, 1, 2]"),
         Kind::Table(_) => "a table".to_owned(),
         Kind::Tagged(variants) => {
             let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
             format!("a table whose kind is {}", one_of(&names, None))
         }
-        Kind::Optimizer => "a table with kind or groups".to_owned(),
-        Kind::Named(_) | Kind::List(_) => "a list of tables".to_owned(),
+        Kind::Optimizer => "a table with kind or groups, or the name of an arm or rule".to_owned(),
+        Kind::Named(_) => "tables, each with a name".to_owned(),
+        Kind::List(_) => "a list of tables".to_owned(),
         Kind::Arms | Kind::Grids => "at least one table".to_owned(),
     }
 }

@@ -68,7 +68,11 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     let mut head =
         format!("{file}: {}, d_model {d_model}, {}\n", count(tokens_used, "token"), count(args.bases, "random basis"));
     if zero.count > 0 {
-        let next = if skipped { "left out" } else { "--skip-zero-tokens leaves them out" };
+        let next = match skipped {
+            true => "left out",
+            false if zero.count + 2 > n_tokens => "too few are left to be measured without them",
+            false => "--skip-zero-tokens leaves them out",
+        };
         head += &format!("{}: {next}\n", zero.sentence(n_tokens, "all zero"));
     }
     if constant.count > 0 {
