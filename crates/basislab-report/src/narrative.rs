@@ -10,7 +10,7 @@ use crate::note::{Gap, Lack, Note, join, list};
 use crate::verdicts::{Decision, own_cell};
 use basislab_config::{Basis, Claim, ClaimKind, Experiment, Reading, RunName, count};
 use basislab_stats::Verdict;
-use basislab_tables::VerdictRow;
+use basislab_tables::{Registration, VerdictRow};
 
 const MOST: usize = 8;
 
@@ -86,7 +86,7 @@ impl Decided<'_> {
     fn because(&self) -> String {
         let is_said = |note: &&Note| matches!(note, Note::Control | Note::Gap(Gap { lack: Lack::Missing, .. }));
         let text = match self.notes {
-            Some(notes) => join(&notes.iter().filter(|note| !is_said(note)).collect::<Vec<_>>()),
+            Some(notes) => join(&notes.iter().filter(|note| !is_said(note)).map(in_short).collect::<Vec<_>>()),
             None => self.row.note.clone(),
         };
         if text.is_empty() { text } else { format!(" ({text})") }
@@ -150,6 +150,16 @@ impl Decided<'_> {
                  {numbers}{because}."
             ),
         }
+    }
+}
+
+/// A note where the list of claims has it in full.
+fn in_short(note: &Note) -> String {
+    match note {
+        Note::Registration(Registration::Extended) => "seeds were added".to_owned(),
+        Note::Registration(Registration::PostHoc) => "post hoc".to_owned(),
+        Note::Registration(Registration::ExistingRuns) => "on existing runs".to_owned(),
+        note => note.to_string(),
     }
 }
 

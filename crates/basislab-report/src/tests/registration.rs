@@ -41,9 +41,16 @@ fn registration(
 ) -> (Option<Registration>, String) {
     let dir = tempfile::tempdir().unwrap();
     write_runs(dir.path(), experiment, planned);
-    report_so_far(dir.path(), experiment).unwrap();
+    let answer = report_so_far(dir.path(), experiment).unwrap();
     let rows: Vec<VerdictRow> = read_table(dir.path()).unwrap();
     let row = rows.into_iter().find(|row| row.claim == ALONE).unwrap();
+    // Whatever was decided, the sentence about it has the mark.
+    let sentence = answer.sentences.iter().find(|sentence| sentence.contains("Against random bases")).unwrap();
+    let marks = [(Registration::PostHoc, "post hoc"), (Registration::Extended, "seeds were added")];
+    for (mark, text) in marks {
+        let of_sgd = sentence.split("; ").find(|part| part.starts_with("sgd:")).unwrap();
+        assert_eq!(of_sgd.contains(text), row.registration == Some(mark), "{sentence}");
+    }
     (row.registration, row.note)
 }
 
