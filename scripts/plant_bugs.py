@@ -162,7 +162,7 @@ BUGS = [
     ("a new version of the numbers without tables of its own", RUNS + "identity.rs", "pub const NUMERICS: u32 = 1;", "pub const NUMERICS: u32 = 2;", "golden::other"),
     ("a run is copied without a look at its tables", RUNS + "reuse.rs", "Extent::of(&bytes) != *extent", "bytes.is_empty() && Extent::of(&bytes) != *extent", "sharing::two"),
     ("a copied run keeps the name of the other arm", RUNS + "reuse.rs", "let bytes = renamed(&bytes, arm);", "let _ = renamed(&bytes, arm);", "sharing::two"),
-    ("a copied run is not marked", RUNS + "reuse.rs", "reused: reused || record.reused", "reused: reused && record.reused", "sharing::two"),
+    ("a copied run is not marked", RUNS + "reuse.rs", "let reused = seeds.is_none() || record.reused;", "let reused = record.reused;", "sharing::two"),
     ("a run of another seed is copied", RUNS + "reuse.rs", "known == identity", "*known == Identity { seed: known.seed, ..identity.clone() }", "sharing::two"),
     ("a run of another version of the numbers is copied", RUNS + "reuse.rs", "known == identity", "*known == Identity { numerics: known.numerics, ..identity.clone() }", "sharing::what_decides"),
     ("a run of another text or language is copied", RUNS + "reuse.rs", "known == identity", "*known == Identity { run: known.run.clone(), corpus: known.corpus.clone(), ..identity.clone() }", "sharing::what_decides"),
