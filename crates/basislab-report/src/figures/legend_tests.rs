@@ -127,37 +127,3 @@ fn twenty_four_arms_have_lines_of_their_own() {
     }
     assert_eq!(styles.len(), 24);
 }
-
-/// Writes the figures of several experiments, to be rendered and viewed.
-#[test]
-#[ignore = "writes files"]
-fn figures_to_view() {
-    let dir = std::path::PathBuf::from(std::env::var("FIGURES").unwrap());
-    let write = |what: String, all: Vec<(String, Option<String>)>| {
-        for (name, svg) in all {
-            if let Some(svg) = svg {
-                std::fs::write(dir.join(format!("{what}_{name}")), svg).unwrap();
-            }
-        }
-    };
-    for (n_arms, length, seeds) in [(1, 6, 1), (3, 14, 8), (9, 40, 8), (16, 20, 1), (24, 64, 2)] {
-        let experiment = with_arms(n_arms, length, seeds);
-        let tables = tables(&experiment, outcome);
-        let verdicts = rows_of_claims(&experiment, &tables);
-        write(format!("{n_arms}x{length}"), figures(&experiment, &tables, &verdicts, &[]).unwrap());
-    }
-    for (what, grid) in [
-        ("log", "\"optimizer.lr\" = [1e-3, 3e-3, 1e-2, 3e-2]"),
-        ("one", "\"optimizer.lr\" = [2e-3]"),
-        ("linear", "\"optimizer.beta_1\" = [0.5, 0.6, 0.7]"),
-        ("crossed", "\"optimizer.lr\" = [1e-3, 1e-2]\n\"optimizer.beta_1\" = [0.5, 0.6, 0.7]"),
-    ] {
-        let experiment = experiment_with(3, &format!("[[grid]]\narms = [\"adam\"]\n{grid}\n"));
-        let of = |arm: &str, seed| {
-            let place = experiment.arms.iter().position(|one| one.name == arm).unwrap() as f64;
-            let like = effect(if arm.starts_with("adam-lr") || arm.starts_with("adam-b") { "adam" } else { arm }, seed);
-            Outcome { standard: like.standard + 0.2 * place, loss: like.loss + 0.02 * place, ..like }
-        };
-        write(what.to_owned(), figures(&experiment, &tables(&experiment, of), &[], &[]).unwrap());
-    }
-}
