@@ -30,7 +30,7 @@ use std::path::Path;
 const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
 
 /// The figure to open first.
-pub(crate) const OVER_STEPS: &str = "kurtosis_over_steps.svg";
+pub const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 
 /// The file names of all figures that the experiment can have: the same four for all, and one for each numeric key of each
 /// sweep. Which exist depends on the data.

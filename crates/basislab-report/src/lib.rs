@@ -23,6 +23,7 @@ pub use answer::{Answer, ArmLine, Scale, VerdictLine};
 pub use compare::{
     ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
 };
+pub use figures::OVER_STEPS;
 pub use report::{
     Written, answer_about, check_seal, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
 };

@@ -1,13 +1,12 @@
 //! The directory of an experiment: whose it is, what is planned there, which runs have ended.
 
 use crate::error::RunsError;
-use crate::plan::{Job, jobs};
+use crate::plan::Job;
 use crate::recorder::newest_checkpoint;
 use basislab_config::{Experiment, Library, load};
 use basislab_store::{FileError, LFS_POINTER, Lock, LockError, clean, is_lfs_pointer, is_link, write_atomic};
 use basislab_tables::{Ending, Identity, RunEnd, RunRecord, SUMS, is_published, part_dir, work_dir};
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -86,10 +85,7 @@ pub fn lock(dir: &Path, no_lock: bool) -> Result<Option<Lock>, RunsError> {
         Err(LockError::Busy(owner)) => Err(RunsError::busy(format!(
             "{at}: another process holds its lock ({owner}); wait for it, or choose another --out"
         ))),
-        Err(LockError::Unsupported(error)) => Err(RunsError::busy(format!(
-            "{at}: this file system cannot lock files ({error}); with --no-lock several processes may train one run, \
-             which costs time and changes nothing"
-        ))),
+        Err(LockError::Unsupported(error)) => Err(RunsError::no_locks(dir, &error)),
         Err(LockError::File(error) | LockError::ReadOnly(error)) => Err(error.into()),
     }
 }
@@ -249,28 +245,4 @@ pub fn finished(dir: &Path, job: &Job<'_>) -> Result<Option<RunEnd>, RunsError> 
 /// What could not be removed.
 pub fn remove_temporary_files(dir: &Path) -> Result<(), FileError> {
     [dir.to_owned(), dir.join("figures")].iter().try_for_each(|folder| clean(folder))
-}
-
-/// The parts of runs that the experiment does not need.
-///
-/// # Errors
-/// A folder that cannot be read.
-pub fn unneeded(dir: &Path, experiment: &Experiment) -> Result<Vec<PathBuf>, FileError> {
-    let needed: BTreeSet<PathBuf> = jobs(experiment)
-        .iter()
-        .flat_map(|job| [part_dir(dir, &job.arm.name, job.seed), work_dir(dir, &job.arm.name, job.seed)])
-        .collect();
-    let folders = |path: &Path| -> Result<Vec<PathBuf>, FileError> {
-        match fs::read_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(FileError::new("read", path, error)),
-            Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()),
-        }
-    };
-    let mut all = Vec::new();
-    for arm in folders(&dir.join("parts"))? {
-        all.extend(folders(&arm)?.into_iter().filter(|part| !needed.contains(part)));
-    }
-    all.sort();
-    Ok(all)
 }

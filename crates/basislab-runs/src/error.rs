@@ -1,6 +1,8 @@
 use basislab_config::ConfigError;
 use basislab_store::{CheckpointError, FileError, TensorError};
 use basislab_tables::TableError;
+use std::io;
+use std::path::Path;
 
 /// What went wrong with a directory or a run.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,15 @@ impl RunsError {
 
     pub(crate) fn busy(message: String) -> Self {
         Self { kind: RunsErrorKind::Busy, message }
+    }
+
+    /// A file system that cannot lock files in a folder.
+    pub(crate) fn no_locks(folder: &Path, error: &io::Error) -> Self {
+        Self::busy(format!(
+            "{}: this file system cannot lock files ({error}); with --no-lock several processes may train one run, which costs \
+             time and changes nothing",
+            folder.display()
+        ))
     }
 
     pub(crate) fn data(message: String) -> Self {

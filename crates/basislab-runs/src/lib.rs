@@ -14,6 +14,7 @@ mod recorder;
 mod reuse;
 mod rows;
 mod session;
+mod unneeded;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -23,7 +24,7 @@ pub use corpora::Corpora;
 pub use create::{create_or_extend, needs_manifest, plan_hash};
 pub use directory::{
     Opened, create_output_dir, finished, lock, open, pending, read_manifest, remove_temporary_files, resumable,
-    unfinished_runs, unneeded, write_manifest,
+    unfinished_runs, write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};
 pub use identity::{NUMERICS, identity};
@@ -33,3 +34,4 @@ pub use recorder::newest_checkpoint;
 pub use reuse::FinishedRuns;
 pub use rows::{rows, step_row};
 pub use session::{RunEvent, RunOutcome, Session};
+pub use unneeded::{foreign, remove_run, run_of, unneeded, work_of};

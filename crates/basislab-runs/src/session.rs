@@ -151,11 +151,7 @@ impl Session<'_> {
                 Ok(Ok(Some(lock)))
             }
             Err(LockError::Busy(owner)) => Ok(Err(owner)),
-            Err(LockError::Unsupported(error)) => Err(RunsError::busy(format!(
-                "{}: this file system cannot lock files ({error}); with --no-lock several processes may train one run, which \
-                 costs time and changes nothing",
-                work.display()
-            ))),
+            Err(LockError::Unsupported(error)) => Err(RunsError::no_locks(work, &error)),
             Err(LockError::File(error) | LockError::ReadOnly(error)) => Err(error.into()),
         }
     }

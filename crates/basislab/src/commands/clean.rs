@@ -7,13 +7,11 @@ use crate::experiments::library;
 use crate::resources::size;
 use crate::terminal::{quoted, say, say_json, shown};
 use basislab_config::{Experiment, count};
-use basislab_runs::{Opened, lock, open, unneeded, write_manifest};
-use basislab_store::{FileError, Lock, LockError, is_link, remove, sync_folder};
-use basislab_tables::{RUN_TABLES, TableRow, TimingRow};
+use basislab_runs::{Opened, foreign, lock, open, remove_run, run_of, unneeded, work_of, write_manifest};
+use basislab_store::{FileError, Lock, is_link};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn clean(dir: &Path, yes: bool, as_json: bool) -> CommandResult {
@@ -35,8 +33,7 @@ pub(crate) fn clean(dir: &Path, yes: bool, as_json: bool) -> CommandResult {
     let Opened { experiment, mut manifest } = open(dir, library())?;
     let mut runs: BTreeMap<PathBuf, Vec<Folder>> = BTreeMap::new();
     for path in unneeded(dir, &experiment)? {
-        let run = path.with_file_name(file_name(&path).trim_end_matches(".work"));
-        runs.entry(run).or_default().push(Folder::of(path)?);
+        runs.entry(run_of(&path)).or_default().push(Folder::of(path)?);
     }
     // Where one folder of a run is kept, so is the other.
     for folders in runs.values_mut() {
@@ -45,7 +42,12 @@ pub(crate) fn clean(dir: &Path, yes: bool, as_json: bool) -> CommandResult {
         }
     }
     if yes {
-        runs.iter_mut().try_for_each(|(run, folders)| remove_run(run, folders))?;
+        for (run, folders) in runs.iter_mut().filter(|(_, folders)| folders.iter().all(|folder| folder.kept.is_none()))
+        {
+            if let Some(owner) = remove_run(run, folders.iter().map(|folder| &*folder.path))? {
+                folders.iter_mut().for_each(|folder| folder.kept = Some(Kept::Busy(owner.clone())));
+            }
+        }
         forget_arms(dir, &experiment, &mut manifest)?;
     }
     let folders: Vec<&Folder> = runs.values().flatten().collect();
@@ -105,116 +107,6 @@ impl Folder {
             "path": self.path, "bytes": self.bytes, "removed": yes && self.kept.is_none(), "held_by": busy, "not_a_run": foreign,
         })
     }
-}
-
-/// The folder that holds the lock of the run that a folder belongs to.
-fn work_of(path: &Path) -> PathBuf {
-    path.with_file_name(format!("{}.work", file_name(path).trim_end_matches(".work")))
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// What a folder holds, or is, that no run leaves there; `None` where all of it is a run's. Symbolic links are not followed.
-fn foreign(path: &Path) -> Result<Option<String>, Exit> {
-    let links = [path.parent().unwrap_or(path), path];
-    if let Some(link) = links.into_iter().find(|path| is_link(path)) {
-        return Ok(Some(format!("{} is a symbolic link", link.display())));
-    }
-    let name = file_name(path);
-    if name.starts_with(ASIDE) {
-        return Ok(None);
-    }
-    let (seed, is_work) = name.strip_suffix(".work").map_or((&*name, false), |seed| (seed, true));
-    if seed.parse::<u64>().map_or(true, |number| number.to_string() != seed) {
-        return Ok(Some(format!("{} is not named after a seed", path.display())));
-    }
-    for entry in fs::read_dir(path).map_err(|error| FileError::new("read", path, error))? {
-        let entry = entry.map_err(|error| FileError::new("read", path, error))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_known = match is_work {
-            true => name == ".lock" || (name.starts_with("writer-") && holds_a_run(&entry.path())?),
-            false => is_of_run(&entry.path()),
-        };
-        if !is_known {
-            return Ok(Some(format!("no run writes {}", path.join(name).display())));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether it is a folder with nothing but what a run leaves in one.
-fn holds_a_run(folder: &Path) -> Result<bool, Exit> {
-    if is_link(folder) || !folder.is_dir() {
-        return Ok(false);
-    }
-    let entries = fs::read_dir(folder).map_err(|error| FileError::new("read", folder, error))?;
-    Ok(entries.flatten().all(|entry| is_of_run(&entry.path())))
-}
-
-/// Whether a run leaves such a file in its folder, or such a folder of checkpoints.
-fn is_of_run(path: &Path) -> bool {
-    let name = file_name(path);
-    if name == "checkpoints" {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        return !is_link(path) && entries.map(|entry| file_name(&entry.path())).all(|name| is_checkpoint(&name));
-    }
-    // A temporary, whatever it is.
-    if name.starts_with(".basislab-") {
-        return true;
-    }
-    let tables = RUN_TABLES.iter().chain(&[TimingRow::TABLE]);
-    let is_known = ["done.json", "run.json"].contains(&&*name) || tables.into_iter().any(|table| table.file == name);
-    is_known && !is_link(path) && path.is_file()
-}
-
-/// The number of an update, or what is being written or removed.
-fn is_checkpoint(name: &str) -> bool {
-    name.starts_with(".basislab-") || name.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Prefix of folders that are being removed. What a kill leaves of them is not taken for a run, and the next `clean` finds it.
-const ASIDE: &str = ".basislab-removed-";
-
-/// Removes the folders of one run under its lock.
-fn remove_run(run: &Path, folders: &mut [Folder]) -> Result<(), Exit> {
-    if folders.iter().any(|folder| folder.kept.is_some()) {
-        return Ok(());
-    }
-    if file_name(run).starts_with(ASIDE) {
-        return Ok(folders.iter().try_for_each(|folder| remove(&folder.path))?);
-    }
-    let (arm, work) = (run.parent().unwrap_or(run), work_of(run));
-    fs::create_dir_all(&work).map_err(|error| FileError::new("create", &work, error))?;
-    let _lock = match Lock::take(&work) {
-        Ok(lock) => lock,
-        Err(LockError::Busy(owner)) => {
-            folders.iter_mut().for_each(|folder| folder.kept = Some(Kept::Busy(owner.clone())));
-            return Ok(());
-        }
-        Err(LockError::Unsupported(error)) => {
-            let what = format!("this file system cannot lock files ({error}), so that a run in use cannot be told");
-            return Err(Exit::new(Code::Busy, format!("{}: {what}; remove it yourself", work.display())));
-        }
-        Err(LockError::File(error) | LockError::ReadOnly(error)) => return Err(error.into()),
-    };
-    // Both folders are moved away whole first: a run of which a part is left must never count as finished.
-    let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(arm);
-    let aside = aside.map_err(|error| FileError::new("write", arm, error))?.keep();
-    for folder in [run, &work] {
-        match fs::rename(folder, aside.join(file_name(folder))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError::new("remove", folder, error).into());
-            }
-            _ => {}
-        }
-    }
-    sync_folder(arm)?;
-    remove(&aside)?;
-    // It stays where another run of the arm is left.
-    let _ = fs::remove_dir(arm);
-    Ok(())
 }
 
 /// Bytes of the files in a folder; of a symbolic link, its own.

@@ -4,7 +4,7 @@ use crate::args::RunArgs;
 use crate::experiments::library;
 use crate::progress::Progress;
 use basislab_config::Experiment;
-use basislab_report::report_so_far;
+use basislab_report::{OVER_STEPS, report_so_far};
 use basislab_runs::{Job, RunEvent, RunOutcome, finished, jobs, open};
 use basislab_store::Lock;
 use basislab_tables::{Ending, RunEnd};
@@ -85,7 +85,7 @@ impl RunProgress<'_> {
         };
         report_so_far(self.dir, &open(self.dir, library())?.experiment)?;
         if !*drawn {
-            let figure = self.dir.join("figures/kurtosis_over_steps.svg");
+            let figure = self.dir.join("figures").join(OVER_STEPS);
             self.progress.line(&format!("  first picture: {} (redrawn as runs finish)", figure.display()));
             *drawn = true;
         }
