@@ -45,6 +45,11 @@ def metrics(x):
     token = stats.kurtosis(x, axis=1, fisher=False, bias=True)
     raw_2, raw_4 = (stats.moment(x, order=k, axis=1, center=0) for k in (2, 4))
     energy = np.square(x).sum(axis=0)
+    rms = np.sqrt(np.mean(x**2, axis=1))
+    normalised = size / np.median(rms)
+    correlations = np.corrcoef(x, rowvar=False)[np.triu_indices(D_MODEL, k=1)]
+    eigenvalues = np.linalg.eigvalsh(x.T @ x)
+    kurtosis_of = lambda rows: stats.kurtosis(rows, axis=-1, fisher=False, bias=True)
     return {
         "token_kurtosis": token.mean(),
         "token_kurtosis_median": np.median(token),
@@ -58,6 +63,15 @@ def metrics(x):
         "osp_excess_kurtosis": excess_ddof_1(x, 0),
         "lesswrong_excess_kurtosis": excess_ddof_1(x, None),
         "max_dim_energy_share": energy.max() / energy.sum(),
+        "mean_vector_kurtosis": kurtosis_of(x.mean(axis=0)),
+        "varying_kurtosis": kurtosis_of(x - x.mean(axis=0)).mean(),
+        "incoherence": np.mean(np.linalg.norm(x, ord=np.inf, axis=1) / rms),
+        "hoyer_sparsity": np.mean((np.sqrt(D_MODEL) - np.linalg.norm(x, 1, axis=1) / np.linalg.norm(x, axis=1)) / (np.sqrt(D_MODEL) - 1)),
+        "top4_energy_share": np.mean(np.sort(x**2, axis=1)[:, -4:].sum(axis=1) / (x**2).sum(axis=1)),
+        "dim_correlation": np.mean(correlations**2),
+        "participation_ratio": eigenvalues.sum() ** 2 / np.square(eigenvalues).sum(),
+        "outlier_dims_abs6_normalised": np.count_nonzero((normalised > 6).any(axis=0)),
+        "massive_activations_normalised": np.count_nonzero((normalised > 100) & (size >= 1000 * np.median(size))),
         "token_rms": np.linalg.norm(x, axis=1).mean() / np.sqrt(D_MODEL),
     }
 

@@ -1,12 +1,14 @@
 //! Statistics of paired seeds: the unit is the seed, never a token, batch or step.
 
 mod bound;
+mod exchange;
 mod near;
 mod ordered;
 mod permutation;
 mod spearman;
 
 pub use bound::{Side, bound_p, decide_bound};
+pub use exchange::{MaxT, exchange_method, exchange_p, max_t};
 pub use near::{decide_near, near_margin, near_p};
 pub use ordered::{decide_ordered, ordered_method, ordered_p, rank_slope};
 pub use permutation::{Method, PERMUTATION_DRAWS};

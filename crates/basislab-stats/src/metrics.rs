@@ -1,15 +1,18 @@
 //! The table of metrics. To add one, add an entry to [`METRICS`].
 
 mod arithmetic;
+mod shape;
 pub(crate) mod shared;
 
 use crate::residuals::Residuals;
 pub(crate) use arithmetic::is_narrow;
 use arithmetic::{
-    dettmers, dim_rms_kurtosis, large_values, massive, max_dim_energy_share, max_median_ratio, outlier_dims_6x_rms,
-    outlier_dims_abs6,
+    dettmers, dim_rms_kurtosis, large_values, massive, massive_normalised, max_dim_energy_share, max_median_ratio,
+    outlier_dims_6x_rms, outlier_dims_abs6, outlier_dims_abs6_normalised,
 };
+use shape::{dim_correlation, mean_vector_kurtosis, participation_ratio, varying_kurtosis};
 use shared::pooled_kurtosis;
+use statrs::function::gamma::ln_gamma;
 
 /// One number about activations: its meaning, its null, and how to compute it.
 #[derive(Debug)]
@@ -152,12 +155,45 @@ pub static METRICS: &[Metric] = &[
         of: MetricFn::Matrix(|x| x.tokens().kurtosis_about_zero),
     },
     Metric {
+        name: "mean_vector_kurtosis",
+        title: "kurtosis over the coordinates of the mean token",
+        formula: "m4 / m2^2 of the coordinates of mean_t(x_t)",
+        estimator: "central moments as of token_kurtosis",
+        axis: "over tokens for each dimension, then over dimensions",
+        null_text: "3 (d-1)/(d+1), exact for any mean vector under a Haar rotation; sd as of one token's kurtosis",
+        ceiling_text: "d - 2 + 1/(d-1), for a mean along one axis",
+        source: "basislab; the part of token_kurtosis that all tokens share",
+        known_failure: "one vector per model, so that its null is wide; says nothing where the mean is small beside what varies",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|d, _| 3.0 * (d as f64 - 1.0) / (d as f64 + 1.0)),
+        ceiling: Some(|d, _| largest_kurtosis(d)),
+        of: MetricFn::Matrix(mean_vector_kurtosis),
+    },
+    Metric {
+        name: "varying_kurtosis",
+        title: "kurtosis over the coordinates of a token less the mean token, mean over tokens",
+        formula: "m4 / m2^2 of the coordinates of x_t - mean_s(x_s)",
+        estimator: "central moments as of token_kurtosis; arithmetic mean over tokens",
+        axis: TOKEN,
+        null_text: "3 (d-1)/(d+1), exact for any activations under a Haar rotation",
+        ceiling_text: "d - 2 + 1/(d-1), where tokens differ in one coordinate alone",
+        source: "basislab; the part of token_kurtosis that differs between tokens",
+        known_failure: "undefined where a token is the mean token",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|d, _| 3.0 * (d as f64 - 1.0) / (d as f64 + 1.0)),
+        ceiling: Some(|d, _| largest_kurtosis(d)),
+        of: MetricFn::Matrix(varying_kurtosis),
+    },
+    Metric {
         name: "dim_rms_kurtosis",
         title: "kurtosis of the per-dimension mean squares",
         formula: "mean_j(s_j^2) / mean_j(s_j)^2, s_j = mean over tokens of x_j^2",
         estimator: "raw second moments per dimension",
         axis: "over tokens for each dimension, then over dimensions",
-        null_text: "d (n+2) / (d n+2) for n tokens, about 1 + 2/n, not 3",
+        null_text: "d/(d+2) (1 + 2/PR), exact for any activations of participation ratio PR under a Haar rotation; \
+                    d (n+2) / (d n+2), about 1 + 2/n and not 3, for n Gaussian tokens",
         ceiling_text: "d, when one dimension holds all energy",
         source: HE,
         known_failure: "one token with a huge norm moves it more than a persistent outlier dimension; their code logs this minus 1",
@@ -185,6 +221,75 @@ pub static METRICS: &[Metric] = &[
         of: MetricFn::Matrix(max_median_ratio),
     },
     Metric {
+        name: "incoherence",
+        title: "largest magnitude of a token over its RMS, mean over tokens",
+        formula: "max_i |x_i| / sqrt(mean(x_i^2))",
+        estimator: "no centring; arithmetic mean over tokens",
+        axis: TOKEN,
+        null_text: "2.61 (d 64), 3.25 (512), 3.81 (4096) for a random direction: grows like sqrt(2 ln d)",
+        ceiling_text: "sqrt(d), for a one-hot token",
+        source: "Chee, Cai, Kuleshov, De Sa 2023, QuIP, who bound it for weights; what a rounding step per token must span",
+        known_failure: "depends on each token's largest coordinate alone",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: Some(|d, _| (d as f64).sqrt()),
+        of: MetricFn::Matrix(|x| x.tokens().peak),
+    },
+    Metric {
+        name: "hoyer_sparsity",
+        title: "Hoyer's sparsity of a token, mean over tokens",
+        formula: "(sqrt(d) - sum|x_i| / sqrt(sum(x_i^2))) / (sqrt(d) - 1)",
+        estimator: "no centring; arithmetic mean over tokens",
+        axis: TOKEN,
+        null_text: "(sqrt(d) - r) / (sqrt(d) - 1), r = d Gamma(d/2) / (sqrt(pi) Gamma((d+1)/2)): 0.227 at d = 64, exact for any \
+                    activations under a Haar rotation",
+        ceiling_text: "1, for a one-hot token; 0 where all magnitudes are equal",
+        source: "Hoyer 2004, Non-negative Matrix Factorization with Sparseness Constraints",
+        known_failure: "moved more by many small coordinates than by a few large ones",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|d, _| {
+            let d = d as f64;
+            let flat = d * (ln_gamma(0.5 * d) - ln_gamma(0.5 * (d + 1.0))).exp() / std::f64::consts::PI.sqrt();
+            (d.sqrt() - flat) / (d.sqrt() - 1.0)
+        }),
+        ceiling: Some(|_, _| 1.0),
+        of: MetricFn::Matrix(|x| x.tokens().sparsity),
+    },
+    Metric {
+        name: "top4_energy_share",
+        title: "share of a token's energy in its four largest coordinates, mean over tokens",
+        formula: "sum of the 4 largest x_i^2 / sum(x_i^2)",
+        estimator: "no centring; arithmetic mean over tokens",
+        axis: TOKEN,
+        null_text: "0.314 (d 64), 0.068 (512) for a random direction",
+        ceiling_text: "1",
+        source: "basislab; read it for the first tokens and the rest apart: attention sinks are a few coordinates of the first token",
+        known_failure: "the four may be other coordinates in every token: max_dim_energy_share tells",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: Some(|_, _| 1.0),
+        of: MetricFn::Matrix(|x| x.tokens().top_share),
+    },
+    Metric {
+        name: "dim_correlation",
+        title: "squared correlation between two dimensions, mean over pairs",
+        formula: "mean over j < k of corr_t(x_tj, x_tk)^2",
+        estimator: "centred over tokens; a dimension that does not vary counts as uncorrelated",
+        axis: "over tokens for each pair of dimensions, then over pairs",
+        null_text: "1/(n-1) for n Gaussian tokens; else it depends on the spectrum of the activations: use random bases",
+        ceiling_text: "1, where all tokens lie on one line that is along no axis",
+        source: "basislab; below its null the axes are near the principal components, above it far from them",
+        known_failure: "of fewer tokens than dimensions it is mostly sampling noise",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|_, n| 1.0 / (n as f64 - 1.0)),
+        ceiling: Some(|_, _| 1.0),
+        of: MetricFn::Matrix(dim_correlation),
+    },
+    Metric {
         name: "outlier_dims_abs6",
         title: "dimensions that ever exceed 6 in magnitude",
         formula: "#{ j : max over tokens |x_j| > 6 }",
@@ -199,6 +304,22 @@ pub static METRICS: &[Metric] = &[
         null: None,
         ceiling: Some(|d, _| d as f64),
         of: MetricFn::Matrix(outlier_dims_abs6),
+    },
+    Metric {
+        name: "outlier_dims_abs6_normalised",
+        title: "dimensions that ever exceed 6 times the typical RMS of a token",
+        formula: "#{ j : max over tokens |x_j| > 6 median_t(rms_t) }",
+        estimator: "a count; RMS over the coordinates of a token, median over tokens",
+        axis: "over tokens for each dimension",
+        null_text: "0 or nearly so where tokens have similar norms; use random bases",
+        ceiling_text: "d",
+        source: "outlier_dims_abs6 of the stream divided by one number, so that models of different scale compare",
+        known_failure: "tokens of large norm exceed it in every basis",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: None,
+        ceiling: Some(|d, _| d as f64),
+        of: MetricFn::Matrix(outlier_dims_abs6_normalised),
     },
     Metric {
         name: "outlier_dims_6x_rms",
@@ -248,6 +369,22 @@ pub static METRICS: &[Metric] = &[
         null: Some(|_, _| 0.0),
         ceiling: Some(|d, n| ((d * n - 1) / 2) as f64),
         of: MetricFn::Matrix(massive),
+    },
+    Metric {
+        name: "massive_activations_normalised",
+        title: "single values above 100 times the typical RMS of a token and a thousand times the median",
+        formula: "#{ (token, j) : |x| > 100 median_t(rms_t) and |x| >= 1000 median |x| }",
+        estimator: "a count; RMS over the coordinates of a token, median over tokens; median magnitude over all values",
+        axis: "the whole matrix",
+        null_text: "0",
+        ceiling_text: "none in closed form",
+        source: "massive_activations of the stream divided by one number",
+        known_failure: "counts values, not dimensions",
+        basis_dependent: true,
+        scale_invariant: true,
+        null: Some(|_, _| 0.0),
+        ceiling: None,
+        of: MetricFn::Matrix(massive_normalised),
     },
     Metric {
         name: "pooled_kurtosis",
@@ -319,6 +456,22 @@ pub static METRICS: &[Metric] = &[
         null: None,
         ceiling: Some(|_, _| 1.0),
         of: MetricFn::Matrix(max_dim_energy_share),
+    },
+    Metric {
+        name: "participation_ratio",
+        title: "effective number of directions that the activations fill",
+        formula: "tr(C)^2 / tr(C^2), C = mean_t(x_t x_t^T)",
+        estimator: "raw second moments, not centred",
+        axis: "the whole matrix",
+        null_text: "the same in every basis; the null of dim_rms_kurtosis follows from it",
+        ceiling_text: "the smaller of d and n, where all of so many directions are filled alike",
+        source: "common in physics and neuroscience; raw second moments, as He et al. 2024 take them for dim_rms_kurtosis",
+        known_failure: "a large mean vector brings it near 1",
+        basis_dependent: false,
+        scale_invariant: true,
+        null: None,
+        ceiling: Some(|d, n| d.min(n) as f64),
+        of: MetricFn::Matrix(participation_ratio),
     },
     Metric {
         name: "token_rms",

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod excess;
+mod exchange;
 mod inference;
 mod measure;
 mod metric_laws;
@@ -11,6 +12,7 @@ mod moments;
 mod narrow;
 mod ordered;
 mod parity;
+mod privilege;
 mod random;
 mod residuals;
 mod rotation;

@@ -21,6 +21,11 @@ impl Method {
     pub(super) fn of(orders: usize, repeats: usize) -> Self {
         if enumerable(orders, repeats) { Self::Exact } else { Self::MonteCarlo { draws: PERMUTATION_DRAWS } }
     }
+
+    /// That of so many equally likely choices.
+    pub(super) fn of_choices(choices: f64) -> Self {
+        if choices <= MOST_ENUMERATED { Self::Exact } else { Self::MonteCarlo { draws: PERMUTATION_DRAWS } }
+    }
 }
 
 /// Up to this many permutations are enumerated, and p is exact.

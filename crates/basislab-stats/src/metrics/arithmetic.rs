@@ -48,7 +48,20 @@ pub(super) fn outlier_dims_6x_rms(x: &Residuals) -> Option<f64> {
 }
 
 pub(super) fn outlier_dims_abs6(x: &Residuals) -> Option<f64> {
-    Some(x.columns().largest.iter().filter(|largest| **largest > 6.0).count() as f64)
+    Some(dims_above(x, 6.0))
+}
+
+pub(super) fn outlier_dims_abs6_normalised(x: &Residuals) -> Option<f64> {
+    Some(dims_above(x, 6.0 * typical_rms(x)?))
+}
+
+fn dims_above(x: &Residuals, threshold: f64) -> f64 {
+    x.columns().largest.iter().filter(|largest| **largest > threshold).count() as f64
+}
+
+/// The median token's RMS.
+fn typical_rms(x: &Residuals) -> Option<f64> {
+    x.tokens().rms_median.filter(|rms| rms.is_normal())
 }
 
 pub(super) fn max_median_ratio(x: &Residuals) -> Option<f64> {
@@ -58,13 +71,21 @@ pub(super) fn max_median_ratio(x: &Residuals) -> Option<f64> {
 }
 
 pub(super) fn massive(x: &Residuals) -> Option<f64> {
+    Some(massive_above(x, 100.0))
+}
+
+pub(super) fn massive_normalised(x: &Residuals) -> Option<f64> {
+    Some(massive_above(x, 100.0 * typical_rms(x)?))
+}
+
+fn massive_above(x: &Residuals, threshold: f64) -> f64 {
     // Most matrices have none, and the median of a whole matrix is the most expensive step of all metrics.
-    if x.columns().largest.iter().all(|largest| *largest <= 100.0) {
-        return Some(0.0);
+    if x.columns().largest.iter().all(|largest| *largest <= threshold) {
+        return 0.0;
     }
     let middle = median_size_in_place(x.values());
-    let is_massive = |v: &&f64| v.abs() > 100.0 && v.abs() >= 1000.0 * middle;
-    Some(x.values().iter().filter(is_massive).count() as f64)
+    let is_massive = |v: &&f64| v.abs() > threshold && v.abs() >= 1000.0 * middle;
+    x.values().iter().filter(is_massive).count() as f64
 }
 
 pub(super) fn max_dim_energy_share(x: &Residuals) -> Option<f64> {

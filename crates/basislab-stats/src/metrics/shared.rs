@@ -16,19 +16,32 @@ pub(crate) struct Token {
     excess_about_zero: f64,
     /// Root mean square.
     rms: f64,
+    /// Largest magnitude over the root mean square.
+    peak: f64,
+    /// Hoyer's sparsity.
+    sparsity: f64,
+    /// Share of the energy in the [`TOP`] largest coordinates.
+    top_share: f64,
 }
+
+/// Coordinates that [`Token::top_share`] is about.
+pub(crate) const TOP: usize = 4;
 
 impl Token {
     #[inline(always)]
     fn new(x: &[f64]) -> Self {
         let n = x.len() as f64;
-        let (s2, s4) = (sum(x, |v| v * v), sum(x, fourth));
+        let (s1, s2, s4) = (sum(x, f64::abs), sum(x, |v| v * v), sum(x, fourth));
+        let top = largest_squares(x);
         let about_zero = Self {
             kurtosis: f64::NAN,
             kurtosis_about_zero: ratio(s4 * n, s2 * s2).unwrap_or(f64::NAN),
             excess: f64::NAN,
             excess_about_zero: f64::NAN,
             rms: (s2 / n).sqrt(),
+            peak: ratio(top[0].sqrt(), (s2 / n).sqrt()).unwrap_or(f64::NAN),
+            sparsity: ratio(s1, s2.sqrt()).map_or(f64::NAN, |flat| (n.sqrt() - flat) / (n.sqrt() - 1.0)),
+            top_share: ratio(top.iter().sum(), s2).unwrap_or(f64::NAN),
         };
         let Some((m2, m4)) = central_sums(x) else { return about_zero };
         let variance = m2 / (n - 1.0);
@@ -42,6 +55,23 @@ impl Token {
     }
 }
 
+/// The [`TOP`] largest squares, the largest first.
+#[inline(always)]
+fn largest_squares(x: &[f64]) -> [f64; TOP] {
+    let mut top = [0.0; TOP];
+    for value in x {
+        let mut square = value * value;
+        if square > top[TOP - 1] {
+            for place in &mut top {
+                if square > *place {
+                    std::mem::swap(&mut square, place);
+                }
+            }
+        }
+    }
+    top
+}
+
 /// Means over tokens, and a median; `None` where one token has no value.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenMeans {
@@ -51,24 +81,43 @@ pub(crate) struct TokenMeans {
     pub(crate) excess: Option<f64>,
     pub(crate) excess_about_zero: Option<f64>,
     pub(crate) rms: Option<f64>,
+    pub(crate) rms_median: Option<f64>,
+    pub(crate) peak: Option<f64>,
+    pub(crate) sparsity: Option<f64>,
+    pub(crate) top_share: Option<f64>,
 }
 
 impl TokenMeans {
     /// Of the statistics of `n` tokens, which come block by block.
     pub(crate) fn of(n: usize, each_block: impl FnOnce(&mut dyn FnMut(&[Token]))) -> Self {
-        let mut means = [(); 5].map(|()| Mean::of(n));
-        let mut sizes = Vec::with_capacity(n);
+        let mut means = [(); 8].map(|()| Mean::of(n));
+        let [mut kurtoses, mut sizes] = [(); 2].map(|()| Vec::with_capacity(n));
         each_block(&mut |tokens| {
             for token in tokens {
-                let Token { kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms } = *token;
-                let values = [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms];
+                let Token { kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms, peak, sparsity, top_share } =
+                    *token;
+                let values = [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms, peak, sparsity, top_share];
                 means.iter_mut().zip(values).for_each(|(mean, value)| mean.add(value));
-                sizes.push(kurtosis.to_bits());
+                kurtoses.push(kurtosis.to_bits());
+                sizes.push(rms.to_bits());
             }
         });
-        let [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms] = means.map(|mean| mean.value());
-        let kurtosis_median = kurtosis.map(|_| median_of_bits(&mut sizes));
-        Self { kurtosis, kurtosis_median, kurtosis_about_zero, excess, excess_about_zero, rms }
+        let [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms, peak, sparsity, top_share] =
+            means.map(|mean| mean.value());
+        let kurtosis_median = kurtosis.map(|_| median_of_bits(&mut kurtoses));
+        let rms_median = rms.map(|_| median_of_bits(&mut sizes));
+        Self {
+            kurtosis,
+            kurtosis_median,
+            kurtosis_about_zero,
+            excess,
+            excess_about_zero,
+            rms,
+            rms_median,
+            peak,
+            sparsity,
+            top_share,
+        }
     }
 }
 

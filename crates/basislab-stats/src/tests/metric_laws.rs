@@ -38,6 +38,53 @@ fn rotations_of_any_fixed_vector_have_the_uncentred_null() {
     }
 }
 
+// Nulls that hold for any activations, not for Gaussian ones alone: a matrix with outliers, a mean and unequal norms.
+#[test]
+fn nulls_that_are_called_exact_are_means_over_bases_of_any_activations() {
+    let d = 16;
+    let x = changed(&gaussian_residuals(603, 30, d), |token, dim, v| {
+        (if dim == 3 { 9.0 * v + 5.0 } else { v }) * if token % 7 == 0 { 4.0 } else { 1.0 }
+    });
+    let filled = value("participation_ratio", &x).expect("defined");
+    let (closed, f) = (|name: &str| metric(name).expect("known").null.expect("closed")(d, 30), d as f64);
+    for (name, expected) in [
+        ("token_kurtosis", closed("token_kurtosis")),
+        ("token_kurtosis_uncentred", closed("token_kurtosis_uncentred")),
+        ("mean_vector_kurtosis", closed("mean_vector_kurtosis")),
+        ("varying_kurtosis", closed("varying_kurtosis")),
+        ("hoyer_sparsity", closed("hoyer_sparsity")),
+        ("dim_rms_kurtosis", f / (f + 2.0) * (1.0 + 2.0 / filled)),
+    ] {
+        let texts = metric(name).expect("known").null_text;
+        assert!(texts.contains("exact") || name == "token_kurtosis", "{name}");
+        let draws: Vec<f64> =
+            (0..800).map(|k| value(name, &x.rotated(&random_basis(2, k, d))).expect("defined")).collect();
+        let (mean, error) = mean_and_error(&draws);
+        assert!((mean - expected).abs() < 4.0 * error, "{name}: {mean} ± {error}, not {expected}");
+    }
+    let gaussian = metric("dim_rms_kurtosis").expect("known").null.expect("closed")(d, 30);
+    assert!(f / (f + 2.0) * (1.0 + 2.0 / filled) > 1.2 * gaussian, "these are not Gaussian tokens");
+}
+
+// tr(C)^2 / tr(C^2) of eigenvalues (9, 1, ..., 1) / n.
+#[test]
+fn the_participation_ratio_counts_directions() {
+    let d = 8;
+    let x = residuals((0..d * d).map(|at| if at % (d + 1) > 0 { 0.0 } else if at == 0 { 3.0 } else { 1.0 }).collect(), d);
+    assert!(close(value("participation_ratio", &x).expect("defined"), 256.0 / 88.0, 1e-13));
+}
+
+// Beyond 4096 tokens matrices are multiplied block by block.
+#[test]
+fn long_matrices_have_the_correlations_of_their_parts() {
+    let part = gaussian_residuals(604, 300, 6);
+    let long = residuals(part.values().repeat(15), 6);
+    for name in ["dim_correlation", "participation_ratio", "varying_kurtosis", "mean_vector_kurtosis"] {
+        let of = |x| value(name, x).expect("defined");
+        assert!(close(of(&long), of(&part), 1e-11), "{name}: {} and {}", of(&long), of(&part));
+    }
+}
+
 #[test]
 fn a_one_hot_token_reaches_the_ceiling() {
     for d in [4usize, 64, 513] {

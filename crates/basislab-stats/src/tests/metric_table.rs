@@ -138,10 +138,20 @@ fn on(m: &Metric, x: &Residuals) -> Option<f64> {
     }
 }
 
-/// Matrices of zeros in which single values are not: the last holds almost as many large values as zeros.
-fn extremes(d: usize) -> [Residuals; 2] {
+/// Matrices of zeros in which few values are not: one, almost half of them, one of each dimension as far as tokens go, one
+/// dimension, tokens that are multiples of one, and equal tokens of which one is much larger.
+fn extremes(d: usize) -> [Residuals; 6] {
     let with = |large: usize| residuals((0..12 * d).map(|at| if at < large { 200.0 } else { 0.0 }).collect(), d);
-    [with(1), with((12 * d - 1) / 2)]
+    let each = |of: &dyn Fn(usize, usize) -> f64| residuals((0..12 * d).map(|at| of(at / d, at % d)).collect(), d);
+    let token = |token: usize| 1.0 + (token * token) as f64;
+    [
+        with(1),
+        with((12 * d - 1) / 2),
+        each(&|row, dim| f64::from(u8::from(row == dim))),
+        each(&|row, dim| if dim == 1 { token(row) } else { 0.0 }),
+        each(&|row, dim| token(row) * (1.0 + dim as f64)),
+        each(&|row, _| if row == 0 { 200.0 } else { 1.0 }),
+    ]
 }
 
 /// Matrices at the edges of what metrics can see.

@@ -93,3 +93,21 @@ fn one_loud_token_has_the_pooled_kurtosis_that_is_quoted() {
     let (mean, error) = mean_and_error(&(0..200).map(draw).collect::<Vec<_>>());
     assert!((mean - expected).abs() < 4.0 * error + 2.0, "{mean} +- {error}, not {expected}");
 }
+
+#[test]
+fn nulls_of_random_directions_are_quoted_right() {
+    let at = |name: &str, d| value(name, &gaussian_residuals(624, 4000, d)).expect("defined");
+    for (name, d, quoted, text) in [
+        ("incoherence", 64, 2.61, "2.61 (d 64)"),
+        ("incoherence", 512, 3.25, "3.25 (512)"),
+        ("incoherence", 4096, 3.81, "3.81 (4096)"),
+        ("top4_energy_share", 64, 0.314, "0.314 (d 64)"),
+        ("top4_energy_share", 512, 0.068, "0.068 (512)"),
+    ] {
+        quotes(name, text);
+        assert!(close(at(name, d), quoted, 0.01), "{name}: {}, not {text}", at(name, d));
+    }
+    let hoyer = metric("hoyer_sparsity").expect("known").null.expect("closed");
+    assert_eq!(format!("{:.3}", hoyer(64, 2)), "0.227");
+    quotes("hoyer_sparsity", "0.227 at d = 64");
+}
