@@ -3,6 +3,7 @@
 use crate::cell::{Basis, Cell, MEASURED, SitePattern, StepPattern, Tokens};
 use crate::keys::{Key, Kind, choice, keys, table, tagged};
 use crate::name::RunName;
+use crate::symmetry::Symmetry;
 use serde::{Deserialize, Serialize};
 
 table! {
@@ -52,8 +53,11 @@ pub struct Claim {
     pub cell: Cell,
     /// What is compared.
     pub test: ClaimKind,
-    /// Whether it belongs to the Holm family of primary claims; controls do not.
+    /// Whether it is to be decided in the Holm family of primary claims.
     pub primary: bool,
+    /// Why it is settled before any run, if it is: then it is a control, and in no family.
+    #[serde(skip)]
+    pub symmetry: Option<Symmetry>,
 }
 
 impl Claim {
@@ -81,6 +85,8 @@ tagged! {
         DiffersFromNull = "differs-from-null" {
             /// The arm.
             arm: RunName = Kind::Name;
+            /// On which side of the null; without it, on either.
+            direction: Option<Direction> = Direction::KIND, optional;
         }
         /// The arm's metric equals the mean over Haar bases of the same activations, within the margin.
         EquivalentToNull = "equivalent-to-null" {
@@ -95,6 +101,8 @@ tagged! {
             other: RunName = Kind::Name;
             /// When the two are read.
             reading: Reading = Reading::KIND, preset "\"final\"";
+            /// On which side of the other arm; without it, on either.
+            direction: Option<Direction> = Direction::KIND, optional;
         }
         /// Two arms' final held-out losses are equal within the margin.
         EqualLoss = "equal-loss" {
@@ -161,6 +169,11 @@ const LEAST_ORDERED: usize = 3;
 pub(crate) const LEAST_CORRELATED: usize = 4;
 
 impl Claim {
+    /// Whether its p is corrected together with those of the other primary claims.
+    pub fn is_in_family(&self) -> bool {
+        self.primary && self.symmetry.is_none()
+    }
+
     /// The cells that it reads, by their keys: its own, and what the metric is to correlate with.
     pub fn cells(&self) -> Vec<(&'static str, &Cell)> {
         let with = if let ClaimKind::Correlates { with, .. } = &self.test { Some(("test.with", with)) } else { None };
@@ -177,7 +190,7 @@ impl ClaimKind {
     /// The arms that it reads, by the keys that name them.
     pub(crate) fn named_arms(&self) -> Vec<(&'static str, &RunName)> {
         match self {
-            Self::DiffersFromNull { arm }
+            Self::DiffersFromNull { arm, .. }
             | Self::EquivalentToNull { arm }
             | Self::NearValue { arm, .. }
             | Self::AtMost { arm, .. }
@@ -241,6 +254,29 @@ choice! {
         Final = "final",
         /// Each arm at its first probe whose held-out loss is at or below the higher of their two final losses.
         MatchedLoss = "matched-loss",
+    }
+}
+
+choice! {
+    /// The side on which a difference is claimed.
+    pub enum Direction {
+        /// Above what it is compared with.
+        Above = "above",
+        /// Below it.
+        Below = "below",
+        /// On either side.
+        Either = "either",
+    }
+}
+
+impl Direction {
+    /// 1, -1, or nothing for either side.
+    pub fn sign(self) -> Option<f64> {
+        match self {
+            Self::Above => Some(1.0),
+            Self::Below => Some(-1.0),
+            Self::Either => None,
+        }
     }
 }
 

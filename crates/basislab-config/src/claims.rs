@@ -34,7 +34,7 @@ pub(crate) fn check_claim(experiment: &Experiment, claim: &Claim, root: &Node) -
         return Ok(());
     }
     let mut cells = claim.cells().into_iter();
-    cells.try_for_each(|(key, cell)| arms.iter().try_for_each(|arm| check_cell(claim, key, cell, arm, &fail)))
+    cells.try_for_each(|(key, cell)| arms.iter().try_for_each(|arm| check_cell(claim, (key, cell), arm, &arms, &fail)))
 }
 
 /// The arms that a claim names, each of them once.
@@ -118,7 +118,7 @@ fn check_blocks(test: &ClaimKind, blocks: &[Vec<RunName>], fail: Fail<'_>) -> Ch
 }
 
 /// Whether the arm records what the cell of this key names.
-fn check_cell(claim: &Claim, key: &str, cell: &Cell, arm: &Arm, fail: Fail<'_>) -> Checked {
+fn check_cell(claim: &Claim, (key, cell): (&str, &Cell), arm: &Arm, arms: &[&Arm], fail: Fail<'_>) -> Checked {
     let fail = |below: &str, what: String| fail(&format!("{key}.{below}"), what);
     let (model, probe, steps) = (&arm.run.model, &arm.run.probe, arm.run.train.steps);
     if cell.is_loss() && !claim.test.may_read_loss() {
@@ -131,7 +131,10 @@ fn check_cell(claim: &Claim, key: &str, cell: &Cell, arm: &Arm, fail: Fail<'_>) 
             let what = format!("found block {layer}, expected a block below model.n_layers = {}", model.n_layers);
             return fail("site", what);
         }
-        if cell.basis == Basis::Optimizer && arm.run.basis.shared_rotation().is_none() {
+        let has_own = |arm: &Arm| arm.run.basis.shared_rotation().is_some();
+        // Beside an arm with a basis of its own, that of an unrotated one is the standard basis.
+        let is_beside = arm.run.basis.rotation().is_none() && arms.iter().any(|arm| has_own(arm));
+        if cell.basis == Basis::Optimizer && !has_own(arm) && !is_beside {
             let name = arm.name.as_str();
             let what = format!("found optimizer, expected standard: {name:?} has no single optimizer basis");
             return fail("basis", what);

@@ -24,6 +24,11 @@ impl Dtype {
         }
     }
 
+    /// Whether it has the digits of `f32` at least.
+    pub fn is_wide(self) -> bool {
+        self.at_least_f32() == self
+    }
+
     /// The type in which optimizers work on parameters of this type: at least `f32`.
     pub fn at_least_f32(self) -> Self {
         if self == Self::F64 { Self::F64 } else { Self::F32 }

@@ -207,7 +207,8 @@ impl Experiment {
             family: Vec<String>,
         }
         let VerdictSpec { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, .. } = self.verdict;
-        let others = self.claims.iter().filter(|other| claim.primary && other.primary && other.name != claim.name);
+        let in_family = |other: &&Claim| claim.is_in_family() && other.is_in_family() && other.name != claim.name;
+        let others = self.claims.iter().filter(in_family);
         let mut family: Vec<String> = others.map(|other| self.decided_by(other, by_run)).collect();
         family.sort();
         let claim = self.decided_by(claim, by_run);

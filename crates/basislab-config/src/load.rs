@@ -11,6 +11,7 @@ use crate::keys::Key;
 use crate::merge::Rules;
 use crate::optimizer::RuleKeys;
 use crate::run::RunSpec;
+use crate::symmetry::symmetry;
 use crate::tree::{Node, Value, join};
 use serde::de::DeserializeOwned;
 
@@ -115,7 +116,7 @@ fn changed(root: &Node, changes: &[&Change], rules: Rules<'_>) -> Result<Loaded,
     }
     let verdict = root.get("verdict").expect("checked");
     let claims = root.get("claim").map_or(&[][..], Node::items).iter().map(|claim| typed(&with_cell(claim, verdict)));
-    let experiment = Experiment {
+    let mut experiment = Experiment {
         question: typed(root.get("question").expect("checked"))?,
         seeds,
         shared: typed(&base)?,
@@ -125,6 +126,8 @@ fn changed(root: &Node, changes: &[&Change], rules: Rules<'_>) -> Result<Loaded,
         sweeps,
     };
     consistency::check(&experiment, &root, &base, &resolved, rules)?;
+    let symmetries: Vec<_> = experiment.claims.iter().map(|claim| symmetry(&experiment, claim, rules)).collect();
+    experiment.claims.iter_mut().zip(symmetries).for_each(|(claim, symmetry)| claim.symmetry = symmetry);
     Ok(Loaded { experiment, origins: origins(&root, &base) })
 }
 

@@ -2,6 +2,7 @@
 //! see [`RuleKeys`].
 
 use crate::keys::{Key, choice};
+use crate::symmetry::Commutes;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ pub struct RuleKeys {
     pub roles: &'static [Role],
     /// What it remembers of each parameter, by name.
     pub slots: fn(&RuleSpec) -> &'static [&'static str],
+    /// Which rotations of its coordinates it commutes with.
+    pub commutes: Commutes,
     /// What its keys must be together: the key that is wrong, and what was found and expected.
     pub check: fn(&RuleSpec) -> Option<(&'static str, &'static str)>,
 }

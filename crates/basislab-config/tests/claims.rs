@@ -2,14 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use basislab_config::{
-    Change, ClaimKind, Experiment, Key, Kind, LOSS, Library, Loaded, Role, RuleKeys, Sign, SitePattern, StepPattern,
-    load,
+    Change, ClaimKind, Commutes, Experiment, Key, Kind, LOSS, Library, Loaded, Role, RuleKeys, Sign, SitePattern,
+    StepPattern, load,
 };
 
 static RULES: &[&RuleKeys] = &[&RuleKeys {
     name: "sgd",
     keys: &[Key { name: "lr", kind: Kind::Positive(1e6), about: "", preset: Some("0.5"), optional: false }],
     roles: Role::ALL,
+    commutes: Commutes::Rotations { permutations_exactly: true },
     slots: |_| &[],
     check: |_| None,
 }];

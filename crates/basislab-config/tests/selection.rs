@@ -1,6 +1,6 @@
 //! Grids with a choice: what is refused, and what the experiment is once the choice is made.
 
-use basislab_config::{Experiment, Key, Kind, Library, Role, RuleKeys, RunName, load};
+use basislab_config::{Commutes, Experiment, Key, Kind, Library, Role, RuleKeys, RunName, load};
 
 const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, about: "", preset: None, optional: false }
@@ -17,6 +17,7 @@ static RULES: &[&RuleKeys] = &[
             key("weight_decay", Kind::Finite),
         ],
         roles: Role::ALL,
+        commutes: Commutes::SignedPermutations { exactly: true },
         slots: |_| &[],
         check: |_| None,
     },
@@ -30,6 +31,7 @@ static RULES: &[&RuleKeys] = &[
             key("decoupled_weight_decay", Kind::Finite),
         ],
         roles: Role::ALL,
+        commutes: Commutes::Rotations { permutations_exactly: true },
         slots: |_| &[],
         check: |_| None,
     },

@@ -16,5 +16,5 @@ pub use basis::{ParameterBasis, bases, optimizer_basis, upload};
 pub use clip::{clip, clip_on_device};
 pub use optimizer::Optimizer;
 pub use precision::{Precision, precision};
-pub use rule::{Commutes, Rule};
+pub use rule::Rule;
 pub use rules::{RULES, commutes, rule, rule_keys};

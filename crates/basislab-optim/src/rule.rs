@@ -10,39 +10,8 @@ pub struct Rule {
     pub keys: RuleKeys,
     /// One line about it, with its source.
     pub about: &'static str,
-    /// Which rotations of its coordinates it commutes with.
-    pub commutes: Commutes,
     /// The update, to be scaled by the learning rate and subtracted.
     pub(crate) update: fn(&mut Step<'_>, Tensor<2>) -> Tensor<2>,
-}
-
-/// Which orthogonal maps of the gradient a rule is equivariant to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commutes {
-    /// With all of them, up to rounding.
-    Rotations {
-        /// Whether a signed permutation changes no bit. It does where sums run over coordinates.
-        permutations_exactly: bool,
-    },
-    /// With permutations and changes of sign alone.
-    SignedPermutations {
-        /// Whether they change no bit.
-        exactly: bool,
-    },
-}
-
-impl Commutes {
-    /// Whether every rotation of the residual stream leaves the rule what it is.
-    pub fn with_rotations(self) -> bool {
-        matches!(self, Self::Rotations { .. })
-    }
-
-    /// Whether a signed permutation changes no bit.
-    pub fn with_permutations_exactly(self) -> bool {
-        match self {
-            Self::Rotations { permutations_exactly: exactly } | Self::SignedPermutations { exactly } => exactly,
-        }
-    }
 }
 
 /// One update of one parameter, as its rule sees it.

@@ -6,8 +6,8 @@ mod lion;
 mod muon;
 mod sgd;
 
-use crate::rule::{Commutes, Rule};
-use basislab_config::{OptimizerSpec, RuleKeys, RuleSpec};
+use crate::rule::Rule;
+use basislab_config::{Commutes, OptimizerSpec, RuleKeys, RuleSpec};
 use std::sync::LazyLock;
 
 /// All of them.
@@ -30,7 +30,7 @@ pub fn rule(spec: &RuleSpec) -> &'static Rule {
 
 /// What all rules of an optimizer commute with.
 pub fn commutes(optimizer: &OptimizerSpec) -> Commutes {
-    let all: Vec<Commutes> = optimizer.rules().into_iter().map(|(.., spec)| rule(spec).commutes).collect();
+    let all: Vec<Commutes> = optimizer.rules().into_iter().map(|(.., spec)| rule(spec).keys.commutes).collect();
     let rotations = all.iter().all(|commutes| commutes.with_rotations());
     let permutations_exactly = all.iter().all(|commutes| commutes.with_permutations_exactly());
     match (rotations, permutations_exactly) {

@@ -1,7 +1,7 @@
 //! Synthetic tables in the shape of the default experiment, for tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use basislab_config::{Basis, Change, Experiment, Key, Kind, Library, Role, RuleKeys, RunName, Site, load};
+use basislab_config::{Basis, Change, Commutes, Experiment, Key, Kind, Library, Role, RuleKeys, RunName, Site, load};
 use basislab_tables::{
     DimensionRow, Ending, EvalRow, ResidualRow, Row, RunEnd, Shard, Split, Status, StepRow, Tables, part_dir,
 };
@@ -13,6 +13,7 @@ static RULES: &[&RuleKeys] = &[
         name: "adam",
         keys: &[number("lr"), number("beta_1"), number("beta_2"), number("epsilon"), number("weight_decay")],
         roles: Role::ALL,
+        commutes: Commutes::SignedPermutations { exactly: true },
         slots: |_| &[],
         check: |_| None,
     },
@@ -26,6 +27,7 @@ static RULES: &[&RuleKeys] = &[
             number("decoupled_weight_decay"),
         ],
         roles: Role::ALL,
+        commutes: Commutes::Rotations { permutations_exactly: true },
         slots: |_| &[],
         check: |_| None,
     },

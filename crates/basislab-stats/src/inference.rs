@@ -10,7 +10,7 @@ mod spearman;
 pub use bound::{Side, bound_p, decide_bound};
 pub use exchange::{MaxT, exchange_method, exchange_p, max_t};
 pub use near::{decide_near, near_margin, near_p};
-pub use ordered::{decide_ordered, ordered_method, ordered_p, rank_slope};
+pub use ordered::{ordered_method, ordered_p, rank_slope};
 pub use permutation::{Method, PERMUTATION_DRAWS};
 pub use spearman::{
     block_means, correlation_interval, decide_correlation, smallest_spearman_p, spearman, spearman_method, spearman_p,
@@ -63,26 +63,38 @@ pub struct Tost {
 pub enum Verdict {
     /// The rule's conditions are met.
     Supported,
-    /// The opposite is shown, by the same rule.
-    Contradicted,
-    /// Neither.
+    /// A claim with a direction: its conditions are met on the other side.
+    Opposite,
+    /// A difference or a trend: surely smaller than the smallest one that counts.
+    Negligible,
+    /// An equality, a threshold or a self-test: what it says is surely wrong.
+    Refuted,
+    /// None of these, by enough seeds.
     Inconclusive,
     /// Too few seeds for any verdict.
     Exploratory,
+    /// It holds by symmetry, and was measured to check the code and the statistics.
+    Control,
 }
 
 impl Verdict {
-    /// The names of all of them.
-    pub const NAMES: &'static [&'static str] = &["supported", "contradicted", "inconclusive", "exploratory"];
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Supported,
+        Self::Opposite,
+        Self::Negligible,
+        Self::Refuted,
+        Self::Inconclusive,
+        Self::Exploratory,
+        Self::Control,
+    ];
+    /// Their names, in that order.
+    pub const NAMES: &'static [&'static str] =
+        &["supported", "opposite", "negligible", "refuted", "inconclusive", "exploratory", "control"];
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Supported => "supported",
-            Self::Contradicted => "contradicted",
-            Self::Inconclusive => "inconclusive",
-            Self::Exploratory => "exploratory",
-        }
+        Self::NAMES[self as usize]
     }
 }
 
@@ -167,9 +179,17 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// A claim of difference: supported when the corrected p is at most `alpha`, the t interval leaves out 0 and the mean
-/// reaches `smallest_effect`; contradicted when the `1 - 2 alpha` interval lies inside the smallest effect.
-pub fn decide_difference(values: &[f64], p_holm: f64, alpha: f64, smallest_effect: f64, min_seeds: usize) -> Verdict {
+/// A claim of difference. It is supported when the corrected p is at most `alpha`, the t interval leaves out 0, the mean
+/// reaches `smallest_effect` and lies on the claimed side (`sign` 1 or -1; `None` for either), and opposite when all but the
+/// side holds. It is negligible when the `1 - 2 alpha` interval lies inside the smallest effect.
+pub fn decide_difference(
+    values: &[f64],
+    p_holm: f64,
+    alpha: f64,
+    smallest_effect: f64,
+    sign: Option<f64>,
+    min_seeds: usize,
+) -> Verdict {
     let (Some(interval), Some(tost)) = (t_interval(values, 1.0 - alpha), tost(values, smallest_effect, alpha)) else {
         return Verdict::Exploratory;
     };
@@ -177,16 +197,16 @@ pub fn decide_difference(values: &[f64], p_holm: f64, alpha: f64, smallest_effec
     if values.len() < min_seeds {
         Verdict::Exploratory
     } else if p_holm <= alpha && clear && interval.estimate.abs() >= smallest_effect {
-        Verdict::Supported
+        if sign.is_none_or(|sign| sign * interval.estimate > 0.0) { Verdict::Supported } else { Verdict::Opposite }
     } else if tost.equivalent {
-        Verdict::Contradicted
+        Verdict::Negligible
     } else {
         Verdict::Inconclusive
     }
 }
 
-/// A claim of equality: supported when the `1 - 2 alpha` interval lies inside the margin, contradicted when it lies
-/// wholly outside.
+/// A claim of equality: supported when the `1 - 2 alpha` interval lies inside the margin, refuted when it lies wholly
+/// outside.
 pub fn decide_equivalence(values: &[f64], margin: f64, alpha: f64, min_seeds: usize) -> Verdict {
     let Some(tost) = tost(values, margin, alpha) else { return Verdict::Exploratory };
     if values.len() < min_seeds {
@@ -194,7 +214,7 @@ pub fn decide_equivalence(values: &[f64], margin: f64, alpha: f64, min_seeds: us
     } else if tost.equivalent {
         Verdict::Supported
     } else if tost.low >= margin || tost.high <= -margin {
-        Verdict::Contradicted
+        Verdict::Refuted
     } else {
         Verdict::Inconclusive
     }

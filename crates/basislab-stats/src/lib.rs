@@ -12,10 +12,10 @@ mod rotation;
 
 pub use excess::{BasisExcess, basis_excess, excess, random_basis};
 pub use inference::{
-    Interval, MaxT, Method, PERMUTATION_DRAWS, Side, Tost, Verdict, block_means, bound_p, correlation_interval, decide_bound,
-    decide_correlation, decide_difference, decide_equivalence, decide_near, decide_ordered, exchange_method, exchange_p, holm, max_t, mean_sd, near_margin,
-    near_p, ordered_method, ordered_p, rank_slope, sign_flip_method, sign_flip_p, smallest_spearman_p, spearman,
-    spearman_method, spearman_p, t_interval, tost,
+    Interval, MaxT, Method, PERMUTATION_DRAWS, Side, Tost, Verdict, block_means, bound_p, correlation_interval,
+    decide_bound, decide_correlation, decide_difference, decide_equivalence, decide_near, exchange_method, exchange_p,
+    holm, max_t, mean_sd, near_margin, near_p, ordered_method, ordered_p, rank_slope, sign_flip_method, sign_flip_p,
+    smallest_spearman_p, spearman, spearman_method, spearman_p, t_interval, tost,
 };
 pub use measure::{Measured, MetricValue, Wanted, measure, measure_in};
 pub use metrics::{LargeValues, METRICS, Metric, MetricFn, metric};

@@ -1,7 +1,7 @@
 //! A small experiment and rules for tests of configurations.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use basislab_config::{Change, Experiment, Key, Kind, Library, Loaded, Role, RuleKeys, load};
+use basislab_config::{Change, Commutes, Experiment, Key, Kind, Library, Loaded, Role, RuleKeys, load};
 
 pub(crate) const fn key(name: &'static str, kind: Kind, preset: &'static str) -> Key {
     Key { name, kind, about: "", preset: Some(preset), optional: false }
@@ -14,6 +14,7 @@ pub(crate) static RULES: &[&RuleKeys] = &[
         name: "sgd",
         keys: &[key("lr", Kind::Positive(1e6), "0.5"), key("momentum", Kind::FloatBelow(0.0, 1.0), "0.9")],
         roles: Role::ALL,
+        commutes: Commutes::Rotations { permutations_exactly: true },
         slots: |_| &[],
         check: |_| None,
     },
@@ -27,6 +28,7 @@ pub(crate) static RULES: &[&RuleKeys] = &[
             key("weight_decay", Kind::Float(0.0, 1e3), "0.0"),
         ],
         roles: Role::ALL,
+        commutes: Commutes::SignedPermutations { exactly: true },
         slots: |_| &[],
         check: |_| None,
     },
@@ -34,6 +36,7 @@ pub(crate) static RULES: &[&RuleKeys] = &[
         name: "adamw",
         keys: &[key("lr", Kind::Positive(1e6), "1e-2"), key("decoupled_weight_decay", Kind::Float(0.0, 1e3), "0.01")],
         roles: Role::ALL,
+        commutes: Commutes::SignedPermutations { exactly: true },
         slots: |_| &[],
         check: |_| None,
     },
@@ -41,6 +44,7 @@ pub(crate) static RULES: &[&RuleKeys] = &[
         name: "lion",
         keys: &[key("lr", Kind::Positive(1e6), "1e-3")],
         roles: Role::ALL,
+        commutes: Commutes::SignedPermutations { exactly: true },
         slots: |_| &["momentum"],
         check: |_| None,
     },
@@ -48,6 +52,7 @@ pub(crate) static RULES: &[&RuleKeys] = &[
         name: "muon",
         keys: &[key("lr", Kind::Positive(1e6), "2e-2"), key("ns_steps", Kind::Integer(1, 20), "5")],
         roles: MATRICES,
+        commutes: Commutes::Rotations { permutations_exactly: true },
         slots: |_| &["momentum"],
         check: |_| None,
     },

@@ -1,6 +1,6 @@
 use crate::fused;
-use crate::rule::{Commutes, Rule, Step, beta, decayed, epsilon, lr, weight_decay};
-use basislab_config::{Key, Role, RuleKeys};
+use crate::rule::{Rule, Step, beta, decayed, epsilon, lr, weight_decay};
+use basislab_config::{Commutes, Key, Role, RuleKeys};
 use burn::tensor::Tensor;
 
 /// Kingma & Ba 2015, with L2 decay inside the gradient.
@@ -9,11 +9,11 @@ pub(crate) static ADAM: Rule = Rule {
         name: "adam",
         keys: &[lr("1e-2"), BETA_1, BETA_2, EPSILON, weight_decay("0.0")],
         roles: Role::ALL,
+        commutes: Commutes::SignedPermutations { exactly: true },
         slots: |_| SLOTS,
         check: |_| None,
     },
     about: "Kingma & Ba 2015 (arXiv:1412.6980), as torch.optim.Adam",
-    commutes: Commutes::SignedPermutations { exactly: true },
     update,
 };
 

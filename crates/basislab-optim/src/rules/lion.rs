@@ -1,5 +1,5 @@
-use crate::rule::{Commutes, Rule, beta, decayed, decoupled_weight_decay, lr};
-use basislab_config::{Role, RuleKeys};
+use crate::rule::{Rule, beta, decayed, decoupled_weight_decay, lr};
+use basislab_config::{Commutes, Role, RuleKeys};
 
 /// The sign of an interpolation between momentum and gradient.
 pub(crate) static LION: Rule = Rule {
@@ -12,11 +12,11 @@ pub(crate) static LION: Rule = Rule {
             decoupled_weight_decay("0.0"),
         ],
         roles: Role::ALL,
+        commutes: Commutes::SignedPermutations { exactly: true },
         slots: |_| &["momentum"],
         check: |_| None,
     },
     about: "Chen et al. 2023 (arXiv:2302.06675), algorithm 2",
-    commutes: Commutes::SignedPermutations { exactly: true },
     update: |step, grad| {
         let old = step.state.take("momentum");
         let change = decayed(old.clone(), grad.clone(), step.number("beta_1")).sign();

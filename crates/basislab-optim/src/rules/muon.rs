@@ -1,5 +1,5 @@
-use crate::rule::{Commutes, Rule, accumulated, decoupled_weight_decay, epsilon, lr, momentum, nesterov, number};
-use basislab_config::{Key, Kind, Role, RuleKeys};
+use crate::rule::{Rule, accumulated, decoupled_weight_decay, epsilon, lr, momentum, nesterov, number};
+use basislab_config::{Commutes, Key, Kind, Role, RuleKeys};
 use burn::tensor::Tensor;
 
 /// Momentum whose singular values are brought near 1 by Newton-Schulz iterations. For matrices only.
@@ -18,6 +18,7 @@ pub(crate) static MUON: Rule = Rule {
             decoupled_weight_decay("0.0"),
         ],
         roles: &[Role::Read, Role::Write],
+        commutes: Commutes::Rotations { permutations_exactly: false },
         slots: |_| &["momentum"],
         check: |spec| {
             let wrong = spec.flag("nesterov") && spec.number("momentum") == 0.0;
@@ -27,7 +28,6 @@ pub(crate) static MUON: Rule = Rule {
     about: "Jordan et al. 2024 (kellerjordan.github.io/posts/muon), in at least f32 where the original has bf16",
     // A polynomial in the matrix and its transpose: rotating either side rotates the result. Sums run over rows and
     // columns, so a permutation changes their order and with it the last bits.
-    commutes: Commutes::Rotations { permutations_exactly: false },
     update: |step, grad| {
         let momentum = step.number("momentum");
         let buffer = accumulated(step.state.take("momentum"), grad.clone(), momentum);

@@ -1,5 +1,5 @@
-use crate::rule::{Commutes, Rule, accumulated, decoupled_weight_decay, lr, momentum, nesterov, weight_decay};
-use basislab_config::{Role, RuleKeys};
+use crate::rule::{Rule, accumulated, decoupled_weight_decay, lr, momentum, nesterov, weight_decay};
+use basislab_config::{Commutes, Role, RuleKeys};
 
 /// Gradient descent with momentum. Linear in the gradients so far, hence the same in every basis.
 pub(crate) static SGD: Rule = Rule {
@@ -7,6 +7,7 @@ pub(crate) static SGD: Rule = Rule {
         name: "sgd",
         keys: &[lr("0.5"), momentum("0.9"), nesterov("false"), weight_decay("0.0"), decoupled_weight_decay("0.0")],
         roles: Role::ALL,
+        commutes: Commutes::Rotations { permutations_exactly: true },
         slots: |spec| if spec.number("momentum") == 0.0 { &[] } else { &["momentum"] },
         check: |spec| {
             let wrong = spec.flag("nesterov") && spec.number("momentum") == 0.0;
@@ -14,7 +15,6 @@ pub(crate) static SGD: Rule = Rule {
         },
     },
     about: "gradient descent with momentum, as torch.optim.SGD",
-    commutes: Commutes::Rotations { permutations_exactly: true },
     update: |step, grad| {
         let momentum = step.number("momentum");
         if momentum == 0.0 {

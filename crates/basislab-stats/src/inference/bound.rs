@@ -34,7 +34,7 @@ pub fn bound_p(values: &[f64], threshold: f64, side: Side) -> Option<f64> {
 }
 
 /// A claim that a mean is at most, or at least, a threshold, in the unit of the values. It is supported when the corrected
-/// one-sided p is at most `alpha` and the one-sided `1 - alpha` confidence bound is on the claimed side, contradicted when
+/// one-sided p is at most `alpha` and the one-sided `1 - alpha` confidence bound is on the claimed side, refuted when
 /// the bound from the other side is beyond the threshold. The bounds are the ends of the `1 - 2 alpha` t interval.
 pub fn decide_bound(values: &[f64], threshold: f64, side: Side, p_holm: f64, alpha: f64, min_seeds: usize) -> Verdict {
     let Some(interval) = t_interval(values, 1.0 - 2.0 * alpha) else { return Verdict::Exploratory };
@@ -47,7 +47,7 @@ pub fn decide_bound(values: &[f64], threshold: f64, side: Side, p_holm: f64, alp
     } else if p_holm <= alpha && side.beyond(worst, threshold) <= 0.0 {
         Verdict::Supported
     } else if side.beyond(best, threshold) > 0.0 {
-        Verdict::Contradicted
+        Verdict::Refuted
     } else {
         Verdict::Inconclusive
     }

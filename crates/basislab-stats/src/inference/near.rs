@@ -14,7 +14,7 @@ pub fn near_p(values: &[f64], value: f64, tolerance: f64, alpha: f64) -> Option<
 }
 
 /// A claim that a mean is near a published number, which is taken as exact: supported when the `1 - 2 alpha` t interval of
-/// the mean lies inside `value` plus or minus `tolerance` times its magnitude, contradicted when it lies wholly outside.
+/// the mean lies inside `value` plus or minus `tolerance` times its magnitude, refuted when it lies wholly outside.
 pub fn decide_near(values: &[f64], value: f64, tolerance: f64, alpha: f64, min_seeds: usize) -> Verdict {
     decide_equivalence(&differences(values, value), near_margin(value, tolerance), alpha, min_seeds)
 }

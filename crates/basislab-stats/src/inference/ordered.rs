@@ -1,7 +1,6 @@
 //! Claims that a quantity rises along arms in a given order: a dose and its response.
 
 use super::permutation::{Method, PERMUTATION_DRAWS, TIE, drawn_p, enumerable, every_order};
-use super::{Verdict, t_interval};
 use crate::random::{Purpose, shuffle, stream};
 
 /// Least-squares slope of the values over their ranks, in units of the values per rank. `None` for fewer than two.
@@ -53,25 +52,6 @@ pub fn ordered_p(rows: &[Vec<f64>]) -> Option<f64> {
 /// How [`ordered_p`] makes its p.
 pub fn ordered_method(arms: usize, seeds: usize) -> Method {
     Method::of(arms, seeds)
-}
-
-/// A claim that a quantity rises along the arms: `slopes` holds one slope per rank and seed. It is supported when the
-/// corrected two-sided p is at most `alpha`, the `1 - alpha` t interval of the mean slope lies above 0 and the mean slope
-/// reaches `smallest_slope`. It is contradicted when the `1 - 2 alpha` interval lies below `smallest_slope`: a fall, or
-/// a rise too small to count.
-pub fn decide_ordered(slopes: &[f64], p_holm: f64, alpha: f64, smallest_slope: f64, min_seeds: usize) -> Verdict {
-    let (Some(outer), Some(inner)) = (t_interval(slopes, 1.0 - alpha), t_interval(slopes, 1.0 - 2.0 * alpha)) else {
-        return Verdict::Exploratory;
-    };
-    if slopes.len() < min_seeds {
-        Verdict::Exploratory
-    } else if p_holm <= alpha && outer.low > 0.0 && outer.estimate >= smallest_slope {
-        Verdict::Supported
-    } else if inner.high < smallest_slope {
-        Verdict::Contradicted
-    } else {
-        Verdict::Inconclusive
-    }
 }
 
 /// The ranks of `arms` arms less their mean, in order: -1, 0, 1 for three.

@@ -74,7 +74,7 @@ pub fn correlation_interval(per_seed: &[f64], confidence: f64) -> Option<Interva
 /// A claim that two quantities correlate over arms. `per_seed` holds the correlation within each seed, `tested` the
 /// correlation that p belongs to. It is supported when the corrected p is at most `alpha`, the `1 - alpha` interval over
 /// seeds leaves out 0, and its mean and `tested` have one sign, which is that of `sign` where the claim names one. It is
-/// contradicted when all this holds with the opposite sign, so only where the claim names one.
+/// opposite when all this holds with the other sign, so only where the claim names one.
 pub fn decide_correlation(
     per_seed: &[f64],
     tested: f64,
@@ -92,7 +92,7 @@ pub fn decide_correlation(
     } else if sign.is_none_or(|sign| sign * tested > 0.0) {
         Verdict::Supported
     } else {
-        Verdict::Contradicted
+        Verdict::Opposite
     }
 }
 

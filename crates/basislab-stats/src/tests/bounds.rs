@@ -34,7 +34,7 @@ fn p_values_are_those_of_scipy() {
 fn at_the_threshold_errors_are_rare() {
     let sets: Vec<Vec<f64>> = (0..4000).map(|index| drawn(index, 3.0, 0.5)).collect();
     for side in [Side::AtMost, Side::AtLeast] {
-        for verdict in [Verdict::Supported, Verdict::Contradicted] {
+        for verdict in [Verdict::Supported, Verdict::Refuted] {
             let count = sets.iter().filter(|values| decided(values, 3.0, side) == verdict).count();
             let rate = count as f64 / 4000.0;
             assert!((0.0397..=0.0603).contains(&rate), "{side:?} {verdict}: {rate}");
@@ -47,9 +47,9 @@ fn at_the_threshold_errors_are_rare() {
 fn a_mean_on_one_side_of_its_threshold_is_told() {
     for (mean, side, expected) in [
         (2.25, Side::AtMost, Verdict::Supported),
-        (3.75, Side::AtMost, Verdict::Contradicted),
+        (3.75, Side::AtMost, Verdict::Refuted),
         (3.75, Side::AtLeast, Verdict::Supported),
-        (2.25, Side::AtLeast, Verdict::Contradicted),
+        (2.25, Side::AtLeast, Verdict::Refuted),
     ] {
         let found = (0..300).filter(|index| decided(&drawn(*index, mean, 0.5), 3.0, side) == expected).count();
         assert!(found >= 285, "{side:?} of {mean}: {expected} {found} of 300");
@@ -62,7 +62,7 @@ fn a_bound_is_decided_by_the_whole_rule() {
     assert_eq!(of(&[2.0, 2.1, 2.0, 2.1], 0.05, Side::AtMost), Verdict::Supported);
     assert_eq!(of(&[2.0, 2.1, 2.0, 2.1], 0.0501, Side::AtMost), Verdict::Inconclusive, "the corrected p decides");
     assert_eq!(of(&[2.0, 3.9, 2.0, 3.9], 0.01, Side::AtMost), Verdict::Inconclusive, "the bound decides too");
-    assert_eq!(of(&[2.0, 2.1, 2.0, 2.1], 1.0, Side::AtLeast), Verdict::Contradicted);
+    assert_eq!(of(&[2.0, 2.1, 2.0, 2.1], 1.0, Side::AtLeast), Verdict::Refuted);
     assert_eq!(of(&[2.0, 2.1, 2.0], 0.01, Side::AtMost), Verdict::Exploratory);
     assert_eq!(of(&[2.0], 0.01, Side::AtMost), Verdict::Exploratory);
     // Without spread the mean decides, and the threshold itself is on both sides.
@@ -70,7 +70,7 @@ fn a_bound_is_decided_by_the_whole_rule() {
         let values = [value; 4];
         for (side, p) in [(Side::AtMost, most), (Side::AtLeast, least)] {
             assert_eq!(bound_p(&values, 3.0, side), Some(p), "{value} {side:?}");
-            let verdict = if p == 0.0 { Verdict::Supported } else { Verdict::Contradicted };
+            let verdict = if p == 0.0 { Verdict::Supported } else { Verdict::Refuted };
             assert_eq!(of(&values, p, side), verdict, "{value} {side:?}");
         }
     }
@@ -83,7 +83,7 @@ fn at_the_edge_of_the_band_errors_are_rare() {
     for mean in [-4.4, -3.6] {
         let verdicts: Vec<Verdict> =
             (0..3000).map(|index| decide_near(&drawn(index, mean, 0.2), -4.0, 0.1, ALPHA, 8)).collect();
-        for verdict in [Verdict::Supported, Verdict::Contradicted] {
+        for verdict in [Verdict::Supported, Verdict::Refuted] {
             let rate = verdicts.iter().filter(|one| **one == verdict).count() as f64 / 3000.0;
             assert!((0.0381..=0.0619).contains(&rate), "{mean} {verdict}: {rate}");
         }
@@ -97,9 +97,9 @@ fn a_mean_near_its_number_is_told() {
     let count = |mean: f64, verdict: Verdict| {
         (0..300).filter(|index| decide_near(&drawn(*index, mean, 0.2), 4.0, 0.1, ALPHA, 8) == verdict).count()
     };
-    let (near, far) = (count(4.0, Verdict::Supported), count(5.2, Verdict::Contradicted));
+    let (near, far) = (count(4.0, Verdict::Supported), count(5.2, Verdict::Refuted));
     assert!(near >= 285 && far >= 285, "{near} and {far} of 300");
     assert_eq!(near_margin(-4.0, 0.1), 0.4);
     assert_eq!(decide_near(&[4.0; 3], 4.0, 0.1, ALPHA, 4), Verdict::Exploratory);
-    assert_eq!(decide_near(&[4.5; 4], 4.0, 0.1, ALPHA, 4), Verdict::Contradicted, "no spread");
+    assert_eq!(decide_near(&[4.5; 4], 4.0, 0.1, ALPHA, 4), Verdict::Refuted, "no spread");
 }

@@ -111,7 +111,9 @@ fn few_seeds_have_power_that_sign_flips_have_not() {
     let mut rng = stream(0, Purpose::Simulation, 952);
     let (mut found, mut flipped) = (0, 0);
     for _ in 0..100 {
-        let mut seed = || -> Vec<f64> { (0..65).map(|b| 0.05 * gaussian(&mut rng) + f64::from(u8::from(b == 0)) * 0.15).collect() };
+        let mut seed = || -> Vec<f64> {
+            (0..65).map(|b| 0.05 * gaussian(&mut rng) + f64::from(u8::from(b == 0)) * 0.15).collect()
+        };
         let seeds = [seed(), seed(), seed(), seed()];
         found += u32::from(exchange_p(&seeds).expect("finite") <= ALPHA);
         let ratios = seeds.map(|list| list[0] - list[1..].iter().sum::<f64>() / 64.0);

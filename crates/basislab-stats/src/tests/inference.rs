@@ -15,7 +15,7 @@ fn a_a_sweeps_rarely_find_a_difference() {
         let mut comparison = || -> Vec<f64> { (0..n_seeds).map(|_| gaussian(&mut rng) - gaussian(&mut rng)).collect() };
         let values = [comparison(), comparison(), comparison()];
         let p: Vec<f64> = values.iter().map(|v| sign_flip_p(v).expect("8 seeds")).collect();
-        let mut verdicts = values.iter().zip(holm(&p)).map(|(v, p)| decide_difference(v, p, ALPHA, 0.0, n_seeds));
+        let mut verdicts = values.iter().zip(holm(&p)).map(|(v, p)| decide_difference(v, p, ALPHA, 0.0, None, n_seeds));
         false_findings += u32::from(verdicts.any(|verdict| verdict == Verdict::Supported));
     }
     let rate = f64::from(false_findings) / f64::from(sweeps);
@@ -30,7 +30,7 @@ fn a_real_difference_is_found() {
     for _ in 0..200 {
         let values: Vec<f64> = (0..8).map(|_| 0.5 + 0.2 * gaussian(&mut rng)).collect();
         let p = holm(&[sign_flip_p(&values).expect("8 seeds"), 0.6, 0.9])[0];
-        supported += u32::from(decide_difference(&values, p, ALPHA, 0.15, 8) == Verdict::Supported);
+        supported += u32::from(decide_difference(&values, p, ALPHA, 0.15, None, 8) == Verdict::Supported);
     }
     assert!(supported >= 180, "{supported} of 200 at 2.5 standard deviations");
 }
@@ -121,26 +121,34 @@ fn equivalent_means_p_below_alpha() {
 #[test]
 fn differences_are_decided_by_the_whole_rule() {
     let spread = |mean: f64, half: f64| [mean - half, mean + half, mean - half, mean + half, mean];
-    let decide = |mean, half, p| decide_difference(&spread(mean, half), p, ALPHA, 0.15, 5);
-    assert_eq!(decide(0.5, 0.05, 0.01), Verdict::Supported);
-    assert_eq!(decide(-0.5, 0.05, 0.01), Verdict::Supported, "two-sided");
-    assert_eq!(decide(0.5, 0.05, ALPHA), Verdict::Supported, "at alpha");
-    assert_eq!(decide(0.5, 0.05, 0.0501), Verdict::Inconclusive, "the corrected p decides");
-    assert_eq!(decide(0.5, 2.0, 0.01), Verdict::Inconclusive, "the interval holds 0");
-    assert_eq!(decide(0.14, 0.005, 0.01), Verdict::Contradicted, "clear, but smaller than matters");
-    assert_eq!(decide(0.14, 0.05, 0.01), Verdict::Inconclusive, "too small, but not surely");
-    assert_eq!(decide(0.0, 0.02, 1.0), Verdict::Contradicted);
+    let decide = |mean, half, p, sign| decide_difference(&spread(mean, half), p, ALPHA, 0.15, sign, 5);
+    let either = |mean, half, p| decide(mean, half, p, None);
+    assert_eq!(either(0.5, 0.05, 0.01), Verdict::Supported);
+    assert_eq!(either(-0.5, 0.05, 0.01), Verdict::Supported, "two-sided");
+    assert_eq!(either(0.5, 0.05, ALPHA), Verdict::Supported, "at alpha");
+    assert_eq!(either(0.5, 0.05, 0.0501), Verdict::Inconclusive, "the corrected p decides");
+    assert_eq!(either(0.5, 2.0, 0.01), Verdict::Inconclusive, "the interval holds 0");
+    assert_eq!(either(0.14, 0.005, 0.01), Verdict::Negligible, "clear, but smaller than matters");
+    assert_eq!(either(0.14, 0.05, 0.01), Verdict::Inconclusive, "too small, but not surely");
+    assert_eq!(either(0.0, 0.02, 1.0), Verdict::Negligible);
+    for (sign, mean) in [(1.0, 0.5), (-1.0, -0.5)] {
+        assert_eq!(decide(mean, 0.05, 0.01, Some(sign)), Verdict::Supported, "on the claimed side");
+        assert_eq!(decide(-mean, 0.05, 0.01, Some(sign)), Verdict::Opposite, "on the other side");
+        assert_eq!(decide(-mean, 0.05, 0.0501, Some(sign)), Verdict::Inconclusive);
+        assert_eq!(decide(-0.2 * mean, 0.005, 0.01, Some(sign)), Verdict::Negligible, "whatever its side");
+        assert_eq!(decide(-0.28 * mean, 0.05, 0.01, Some(sign)), Verdict::Inconclusive);
+    }
     let few = spread(0.5, 0.05);
-    assert_eq!(decide_difference(&few, 0.01, ALPHA, 0.15, 6), Verdict::Exploratory);
-    assert_eq!(decide_difference(&few[..1], 0.01, ALPHA, 0.15, 1), Verdict::Exploratory, "no spread to judge by");
+    assert_eq!(decide_difference(&few, 0.01, ALPHA, 0.15, None, 6), Verdict::Exploratory);
+    assert_eq!(decide_difference(&few[..1], 0.01, ALPHA, 0.15, None, 1), Verdict::Exploratory, "no spread to judge by");
 }
 
 #[test]
 fn equivalences_are_decided_by_the_interval() {
     let decide = |mean: f64, half: f64| decide_equivalence(&[mean - half, mean + half, mean, mean], 0.1, ALPHA, 4);
     assert_eq!(decide(0.0, 0.02), Verdict::Supported);
-    assert_eq!(decide(0.3, 0.02), Verdict::Contradicted);
-    assert_eq!(decide(-0.3, 0.02), Verdict::Contradicted);
+    assert_eq!(decide(0.3, 0.02), Verdict::Refuted);
+    assert_eq!(decide(-0.3, 0.02), Verdict::Refuted);
     assert_eq!(decide(0.1, 0.02), Verdict::Inconclusive);
     assert_eq!(decide(0.0, 0.5), Verdict::Inconclusive);
     assert_eq!(decide_equivalence(&[0.0, 0.01, 0.0], 0.1, ALPHA, 4), Verdict::Exploratory);
@@ -149,6 +157,7 @@ fn equivalences_are_decided_by_the_interval() {
 #[test]
 fn verdicts_are_written_in_lower_case() {
     use Verdict::*;
-    let words = [Supported, Contradicted, Inconclusive, Exploratory].map(|v| v.to_string());
-    assert_eq!(words, ["supported", "contradicted", "inconclusive", "exploratory"]);
+    let words = [Supported, Opposite, Negligible, Refuted, Inconclusive, Exploratory, Control].map(|v| v.to_string());
+    assert_eq!(words, Verdict::NAMES);
+    assert!(Verdict::ALL.iter().zip(Verdict::NAMES).all(|(verdict, name)| verdict.name() == *name));
 }

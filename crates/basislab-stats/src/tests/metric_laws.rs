@@ -70,7 +70,20 @@ fn nulls_that_are_called_exact_are_means_over_bases_of_any_activations() {
 #[test]
 fn the_participation_ratio_counts_directions() {
     let d = 8;
-    let x = residuals((0..d * d).map(|at| if at % (d + 1) > 0 { 0.0 } else if at == 0 { 3.0 } else { 1.0 }).collect(), d);
+    let x = residuals(
+        (0..d * d)
+            .map(|at| {
+                if at % (d + 1) > 0 {
+                    0.0
+                } else if at == 0 {
+                    3.0
+                } else {
+                    1.0
+                }
+            })
+            .collect(),
+        d,
+    );
     assert!(close(value("participation_ratio", &x).expect("defined"), 256.0 / 88.0, 1e-13));
 }
 

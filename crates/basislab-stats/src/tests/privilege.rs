@@ -86,7 +86,8 @@ fn uncorrelated_dimensions_are_an_axis() {
 fn activations_in_a_random_basis_are_rarely_called_special() {
     let special = (0..400)
         .filter(|index| {
-            let x = changed(&gaussian_residuals(2000 + index, 12, 8), |_, dim, v| if dim < 2 { 4.0 * v + 2.0 } else { v });
+            let x =
+                changed(&gaussian_residuals(2000 + index, 12, 8), |_, dim, v| if dim < 2 { 4.0 * v + 2.0 } else { v });
             let mut rng = stream(5, Purpose::Rotation, *index);
             let turned = x.rotated(&Rotation::haar(8, &mut rng));
             privilege(&values(&turned, *index), Basis::Standard).expect("defined").is_outside_all()

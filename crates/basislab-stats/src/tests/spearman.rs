@@ -141,8 +141,8 @@ fn a_correlation_is_decided_by_the_whole_rule() {
     assert_eq!(decide(0.8, 0.1, 0.01, None), Verdict::Supported);
     assert_eq!(decide(-0.8, 0.1, 0.01, None), Verdict::Supported, "without a sign, either");
     assert_eq!(decide(0.8, 0.1, 0.01, Some(1.0)), Verdict::Supported);
-    assert_eq!(decide(0.8, 0.1, 0.01, Some(-1.0)), Verdict::Contradicted);
-    assert_eq!(decide(-0.8, 0.1, 0.01, Some(1.0)), Verdict::Contradicted);
+    assert_eq!(decide(0.8, 0.1, 0.01, Some(-1.0)), Verdict::Opposite);
+    assert_eq!(decide(-0.8, 0.1, 0.01, Some(1.0)), Verdict::Opposite);
     assert_eq!(decide(0.8, 0.1, 0.0501, Some(1.0)), Verdict::Inconclusive, "p decides");
     assert_eq!(decide(0.3, 0.4, 0.01, None), Verdict::Inconclusive, "the interval holds 0");
     let against = decide_correlation(&spread(0.8, 0.1), -0.6, 0.01, ALPHA, None, 4);
