@@ -7,8 +7,7 @@ use crate::bit_compare;
 use crate::index::{Losses, RunState, Runs, Values, mean};
 use crate::note::{Gaps, Lack, Note};
 use basislab_config::{
-    Arm, BasisSpec, Cell, Claim, ClaimKind, Experiment, LOSS, Reading, RotatedAxes, RotationSpec, RunName, Sharing,
-    Sign, Site,
+    Arm, Basis, Cell, Claim, ClaimKind, Direction, Experiment, LOSS, Reading, RunName, Sign, Site,
 };
 use basislab_stats::Side;
 use basislab_tables::Tables;
@@ -16,8 +15,8 @@ use basislab_tables::Tables;
 /// How a claim's numbers are judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Test {
-    /// They differ from 0 by at least the smallest effect.
-    Difference { smallest_effect: f64 },
+    /// They differ from 0 by at least the smallest effect, on the side of `sign` where a side is claimed.
+    Difference { smallest_effect: f64, sign: Option<f64> },
     /// They are 0 within the margin.
     Equivalence { margin: f64 },
     /// They are slopes of a log per rank, above 0: over `steps` ranks at least the smallest effect. `p` is of permutations
@@ -41,6 +40,8 @@ pub(crate) struct Evidence {
     pub(crate) test: Test,
     /// One per seed that has all it needs.
     pub(crate) values: Vec<f64>,
+    /// Of a comparison with random bases, for each of those seeds: the log of the metric, then that of each draw.
+    pub(crate) bases: Vec<Vec<f64>>,
     pub(crate) n_seeds: usize,
     pub(crate) planned: usize,
     pub(crate) gaps: Gaps,
@@ -74,13 +75,17 @@ impl<'a> Lookup<'a> {
     pub(crate) fn gather(&self, claim: &Claim) -> Evidence {
         let verdict = &self.experiment.verdict;
         match &claim.test {
-            ClaimKind::DiffersFromNull { arm } => {
-                self.against_null(claim, arm, Test::Difference { smallest_effect: verdict.smallest_effect })
+            ClaimKind::DiffersFromNull { arm, direction } => {
+                let sign = direction.and_then(Direction::sign);
+                self.against_null(claim, arm, Test::Difference { smallest_effect: verdict.smallest_effect, sign })
             }
             ClaimKind::EquivalentToNull { arm } => {
                 self.against_null(claim, arm, Test::Equivalence { margin: verdict.equivalence_margin })
             }
-            ClaimKind::ArmsDiffer { arm, other, reading } => self.between_arms(claim, arm, other, *reading),
+            ClaimKind::ArmsDiffer { arm, other, reading, direction } => {
+                let sign = direction.and_then(Direction::sign);
+                self.between_arms(claim, arm, other, (*reading, sign))
+            }
             ClaimKind::EqualLoss { arm, other } => self.between_losses(arm, other),
             ClaimKind::BitEqual { arm, other } => self.same_bits(arm, other),
             ClaimKind::Ordered { arms } => self.along_arms(claim, arms),
@@ -101,26 +106,29 @@ impl<'a> Lookup<'a> {
         evidence.read(cell, self.site(cell, arm));
         let step = cell.step.resolve(self.last(arm));
         for seed in self.complete_seeds(&[arm], &mut evidence) {
-            let null = mean(values.draws(arm, seed, step));
-            match (values.value(arm, seed, step, cell.basis), null) {
+            let draws = values.draws(arm, seed, step);
+            match (values.value(arm, seed, step, cell.basis), mean(draws)) {
                 (None, _) => evidence.gaps.add(arm, seed, Lack::MetricIn(cell.metric.clone(), cell.basis)),
                 (_, None) => evidence.gaps.add(arm, seed, Lack::RandomBases),
-                (Some(value), Some(null)) => evidence.push_log_ratio(arm, seed, value, null),
+                (Some(value), Some(null)) => {
+                    if evidence.push_log_ratio(arm, seed, value, null) {
+                        let list = std::iter::once(value).chain(draws.iter().copied()).map(f64::ln).collect();
+                        evidence.bases.push(list);
+                    }
+                }
             }
         }
-        if self.experiment.arm(arm).is_some_and(is_exact_symmetry) {
-            evidence.notes.push(Note::Control);
-        }
+        evidence.notes.extend(outside(&evidence.bases));
         evidence
     }
 
-    fn between_arms(&self, claim: &Claim, arm: &RunName, other: &RunName, reading: Reading) -> Evidence {
+    fn between_arms(&self, claim: &Claim, arm: &RunName, other: &RunName, (reading, sign): (Reading, Option<f64>)) -> Evidence {
         let how = match reading {
             Reading::Final => "final",
             Reading::MatchedLoss => "matched loss",
         };
         let (cell, values) = (&claim.cell, self.values(&claim.cell));
-        let test = Test::Difference { smallest_effect: self.experiment.verdict.smallest_effect };
+        let test = Test::Difference { smallest_effect: self.experiment.verdict.smallest_effect, sign };
         let mut evidence = self.start(&[arm, other], format!("{arm} / {other} ({how})"), test);
         evidence.read(cell, self.site(cell, arm));
         let at = |arm: &RunName| cell.step.resolve(self.last(arm));
@@ -137,12 +145,12 @@ impl<'a> Lookup<'a> {
                 let (arm, other) = (arm.clone(), other.clone());
                 evidence.notes.push(Note::ReadEarlier { seed, arm, other, step: other_step });
             }
-            let value = values.value(arm, seed, step, cell.basis);
-            let reference = values.value(other, seed, other_step, cell.basis);
+            let value = values.value(arm, seed, step, self.basis(cell, arm));
+            let reference = values.value(other, seed, other_step, self.basis(cell, other));
             match (value, reference) {
                 (None, _) => evidence.gaps.add(arm, seed, Lack::Metric(cell.metric.clone())),
                 (_, None) => evidence.gaps.add(other, seed, Lack::Metric(cell.metric.clone())),
-                (Some(value), Some(reference)) => evidence.push_log_ratio(arm, seed, value, reference),
+                (Some(value), Some(reference)) => _ = evidence.push_log_ratio(arm, seed, value, reference),
             }
         }
         evidence
@@ -164,6 +172,12 @@ impl<'a> Lookup<'a> {
     /// The last update of an arm.
     fn last(&self, arm: &str) -> u64 {
         self.experiment.arm(arm).map_or(0, |arm| arm.run.train.steps)
+    }
+
+    /// The basis in which an arm is read: of an arm whose optimizer is not rotated, its own basis is the standard one.
+    fn basis(&self, cell: &Cell, arm: &str) -> Basis {
+        let is_rotated = self.experiment.arm(arm).is_some_and(|arm| arm.run.basis.rotation().is_some());
+        if is_rotated { cell.basis } else { Basis::Standard }
     }
 
     fn site(&self, cell: &Cell, arm: &str) -> Option<Site> {
@@ -228,6 +242,7 @@ impl<'a> Lookup<'a> {
             site: None,
             test,
             values: Vec::new(),
+            bases: Vec::new(),
             n_seeds: 0,
             planned: self.common_seeds(arms).len(),
             gaps: Gaps::default(),
@@ -274,20 +289,24 @@ impl Evidence {
         self.n_seeds += 1;
     }
 
-    fn push_log_ratio(&mut self, arm: &str, seed: u64, value: f64, reference: f64) {
+    /// Whether there is one.
+    fn push_log_ratio(&mut self, arm: &str, seed: u64, value: f64, reference: f64) -> bool {
         let ratio = (value / reference).ln();
-        if value > 0.0 && reference > 0.0 && ratio.is_finite() {
+        let is_defined = value > 0.0 && reference > 0.0 && ratio.is_finite();
+        if is_defined {
             self.push(ratio);
         } else {
             self.gaps.add(arm, seed, Lack::LogRatio);
         }
+        is_defined
     }
 }
 
-/// Whether the arm is its optimizer on a rotated model by algebra: one rotation for every parameter on its residual
-/// axis, and a model that knows no basis. What it shows must then hold, and checks the code more than the world.
-pub(crate) fn is_exact_symmetry(arm: &Arm) -> bool {
-    let BasisSpec::RotatedOptimizer { rotation, sharing, axes } = &arm.run.basis else { return false };
-    let moves = !matches!(rotation, RotationSpec::Identity {});
-    arm.run.model.is_basis_free() && moves && *sharing == Sharing::Shared && *axes == RotatedAxes::Residual
+/// In how many seeds the metric lies outside all random bases.
+fn outside(seeds: &[Vec<f64>]) -> Option<Note> {
+    let count = |is_beyond: fn(f64, f64) -> bool| {
+        seeds.iter().filter(|list| list[1..].iter().all(|draw| is_beyond(list[0], *draw))).count()
+    };
+    let bases = seeds.iter().map(|list| list.len() - 1).min()?;
+    Some(Note::Outside { above: count(|value, draw| value > draw), below: count(|value, draw| value < draw), of: seeds.len(), bases })
 }

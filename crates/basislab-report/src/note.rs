@@ -1,7 +1,7 @@
 //! What a reader must know of a claim beside its numbers, as values. [`Display`] makes the note of `verdicts.csv`.
 
 use crate::answer::small;
-use basislab_config::{Basis, RunName, count};
+use basislab_config::{Basis, RunName, Symmetry, count};
 use basislab_tables::Registration;
 use std::fmt::{self, Display, Formatter};
 
@@ -10,8 +10,10 @@ use std::fmt::{self, Display, Formatter};
 pub(crate) enum Note {
     /// Planned seeds that lack something.
     Gap(Gap),
-    /// By exact symmetry the arm is an unrotated optimizer on a rotated model.
-    Control,
+    /// The claim holds by symmetry; whether its numbers deviate from it.
+    Control { symmetry: Symmetry, deviates: bool },
+    /// Seeds in which the metric is above, or below, its value in every one of the random bases.
+    Outside { above: usize, below: usize, of: usize, bases: usize },
     /// At a matched loss: `arm` ended at the higher loss, so `other` is read before its end.
     ReadEarlier { seed: u64, arm: RunName, other: RunName, step: u64 },
     /// Numbers whose bits were compared.
@@ -22,8 +24,8 @@ pub(crate) enum Note {
     Rises { seeds: usize, of: usize },
     /// The arms in the order of their means, where it is not the claimed one.
     MeansInOrder(Vec<RunName>),
-    /// No permutation of so few blocks gives a smaller p.
-    SmallestP { blocks: usize, p: f64 },
+    /// So few blocks or seeds give no smaller p.
+    SmallestP { units: usize, unit: &'static str, p: f64 },
     /// The correlation of the means over seeds.
     CorrelationOfMeans(f64),
     /// The correlation of the means over blocks of arms, which p belongs to.
@@ -138,7 +140,20 @@ impl Display for Note {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gap(gap) => gap.fmt(f),
-            Self::Control => f.write_str("control (exact symmetry)"),
+            Self::Control { symmetry, deviates } => {
+                let outcome = if *deviates { "deviates, as chance alone makes some controls do" } else { "agrees" };
+                write!(f, "holds by symmetry ({symmetry}): {outcome}")
+            }
+            Self::Outside { above, below, of, bases } => {
+                let all = format!("all {} in", count(*bases, "random basis"));
+                let seeds = format!("of {}", count(*of, "seed"));
+                match (above, below) {
+                    (above, 0) if *above > 0 => write!(f, "above {all} {above} {seeds}"),
+                    (0, below) if *below > 0 => write!(f, "below {all} {below} {seeds}"),
+                    (0, _) => write!(f, "outside {all} 0 {seeds}"),
+                    (above, below) => write!(f, "above {all} {above} and below them in {below} {seeds}"),
+                }
+            }
             Self::ReadEarlier { seed, arm, other, step } => {
                 write!(f, "seed {seed}: {arm} ended behind, so {other} is read at step {step}")
             }
@@ -146,9 +161,9 @@ impl Display for Note {
             Self::FirstDifference(difference) => f.write_str(difference),
             Self::Rises { seeds, of } => write!(f, "rises from arm to arm in {seeds} of {}", count(*of, "seed")),
             Self::MeansInOrder(arms) => write!(f, "the means are in the order {}", chain(arms)),
-            Self::SmallestP { blocks, p } => {
-                let verb = if *blocks == 1 { "gives" } else { "give" };
-                write!(f, "{} {verb} no p below {}", count(*blocks, "block"), small(*p))
+            Self::SmallestP { units, unit, p } => {
+                let verb = if *units == 1 { "gives" } else { "give" };
+                write!(f, "{} {verb} no p below {}", count(*units, unit), small(*p))
             }
             Self::CorrelationOfMeans(rho) => write!(f, "Spearman {rho:.2} of the means over seeds"),
             Self::CorrelationOfBlocks(rho) => write!(f, "{rho:.2} of the means over blocks"),

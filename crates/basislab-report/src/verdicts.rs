@@ -31,11 +31,13 @@ impl Decision {
     }
 }
 
-/// Decides every claim of the experiment, in its order. Primary claims are corrected together (Holm).
+/// Decides every claim of the experiment, in its order. Primary claims that are no controls are corrected together (Holm).
 pub(crate) fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<Decision> {
     let lookup = Lookup::of(experiment, tables);
     let all: Vec<Evidence> = experiment.claims.iter().map(|claim| lookup.gather(claim)).collect();
-    let p_values: Vec<Option<f64>> = all.iter().map(|evidence| p_value(evidence, &experiment.verdict)).collect();
+    let of_claims = || experiment.claims.iter().zip(&all);
+    let p_values: Vec<Option<f64>> =
+        of_claims().map(|(claim, evidence)| p_value(claim, evidence, &experiment.verdict)).collect();
     let corrected = correct(&experiment.claims, &p_values);
     let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
     claims.map(|((claim, evidence), (&p, p_holm))| decision(experiment, claim, evidence, p, p_holm)).collect()
@@ -44,6 +46,8 @@ pub(crate) fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<Dec
 /// Where the p of a claim comes from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum PTest {
+    /// Over the choice of one basis per seed.
+    Exchange(Method),
     SignFlip(Method),
     Permutation(Method),
     /// Two one-sided t tests.
@@ -52,44 +56,41 @@ pub(crate) enum PTest {
 }
 
 impl PTest {
-    /// Of a claim whose numbers come from that many seeds; `None` where bits are compared.
-    pub(crate) fn of(test: &ClaimKind, n_seeds: usize) -> Option<Self> {
-        Some(match test {
-            ClaimKind::DiffersFromNull { .. } | ClaimKind::ArmsDiffer { .. } => {
-                Self::SignFlip(sign_flip_method(n_seeds))
+    /// That of a claim with this evidence; `None` where bits are compared. Controls are tested for a difference.
+    fn of(claim: &Claim, evidence: &Evidence) -> Option<Self> {
+        let is_control = claim.symmetry.is_some();
+        let difference = || match claim.test {
+            ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. } => {
+                Self::Exchange(exchange_method(evidence.bases.iter().map(Vec::len)))
             }
-            ClaimKind::Ordered { arms } => Self::Permutation(ordered_method(arms.len(), n_seeds)),
-            ClaimKind::Correlates { .. } => Self::Permutation(spearman_method(test.blocks().len())),
-            ClaimKind::EquivalentToNull { .. } | ClaimKind::EqualLoss { .. } | ClaimKind::NearValue { .. } => {
-                Self::Tost
+            _ => Self::SignFlip(sign_flip_method(evidence.values.len())),
+        };
+        Some(match evidence.test {
+            Test::Difference { .. } => difference(),
+            Test::Equivalence { .. } if is_control => difference(),
+            Test::Order { .. } => {
+                Self::Permutation(ordered_method(claim.test.arms().len(), evidence.values.len()))
             }
-            ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. } => Self::OneSidedT,
-            ClaimKind::BitEqual { .. } => return None,
+            Test::Correlation { .. } => Self::Permutation(spearman_method(claim.test.blocks().len())),
+            Test::Equivalence { .. } | Test::Near { .. } => Self::Tost,
+            Test::Bound { .. } => Self::OneSidedT,
+            Test::SameBits { .. } => return None,
         })
-    }
-
-    /// The random draws, where p is not exact.
-    fn draws(self) -> Option<u32> {
-        match self {
-            Self::SignFlip(Method::MonteCarlo { draws }) | Self::Permutation(Method::MonteCarlo { draws }) => {
-                Some(draws)
-            }
-            Self::SignFlip(Method::Exact) | Self::Permutation(Method::Exact) | Self::Tost | Self::OneSidedT => None,
-        }
     }
 }
 
 impl Display for PTest {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::SignFlip(_) => "sign-flip test",
-            Self::Permutation(_) => "permutation test",
+        let (name, method) = match self {
+            Self::Exchange(method) => ("exchangeability test over random bases", method),
+            Self::SignFlip(method) => ("sign-flip test", method),
+            Self::Permutation(method) => ("permutation test", method),
             Self::Tost => return f.write_str("two one-sided t tests"),
             Self::OneSidedT => return f.write_str("one-sided t test"),
         };
-        match self.draws() {
-            Some(draws) => write!(f, "Monte Carlo {name}, {draws} draws"),
-            None => write!(f, "exact {name}"),
+        match method {
+            Method::MonteCarlo { draws } => write!(f, "{name}, {draws} draws"),
+            Method::Exact => write!(f, "exact {name}"),
         }
     }
 }
@@ -111,25 +112,26 @@ pub(crate) fn confidence(kind: &ClaimKind, rule: &VerdictSpec) -> f64 {
     }
 }
 
-fn p_value(evidence: &Evidence, rule: &VerdictSpec) -> Option<f64> {
-    match evidence.test {
-        Test::Difference { .. } => sign_flip_p(&evidence.values),
-        Test::Equivalence { margin } => Some(tost(&evidence.values, margin, rule.alpha)?.p),
-        Test::Order { p, .. } | Test::Correlation { p, .. } => p,
-        Test::Near { value, tolerance } => near_p(&evidence.values, value, tolerance, rule.alpha),
-        Test::Bound { threshold, side } => bound_p(&evidence.values, threshold, side),
-        Test::SameBits { .. } => None,
+fn p_value(claim: &Claim, evidence: &Evidence, rule: &VerdictSpec) -> Option<f64> {
+    match (PTest::of(claim, evidence)?, evidence.test) {
+        (PTest::Exchange(_), _) => exchange_p(&evidence.bases),
+        (PTest::SignFlip(_), _) => sign_flip_p(&evidence.values),
+        (_, Test::Order { p, .. } | Test::Correlation { p, .. }) => p,
+        (_, Test::Equivalence { margin }) => Some(tost(&evidence.values, margin, rule.alpha)?.p),
+        (_, Test::Near { value, tolerance }) => near_p(&evidence.values, value, tolerance, rule.alpha),
+        (_, Test::Bound { threshold, side }) => bound_p(&evidence.values, threshold, side),
+        (_, Test::Difference { .. } | Test::SameBits { .. }) => None,
     }
 }
 
-/// Holm over the primary claims, none of them an equality (a checked configuration has no others). One that has no p yet
-/// still counts in the family, as 1: the correction must not depend on which runs have finished.
+/// Holm over the primary claims, none of them an equality (a checked configuration has no others) or a control. One that has
+/// no p yet still counts in the family, as 1: the correction must not depend on which runs have finished.
 fn correct(claims: &[Claim], p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     let family: Vec<f64> =
-        claims.iter().zip(p_values).filter(|pair| pair.0.primary).map(|pair| pair.1.unwrap_or(1.0)).collect();
+        claims.iter().zip(p_values).filter(|pair| pair.0.is_in_family()).map(|pair| pair.1.unwrap_or(1.0)).collect();
     let mut corrected = holm(&family).into_iter();
     let mut of = |claim: &Claim, p: &Option<f64>| {
-        let corrected = if claim.primary { corrected.next() } else { None };
+        let corrected = if claim.is_in_family() { corrected.next() } else { None };
         p.and(corrected)
     };
     claims.iter().zip(p_values).map(|(claim, p)| of(claim, p)).collect()
@@ -152,38 +154,56 @@ fn decision(
         Test::Correlation { .. } => correlation_interval(&evidence.values, level),
         _ => t_interval(&evidence.values, level),
     };
-    let verdict = decide(&evidence, p_holm.or(p), rule);
+    let verdict = decide(claim, &evidence, p_holm.or(p), rule);
+    let is_ratio = scale(claim).is_ratio();
+    let ratio = |log: Option<f64>| log.filter(|_| is_ratio).map(f64::exp);
+    let estimate = crate::index::mean(&evidence.values);
+    let (low, high) = (interval.map(|interval| interval.low), interval.map(|interval| interval.high));
     let row = VerdictRow {
         claim: claim.name.clone(),
-        rule: rule_in_words(&evidence, claim, rule),
-        n_seeds: evidence.n_seeds,
-        estimate: crate::index::mean(&evidence.values),
-        ci_low: interval.map(|interval| interval.low),
-        ci_high: interval.map(|interval| interval.high),
-        p_exact: p,
         verdict,
+        comparison: evidence.comparison.clone(),
+        direction: claim.test.direction(),
         kind: claim.test.kind().to_owned(),
+        metric: evidence.metric.clone(),
+        site: evidence.site,
+        tokens: read.map(|cell| cell.tokens),
+        basis: read.map(|cell| cell.basis),
+        step: read.filter(|_| !is_at_matched_loss(&claim.test)).map(|cell| cell.step.resolve(last)),
+        n_seeds: evidence.n_seeds,
+        estimate,
+        ci_low: low,
+        ci_high: high,
+        ratio: ratio(estimate),
+        ratio_low: ratio(low),
+        ratio_high: ratio(high),
+        p,
+        p_test: p.and(PTest::of(claim, &evidence)).map_or_else(String::new, |test| test.to_string()),
+        p_holm,
         margin: match evidence.test {
-            Test::Difference { smallest_effect: margin } | Test::Equivalence { margin } => Some(margin),
+            Test::Difference { smallest_effect: margin, .. } | Test::Equivalence { margin } => Some(margin),
             Test::Order { smallest_effect, steps, .. } => Some(smallest_effect / steps as f64),
             Test::Near { value, tolerance } => Some(near_margin(value, tolerance)),
             Test::Bound { threshold, .. } => Some(threshold),
             Test::Correlation { .. } | Test::SameBits { .. } => None,
         },
-        p_holm,
-        primary: claim.primary,
-        note: String::new(),
+        primary: claim.is_in_family(),
         registration: None,
-        tokens: read.map(|cell| cell.tokens),
-        basis: read.map(|cell| cell.basis),
-        step: read.filter(|_| !is_at_matched_loss(&claim.test)).map(|cell| cell.step.resolve(last)),
-        comparison: evidence.comparison,
-        metric: evidence.metric,
-        site: evidence.site,
+        note: String::new(),
+        rule: rule_in_words(&evidence, claim, rule),
     };
-    let draws = p.and(PTest::of(&claim.test, evidence.n_seeds)).and_then(PTest::draws);
-    let notes = evidence.gaps.notes().chain(evidence.notes).chain(draws.map(Note::MonteCarlo));
+    let control = claim.symmetry.clone().filter(|_| !matches!(evidence.test, Test::SameBits { .. }));
+    let control = control.map(|symmetry| Note::Control { symmetry, deviates: p.is_some_and(|p| p <= rule.alpha) });
+    let few = smallest_p(claim, &evidence).filter(|smallest| *smallest > rule.alpha);
+    let few = few.map(|p| Note::SmallestP { units: evidence.values.len(), unit: "seed", p });
+    let notes = evidence.gaps.notes().chain(evidence.notes).chain(few).chain(control);
     Decision::new(row, notes.collect())
+}
+
+/// The smallest p that the sign flips of so few seeds can give.
+fn smallest_p(claim: &Claim, evidence: &Evidence) -> Option<f64> {
+    let is_flipped = matches!(PTest::of(claim, evidence), Some(PTest::SignFlip(_))) && !evidence.values.is_empty();
+    is_flipped.then(|| 0.5f64.powi(evidence.values.len() as i32 - 1))
 }
 
 fn is_at_matched_loss(test: &ClaimKind) -> bool {
@@ -209,30 +229,38 @@ pub(crate) fn own_cell(experiment: &Experiment, claim: &Claim) -> Option<String>
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-fn decide(evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {
-    if !matches!(evidence.test, Test::SameBits { .. }) {
-        if evidence.planned < rule.min_seeds {
-            return Verdict::Exploratory;
-        }
-        if !evidence.gaps.is_empty() {
-            return Verdict::Inconclusive;
-        }
+fn decide(claim: &Claim, evidence: &Evidence, p: Option<f64>, rule: &VerdictSpec) -> Verdict {
+    if let Test::SameBits { equal } = evidence.test {
+        return match equal {
+            Some(true) => Verdict::Control,
+            Some(false) => Verdict::Refuted,
+            None => Verdict::Inconclusive,
+        };
+    }
+    if claim.symmetry.is_some() {
+        return Verdict::Control;
+    }
+    if evidence.planned < rule.min_seeds {
+        return Verdict::Exploratory;
+    }
+    if !evidence.gaps.is_empty() {
+        return Verdict::Inconclusive;
     }
     let (values, p, alpha, min_seeds) = (&evidence.values, p.unwrap_or(1.0), rule.alpha, rule.min_seeds);
     match evidence.test {
-        Test::Difference { smallest_effect } => decide_difference(values, p, alpha, smallest_effect, min_seeds),
+        Test::Difference { smallest_effect, sign } => {
+            decide_difference(values, p, alpha, smallest_effect, sign, min_seeds)
+        }
         Test::Equivalence { margin } => decide_equivalence(values, margin, alpha, min_seeds),
         Test::Order { smallest_effect, steps, .. } => {
-            decide_ordered(values, p, alpha, smallest_effect / steps as f64, min_seeds)
+            decide_difference(values, p, alpha, smallest_effect / steps as f64, Some(1.0), min_seeds)
         }
         Test::Correlation { tested, sign, .. } => {
             decide_correlation(values, tested.unwrap_or(0.0), p, alpha, sign.map(Sign::number), min_seeds)
         }
         Test::Near { value, tolerance } => decide_near(values, value, tolerance, alpha, min_seeds),
         Test::Bound { threshold, side } => decide_bound(values, threshold, side, p, alpha, min_seeds),
-        Test::SameBits { equal: Some(true) } => Verdict::Supported,
-        Test::SameBits { equal: Some(false) } => Verdict::Contradicted,
-        Test::SameBits { equal: None } => Verdict::Inconclusive,
+        Test::SameBits { .. } => Verdict::Inconclusive,
     }
 }
 
@@ -240,29 +268,42 @@ fn rule_in_words(evidence: &Evidence, claim: &Claim, rule: &VerdictSpec) -> Stri
     let VerdictSpec { alpha, min_seeds, .. } = rule;
     let seeds = format!("all planned seeds, at least {min_seeds}");
     let (outer, inner) = (percent(1.0 - alpha), percent(1.0 - 2.0 * alpha));
-    let corrected = if claim.primary { "Holm-corrected " } else { "" };
+    let corrected = if claim.is_in_family() { "Holm-corrected " } else { "" };
+    if let Some(symmetry) = claim.symmetry.as_ref().filter(|_| !matches!(evidence.test, Test::SameBits { .. })) {
+        return format!("control: {symmetry}; deviates when p of a difference <= {alpha}");
+    }
     match evidence.test {
-        Test::Difference { smallest_effect } => {
+        Test::Difference { smallest_effect, sign } => {
+            let test = match claim.test {
+                ClaimKind::DiffersFromNull { .. } => "exchangeability",
+                _ => "sign-flip",
+            };
+            let (side, opposite) = match sign {
+                None => (format!("|mean log ratio| >= {smallest_effect}"), ""),
+                Some(sign) if sign > 0.0 => {
+                    (format!("mean log ratio >= {smallest_effect}"), "; opposite: the same on the other side")
+                }
+                Some(_) => (format!("mean log ratio <= -{smallest_effect}"), "; opposite: the same on the other side"),
+            };
             format!(
-                "supported: {corrected}sign-flip p <= {alpha}, {outer} % t interval excludes 0 and |mean log ratio| >= \
-                 {smallest_effect}; contradicted: {inner} % interval within ±{smallest_effect}; {seeds}"
+                "supported: {corrected}{test} p <= {alpha}, {outer} % t interval excludes 0 and {side}{opposite}; \
+                 negligible: {inner} % interval within ±{smallest_effect}; {seeds}"
             )
         }
         Test::Equivalence { margin } => format!(
-            "supported: {inner} % t interval within ±{margin} (TOST p <= {alpha}); contradicted: \
-             wholly outside; {seeds}"
+            "supported: {inner} % t interval within ±{margin} (TOST p <= {alpha}); refuted: wholly outside; {seeds}"
         ),
         Test::Order { smallest_effect, steps, .. } => format!(
             "supported: {corrected}two-sided permutation p <= {alpha}, {outer} % t interval of the slope per rank above 0 \
-             and {steps} times the mean slope >= {smallest_effect}; contradicted: {steps} times the {inner} % interval \
-             below {smallest_effect}; {seeds}"
+             and {steps} times the mean slope >= {smallest_effect}; opposite: the same for a fall; negligible: {steps} \
+             times the {inner} % interval within ±{smallest_effect}; {seeds}"
         ),
         Test::Correlation { sign, blocks, .. } => {
             let wanted = sign.map_or_else(String::new, |sign| format!(", with a {sign} sign"));
-            let contradicted = if sign.is_some() { "; contradicted: the same with the other sign" } else { "" };
+            let opposite = if sign.is_some() { "; opposite: the same with the other sign" } else { "" };
             format!(
                 "supported: {corrected}two-sided p <= {alpha} of Spearman over permutations of {}, {outer} % \
-                 t interval of the correlations within seeds on the same side of 0{wanted}{contradicted}; {seeds}",
+                 t interval of the correlations within seeds on the same side of 0{wanted}{opposite}; {seeds}",
                 count(blocks, "block")
             )
         }
@@ -275,19 +316,19 @@ fn rule_in_words(evidence: &Evidence, claim: &Claim, rule: &VerdictSpec) -> Stri
             let share = percent(tolerance);
             format!(
                 "supported: {inner} % t interval of the mean within {value} ± {share} %{source} (TOST p <= {alpha}); \
-                 contradicted: wholly outside; {seeds}"
+                 refuted: wholly outside; {seeds}"
             )
         }
         Test::Bound { threshold, side } => {
             let (within, beyond) = if side == Side::AtMost { ("<=", ">") } else { (">=", "<") };
             format!(
                 "supported: {corrected}one-sided t p <= {alpha} and {inner} % t interval of the mean {within} {threshold}; \
-                 contradicted: interval {beyond} {threshold}; {seeds}"
+                 refuted: interval {beyond} {threshold}; {seeds}"
             )
         }
         Test::SameBits { .. } => {
-            "losses, gradient norms and the metrics of the standard basis have the same bits in both arms at every \
-             recorded step"
+            "control: losses, gradient norms and the metrics of the standard basis have the same bits in both arms at every \
+             recorded step; refuted: one of them differs"
                 .to_owned()
         }
     }

@@ -65,7 +65,7 @@ impl Lookup<'_> {
         }
         let smallest = smallest_spearman_p(blocks.len());
         if smallest > self.experiment.verdict.alpha {
-            evidence.notes.push(Note::SmallestP { blocks: blocks.len(), p: smallest });
+            evidence.notes.push(Note::SmallestP { units: blocks.len(), unit: "block", p: smallest });
         }
         if of_cell.is_empty() {
             return evidence;
