@@ -215,6 +215,16 @@ impl ClaimKind {
         all
     }
 
+    /// The side that is claimed, for the kinds that can name one.
+    pub fn direction(&self) -> Option<Direction> {
+        match self {
+            Self::DiffersFromNull { direction, .. } | Self::ArmsDiffer { direction, .. } => {
+                Some(direction.unwrap_or(Direction::Either))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it says that two things are equal. Such claims are decided outside the Holm family.
     pub fn is_equality(&self) -> bool {
         match self {

@@ -2,9 +2,9 @@
 
 use crate::figures::{OVER_STEPS, figure_names, in_words};
 use crate::index::{RunState, Runs};
-use crate::narrative::narrative;
-use crate::verdicts::{Decision, PTest, confidence, own_cell, percent};
-use basislab_config::{Basis, ClaimKind, Experiment, Site, count};
+use crate::narrative::{finding, remarks, sentence};
+use crate::verdicts::{Decision, confidence, own_cell, scale};
+use basislab_config::{Basis, Experiment, Site, count};
 use basislab_stats::Verdict;
 use basislab_tables::{PACKAGE, Registration, SummaryRow, Tables, VerdictRow};
 use comfy_table::{CellAlignment, Table, presets};
@@ -19,6 +19,8 @@ pub struct Answer {
     pub experiment: String,
     /// Its question.
     pub question: String,
+    /// The claims that decide it in one sentence, without numbers; empty where nothing is claimed.
+    pub finding: String,
     /// Runs that reached their last step.
     pub runs_complete: usize,
     /// Runs that stopped on a number that is not finite.
@@ -35,8 +37,8 @@ pub struct Answer {
     pub verdicts: Vec<VerdictLine>,
     /// A sentence for each choice of an arm's values from a grid.
     pub choices: Vec<String>,
-    /// The findings, each with its uncertainty.
-    pub sentences: Vec<String>,
+    /// What a reader must know beside the claims: failed self-tests, runs that are missing, unequal losses.
+    pub remarks: Vec<String>,
     /// What a reader must know about the evidence: tables that were thinned, parts that are gone, verdicts that changed.
     pub notes: Vec<String>,
     /// The experiment directory.
@@ -68,9 +70,14 @@ pub struct ArmLine {
     pub null_mean: Option<f64>,
     /// Standard deviation of one random basis.
     pub null_sd: Option<f64>,
-    /// Distance from the null in units of `null_sd`. Empty where `null_sd` is 0: it is infinite then, unless `value` is
-    /// `null_mean`.
-    pub z: Option<f64>,
+    /// Geometric mean over seeds of the metric over its own null.
+    pub ratio: Option<f64>,
+    /// Random bases of each run.
+    pub bases: usize,
+    /// Seeds in which the metric is larger than in every random basis.
+    pub seeds_above: usize,
+    /// Seeds in which it is smaller than in every random basis.
+    pub seeds_below: usize,
 }
 
 /// One decided claim.
@@ -82,6 +89,8 @@ pub struct VerdictLine {
     pub text: String,
     /// What was decided.
     pub verdict: Verdict,
+    /// The numbers in one line of plain words.
+    pub sentence: String,
     /// What was compared.
     pub comparison: String,
     /// The metric, site, tokens and step that it reads, as far as they are not those of `[verdict]`.
@@ -98,8 +107,8 @@ pub struct VerdictLine {
     pub confidence: f64,
     /// The claim's own p.
     pub p: Option<f64>,
-    /// The test that `p` comes from, e.g. `exact sign-flip test`; `None` without a p.
-    pub p_test: Option<String>,
+    /// The test that `p` comes from, e.g. `exact sign-flip test`; empty without a p.
+    pub p_test: String,
     /// Corrected over the primary claims.
     pub p_holm: Option<f64>,
     /// The rule in words.
@@ -129,8 +138,13 @@ pub enum Scale {
 }
 
 impl Scale {
+    /// Whether estimates of it are logs of ratios.
+    pub(crate) fn is_ratio(self) -> bool {
+        matches!(self, Self::Ratio | Self::RatioPerRank)
+    }
+
     /// A number of this scale.
-    fn digits(self, value: f64) -> String {
+    pub(crate) fn digits(self, value: f64) -> String {
         match self {
             Self::Nats => format!("{value:+.4}"),
             Self::RatioPerRank => format!("{value:.3}"),
@@ -167,6 +181,7 @@ pub(crate) fn answer(
     let mut answer = Answer {
         experiment: name,
         question: experiment.question.clone(),
+        finding: finding(experiment, &site_of_verdict(experiment), verdicts),
         runs_complete: count(RunState::Complete),
         runs_diverged: count(RunState::Diverged),
         runs_planned,
@@ -175,13 +190,13 @@ pub(crate) fn answer(
         arms: arm_lines(experiment, summary),
         verdicts: verdict_lines(experiment, verdicts),
         choices: Vec::new(),
-        sentences: Vec::new(),
+        remarks: Vec::new(),
         notes: Vec::new(),
         directory: dir.display().to_string(),
         files: files_in(dir, experiment),
         next: Vec::new(),
     };
-    answer.sentences = narrative(experiment, &answer, &runs, verdicts);
+    answer.remarks = remarks(experiment, &answer, &runs, verdicts);
     answer.next = next_steps(experiment, &answer);
     answer
 }
@@ -216,40 +231,34 @@ fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
             value: row.mean,
             null_mean: row.null_mean,
             null_sd: row.null_sd,
-            z: row.z,
+            ratio: row.ratio,
+            bases: row.bases,
+            seeds_above: row.seeds_above,
+            seeds_below: row.seeds_below,
         })
     };
     of_metric.filter_map(line).collect()
 }
 
 pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[Decision]) -> Vec<VerdictLine> {
-    let line = |Decision { row, .. }: &Decision| {
+    let line = |Decision { row, notes }: &Decision| {
         let claim = experiment.claims.iter().find(|claim| claim.name == row.claim)?;
-        let scale = match claim.test {
-            ClaimKind::BitEqual { .. } => Scale::Bits,
-            ClaimKind::EqualLoss { .. } => Scale::Nats,
-            ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. } | ClaimKind::ArmsDiffer { .. } => {
-                Scale::Ratio
-            }
-            ClaimKind::Ordered { .. } => Scale::RatioPerRank,
-            ClaimKind::Correlates { .. } => Scale::Correlation,
-            ClaimKind::NearValue { .. } | ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. } => Scale::Value,
-        };
-        let of_logs = matches!(scale, Scale::Ratio | Scale::RatioPerRank);
-        let on_scale = |value: Option<f64>| if of_logs { value.map(f64::exp) } else { value };
+        let (scale, confidence) = (scale(claim), confidence(&claim.test, &experiment.verdict));
+        let on_scale = |value: Option<f64>| if scale.is_ratio() { value.map(f64::exp) } else { value };
         Some(VerdictLine {
             claim: row.claim.to_string(),
             text: claim.text.clone(),
             verdict: row.verdict,
+            sentence: sentence(experiment, claim, row, notes.as_deref(), confidence),
             comparison: row.comparison.clone(),
             cell: own_cell(experiment, claim),
             scale,
             estimate: on_scale(row.estimate),
             low: on_scale(row.ci_low),
             high: on_scale(row.ci_high),
-            confidence: confidence(&claim.test, &experiment.verdict),
-            p: row.p_exact,
-            p_test: row.p_exact.and(PTest::of(&claim.test, row.n_seeds)).map(|test| test.to_string()),
+            confidence,
+            p: row.p,
+            p_test: row.p_test.clone(),
             p_holm: row.p_holm,
             rule: row.rule.clone(),
             registration: row.registration,
@@ -277,18 +286,15 @@ fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
 impl Display for Answer {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.question)?;
+        if !self.finding.is_empty() {
+            writeln!(f, "{}\n", self.finding)?;
+        }
         writeln!(f, "{}\n", self.arm_table().trim_fmt())?;
         for line in &self.verdicts {
-            writeln!(f, "{:<13} {}", line.verdict, line.text)?;
-            let mut facts = vec![line.comparison.clone()];
-            facts.extend(line.cell.clone());
-            facts.extend(line.numbers(true));
-            facts.extend(line.p_test.clone());
-            facts.extend((!line.note.is_empty()).then(|| line.note.clone()));
-            writeln!(f, "{:<13} {}", "", facts.join("; "))?;
+            writeln!(f, "{:<13} {}", line.verdict, line.sentence)?;
         }
         writeln!(f)?;
-        for sentence in self.choices.iter().chain(&self.sentences) {
+        for sentence in self.choices.iter().chain(&self.remarks) {
             writeln!(f, "{sentence}")?;
         }
         for note in &self.notes {
@@ -303,13 +309,15 @@ impl Display for Answer {
 }
 
 impl ArmLine {
-    fn z_in_words(&self) -> String {
-        let infinite = match (self.value, self.null_mean, self.null_sd) {
-            (Some(value), Some(null), Some(0.0)) if value > null => "inf",
-            (Some(value), Some(null), Some(0.0)) if value < null => "-inf",
-            _ => return decimals(self.z, 1),
-        };
-        infinite.to_owned()
+    /// `8/8 above`: seeds in which the metric lies outside all random bases.
+    fn outside(&self) -> String {
+        match (self.seeds_above, self.seeds_below) {
+            _ if self.bases == 0 => "-".to_owned(),
+            (above, 0) if above > 0 => format!("{above}/{} above", self.n_seeds),
+            (0, below) if below > 0 => format!("{below}/{} below", self.n_seeds),
+            (0, _) => format!("0/{}", self.n_seeds),
+            (above, below) => format!("{above} above, {below} below"),
+        }
     }
 }
 
@@ -328,14 +336,14 @@ impl Answer {
 
     /// Whether two arms that must be the same, bit for bit, are not.
     pub fn self_test_failed(&self) -> bool {
-        self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Contradicted)
+        self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Refuted)
     }
 
     fn arm_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         let metric = in_words(&self.metric);
-        table.set_header(["arm", "basis", "seeds", "loss", "above floor", &metric, "null ± sd", "z"]);
+        table.set_header(["arm", "basis", "seeds", "loss", "above floor", &metric, "random bases", "ratio", "outside all"]);
         for line in &self.arms {
             let null = match (line.null_mean, line.null_sd) {
                 (Some(mean), Some(sd)) => format!("{mean:.2} ± {sd:.2}"),
@@ -350,29 +358,14 @@ impl Answer {
                 decimals(line.loss_above_floor, 3),
                 decimals(line.value, 2),
                 null,
-                line.z_in_words(),
+                decimals(line.ratio, 2),
+                line.outside(),
             ]);
         }
         for column in table.column_iter_mut().skip(2) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
-    }
-}
-
-impl VerdictLine {
-    /// `1.79 times (95 % interval 1.62 to 1.98), p = 0.0078`; nothing where there is no estimate.
-    pub(crate) fn numbers(&self, with_p: bool) -> Option<String> {
-        let show = |value: f64| self.scale.digits(value);
-        let mut text = self.scale.show(self.estimate?);
-        if let (Some(low), Some(high)) = (self.low, self.high) {
-            text.push_str(&format!(" ({} % interval {} to {})", percent(self.confidence), show(low), show(high)));
-        }
-        if let Some(p) = self.p_holm.or(self.p).filter(|_| with_p) {
-            let corrected = if self.p_holm.is_some() { " after Holm" } else { "" };
-            text.push_str(&format!(", p = {}{corrected}", small(p)));
-        }
-        Some(text)
     }
 }
 

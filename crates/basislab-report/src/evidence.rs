@@ -153,6 +153,10 @@ impl<'a> Lookup<'a> {
                 (Some(value), Some(reference)) => _ = evidence.push_log_ratio(arm, seed, value, reference),
             }
         }
+        if let Some(centre) = mean(&evidence.values) {
+            let seeds = evidence.values.iter().filter(|value| **value * centre > 0.0).count();
+            evidence.notes.push(Note::SameSide { seeds, of: evidence.values.len() });
+        }
         evidence
     }
 

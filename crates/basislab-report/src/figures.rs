@@ -105,7 +105,7 @@ impl<'a> Scene<'a> {
 
     fn copy(&self, claim: &'a Claim) -> Option<&'a str> {
         let ClaimKind::BitEqual { arm, .. } = &claim.test else { return None };
-        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == Verdict::Supported);
+        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == Verdict::Control);
         proved.then_some(arm.as_str())
     }
 

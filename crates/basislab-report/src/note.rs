@@ -24,14 +24,14 @@ pub(crate) enum Note {
     Rises { seeds: usize, of: usize },
     /// The arms in the order of their means, where it is not the claimed one.
     MeansInOrder(Vec<RunName>),
+    /// Seeds in which two arms differ in the direction of their mean difference.
+    SameSide { seeds: usize, of: usize },
     /// So few blocks or seeds give no smaller p.
     SmallestP { units: usize, unit: &'static str, p: f64 },
     /// The correlation of the means over seeds.
     CorrelationOfMeans(f64),
     /// The correlation of the means over blocks of arms, which p belongs to.
     CorrelationOfBlocks(f64),
-    /// The p is not exact, but of so many random draws.
-    MonteCarlo(u32),
     /// Whether the rule was fixed before the runs.
     Registration(Registration),
 }
@@ -161,13 +161,13 @@ impl Display for Note {
             Self::FirstDifference(difference) => f.write_str(difference),
             Self::Rises { seeds, of } => write!(f, "rises from arm to arm in {seeds} of {}", count(*of, "seed")),
             Self::MeansInOrder(arms) => write!(f, "the means are in the order {}", chain(arms)),
+            Self::SameSide { seeds, of } => write!(f, "in {seeds} of {}", count(*of, "seed")),
             Self::SmallestP { units, unit, p } => {
                 let verb = if *units == 1 { "gives" } else { "give" };
                 write!(f, "{} {verb} no p below {}", count(*units, unit), small(*p))
             }
             Self::CorrelationOfMeans(rho) => write!(f, "Spearman {rho:.2} of the means over seeds"),
             Self::CorrelationOfBlocks(rho) => write!(f, "{rho:.2} of the means over blocks"),
-            Self::MonteCarlo(draws) => write!(f, "Monte Carlo p of {draws} draws"),
             Self::Registration(registration) => f.write_str(match registration {
                 Registration::Registered => "registered",
                 Registration::Extended => {

@@ -1,6 +1,6 @@
 //! The last probe of every run, over seeds.
 
-use crate::index::{Losses, RunState, Runs, Values, pooled_null};
+use crate::index::{Losses, RunState, Runs, Values, mean, pooled_null};
 use basislab_config::{Arm, Basis, Cell, Experiment};
 use basislab_stats::{mean_sd, metric, t_interval};
 use basislab_tables::{SummaryRow, Tables};
@@ -74,10 +74,23 @@ fn metric_row(experiment: &Experiment, arm: &Arm, seeds: &[u64], cell: &Cell, va
     let mut row = row(arm, &cell.metric, &measured);
     row.null_mean = null_mean;
     row.null_sd = null_sd;
-    row.z = match (row.mean, null_mean, null_sd) {
-        (Some(mean), Some(null), Some(sd)) if sd > 0.0 => Some((mean - null) / sd),
-        _ => None,
+    let of_seed = |seed: u64| Some((values.value(&arm.name, seed, last, cell.basis)?, values.draws(&arm.name, seed, last)));
+    let pairs: Vec<(f64, &[f64])> = seeds.iter().filter_map(|&seed| of_seed(seed)).collect();
+    let log_ratio = |(value, draws): &(f64, &[f64])| {
+        let ratio = value / mean(draws).or_else(closed_form)?;
+        (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
     };
+    let logs: Option<Vec<f64>> = pairs.iter().map(log_ratio).collect();
+    row.ratio = logs.and_then(|logs| mean(&logs)).map(f64::exp);
+    let count = |is_beyond: fn(f64, f64) -> bool| {
+        let outside = |(value, draws): &&(f64, &[f64])| {
+            !draws.is_empty() && draws.iter().all(|draw| is_beyond(*value, *draw))
+        };
+        pairs.iter().filter(outside).count()
+    };
+    row.bases = draws.iter().map(|draws| draws.len()).filter(|bases| *bases > 0).min().unwrap_or(0);
+    row.seeds_above = count(|value, draw| value > draw);
+    row.seeds_below = count(|value, draw| value < draw);
     row.site = Some(experiment.site(cell, arm));
     row.basis = Some(cell.basis);
     row.tokens = Some(cell.tokens);
@@ -91,13 +104,16 @@ fn row(arm: &Arm, name: &str, values: &[f64]) -> SummaryRow {
         metric: name.to_owned(),
         site: None,
         n_seeds: values.len(),
-        mean: crate::index::mean(values),
+        mean: mean(values),
         sd: mean_sd(values).map(|(_, sd)| sd),
         ci_low: interval.map(|interval| interval.low),
         ci_high: interval.map(|interval| interval.high),
         null_mean: None,
         null_sd: None,
-        z: None,
+        ratio: None,
+        bases: 0,
+        seeds_above: 0,
+        seeds_below: 0,
         basis: None,
         tokens: None,
         step: arm.run.train.steps,

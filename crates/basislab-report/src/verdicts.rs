@@ -1,12 +1,13 @@
 //! One decision per claim, from the tables and the rule that was fixed before the first step.
 
+use crate::answer::Scale;
 use crate::evidence::{Evidence, Lookup, Test};
 use crate::note::{Note, join};
 use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, VerdictSpec, count};
 use basislab_stats::{
     Method, Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
-    decide_equivalence, decide_near, decide_ordered, holm, near_margin, near_p, ordered_method, sign_flip_method,
-    sign_flip_p, spearman_method, t_interval, tost,
+    decide_equivalence, decide_near, exchange_method, exchange_p, holm, near_margin, near_p, ordered_method,
+    sign_flip_method, sign_flip_p, spearman_method, t_interval, tost,
 };
 use basislab_tables::{Tables, VerdictRow};
 use std::fmt::{self, Display, Formatter};
@@ -41,6 +42,20 @@ pub(crate) fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<Dec
     let corrected = correct(&experiment.claims, &p_values);
     let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
     claims.map(|((claim, evidence), (&p, p_holm))| decision(experiment, claim, evidence, p, p_holm)).collect()
+}
+
+/// What the estimate of a claim is.
+pub(crate) fn scale(claim: &Claim) -> Scale {
+    match claim.test {
+        ClaimKind::BitEqual { .. } => Scale::Bits,
+        ClaimKind::EqualLoss { .. } => Scale::Nats,
+        ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. } | ClaimKind::ArmsDiffer { .. } => {
+            Scale::Ratio
+        }
+        ClaimKind::Ordered { .. } => Scale::RatioPerRank,
+        ClaimKind::Correlates { .. } => Scale::Correlation,
+        ClaimKind::NearValue { .. } | ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. } => Scale::Value,
+    }
 }
 
 /// Where the p of a claim comes from.

@@ -2,7 +2,7 @@
 
 use crate::cell::{CellType, CellValue, plain};
 use crate::schema::{Table, TableRow, rows};
-use basislab_config::{Basis, RunName, Site, Tokens, choice};
+use basislab_config::{Basis, Direction, RunName, Site, Tokens, choice};
 use basislab_stats::Verdict;
 use serde::{Serialize, Serializer};
 
@@ -54,6 +54,7 @@ choice! {
 }
 
 plain! {
+    Option<Direction>: CellType::Names(Direction::NAMES),
     Option<Registration>: CellType::Names(Registration::NAMES),
     Status: CellType::Names(Status::NAMES),
     Split: CellType::Names(Split::NAMES),
@@ -181,8 +182,14 @@ rows! {
         null_mean: Option<f64>,
         /// Standard deviation of one random basis, pooled within runs.
         null_sd: Option<f64>,
-        /// `(mean - null_mean) / null_sd`; empty where `null_sd` is 0.
-        z: Option<f64>,
+        /// Geometric mean over seeds of the metric over its own null; empty for losses and where one is not positive.
+        ratio: Option<f64>,
+        /// Random bases of each run that has any; 0 where none were measured.
+        bases: usize,
+        /// Seeds in which the metric is larger than in every random basis.
+        seeds_above: usize,
+        /// Seeds in which it is smaller than in every random basis.
+        seeds_below: usize,
         /// Coordinates of the measurement; empty for losses.
         basis: Option<Basis>,
         /// All tokens, the first of each sequence, or the rest; empty for losses.
@@ -199,12 +206,24 @@ rows! {
     pub struct VerdictRow in "verdicts.csv" {
         /// Name of the claim in the configuration.
         claim: RunName,
+        /// The decision.
+        verdict: Verdict,
         /// What was compared, e.g. `adam / null(standard)`, `low < middle < high` or `adam <= 3`.
         comparison: String,
+        /// The side that is claimed; empty where the kind of claim has none.
+        direction: Option<Direction>,
+        /// Kind of the claim in the configuration.
+        kind: String = CellType::Name,
         /// Name of the metric, or `loss`.
         metric: String = CellType::Name,
         /// Point on the residual stream; empty for losses.
         site: Option<Site>,
+        /// Which tokens are read; empty for losses and bits.
+        tokens: Option<Tokens>,
+        /// The basis that is read; empty for losses and bits.
+        basis: Option<Basis>,
+        /// The step that is read; empty for losses at their last step, for readings at a matched loss, and for bits.
+        step: Option<u64>,
         /// Seeds that the estimate uses.
         n_seeds: usize,
         /// Mean over seeds of the log ratio, of the difference in nats, of the log slope per rank (`ordered`), of Spearman's
@@ -214,31 +233,28 @@ rows! {
         ci_low: Option<f64>,
         /// Upper end of the interval that the rule names.
         ci_high: Option<f64>,
-        /// Two-sided p by sign flips of a difference, by permutations of an order or correlation, both exact unless the
-        /// note says Monte Carlo; the one-sided p of a threshold by a t test; for an equivalence or a published number the larger one-sided p of the TOST.
-        p_exact: Option<f64>,
-        /// The rule with its numbers.
-        rule: String,
-        /// The decision.
-        verdict: Verdict,
-        /// Kind of the claim in the configuration.
-        kind: String = CellType::Name,
+        /// The exponential of `estimate`, where that is a log.
+        ratio: Option<f64>,
+        /// The exponential of `ci_low`, where that is a log.
+        ratio_low: Option<f64>,
+        /// The exponential of `ci_high`, where that is a log.
+        ratio_high: Option<f64>,
+        /// The p of the test that `p_test` names. Two-sided for differences, orders and correlations.
+        p: Option<f64>,
+        /// The test that `p` comes from; a number of draws where it is not exact.
+        p_test: String,
+        /// `p` after Holm over the primary claims; empty for the others.
+        p_holm: Option<f64>,
         /// Smallest effect that counts (of an order, per rank), margin of the equivalence, or threshold.
         margin: Option<f64>,
-        /// `p_exact` after Holm over the primary claims; empty for the others.
-        p_holm: Option<f64>,
-        /// Whether the claim belongs to the Holm family.
+        /// Whether the claim belongs to the Holm family: controls do not.
         primary: bool,
-        /// Remarks: missing seeds, exact symmetry, a Monte Carlo p, a rule that was not registered.
-        note: String,
         /// Whether the rule was fixed before the runs that it reads began; empty where no run is recorded.
         registration: Option<Registration>,
-        /// Which tokens are read; empty for losses and bits.
-        tokens: Option<Tokens>,
-        /// The basis that is read; empty for losses and bits.
-        basis: Option<Basis>,
-        /// The step that is read; empty for losses at their last step, for readings at a matched loss, and for bits.
-        step: Option<u64>,
+        /// Remarks: missing seeds, seeds outside all random bases, why it is a control, a rule that was not registered.
+        note: String,
+        /// The rule with its numbers.
+        rule: String,
     }
 
     /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.

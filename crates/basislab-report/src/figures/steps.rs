@@ -70,11 +70,11 @@ const TITLE: usize = 80;
 fn finding(scene: &Scene<'_>) -> Option<String> {
     let experiment = scene.experiment;
     let of_claim = |claim: &Claim| {
-        let (ClaimKind::DiffersFromNull { arm } | ClaimKind::EquivalentToNull { arm }) = &claim.test else {
+        let (ClaimKind::DiffersFromNull { arm, .. } | ClaimKind::EquivalentToNull { arm }) = &claim.test else {
             return None;
         };
         let row = scene.verdicts.iter().find(|row| row.claim == claim.name)?;
-        let is_shown = claim.cell == experiment.verdict.cell() && row.verdict == Verdict::Supported;
+        let is_shown = claim.cell == experiment.verdict.cell() && matches!(row.verdict, Verdict::Supported | Verdict::Control);
         let ratio = row.estimate.filter(|_| is_shown)?.exp();
         Some(format!("{arm} {ratio:.2}"))
     };
