@@ -91,6 +91,8 @@ pub struct VerdictLine {
     pub verdict: Verdict,
     /// The numbers in one line of plain words.
     pub sentence: String,
+    /// Kind of the claim in the configuration.
+    pub kind: String,
     /// What was compared.
     pub comparison: String,
     /// The metric, site, tokens and step that it reads, as far as they are not those of `[verdict]`.
@@ -250,6 +252,7 @@ pub(crate) fn verdict_lines(experiment: &Experiment, verdicts: &[Decision]) -> V
             text: claim.text.clone(),
             verdict: row.verdict,
             sentence: sentence(experiment, claim, row, notes.as_deref(), confidence),
+            kind: row.kind.clone(),
             comparison: row.comparison.clone(),
             cell: own_cell(experiment, claim),
             scale,
@@ -294,7 +297,7 @@ impl Display for Answer {
             writeln!(f, "{:<13} {}", line.verdict, line.sentence)?;
         }
         writeln!(f)?;
-        for sentence in self.choices.iter().chain(&self.remarks) {
+        for sentence in self.choices.iter().chain(&self.remarks).chain(&self.tests_in_words()) {
             writeln!(f, "{sentence}")?;
         }
         for note in &self.notes {
@@ -334,6 +337,20 @@ impl Answer {
         }
     }
 
+    /// The tests that p values come from, with the kinds of claims that they decide; nothing where there is no p.
+    fn tests_in_words(&self) -> Option<String> {
+        let mut tests: Vec<(&str, Vec<&str>)> = Vec::new();
+        for line in self.verdicts.iter().filter(|line| !line.p_test.is_empty()) {
+            match tests.iter_mut().find(|(test, _)| *test == line.p_test) {
+                Some((_, kinds)) if kinds.contains(&line.kind.as_str()) => {}
+                Some((_, kinds)) => kinds.push(&line.kind),
+                None => tests.push((&line.p_test, vec![&line.kind])),
+            }
+        }
+        let parts: Vec<String> = tests.iter().map(|(test, kinds)| format!("{test} ({})", kinds.join(", "))).collect();
+        (!parts.is_empty()).then(|| format!("p values: {}.", parts.join("; ")))
+    }
+
     /// Whether two arms that must be the same, bit for bit, are not.
     pub fn self_test_failed(&self) -> bool {
         self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Refuted)
@@ -343,7 +360,17 @@ impl Answer {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         let metric = in_words(&self.metric);
-        table.set_header(["arm", "basis", "seeds", "loss", "above floor", &metric, "random bases", "ratio", "outside all"]);
+        table.set_header([
+            "arm",
+            "basis",
+            "seeds",
+            "loss",
+            "above floor",
+            &metric,
+            "random bases",
+            "ratio",
+            "outside all",
+        ]);
         for line in &self.arms {
             let null = match (line.null_mean, line.null_sd) {
                 (Some(mean), Some(sd)) => format!("{mean:.2} ± {sd:.2}"),

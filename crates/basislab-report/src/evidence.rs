@@ -6,9 +6,7 @@ mod several;
 use crate::bit_compare;
 use crate::index::{Losses, RunState, Runs, Values, mean};
 use crate::note::{Gaps, Lack, Note};
-use basislab_config::{
-    Arm, Basis, Cell, Claim, ClaimKind, Direction, Experiment, LOSS, Reading, RunName, Sign, Site,
-};
+use basislab_config::{Arm, Basis, Cell, Claim, ClaimKind, Direction, Experiment, LOSS, Reading, RunName, Sign, Site};
 use basislab_stats::Side;
 use basislab_tables::Tables;
 
@@ -122,7 +120,13 @@ impl<'a> Lookup<'a> {
         evidence
     }
 
-    fn between_arms(&self, claim: &Claim, arm: &RunName, other: &RunName, (reading, sign): (Reading, Option<f64>)) -> Evidence {
+    fn between_arms(
+        &self,
+        claim: &Claim,
+        arm: &RunName,
+        other: &RunName,
+        (reading, sign): (Reading, Option<f64>),
+    ) -> Evidence {
         let how = match reading {
             Reading::Final => "final",
             Reading::MatchedLoss => "matched loss",
@@ -312,5 +316,10 @@ fn outside(seeds: &[Vec<f64>]) -> Option<Note> {
         seeds.iter().filter(|list| list[1..].iter().all(|draw| is_beyond(list[0], *draw))).count()
     };
     let bases = seeds.iter().map(|list| list.len() - 1).min()?;
-    Some(Note::Outside { above: count(|value, draw| value > draw), below: count(|value, draw| value < draw), of: seeds.len(), bases })
+    Some(Note::Outside {
+        above: count(|value, draw| value > draw),
+        below: count(|value, draw| value < draw),
+        of: seeds.len(),
+        bases,
+    })
 }

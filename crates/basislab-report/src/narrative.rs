@@ -48,6 +48,9 @@ pub(crate) fn finding(experiment: &Experiment, site: &str, decisions: &[Decision
 fn joined(phrases: &[(String, String)]) -> String {
     let of_subject = |group: &[(String, String)]| {
         let said: Vec<&str> = group.iter().map(|(_, said)| said.as_str()).collect();
+        // `is above a and below b`, with one `is`.
+        let rest = said[1..].iter().map(|said| said.strip_prefix("is ").unwrap_or(said));
+        let said: Vec<&str> = said[..1].iter().copied().chain(rest).collect();
         format!("{} {}", group[0].0, said.join(" and "))
     };
     phrases.chunk_by(|a, b| a.0 == b.0).map(of_subject).collect::<Vec<_>>().join(", ")
@@ -71,9 +74,8 @@ pub(crate) fn remarks(
         .filter(refuted)
         .map(|decision| format!("{} ({})", decision.row.claim, decision.row.note))
         .collect();
-    let failed = (!failed.is_empty()).then(|| {
-        format!("Self-test FAILED: {}; trust no rotated arm before this is explained.", failed.join("; "))
-    });
+    let failed = (!failed.is_empty())
+        .then(|| format!("Self-test FAILED: {}; trust no rotated arm before this is explained.", failed.join("; ")));
     failed.into_iter().chain(progress(experiment, answer, runs)).chain(losses(experiment, decisions)).collect()
 }
 

@@ -10,8 +10,8 @@ use std::fmt::{self, Display, Formatter};
 pub(crate) enum Note {
     /// Planned seeds that lack something.
     Gap(Gap),
-    /// The claim holds by symmetry; whether its numbers deviate from it.
-    Control { symmetry: Symmetry, deviates: bool },
+    /// The claim is settled by symmetry, and whether its numbers deviate, where they are what the symmetry is about.
+    Control { symmetry: Symmetry, deviates: Option<bool> },
     /// Seeds in which the metric is above, or below, its value in every one of the random bases.
     Outside { above: usize, below: usize, of: usize, bases: usize },
     /// At a matched loss: `arm` ended at the higher loss, so `other` is read before its end.
@@ -141,8 +141,12 @@ impl Display for Note {
         match self {
             Self::Gap(gap) => gap.fmt(f),
             Self::Control { symmetry, deviates } => {
-                let outcome = if *deviates { "deviates, as chance alone makes some controls do" } else { "agrees" };
-                write!(f, "holds by symmetry ({symmetry}): {outcome}")
+                write!(f, "settled by symmetry ({symmetry})")?;
+                match deviates {
+                    Some(true) => f.write_str(": deviates, as chance alone makes some controls do"),
+                    Some(false) => f.write_str(": agrees"),
+                    None => Ok(()),
+                }
             }
             Self::Outside { above, below, of, bases } => {
                 let all = format!("all {} in", count(*bases, "random basis"));

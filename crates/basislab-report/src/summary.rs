@@ -74,7 +74,8 @@ fn metric_row(experiment: &Experiment, arm: &Arm, seeds: &[u64], cell: &Cell, va
     let mut row = row(arm, &cell.metric, &measured);
     row.null_mean = null_mean;
     row.null_sd = null_sd;
-    let of_seed = |seed: u64| Some((values.value(&arm.name, seed, last, cell.basis)?, values.draws(&arm.name, seed, last)));
+    let of_seed =
+        |seed: u64| Some((values.value(&arm.name, seed, last, cell.basis)?, values.draws(&arm.name, seed, last)));
     let pairs: Vec<(f64, &[f64])> = seeds.iter().filter_map(|&seed| of_seed(seed)).collect();
     let log_ratio = |(value, draws): &(f64, &[f64])| {
         let ratio = value / mean(draws).or_else(closed_form)?;
@@ -83,9 +84,8 @@ fn metric_row(experiment: &Experiment, arm: &Arm, seeds: &[u64], cell: &Cell, va
     let logs: Option<Vec<f64>> = pairs.iter().map(log_ratio).collect();
     row.ratio = logs.and_then(|logs| mean(&logs)).map(f64::exp);
     let count = |is_beyond: fn(f64, f64) -> bool| {
-        let outside = |(value, draws): &&(f64, &[f64])| {
-            !draws.is_empty() && draws.iter().all(|draw| is_beyond(*value, *draw))
-        };
+        let outside =
+            |(value, draws): &&(f64, &[f64])| !draws.is_empty() && draws.iter().all(|draw| is_beyond(*value, *draw));
         pairs.iter().filter(outside).count()
     };
     row.bases = draws.iter().map(|draws| draws.len()).filter(|bases| *bases > 0).min().unwrap_or(0);

@@ -3,7 +3,7 @@
 use crate::answer::Scale;
 use crate::evidence::{Evidence, Lookup, Test};
 use crate::note::{Note, join};
-use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, VerdictSpec, count};
+use basislab_config::{Claim, ClaimKind, Experiment, Reading, Sign, StepPattern, Symmetry, VerdictSpec, count};
 use basislab_stats::{
     Method, Side, Verdict, bound_p, correlation_interval, decide_bound, decide_correlation, decide_difference,
     decide_equivalence, decide_near, exchange_method, exchange_p, holm, near_margin, near_p, ordered_method,
@@ -83,9 +83,7 @@ impl PTest {
         Some(match evidence.test {
             Test::Difference { .. } => difference(),
             Test::Equivalence { .. } if is_control => difference(),
-            Test::Order { .. } => {
-                Self::Permutation(ordered_method(claim.test.arms().len(), evidence.values.len()))
-            }
+            Test::Order { .. } => Self::Permutation(ordered_method(claim.test.arms().len(), evidence.values.len())),
             Test::Correlation { .. } => Self::Permutation(spearman_method(claim.test.blocks().len())),
             Test::Equivalence { .. } | Test::Near { .. } => Self::Tost,
             Test::Bound { .. } => Self::OneSidedT,
@@ -208,8 +206,13 @@ fn decision(
         rule: rule_in_words(&evidence, claim, rule),
     };
     let control = claim.symmetry.clone().filter(|_| !matches!(evidence.test, Test::SameBits { .. }));
-    let control = control.map(|symmetry| Note::Control { symmetry, deviates: p.is_some_and(|p| p <= rule.alpha) });
-    let few = smallest_p(claim, &evidence).filter(|smallest| *smallest > rule.alpha);
+    // That one arm is another in its own basis says nothing of a comparison with random bases.
+    let is_tested = |symmetry: &Symmetry| !(matches!(symmetry, Symmetry::SameLaw(..)) && !evidence.bases.is_empty());
+    let control = control.map(|symmetry| {
+        let deviates = p.filter(|_| is_tested(&symmetry)).map(|p| p <= rule.alpha);
+        Note::Control { symmetry, deviates }
+    });
+    let few = smallest_p(claim, &evidence).filter(|smallest| *smallest > rule.alpha && evidence.values.len() > 1);
     let few = few.map(|p| Note::SmallestP { units: evidence.values.len(), unit: "seed", p });
     let notes = evidence.gaps.notes().chain(evidence.notes).chain(few).chain(control);
     Decision::new(row, notes.collect())

@@ -51,7 +51,8 @@ pub(super) fn with_arms(n_arms: usize, length: usize, n_seeds: u64) -> Experimen
     };
     experiment.arms = (0..n_arms).map(named).collect();
     experiment.claims.retain(|claim| matches!(claim.name.as_str(), "adam-differs-from-its-null"));
-    experiment.claims[0].test = basislab_config::ClaimKind::DiffersFromNull { arm: experiment.arms[0].name.clone() };
+    experiment.claims[0].test =
+        basislab_config::ClaimKind::DiffersFromNull { arm: experiment.arms[0].name.clone(), direction: None };
     experiment
 }
 

@@ -74,7 +74,8 @@ fn finding(scene: &Scene<'_>) -> Option<String> {
             return None;
         };
         let row = scene.verdicts.iter().find(|row| row.claim == claim.name)?;
-        let is_shown = claim.cell == experiment.verdict.cell() && matches!(row.verdict, Verdict::Supported | Verdict::Control);
+        let is_shown =
+            claim.cell == experiment.verdict.cell() && matches!(row.verdict, Verdict::Supported | Verdict::Control);
         let ratio = row.estimate.filter(|_| is_shown)?.exp();
         Some(format!("{arm} {ratio:.2}"))
     };

@@ -36,9 +36,10 @@ pub(super) fn phrase(experiment: &Experiment, claim: &Claim, row: &VerdictRow) -
             let at = if *reading == Reading::MatchedLoss { " at matched loss" } else { "" };
             (whether(subject(experiment, claim, arm)), format!("{}{at}", differs(other.to_string())))
         }
-        ClaimKind::EqualLoss { arm, other } => {
-            (whether(arm.to_string()), format!("{} at the loss of {other}", if refuted { "does not end" } else { "ends" }))
-        }
+        ClaimKind::EqualLoss { arm, other } => (
+            whether(arm.to_string()),
+            format!("{} at the loss of {other}", if refuted { "does not end" } else { "ends" }),
+        ),
         ClaimKind::BitEqual { arm, other } => (whether(arm.to_string()), format!("{is} {other}, bit for bit")),
         ClaimKind::Ordered { .. } => {
             let verb = match row.verdict {
@@ -90,6 +91,15 @@ pub(crate) fn sentence(
     };
     for note in beside {
         text += &format!(", {note}");
+    }
+    if let Some(margin) = row.margin.filter(|_| claim.test.is_equality() && claim.symmetry.is_none()) {
+        match claim.test {
+            ClaimKind::EqualLoss { .. } => text += &format!("; claimed: equal within {margin} nats"),
+            ClaimKind::EquivalentToNull { .. } => {
+                text += &format!("; claimed: equal within a factor of {:.2}", margin.exp());
+            }
+            _ => {}
+        }
     }
     if let Some(p) = row.p_holm.or(row.p) {
         let corrected = if row.p_holm.is_some() { " after Holm" } else { "" };

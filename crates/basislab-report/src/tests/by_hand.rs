@@ -1,7 +1,7 @@
 //! What a report must say, computed again from the rule as it is documented, with statistics of its own.
 
 use super::cases::{Case, LAST, STEPS};
-use basislab_config::{Basis, Claim, ClaimKind, Reading};
+use basislab_config::{Basis, Claim, ClaimKind, Direction, Reading};
 use basislab_stats::Verdict;
 use std::f64::consts::PI;
 
@@ -53,6 +53,18 @@ pub(super) struct Compared {
     pub(super) note: Vec<f64>,
 }
 
+/// Every choice of one basis per seed, the tested one first in each list of logs.
+fn exchanges(lists: &[Vec<f64>]) -> f64 {
+    let centred = |list: &Vec<f64>| list.iter().map(|x| x - mean(list)).collect::<Vec<f64>>();
+    let lists: Vec<Vec<f64>> = lists.iter().map(centred).collect();
+    let mut sums = vec![0.0];
+    for list in &lists {
+        sums = sums.iter().flat_map(|sum| list.iter().map(move |x| sum + x)).collect();
+    }
+    let observed = lists.iter().map(|list| list[0]).sum::<f64>().abs();
+    sums.iter().filter(|sum: &&f64| sum.abs() >= observed - 1e-9).count() as f64 / sums.len() as f64
+}
+
 fn sign_flips(values: &[f64]) -> f64 {
     let observed = values.iter().sum::<f64>().abs();
     let all = 1u32 << values.len();
@@ -75,13 +87,29 @@ pub(super) fn one_sided_t(values: &[f64], bound: f64) -> f64 {
 
 pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
     let rule = &case.experiment.verdict;
-    let mut note = Vec::new();
-    let against_null = |arm: &str, basis: Basis| {
+    let (mut note, mut lists) = (Vec::new(), Vec::new());
+    let mut against_null = |arm: &str, basis: Basis| {
+        let seeds = case.seeds(arm);
         let of = |seed: u64| (case.at(arm, seed, LAST, basis) / mean(case.null(arm, seed, LAST))).ln();
-        case.seeds(arm).into_iter().map(of).collect::<Vec<f64>>()
+        let list = |seed: u64| {
+            let null = case.null(arm, seed, LAST).iter().copied();
+            std::iter::once(case.at(arm, seed, LAST, basis)).chain(null).map(f64::ln).collect::<Vec<f64>>()
+        };
+        lists = seeds.iter().map(|seed| list(*seed)).collect();
+        let bases = lists.iter().map(|list| list.len() - 1).min().unwrap() as f64;
+        let largest = |list: &&Vec<f64>| list[1..].iter().all(|draw| *draw < list[0]);
+        let smallest = |list: &&Vec<f64>| list[1..].iter().all(|draw| *draw > list[0]);
+        let (above, below) = (lists.iter().filter(largest).count(), lists.iter().filter(smallest).count());
+        note.push(bases);
+        match (above, below) {
+            (0, one) | (one, 0) => note.push(one as f64),
+            (above, below) => note.extend([above as f64, below as f64]),
+        }
+        note.push(seeds.len() as f64);
+        seeds.into_iter().map(of).collect::<Vec<f64>>()
     };
     let (comparison, values, margin, difference) = match &claim.test {
-        ClaimKind::DiffersFromNull { arm } => {
+        ClaimKind::DiffersFromNull { arm, .. } => {
             let basis = claim.cell.basis;
             (format!("{arm} / null({basis})"), against_null(arm, basis), rule.smallest_effect, true)
         }
@@ -89,7 +117,8 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
             let basis = claim.cell.basis;
             (format!("{arm} / null({basis})"), against_null(arm, basis), rule.equivalence_margin, false)
         }
-        ClaimKind::ArmsDiffer { arm, other, reading } => {
+        ClaimKind::ArmsDiffer { arm, other, reading, .. } => {
+            let mut read_earlier = Vec::new();
             let mut of = |seed: u64| {
                 let (mut step, mut other_step) = (LAST, LAST);
                 if *reading == Reading::MatchedLoss {
@@ -97,13 +126,16 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
                     let first = |arm: &str| STEPS[1..].iter().find(|step| case.loss_of(arm, seed, **step).0 <= level);
                     (step, other_step) = (*first(arm).unwrap(), *first(other).unwrap());
                     if other_step < LAST {
-                        note.extend([seed as f64, other_step as f64]);
+                        read_earlier.extend([seed as f64, other_step as f64]);
                     }
                 }
                 (case.at(arm, seed, step, Basis::Standard) / case.at(other, seed, other_step, Basis::Standard)).ln()
             };
             let how = if *reading == Reading::Final { "final" } else { "matched loss" };
-            let values = case.seeds(arm).into_iter().map(&mut of).collect();
+            let values: Vec<f64> = case.seeds(arm).into_iter().map(&mut of).collect();
+            let same = values.iter().filter(|value| (**value > 0.0) == (mean(&values) > 0.0)).count();
+            note = read_earlier;
+            note.extend([same as f64, values.len() as f64]);
             (format!("{arm} / {other} ({how})"), values, rule.smallest_effect, true)
         }
         ClaimKind::EqualLoss { arm, other } => {
@@ -113,7 +145,18 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
         }
         _ => return None,
     };
-    let p = if difference { sign_flips(&values) } else { one_sided(&values, margin) };
+    let is_control = claim.symmetry.is_some();
+    let p = match (difference || is_control, lists.is_empty()) {
+        (true, false) => exchanges(&lists),
+        (true, true) => {
+            let smallest = 0.5f64.powi(values.len() as i32 - 1);
+            if smallest > rule.alpha {
+                note.extend([values.len() as f64, smallest]);
+            }
+            sign_flips(&values)
+        }
+        (false, _) => one_sided(&values, margin),
+    };
     let confidence = 1.0 - if difference { rule.alpha } else { 2.0 * rule.alpha };
     Some(Compared { comparison, values, confidence, margin, p, note })
 }
@@ -131,20 +174,29 @@ pub(super) fn verdict_by_hand(case: &Case, claim: &Claim, it: &Compared, p: f64)
     let (centre, low, high) = interval(&it.values, 1.0 - rule.alpha);
     let (_, inner_low, inner_high) = interval(&it.values, 1.0 - 2.0 * rule.alpha);
     let inside = inner_low > -it.margin && inner_high < it.margin;
+    if claim.symmetry.is_some() {
+        return Verdict::Control;
+    }
     if it.values.len() < rule.min_seeds {
         return Verdict::Exploratory;
     }
     match claim.test {
-        ClaimKind::DiffersFromNull { .. } | ClaimKind::ArmsDiffer { .. } => {
+        ClaimKind::DiffersFromNull { direction, .. } | ClaimKind::ArmsDiffer { direction, .. } => {
             let clear = low > 0.0 || high < 0.0;
+            let is_claimed = match direction {
+                Some(Direction::Above) => centre > 0.0,
+                Some(Direction::Below) => centre < 0.0,
+                Some(Direction::Either) | None => true,
+            };
             match (p <= rule.alpha && clear && centre.abs() >= it.margin, inside) {
-                (true, _) => Verdict::Supported,
-                (_, true) => Verdict::Contradicted,
+                (true, _) if is_claimed => Verdict::Supported,
+                (true, _) => Verdict::Opposite,
+                (_, true) => Verdict::Negligible,
                 _ => Verdict::Inconclusive,
             }
         }
         _ if inside => Verdict::Supported,
-        _ if inner_low >= it.margin || inner_high <= -it.margin => Verdict::Contradicted,
+        _ if inner_low >= it.margin || inner_high <= -it.margin => Verdict::Refuted,
         _ => Verdict::Inconclusive,
     }
 }

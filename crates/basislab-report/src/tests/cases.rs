@@ -2,7 +2,7 @@
 //! not: of another site, of other tokens, of another metric, of another step.
 
 use crate::fixture::{self, name};
-use basislab_config::{Basis, Cell, Claim, ClaimKind, Experiment, Reading, Site, SitePattern, Tokens};
+use basislab_config::{Basis, Cell, Claim, ClaimKind, Direction, Experiment, Reading, Site, SitePattern, Tokens};
 use basislab_stats::{Purpose, gaussian, stream, uniform};
 use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Split, Status, StepRow, Tables, TimingRow};
 use std::collections::BTreeMap;
@@ -73,17 +73,26 @@ impl Case {
         }
         let [adam, turned, sgd] = ["adam", "adam-rotated", "sgd"].map(name);
         let own = ClaimKind::EquivalentToNull { arm: turned.clone() };
-        let back = ClaimKind::ArmsDiffer { arm: sgd, other: adam, reading: Reading::MatchedLoss };
-        let null = ClaimKind::DiffersFromNull { arm: turned };
+        let back = ClaimKind::ArmsDiffer { arm: sgd, other: adam, reading: Reading::MatchedLoss, direction: None };
+        let null = ClaimKind::DiffersFromNull { arm: turned, direction: None };
+        let side =
+            [None, Some(Direction::Above), Some(Direction::Below), Some(Direction::Either)][self.number as usize % 4];
         let claim = |text: &str, basis, test, primary| {
             let (name, text, cell) = (name(text), format!("It is so: {text}"), Cell { basis, ..cell.clone() });
-            Claim { name, text, cell, test, primary }
+            Claim { name, text, cell, test, primary, symmetry: None }
         };
         experiment.claims.extend([
             claim("own-basis-equals-its-null", Basis::Optimizer, own, false),
             claim("sgd-differs-from-adam", Basis::Standard, back, false),
             claim("rotated-adam-differs-from-its-null", Basis::Standard, null, true),
         ]);
+        for claim in &mut experiment.claims {
+            if let ClaimKind::DiffersFromNull { direction, .. } | ClaimKind::ArmsDiffer { direction, .. } =
+                &mut claim.test
+            {
+                *direction = side;
+            }
+        }
     }
 
     fn fill(&mut self) {

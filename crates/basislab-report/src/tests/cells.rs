@@ -1,6 +1,5 @@
 //! Every claim reads its own cell: tables in which each cell has a number of its own, and every kind of claim in each cell.
 
-use super::kinds::experiment;
 use super::{answer_of, rows_of_claims};
 use crate::fixture::name;
 use basislab_config::{
@@ -65,6 +64,14 @@ fn loss(arm: usize, seed: usize, step: usize) -> f64 {
     number(&[arm, seed, 9]) + if step == 0 { 20.0 + number(&[arm, seed, 8]) } else { 0.0 }
 }
 
+/// An experiment whose arms have a basis of their own.
+fn experiment(test: ClaimKind) -> Experiment {
+    let mut experiment = super::kinds::experiment(test);
+    let rotated = crate::fixture::experiment(1).arm("adam-rotated").unwrap().run.basis.clone();
+    experiment.arms.iter_mut().for_each(|arm| arm.run.basis = rotated.clone());
+    experiment
+}
+
 fn tables(experiment: &Experiment) -> Tables {
     let mut tables = Tables::default();
     for (arm, seed) in (0..ARMS.len()).flat_map(|arm| (0..SEEDS).map(move |seed| (arm, seed))) {
@@ -116,7 +123,7 @@ fn decided(plain: &Experiment, tables: &Tables, cell: Cell, test: ClaimKind) -> 
     experiment.claims[0].primary = !test.is_equality();
     (experiment.claims[0].cell, experiment.claims[0].test) = (cell, test);
     let estimate = rows_of_claims(&experiment, tables).remove(0).estimate.unwrap();
-    (estimate, answer_of(&experiment, tables).verdicts[0].numbers(false).unwrap())
+    (estimate, answer_of(&experiment, tables).verdicts[0].sentence.clone())
 }
 
 /// Each cell's estimate is the one made by hand, and the printed ones all differ.
@@ -138,9 +145,9 @@ fn kinds() -> Vec<Kind> {
     let against_null = |at: At| mean(|seed| (at.value(1, seed) / at.null(1, seed)).ln());
     let against = |at: At| mean(|seed| (at.value(0, seed) / at.value(1, seed)).ln());
     let level = |at: At| mean(|seed| at.value(1, seed));
-    let differs = |reading| ClaimKind::ArmsDiffer { arm: a.clone(), other: b.clone(), reading };
+    let differs = |reading| ClaimKind::ArmsDiffer { arm: a.clone(), other: b.clone(), reading, direction: None };
     vec![
-        (ClaimKind::DiffersFromNull { arm: b.clone() }, against_null),
+        (ClaimKind::DiffersFromNull { arm: b.clone(), direction: None }, against_null),
         (ClaimKind::EquivalentToNull { arm: b.clone() }, against_null),
         (differs(Reading::Final), against),
         (differs(Reading::MatchedLoss), against),

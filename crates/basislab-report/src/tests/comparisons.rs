@@ -208,11 +208,11 @@ fn verdicts_and_rules_that_differ_are_marked() {
     // In the second directory the copy of adam has other bits.
     let identity = of("identity-is-adam");
     let verdicts: Vec<Verdict> = identity.verdicts.iter().flatten().map(|one| one.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Supported, Verdict::Contradicted]);
+    assert_eq!(verdicts, [Verdict::Control, Verdict::Refuted]);
     assert_eq!(marks("identity-is-adam"), (true, false));
     assert_eq!(marks("sgd-equals-its-null"), (false, true));
-    // Primary claims are decided with their family, and one of it is gone.
-    assert_eq!(marks("adam-differs-from-sgd"), (false, true));
+    // A control is in no family, so that it can go without changing the rule of the others.
+    assert_eq!(marks("adam-differs-from-sgd"), (false, false));
     assert_eq!(marks("sgd-loss-equals-adam-loss"), (false, false));
     let gone = of("rotated-adam-equals-its-null");
     assert!(gone.verdicts[0].is_some() && gone.verdicts[1].is_none() && !gone.differs && !gone.rule_differs);
@@ -244,9 +244,9 @@ fn recorded_verdicts_count_and_nothing_is_written() {
     let (dir, experiment) = &pair.dirs[0];
     let tables = basislab_tables::read_tables(dir).unwrap();
     let mut verdicts = super::rows_of_claims(experiment, &tables);
-    verdicts[0].verdict = Verdict::Contradicted;
+    verdicts[0].verdict = Verdict::Negligible;
     write_table(dir, &verdicts).unwrap();
-    assert_eq!(read_table::<VerdictRow>(dir).unwrap()[0].verdict, Verdict::Contradicted);
+    assert_eq!(read_table::<VerdictRow>(dir).unwrap()[0].verdict, Verdict::Negligible);
     let files = |dir: &Path| {
         let mut all: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         all.sort();
@@ -254,7 +254,7 @@ fn recorded_verdicts_count_and_nothing_is_written() {
     };
     let before = pair.dirs.iter().map(|(dir, _)| files(dir)).collect::<Vec<_>>();
     let comparison = pair.compare();
-    assert_eq!(comparison.verdicts[0].verdicts[0].as_ref().unwrap().verdict, Verdict::Contradicted);
+    assert_eq!(comparison.verdicts[0].verdicts[0].as_ref().unwrap().verdict, Verdict::Negligible);
     assert!(comparison.verdicts[0].differs);
     assert_eq!(pair.dirs.iter().map(|(dir, _)| files(dir)).collect::<Vec<_>>(), before);
     fs::write(pair.dirs[1].0.join("evals.csv"), "spoilt\n").unwrap();
@@ -296,12 +296,12 @@ fn text_and_json_say_the_same_numbers() {
         "arm ratio mean log ratio, paired 95 % interval n",
         "adam B 1.333 +0.347 -4.057 to +4.750 2",
         "B 2.000 other seeds",
-        "identity-is-adam A supported -",
-        "(verdicts differ) B contradicted -",
-        "rotated-adam-equals-its-null A exploratory 1.00 times",
+        "identity-is-adam A control -",
+        "(verdicts differ) B refuted -",
+        "rotated-adam-equals-its-null A control 1.00 times",
         "B no claim",
         "adam-differs-from-sgd A exploratory 0.94 times",
-        "(rules differ) B exploratory 0.67 times",
+        "B exploratory 0.67 times",
     ] {
         assert!(
             words.iter().any(|line| line == expected || line.ends_with(&format!(" {expected}"))),

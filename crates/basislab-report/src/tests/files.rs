@@ -8,8 +8,8 @@ use std::path::Path;
 #[test]
 fn headers_are_the_contract() {
     let golden = [
-        "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,z,basis,tokens,step,seeds_planned,made_on",
-        "claim,comparison,metric,site,n_seeds,estimate,ci_low,ci_high,p_exact,rule,verdict,kind,margin,p_holm,primary,note,registration,tokens,basis,step",
+        "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,ratio,bases,seeds_above,seeds_below,basis,tokens,step,seeds_planned,made_on",
+        "claim,verdict,comparison,direction,kind,metric,site,tokens,basis,step,n_seeds,estimate,ci_low,ci_high,ratio,ratio_low,ratio_high,p,p_test,p_holm,margin,primary,registration,note,rule",
         "arm,point,values,seeds,mean_loss,sd,n_diverged,n_missing,chosen",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",
@@ -325,7 +325,7 @@ fn no_text_cell_is_a_formula_and_numbers_stay_numbers() {
         write_table(dir.path(), std::slice::from_ref(&row)).unwrap();
         let mut reader = csv::Reader::from_path(dir.path().join("verdicts.csv")).unwrap();
         let record = reader.records().next().unwrap().unwrap();
-        assert_eq!(record[15], format!("'{}", row.note));
-        assert_eq!(&record[12], "-1.5");
+        assert_eq!(record[23], format!("'{}", row.note));
+        assert_eq!(&record[20], "-1.5");
     }
 }

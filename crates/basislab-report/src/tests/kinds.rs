@@ -19,7 +19,8 @@ pub(super) fn experiment(test: ClaimKind) -> Experiment {
     experiment.seeds = SEEDS.to_vec();
     experiment.verdict.min_seeds = 5;
     let (primary, cell) = (!test.is_equality(), experiment.verdict.cell());
-    experiment.claims = vec![Claim { name: name("it"), text: "It is so".to_owned(), cell, test, primary }];
+    experiment.claims =
+        vec![Claim { name: name("it"), text: "It is so".to_owned(), cell, test, primary, symmetry: None }];
     experiment
 }
 
@@ -61,7 +62,7 @@ fn decided(experiment: &Experiment, tables: &Tables) -> (VerdictRow, String) {
     let answer = answer_of(experiment, tables);
     let text = format!("{answer}{}", serde_json::to_string(&answer).unwrap());
     assert!(!["NaN", "inf ", "inf)", "None", "Some"].iter().any(|word| text.contains(word)), "{text}");
-    (row, answer.sentences[1].clone())
+    (row, answer.verdicts[0].sentence.clone())
 }
 
 fn names(arms: &[&str]) -> Vec<RunName> {
@@ -95,22 +96,24 @@ fn a_dose_rises_in_every_seed() {
     for (found, expected) in [(row.estimate, centre), (row.ci_low, low), (row.ci_high, high)] {
         assert!(near(found, expected), "{row:?}");
     }
-    assert_eq!((row.p_exact, row.p_holm), (Some(2.0 / 6f64.powi(5)), Some(2.0 / 6f64.powi(5))));
+    assert_eq!((row.p, row.p_holm), (Some(2.0 / 6f64.powi(5)), Some(2.0 / 6f64.powi(5))));
     assert_eq!((row.comparison.as_str(), row.kind.as_str(), row.verdict), ("c < a < e", "ordered", Verdict::Supported));
     assert_eq!((row.n_seeds, row.margin, row.note.as_str()), (5, Some(0.075), "rises from arm to arm in 5 of 5 seeds"));
-    let [centre, low, high] = [centre, low, high].map(f64::exp);
+    let [centre, low, high] = [centre, low, high].map(|log| 100.0 * (log.exp() - 1.0));
     let expected = format!(
-        "token kurtosis rises in the order c < a < e, in every seed: {centre:.3} times per rank (95 % interval {low:.3} to \
-         {high:.3}), p = 0.00026 after Holm"
+        "token kurtosis is {centre:.0} % higher than the arm before, on average, in the order c < a < e (95 %: {low:.0} to \
+         {high:.0} %); p = 0.00026 after Holm; rises from arm to arm in 5 of 5 seeds"
     );
-    assert!(sentence.starts_with(&expected), "{sentence}\n{expected}");
+    assert_eq!(sentence, expected);
     assert!(
         row.rule.starts_with("supported: Holm-corrected two-sided permutation p <= 0.05, 95 % t interval"),
         "{}",
         row.rule
     );
     assert!(
-        row.rule.contains("2 times the mean slope >= 0.15; contradicted: 2 times the 90 % interval"),
+        row.rule.contains(
+            "2 times the mean slope >= 0.15; opposite: the same for a fall; negligible: 2 times the 90 % interval"
+        ),
         "{}",
         row.rule
     );
@@ -127,18 +130,17 @@ fn an_order_that_is_another_one_is_said() {
     let (row, sentence) = of([2.2, 2.0, 9.0]);
     assert_eq!(row.verdict, Verdict::Supported, "the trend rises");
     assert_eq!(row.note, "rises from arm to arm in 0 of 5 seeds; the means are in the order b < a < c");
-    assert!(
-        !sentence.contains("in every seed") && sentence.contains("the means are in the order b < a < c"),
-        "{sentence}"
-    );
+    assert!(sentence.ends_with("the means are in the order b < a < c"), "{sentence}");
     let (row, sentence) = of([5.0, 3.0, 2.0]);
-    assert_eq!(row.verdict, Verdict::Contradicted);
+    assert_eq!(row.verdict, Verdict::Opposite);
     assert!(
-        sentence.starts_with("token kurtosis does not rise by a factor of 1.16 or more in the order a < b < c: "),
+        sentence.starts_with(
+            "token kurtosis is 37 % lower than the arm before, on average, in the order a < b < c (95 %: "
+        ),
         "{sentence}"
     );
-    assert!(row.p_exact == Some(2.0 / 6f64.powi(5)), "two-sided: {row:?}");
-    assert_eq!(of([3.0, 3.05, 3.1]).0.verdict, Verdict::Contradicted, "a rise too small to count");
+    assert!(row.p == Some(2.0 / 6f64.powi(5)), "two-sided: {row:?}");
+    assert_eq!(of([3.0, 3.05, 3.1]).0.verdict, Verdict::Negligible, "a rise too small to count");
 }
 
 #[test]
@@ -162,7 +164,7 @@ fn what_is_missing_is_named_and_few_seeds_are_exploratory() {
         let (row, sentence) = decided(&experiment, &missing);
         assert_eq!((row.verdict, row.n_seeds), (Verdict::Inconclusive, 4), "{kind}");
         assert!(row.note.starts_with("a seed 8 missing"), "{kind}: {}", row.note);
-        assert!(sentence.contains("is undecided with 4 seeds: "), "{sentence}");
+        assert!(sentence.contains("a seed 8 missing"), "{sentence}");
 
         let mut diverged = whole.clone();
         let (arm, status) = (name("a"), Status::Diverged);
@@ -186,17 +188,12 @@ fn what_is_missing_is_named_and_few_seeds_are_exploratory() {
         let mut gone = whole.clone();
         gone.residual.retain(|row| row.arm != "a");
         let (row, _) = decided(&experiment, &gone);
-        assert_eq!(
-            (row.verdict, row.n_seeds, row.estimate, row.p_exact),
-            (Verdict::Inconclusive, 0, None, None),
-            "{kind}"
-        );
+        assert_eq!((row.verdict, row.n_seeds, row.estimate, row.p), (Verdict::Inconclusive, 0, None, None), "{kind}");
         assert!(row.note.contains("a seeds 3, 1, 8, 2, 13 without token_kurtosis"), "{kind}: {}", row.note);
 
         experiment.verdict.min_seeds = 6;
-        let (row, sentence) = decided(&experiment, &whole);
+        let (row, _) = decided(&experiment, &whole);
         assert_eq!(row.verdict, Verdict::Exploratory, "{kind}");
-        assert!(sentence.contains("exploratory (5 seeds; the rule needs at least 6)"), "{sentence}");
         assert_eq!(decided(&experiment, &Tables::default()).0.verdict, Verdict::Exploratory, "{kind}");
     }
     let zero = tables(&plain, |arm, seed| if (arm, seed) == (1, 0) { 0.0 } else { 1.0 + arm as f64 }, |_, _| 3.0);
@@ -229,15 +226,16 @@ fn a_correlation_is_of_seeds_and_its_p_of_blocks() {
                 Some(_) => vec![0.5 * (arm(0) + arm(3)), arm(1), arm(2), arm(4)],
             }
         };
-        assert_eq!(row.p_exact, spearman_p(&of_blocks(&value), &of_blocks(&loss)), "{row:?}");
+        assert_eq!(row.p, spearman_p(&of_blocks(&value), &of_blocks(&loss)), "{row:?}");
         let grouped = if blocks.is_some() { " in 4 blocks" } else { "" };
         assert_eq!(row.comparison, format!("token_kurtosis ~ loss over 5 arms{grouped}"));
         assert_eq!(row.note.contains("4 blocks give no p below 0.083"), blocks.is_some(), "{}", row.note);
-        let clear = low * high > 0.0 && row.p_exact.unwrap() <= 0.05;
+        let clear = low * high > 0.0 && row.p.unwrap() <= 0.05;
         assert_eq!(row.verdict, if clear { Verdict::Supported } else { Verdict::Inconclusive }, "{row:?}");
-        let start =
-            if clear { "token kurtosis and held-out loss correlate over arms: " } else { "Whether token kurtosis and" };
-        assert!(sentence.starts_with(start) && sentence.contains(&format!("mean Spearman {centre:.2}")), "{sentence}");
+        let start = format!(
+            "token kurtosis and held-out loss have a mean Spearman correlation of {centre:.2} over arms (95 %: "
+        );
+        assert!(sentence.starts_with(&start), "{sentence}");
     }
 }
 
@@ -251,20 +249,14 @@ fn a_claimed_sign_decides() {
         decided(&experiment, &tables(&experiment, value, loss))
     };
     let (row, sentence) = of(Some(Sign::Negative));
-    assert_eq!((row.verdict, row.estimate, row.p_exact), (Verdict::Supported, Some(-1.0), Some(2.0 / 120.0)));
+    assert_eq!((row.verdict, row.estimate, row.p), (Verdict::Supported, Some(-1.0), Some(2.0 / 120.0)));
     assert!(
-        sentence.starts_with(
-            "token kurtosis and held-out loss correlate over arms with a negative sign: mean Spearman -1.00"
-        ),
+        sentence.starts_with("token kurtosis and held-out loss have a mean Spearman correlation of -1.00 over arms"),
         "{sentence}"
     );
-    let (row, sentence) = of(Some(Sign::Positive));
-    assert_eq!(row.verdict, Verdict::Contradicted);
-    assert!(
-        sentence.starts_with("token kurtosis and held-out loss correlate over arms, but not with a positive sign"),
-        "{sentence}"
-    );
-    assert!(row.rule.contains("contradicted: the same with the other sign"), "{}", row.rule);
+    let (row, _) = of(Some(Sign::Positive));
+    assert_eq!(row.verdict, Verdict::Opposite);
+    assert!(row.rule.contains("opposite: the same with the other sign"), "{}", row.rule);
     assert_eq!(of(None).0.verdict, Verdict::Supported);
 }
 
@@ -307,20 +299,19 @@ fn levels_are_decided_in_the_unit_of_the_metric() {
                     (above.max(below), low > -4.2 && high < -3.8, low >= -3.8 || high <= -4.2, "b = -4 ± 5 %")
                 }
             };
-            for (found, expected) in [(row.estimate, centre), (row.ci_low, low), (row.ci_high, high), (row.p_exact, p)]
-            {
+            for (found, expected) in [(row.estimate, centre), (row.ci_low, low), (row.ci_high, high), (row.p, p)] {
                 assert!(near(found, expected), "{expected}: {row:?}");
             }
             let expected = match (within, beyond) {
                 (true, _) => Verdict::Supported,
-                (_, true) => Verdict::Contradicted,
+                (_, true) => Verdict::Refuted,
                 _ => Verdict::Inconclusive,
             };
             assert_eq!((row.verdict, row.comparison.as_str()), (expected, comparison), "{row:?}");
             let place = if of_loss { ("loss", true) } else { ("token_kurtosis", false) };
             assert_eq!((row.metric.as_str(), row.site.is_none()), place);
             assert_eq!(row.p_holm.is_some(), row.primary, "{row:?}");
-            let shown = format!("mean {centre:.3} (90 % interval {low:.3} to {high:.3})");
+            let shown = format!("is {centre:.3} (90 %: {low:.3} to {high:.3})");
             assert!(sentence.contains(&shown), "{shown}: {sentence}");
             if let ClaimKind::NearValue { .. } = test {
                 assert!(near(row.margin, 0.2) && row.p_holm.is_none(), "{row:?}");
@@ -331,7 +322,7 @@ fn levels_are_decided_in_the_unit_of_the_metric() {
         }
     }
     for kind in ["near-value", "at-most", "at-least"] {
-        for verdict in [Verdict::Supported, Verdict::Contradicted, Verdict::Inconclusive] {
+        for verdict in [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive] {
             let times = seen.iter().filter(|one| **one == (kind, verdict)).count();
             assert!(times >= 5, "{kind} {verdict}: {times} times");
         }
@@ -339,21 +330,32 @@ fn levels_are_decided_in_the_unit_of_the_metric() {
 }
 
 #[test]
-fn sentences_say_what_was_decided() {
+fn levels_are_said_with_what_was_claimed() {
     let value = |arm: usize, seed: usize| 2.0 + arm as f64 + 0.01 * noise(arm, seed, 7);
     let of = |test: ClaimKind| {
         let experiment = experiment(test);
-        decided(&experiment, &tables(&experiment, value, |_, _| 3.0)).1
+        let tables = tables(&experiment, value, |_, _| 3.0);
+        (decided(&experiment, &tables).1, answer_of(&experiment, &tables).finding)
     };
     let near = |value| ClaimKind::NearValue { arm: name("b"), value, tolerance: 0.1, source: None };
-    assert!(of(near(3.1)).starts_with("token kurtosis of b is within 10 % of 3.1: mean 3.0"));
-    assert!(of(near(4.0)).starts_with("token kurtosis of b is not within 10 % of 4: mean 3.0"));
     let most = |threshold| ClaimKind::AtMost { arm: name("b"), threshold };
     let least = |threshold| ClaimKind::AtLeast { arm: name("b"), threshold };
-    assert!(of(most(3.5)).starts_with("token kurtosis of b is at most 3.5: mean "));
-    assert!(of(most(2.5)).starts_with("token kurtosis of b is above 2.5: mean "));
-    assert!(of(least(2.5)).starts_with("token kurtosis of b is at least 2.5: mean "));
-    assert!(of(least(3.5)).starts_with("token kurtosis of b is below 3.5: mean "));
+    for (test, claimed, found) in [
+        (near(3.1), "within 10 % of 3.1", "is within 10 % of 3.1."),
+        (near(4.0), "within 10 % of 4", "refuted: token kurtosis of b is not within 10 % of 4."),
+        (most(3.5), "at most 3.5", "is at most 3.5."),
+        (most(2.5), "at most 2.5", "refuted: token kurtosis of b is above 2.5."),
+        (least(2.5), "at least 2.5", "is at least 2.5."),
+        (least(3.5), "at least 3.5", "refuted: token kurtosis of b is below 3.5."),
+    ] {
+        let (sentence, finding) = of(test);
+        assert!(sentence.starts_with("token kurtosis of b is 3.0"), "{sentence}");
+        assert!(sentence.contains(&format!("; claimed: {claimed}; p = ")), "{sentence}");
+        assert!(
+            finding.starts_with("Token kurtosis at blocks.1.resid_post: ") && finding.ends_with(found),
+            "{finding}"
+        );
+    }
 }
 
 // The other quantity may be the same metric elsewhere or at another step.

@@ -6,7 +6,7 @@ use super::by_hand::{
 };
 use super::cases::{Case, LAST, SITE, TOKENS_USED, case};
 use crate::summary::summarise;
-use basislab_config::{Basis, ClaimKind, Tokens};
+use basislab_config::{Basis, ClaimKind, Symmetry, Tokens};
 use basislab_tables::SummaryRow;
 use std::collections::BTreeMap;
 
@@ -20,17 +20,18 @@ fn every_cell_of_a_verdict_follows_from_the_rule() {
         let (rows, claims) = (super::rows_of_claims(&case.experiment, &case.tables), &case.experiment.claims);
         assert_eq!(rows.len(), claims.len());
         let all: Vec<Option<Compared>> = claims.iter().map(|claim| compared(&case, claim)).collect();
-        let primary: Vec<usize> = (0..claims.len()).filter(|at| claims[*at].primary).collect();
+        let primary: Vec<usize> =
+            (0..claims.len()).filter(|at| claims[*at].primary && claims[*at].symmetry.is_none()).collect();
         let corrected = holm(&primary.iter().map(|at| all[*at].as_ref().unwrap().p).collect::<Vec<_>>());
         for (at, row) in rows.iter().enumerate() {
             let (claim, what) = (&claims[at], format!("case {number}: {row:?}"));
-            assert_eq!((&row.claim, row.primary), (&claim.name, claim.primary));
+            assert_eq!((&row.claim, row.primary), (&claim.name, primary.contains(&at)));
             let Some(it) = &all[at] else { continue };
             let p_holm = primary.iter().position(|one| *one == at).map(|one| corrected[one]);
             let (centre, low, high) = interval(&it.values, it.confidence);
             assert_eq!(row.comparison, it.comparison, "{what}");
             assert_eq!(row.n_seeds, it.values.len(), "{what}");
-            let expected = [(row.estimate, centre), (row.ci_low, low), (row.ci_high, high), (row.p_exact, it.p)];
+            let expected = [(row.estimate, centre), (row.ci_low, low), (row.ci_high, high), (row.p, it.p)];
             for (found, expected) in expected {
                 assert!(near(found, expected), "{expected}: {what}");
             }
@@ -38,7 +39,22 @@ fn every_cell_of_a_verdict_follows_from_the_rule() {
             assert!(p_holm.is_none_or(|p| near(row.p_holm, p)), "{p_holm:?}: {what}");
             assert_eq!(row.margin, Some(it.margin), "{what}");
             assert_eq!(row.verdict, verdict_by_hand(&case, claim, it, p_holm.unwrap_or(it.p)), "{what}");
-            assert_eq!(numbers_in(&row.note), it.note, "{what}");
+            let ratio = |log: f64| row.kind != "equal-loss" && near(Some(row.estimate.unwrap()), log);
+            assert_eq!(row.ratio.is_some(), ratio(centre), "{what}");
+            for (found, log) in [(row.ratio, centre), (row.ratio_low, low), (row.ratio_high, high)] {
+                assert!(found.is_none() || near(found, log.exp()), "{what}");
+            }
+            let said = numbers_in(&row.note);
+            let alike = |(found, expected): (&f64, &f64)| (found - expected).abs() <= 0.01 * expected;
+            assert!(
+                said.len() == it.note.len() && said.iter().zip(&it.note).all(alike),
+                "{said:?}, not {:?}: {what}",
+                it.note
+            );
+            assert_eq!(row.note.contains("settled by symmetry"), claim.symmetry.is_some(), "{what}");
+            let of_law = matches!(claim.symmetry, Some(Symmetry::SameLaw(..))) && row.kind != "equal-loss";
+            let deviates = claim.symmetry.is_some() && !of_law && it.p <= case.experiment.verdict.alpha;
+            assert_eq!(row.note.contains("deviates"), deviates, "{what}");
             let of_losses = matches!(claim.test, ClaimKind::EqualLoss { .. });
             let place = if of_losses { ("loss", None) } else { ("max_median_ratio", Some(SITE)) };
             assert_eq!((row.metric.as_str(), row.site), place, "{what}");
@@ -47,6 +63,7 @@ fn every_cell_of_a_verdict_follows_from_the_rule() {
             let (outer, inner) = (percent(1.0 - rule.alpha), percent(1.0 - 2.0 * rule.alpha));
             let (margin, least) = (it.margin, rule.min_seeds as f64);
             let said = match claim.test {
+                _ if claim.symmetry.is_some() => vec![rule.alpha],
                 ClaimKind::EqualLoss { .. } | ClaimKind::EquivalentToNull { .. } => {
                     vec![inner, margin, rule.alpha, least]
                 }
@@ -57,9 +74,16 @@ fn every_cell_of_a_verdict_follows_from_the_rule() {
         }
     }
     // Each kind of claim met each of its verdicts, often enough for a level or margin to matter.
-    for kind in ["differs-from-null", "equivalent-to-null", "arms-differ", "equal-loss"] {
-        for verdict in ["supported", "contradicted", "inconclusive", "exploratory"] {
-            let times = seen.get(&(kind.to_owned(), verdict.to_owned())).copied().unwrap_or(0);
+    let equality = ["supported", "refuted", "inconclusive", "exploratory", "control"];
+    let difference = ["supported", "opposite", "negligible", "inconclusive", "exploratory"];
+    for (kind, verdicts) in [
+        ("differs-from-null", &difference),
+        ("arms-differ", &difference),
+        ("equivalent-to-null", &equality),
+        ("equal-loss", &equality),
+    ] {
+        for verdict in verdicts {
+            let times = seen.get(&(kind.to_owned(), (*verdict).to_owned())).copied().unwrap_or(0);
             assert!(times >= 10, "{kind} {verdict}: {times} times in {seen:?}");
         }
     }
@@ -105,12 +129,23 @@ fn check_summary(case: &Case, row: &SummaryRow, (arm, place): (&str, usize), met
         "max_median_ratio" => {
             let (null, spread) = null_by_hand(case, arm, LAST);
             assert!(near(row.null_mean, null) && near(row.null_sd, spread), "{null} {spread}: {row:?}");
-            assert!(near(row.z, (mean(&values) - null) / spread), "{row:?}");
+            let basis = basis.unwrap();
+            let seeds = case.seeds(arm);
+            let at = |seed: &u64| case.at(arm, *seed, LAST, basis);
+            let logs = seeds.iter().map(|seed| (at(seed) / mean(case.null(arm, *seed, LAST))).ln()).collect::<Vec<_>>();
+            assert!(near(row.ratio, mean(&logs).exp()), "{row:?}");
+            let above = |seed: &&u64| case.null(arm, **seed, LAST).iter().all(|draw| *draw < at(seed));
+            let below = |seed: &&u64| case.null(arm, **seed, LAST).iter().all(|draw| *draw > at(seed));
+            let outside = (seeds.iter().filter(above).count(), seeds.iter().filter(below).count());
+            let bases = seeds.iter().map(|seed| case.null(arm, *seed, LAST).len()).min().unwrap();
+            assert_eq!(((row.seeds_above, row.seeds_below), row.bases), (outside, bases), "{row:?}");
         }
         "dim_rms_kurtosis" => {
             assert!(near(row.null_mean, d * (n + 2.0) / (d * n + 2.0)), "{row:?}");
-            assert_eq!((row.null_sd, row.z), (None, None));
+            assert_eq!((row.null_sd, row.bases), (None, 0));
+            let null = row.null_mean.unwrap();
+            assert!(near(row.ratio, mean(&values.iter().map(|value| (value / null).ln()).collect::<Vec<_>>()).exp()));
         }
-        _ => assert_eq!((row.null_mean, row.null_sd, row.z), (None, None, None)),
+        _ => assert_eq!((row.null_mean, row.null_sd, row.ratio, row.bases), (None, None, None, 0)),
     }
 }

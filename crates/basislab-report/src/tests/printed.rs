@@ -1,11 +1,11 @@
-//! Terminal, JSON and sentences: each number beside the arms, level and unit that it belongs to.
+//! Terminal and JSON: each number beside the arms, level and unit that it belongs to.
 
 use super::by_hand::{Compared, compared, interval, mean, near, null_by_hand, of_seeds};
 use super::cases::{Case, LAST, case};
 use crate::summary::summarise;
 use crate::verdicts::decide_claims;
 use crate::{Answer, ArmLine, Scale, VerdictLine, answer::answer};
-use basislab_config::{Claim, ClaimKind};
+use basislab_config::{Basis, ClaimKind};
 use basislab_stats::Verdict;
 use basislab_tables::VerdictRow;
 use std::path::Path;
@@ -20,15 +20,31 @@ fn in_order(text: &str, parts: &[String]) {
     }
 }
 
-/// Estimate, level and ends as they are printed, in their order: ratios of a log ratio, losses as they are.
+/// Estimate, level and ends as they are printed, in their order: ratios of a log ratio in times or percent, losses with their
+/// side.
 fn printed(it: &Compared) -> Vec<String> {
     let (centre, low, high) = interval(&it.values, it.confidence);
-    let level = format!("{} %", (it.confidence * 1e5).round() / 1e3);
+    let level = format!("({} %: ", (it.confidence * 1e5).round() / 1e3);
     if it.comparison.ends_with("(nats)") {
-        return vec![format!("{centre:+.4} nats"), level, format!("{low:+.4} to {high:+.4}")];
+        let side = if centre < 0.0 { "below" } else { "above" };
+        return vec![format!("{:.4} nats {side} ", centre.abs()), level, format!("{low:+.4} to {high:+.4})")];
     }
-    let [centre, low, high] = [centre, low, high].map(|log| format!("{:.2}", log.exp()));
-    vec![format!("{centre} times"), level, format!("{low} to {high}")]
+    let [centre, low, high] = [centre, low, high].map(f64::exp);
+    if centre >= 2.0 {
+        return vec![format!("{centre:.2} times "), level, format!("{low:.2} to {high:.2})")];
+    }
+    let percent = |ratio: f64| {
+        let percent = 100.0 * (ratio - 1.0).abs();
+        let digits = if percent < 0.995 { 2 } else { usize::from(percent < 9.95) };
+        format!("{percent:.digits$}")
+    };
+    let side = |ratio: f64| if ratio < 1.0 { "lower" } else { "higher" };
+    let ends = match (low < 1.0, high < 1.0) {
+        (true, true) => format!("{} to {} %)", percent(high), percent(low)),
+        (false, false) if high < 3.0 => format!("{} to {} %)", percent(low), percent(high)),
+        _ => format!("{} % {} to {} % {})", percent(low), side(low), percent(high), side(high)),
+    };
+    vec![format!("{} % {} than ", percent(centre), side(centre)), level, ends]
 }
 
 /// The p behind `p = `.
@@ -69,14 +85,27 @@ fn terminal_and_json_print_the_numbers_of_the_rows() {
         {
             let Some(it) = compared(&case, claim) else { continue };
             check_verdict_line(&it, row, line, json);
-            let at = lines.iter().position(|line| line.ends_with(&claim.text)).unwrap();
-            assert!(lines[at].starts_with(row.verdict.name()), "{}", lines[at]);
-            let facts = lines[at + 1].trim();
-            let rest = facts.strip_prefix(&it.comparison).unwrap_or_else(|| panic!("{facts}: {}", it.comparison));
-            in_order(rest, &printed(&it));
-            let p = row.p_holm.or(row.p_exact).unwrap();
-            assert!((printed_p(rest) - p).abs() <= 0.06 * p, "{p}: {facts}");
-            assert_eq!(rest.contains("after Holm"), claim.primary, "{facts}");
+            let said: Vec<&&str> = lines.iter().filter(|one| one.ends_with(&line.sentence)).collect();
+            let [said] = said[..] else { panic!("{said:?}: {text}") };
+            assert!(said.starts_with(row.verdict.name()), "{said}");
+            let subject = claim.test.arms()[0].to_string();
+            let own = if claim.cell.basis == Basis::Optimizer { " in its own basis" } else { "" };
+            let verb = if row.kind == "equal-loss" { "ends" } else { "is" };
+            assert!(line.sentence.starts_with(&format!("{subject}{own} {verb} ")), "{said}");
+            in_order(&line.sentence, &printed(&it));
+            let reference = match &claim.test {
+                ClaimKind::ArmsDiffer { other, .. } => format!("than {other}"),
+                ClaimKind::EqualLoss { other, .. } => format!("above {other}"),
+                _ => "than random bases".to_owned(),
+            };
+            let alike = said
+                .replace(" times ", " % higher than ")
+                .replace(" below ", " above ")
+                .replace("lower than", "higher than");
+            assert!(alike.contains(&reference), "{reference}: {said}");
+            let p = row.p_holm.or(row.p).unwrap();
+            assert!((printed_p(said) - p).abs() <= 0.06 * p, "{p}: {said}");
+            assert_eq!(said.contains("after Holm"), claim.is_in_family(), "{said}");
         }
     }
 }
@@ -84,14 +113,22 @@ fn terminal_and_json_print_the_numbers_of_the_rows() {
 fn check_arm_line(case: &Case, line: &ArmLine, json: &serde_json::Value, text: &str) {
     let of = |metric: &str| mean(&of_seeds(case, &line.arm, metric, line.basis));
     let (value, (null, spread)) = (of("max_median_ratio"), null_by_hand(case, &line.arm, LAST));
-    let (loss, above, z) = (of("loss"), of("loss_above_floor"), (value - null) / spread);
+    let (loss, above) = (of("loss"), of("loss_above_floor"));
+    let at = |seed: u64| case.at(&line.arm, seed, LAST, line.basis);
+    let all = case.seeds(&line.arm);
+    let logs = all.iter().map(|seed| (at(*seed) / mean(case.null(&line.arm, *seed, LAST))).ln()).collect::<Vec<_>>();
+    let ratio = mean(&logs).exp();
+    let larger = |seed: &&u64| case.null(&line.arm, **seed, LAST).iter().all(|draw| *draw < at(**seed));
+    let smaller = |seed: &&u64| case.null(&line.arm, **seed, LAST).iter().all(|draw| *draw > at(**seed));
+    let outside = (all.iter().filter(larger).count(), all.iter().filter(smaller).count());
+    assert_eq!((line.seeds_above, line.seeds_below), outside);
     let expected = [
         ("loss", line.loss, loss),
         ("loss_above_floor", line.loss_above_floor, above),
         ("value", line.value, value),
         ("null_mean", line.null_mean, null),
         ("null_sd", line.null_sd, spread),
-        ("z", line.z, z),
+        ("ratio", line.ratio, ratio),
     ];
     for (key, found, expected) in expected {
         assert!(near(found, expected), "{key} {expected}: {line:?}");
@@ -99,8 +136,14 @@ fn check_arm_line(case: &Case, line: &ArmLine, json: &serde_json::Value, text: &
     }
     assert_eq!((&json["arm"], &json["basis"]), (&line.arm.clone().into(), &line.basis.to_string().into()));
     let seeds = case.seeds(&line.arm).len();
+    let outside = match outside {
+        (0, 0) => format!("0/{seeds}"),
+        (above, 0) => format!("{above}/{seeds} above"),
+        (0, below) => format!("{below}/{seeds} below"),
+        (above, below) => format!("{above} above, {below} below"),
+    };
     let cells = format!(
-        "{} {} {seeds}/{seeds} {loss:.3} {above:.3} {value:.2} {null:.2} ± {spread:.2} {z:.1}",
+        "{} {} {seeds}/{seeds} {loss:.3} {above:.3} {value:.2} {null:.2} ± {spread:.2} {ratio:.2} {outside}",
         line.arm, line.basis
     );
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -136,67 +179,33 @@ fn check_verdict_line(it: &Compared, row: &VerdictRow, line: &VerdictLine, json:
     }
 }
 
+// The finding names every primary claim once, under its verdict, and no number.
 #[test]
-fn sentences_name_the_arms_in_order_beside_their_own_numbers() {
-    let mut directions = [0, 0];
+fn the_finding_says_each_primary_claim_by_its_verdict() {
     for number in 0..60 {
         let case = case(number);
         let (answer, rows) = answered(&case);
-        let claims = || case.experiment.claims.iter().zip(&rows);
-        // A failed self-test comes first.
-        let differs =
-            |claim: &&Claim| matches!(claim.test, ClaimKind::DiffersFromNull { .. } | ClaimKind::ArmsDiffer { .. });
-        let start = 1 + usize::from(answer.sentences[1].starts_with("Self-test FAILED"));
-        let primary = claims().filter(|(claim, _)| claim.primary && differs(claim)).take(3);
-        for ((claim, row), sentence) in primary.zip(&answer.sentences[start..]) {
-            let it = compared(&case, claim).unwrap();
-            let subjects = match &claim.test {
-                ClaimKind::ArmsDiffer { arm, other, .. } => [arm.to_string(), other.to_string()],
-                ClaimKind::DiffersFromNull { arm } => [arm.to_string(), format!("{} basis", claim.cell.basis)],
-                _ => unreachable!("one of the two"),
+        let text = answer.finding.strip_prefix("Max median ratio at blocks.0.resid_mid: ").unwrap();
+        assert!(!text.contains(|c: char| c.is_ascii_digit()), "{text}");
+        let claims = case.experiment.claims.iter().zip(&rows).filter(|(claim, _)| claim.is_in_family());
+        for (claim, row) in claims {
+            let part = |before: &str| {
+                text.split("; ").find(|part| part.starts_with(before)).unwrap_or_else(|| panic!("{before}: {text}"))
             };
-            let [subject, other] = subjects;
-            let own = other.replace("standard", "the standard").replace("optimizer", "");
-            in_order(sentence, &[vec![subject], vec![own.trim_start().to_owned()], printed(&it)].concat());
-            let p = row.p_holm.unwrap();
-            assert!((printed_p(sentence) - p).abs() <= 0.06 * p, "{p}: {sentence}");
-            let of_null = matches!(claim.test, ClaimKind::DiffersFromNull { .. });
-            let up = mean(&it.values) > 0.0;
-            if row.verdict == Verdict::Supported && of_null {
-                directions[usize::from(up)] += 1;
-                assert_eq!((sentence.contains("above the null"), sentence.contains("below the null")), (up, !up));
-            }
-            if row.verdict == Verdict::Contradicted {
-                let factor = format!("factor of {:.2}", case.experiment.verdict.smallest_effect.exp());
-                assert!(sentence.contains(&factor), "{factor}: {sentence}");
-            }
-        }
-        for kind in ["equal-loss", "equivalent-to-null"] {
-            let parts: Vec<String> = claims()
-                .filter(|(_, row)| row.kind == kind)
-                .flat_map(|(claim, row)| {
-                    let it = compared(&case, claim).unwrap();
-                    let arms = it.comparison.split(" (nats)").next().unwrap().split(" / ").next().unwrap().to_owned();
-                    let how = match row.verdict.name() {
-                        "supported" => ", equal",
-                        "contradicted" => ", not equal",
-                        "exploratory" => ", exploratory",
-                        _ => ", not shown to be equal",
-                    };
-                    [vec![arms], printed(&it), vec![how.to_owned()]].concat()
-                })
-                .collect();
-            let margin = match kind {
-                "equal-loss" => format!("±{} nats", case.experiment.verdict.equal_loss_margin),
-                _ => format!("factor of {:.2}", case.experiment.verdict.equivalence_margin.exp()),
+            let side = if row.estimate.unwrap() < 0.0 { "below" } else { "above" };
+            let reference = match &claim.test {
+                ClaimKind::ArmsDiffer { other, .. } => other.to_string(),
+                _ => "random bases".to_owned(),
             };
-            let sentence = answer
-                .sentences
-                .iter()
-                .find(|sentence| sentence.contains(&margin) && sentence.contains("(equal: within"));
-            let sentence = sentence.unwrap_or_else(|| panic!("{margin}: {:?}", answer.sentences));
-            in_order(sentence, &parts);
+            let (within, said) = match row.verdict {
+                Verdict::Supported => (text.split("; ").next().unwrap(), format!("{side} {reference}")),
+                Verdict::Opposite => (part("against what was claimed, "), format!("{side} {reference}")),
+                Verdict::Negligible => (part("differences too small to count: "), format!("and {reference}")),
+                Verdict::Inconclusive => (part("undecided: whether "), reference),
+                Verdict::Exploratory => (part("exploratory, with too few seeds: whether "), reference),
+                other => panic!("{other}"),
+            };
+            in_order(within, &[claim.test.arms()[0].to_string(), said]);
         }
     }
-    assert!(directions[0] > 3 && directions[1] > 3, "{directions:?}");
 }

@@ -4,10 +4,9 @@
 
 use super::answer_of;
 use super::kinds::{experiment, tables};
-use crate::Scale;
 use crate::fixture::{Outcome, effect, experiment as default_experiment, name, tables as run_tables};
-use basislab_config::{Cell, ClaimKind, Experiment, LOSS, Reading, Sign};
-use basislab_stats::Verdict;
+use crate::{Answer, Scale};
+use basislab_config::{Cell, ClaimKind, Direction, Experiment, LOSS, Reading, Sign};
 use basislab_tables::Tables;
 use std::collections::BTreeSet;
 
@@ -38,10 +37,21 @@ fn kinds() -> Vec<ClaimKind> {
     let correlates = |sign| ClaimKind::Correlates { arms: arms.clone(), with: with.clone(), blocks: None, sign };
     let source = Some("Smith 2023".to_owned());
     vec![
-        ClaimKind::DiffersFromNull { arm: a.clone() },
+        ClaimKind::DiffersFromNull { arm: a.clone(), direction: None },
+        ClaimKind::DiffersFromNull { arm: a.clone(), direction: Some(Direction::Above) },
         ClaimKind::EquivalentToNull { arm: a.clone() },
-        ClaimKind::ArmsDiffer { arm: a.clone(), other: b.clone(), reading: Reading::Final },
-        ClaimKind::ArmsDiffer { arm: a.clone(), other: b.clone(), reading: Reading::MatchedLoss },
+        ClaimKind::ArmsDiffer {
+            arm: a.clone(),
+            other: b.clone(),
+            reading: Reading::Final,
+            direction: Some(Direction::Below),
+        },
+        ClaimKind::ArmsDiffer {
+            arm: a.clone(),
+            other: b.clone(),
+            reading: Reading::MatchedLoss,
+            direction: Some(Direction::Above),
+        },
         ClaimKind::EqualLoss { arm: a.clone(), other: b.clone() },
         ClaimKind::Ordered { arms: arms[..3].to_vec() },
         correlates(None),
@@ -82,7 +92,7 @@ fn every_sentence_is_as_it_was_read() {
                 let above =
                     line.estimate.is_some_and(|estimate| estimate > if line.scale == Scale::Ratio { 1.0 } else { 0.0 });
                 if shown.insert((line.verdict.name(), above, missing)) {
-                    sentences.push(format!("{}: {}", line.verdict, answer.sentences[1]));
+                    sentences.push(format!("{}: {}\n    {}", line.verdict, line.sentence, answer.finding));
                 }
             }
         }
@@ -97,11 +107,11 @@ fn every_sentence_is_as_it_was_read() {
         for mut tables in
             [run_tables(&experiment, effect), run_tables(&experiment, behind), run_tables(&experiment, diverged)]
         {
-            whole.extend(answer_of(&experiment, &tables).sentences);
+            whole.extend(said(&answer_of(&experiment, &tables)));
             tables.steps.retain(|row| row.arm != "adam-identity" || row.step != 417);
-            whole.extend(answer_of(&experiment, &tables).sentences);
+            whole.extend(said(&answer_of(&experiment, &tables)));
         }
-        whole.extend(answer_of(&experiment, &Tables::default()).sentences);
+        whole.extend(said(&answer_of(&experiment, &Tables::default())));
     }
     text += &format!("# the default experiment\n{}\n", Vec::from_iter(whole).join("\n"));
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/sentences.txt");
@@ -109,10 +119,22 @@ fn every_sentence_is_as_it_was_read() {
         std::fs::write(file, &text).unwrap();
     }
     assert_eq!(text, std::fs::read_to_string(file).unwrap());
-    // A correlation without a sign cannot be contradicted; all else can be everything.
-    for kind in kinds().iter().map(ClaimKind::kind) {
-        for verdict in Verdict::NAMES {
-            assert!(found.contains(&(kind, *verdict)), "no sentence for {kind} {verdict}");
+    let equality = ["supported", "refuted", "inconclusive", "exploratory"];
+    let difference = ["supported", "opposite", "negligible", "inconclusive", "exploratory"];
+    for test in kinds() {
+        let level = matches!(test, ClaimKind::AtMost { .. } | ClaimKind::AtLeast { .. });
+        let verdicts = if test.is_equality() || level { &equality[..] } else { &difference[..] };
+        // A correlation is never shown to be negligible.
+        let is_possible =
+            |verdict: &&&str| !(matches!(test, ClaimKind::Correlates { .. }) && **verdict == "negligible");
+        for verdict in verdicts.iter().filter(is_possible) {
+            assert!(found.contains(&(test.kind(), *verdict)), "no sentence for {} {verdict}", test.kind());
         }
     }
+}
+
+/// Every line of an answer that is made of words.
+fn said(answer: &Answer) -> Vec<String> {
+    let lines = answer.verdicts.iter().map(|line| format!("{}: {}", line.verdict, line.sentence));
+    lines.chain(answer.remarks.clone()).chain([answer.finding.clone()]).collect()
 }
