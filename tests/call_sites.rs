@@ -320,6 +320,8 @@ fn other_tokens_sites_and_metrics_are_measured_as_asked() {
         ("probe.tokens", "first"),
         ("probe.null_sites", "[\"blocks.0.resid_mid\", \"final\"]"),
         ("probe.null_metrics", "[\"max_median_ratio\", \"token_rms\"]"),
+        ("probe.band_metrics", "[\"max_median_ratio\"]"),
+        ("probe.band_bases", "10"),
     ]);
     // In f32 clipping, moments and the descent run in kernels of their own.
     let some = |experiment: &Experiment| {

@@ -153,8 +153,12 @@ fn check_cell(claim: &Claim, (key, cell): (&str, &Cell), arm: &Arm, arms: &[&Arm
             format!("found {}, expected probe.tokens = {}: random bases are of those", cell.tokens, probe.tokens);
         return fail("tokens", what);
     }
-    if !probe.is_full(steps, cell.step.resolve(steps)) {
-        return fail("step", "found a step without random bases, expected the first, middle or last probe".to_owned());
+    let site = cell.site.resolve(model.n_layers);
+    let is_null_site = probe.null_sites.iter().any(|pattern| pattern.resolve(model.n_layers) == site);
+    if probe.bases(steps, cell.step.resolve(steps), &cell.metric, is_null_site) == 0 {
+        let what = "found a step without random bases, expected the first, middle or last probe, or a metric of probe.band_metrics \
+                    at one of probe.null_sites";
+        return fail("step", what.to_owned());
     }
     Ok(())
 }

@@ -71,8 +71,12 @@ table! {
         null_bases: usize = Kind::Integer(8, 4096);
         /// Metrics that are measured in all `null_bases`.
         null_metrics: Vec<String> = Kind::Names(0);
-        /// Sites that are measured in all `null_bases`.
+        /// Sites that are measured in all `null_bases`, and in `band_bases`.
         null_sites: Vec<SitePattern> = Kind::Sites;
+        /// Haar bases at every probe for `band_metrics` at `null_sites`: the null over training; at most `null_bases`.
+        band_bases: usize = Kind::Integer(0, 4096);
+        /// Metrics that are measured in `band_bases` at every probe; some of `null_metrics`.
+        band_metrics: Vec<String> = Kind::Names(0);
     }
 }
 
@@ -85,6 +89,15 @@ impl ProbeSpec {
         all.push(steps);
         all.dedup();
         all
+    }
+
+    /// The Haar bases in which a metric is measured at a site that is, or is not, among `null_sites`, at a probe.
+    pub fn bases(&self, steps: u64, step: u64, metric: &str, is_null_site: bool) -> usize {
+        let is_in = |names: &[String]| is_null_site && names.iter().any(|name| name == metric);
+        let full = if self.is_full(steps, step) { self.random_bases } else { 0 };
+        let null = if step == steps && is_in(&self.null_metrics) { self.null_bases } else { 0 };
+        let band = if is_in(&self.band_metrics) { self.band_bases } else { 0 };
+        full.max(null).max(band)
     }
 
     /// Whether this probe is the first, middle or last: there random bases and single dimensions are recorded too.

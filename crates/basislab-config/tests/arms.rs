@@ -112,7 +112,7 @@ fn all_missing_keys_are_told_in_one_error() {
     let text =
         BASE.replace("n_ctx = 8\n", "").replace("steps = 100\n", "").replace("metric = \"token_kurtosis\"\n", "");
     let error = changed(&text, &[]).unwrap_err();
-    let all = "f.toml:58:1: verdict.metric: missing, expected a name of 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, without '..' (the metric, by its name in `basislab metrics list`); also missing: model.n_ctx, train.steps";
+    let all = "f.toml:60:1: verdict.metric: missing, expected a name of 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, without '..' (the metric, by its name in `basislab metrics list`); also missing: model.n_ctx, train.steps";
     assert_eq!(error, all);
 }
 

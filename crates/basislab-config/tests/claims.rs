@@ -21,7 +21,7 @@ seeds = [0, 1, 2]
 model = { n_ctx = 8, n_layers = 2, d_model = 16, n_heads = 2, d_mlp = 24, activation = "gelu", norm = "rms-scalar", norm_epsilon = 1e-5, positions = { kind = "learned" }, attention = "softmax", tied_head = false, biases = false, init_std = 0.02, param_dtype = "f32", compute_dtype = "f32" }
 corpus = { kind = "text", path = "a.txt", tokenizer = "bytes", d_vocab = 256, held_out = 0.1 }
 train = { steps = 100, batch_size = 4, micro_batches = 1, clip_norm = 1.0, schedule = "cosine", warmup_steps = 10, final_lr_fraction = 0.1 }
-probe = { log_until = 16, every = 10, loss_sequences = 4, residual_sequences = 4, random_bases = 8, tokens = "rest", null_bases = 8, null_metrics = ["token_kurtosis"], null_sites = ["blocks.last.resid_post"] }
+probe = { log_until = 16, every = 10, loss_sequences = 4, residual_sequences = 4, random_bases = 8, tokens = "rest", null_bases = 8, null_metrics = ["token_kurtosis"], null_sites = ["blocks.last.resid_post"], band_bases = 8, band_metrics = ["token_kurtosis"] }
 optimizer = { kind = "sgd", lr = 1e-2 }
 basis = { kind = "standard" }
 verdict = { metric = "token_kurtosis", site = "blocks.last.resid_post", tokens = "rest", basis = "standard", step = "last", alpha = 0.05, min_seeds = 8, smallest_effect = 0.15, equivalence_margin = 0.1, equal_loss_margin = 0.01 }

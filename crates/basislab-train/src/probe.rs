@@ -236,8 +236,12 @@ impl PendingProbe {
         let RunSpec { model, train, probe, .. } = &self.plan.run;
         let is_full = probe.is_full(train.steps, self.step);
         let is_null_site = probe.null_sites.iter().any(|pattern| pattern.resolve(model.n_layers) == site);
-        let further = (self.step == train.steps && is_null_site)
-            .then(|| (self.plan.seed, probe.random_bases..probe.null_bases, &probe.null_metrics[..]));
+        let (last, metrics) = match self.step == train.steps {
+            true => (probe.null_bases, &probe.null_metrics[..]),
+            false => (probe.band_bases, &probe.band_metrics[..]),
+        };
+        let first = self.random.len();
+        let further = (is_null_site && first < last).then(|| (self.plan.seed, first..last, metrics));
         let wanted = Wanted {
             n_ctx: Some(model.n_ctx),
             optimizer: self.optimizer.as_ref(),

@@ -76,7 +76,7 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
     let mut seeds =
         which.seeds.as_deref().map(|text| parse_seeds(text).map(|s| (s, format!("--seeds {text}")))).transpose()?;
     if which.smoke {
-        let small: [(&str, &str); 8] = [
+        let small: [(&str, &str); 9] = [
             ("train.steps", "4"),
             ("train.warmup_steps", "1"),
             ("probe.log_until", "4"),
@@ -85,6 +85,7 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
             ("probe.residual_sequences", "4"),
             ("probe.random_bases", "8"),
             ("probe.null_bases", "8"),
+            ("probe.band_bases", "8"),
         ];
         let mut smoke: Vec<Change> = small.iter().map(|(path, value)| Change::set(path, value, "--smoke")).collect();
         smoke.extend(early_phases(&load(&[])?.experiment));

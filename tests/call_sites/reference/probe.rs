@@ -59,19 +59,26 @@ impl Reference<'_> {
                 if let Some(q) = &own {
                     measure(cells, &row("optimizer"), &rotated(&x, q), model.d_model, |_, moves| moves);
                 }
-                if !full || tokens != probe.tokens.name() {
+                if tokens != probe.tokens.name() {
                     continue;
                 }
-                for k in 0..probe.random_bases as u64 {
+                let drawn = if full { probe.random_bases as u64 } else { 0 };
+                for k in 0..drawn {
                     let name = row(&format!("random:{k}"));
                     measure(cells, &name, &rotated(&x, &random(k)), model.d_model, |_, moves| moves);
                 }
-                if step == train.steps && is_null_site(probe, site) {
-                    for k in probe.random_bases as u64..probe.null_bases as u64 {
+                if is_null_site(probe, site) {
+                    let at_end = step == train.steps;
+                    let bases = if at_end { probe.null_bases } else { probe.band_bases };
+                    let metrics = if at_end { &probe.null_metrics } else { &probe.band_metrics };
+                    for k in drawn..bases as u64 {
                         let name = row(&format!("random:{k}"));
-                        let only = |metric: &str, _| probe.null_metrics.iter().any(|named| named == metric);
+                        let only = |metric: &str, _| metrics.iter().any(|named| named == metric);
                         measure(cells, &name, &rotated(&x, &random(k)), model.d_model, only);
                     }
+                }
+                if !full {
+                    continue;
                 }
                 let of_own = own.as_ref().map(|q| ("optimizer", rotated(&x, q)));
                 for (basis, x) in [("standard", x.clone())].into_iter().chain(of_own) {

@@ -106,6 +106,8 @@ tokens = "rest"
 null_bases = 8
 null_metrics = ["token_kurtosis"]
 null_sites = ["blocks.last.resid_post"]
+band_bases = 8
+band_metrics = ["token_kurtosis"]
 
 [optimizer]
 kind = "adam"

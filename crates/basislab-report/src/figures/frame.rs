@@ -7,6 +7,8 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+/// Pixels from the middle of a bar of a band to its sides.
+const BAR: i32 = 4;
 /// Width of every figure.
 pub(super) const WIDTH: i32 = 900;
 /// Height without a legend below.
@@ -74,9 +76,11 @@ pub(crate) enum Mark {
         colour: RGBColor,
         weight: Weight,
     },
+    /// From low to high at each place, and what is in the middle: a bar at each place, or one area over all of them.
     Band {
         points: Vec<(f64, f64, f64)>,
         middle: Vec<(f64, f64)>,
+        bars: bool,
     },
     Level {
         y: f64,
@@ -187,7 +191,16 @@ fn paint(svg: &mut String, figure: &Figure) -> DrawResult {
 
 fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) -> DrawResult {
     match mark {
-        Mark::Band { points, middle } => {
+        Mark::Band { points, middle, bars: true } => {
+            for (&(at, low, high), &(_, value)) in points.iter().zip(middle) {
+                let (left, right) = (x.pixel(at) - BAR, x.pixel(at) + BAR);
+                let bar = [(left, y.pixel(high)), (right, y.pixel(low))];
+                area.draw(&Rectangle::new(bar, NULL_GREY.mix(0.35).filled()))?;
+                let middle = vec![(left, y.pixel(value)), (right, y.pixel(value))];
+                area.draw(&PathElement::new(middle, SOFT.stroke_width(1)))?;
+            }
+        }
+        Mark::Band { points, middle, bars: false } => {
             let above = points.iter().map(|&(at, _, high)| (x.pixel(at), y.pixel(high)));
             let below = points.iter().rev().map(|&(at, low, _)| (x.pixel(at), y.pixel(low)));
             area.draw(&Polygon::new(above.chain(below).collect::<Vec<_>>(), NULL_GREY.mix(0.35).filled()))?;

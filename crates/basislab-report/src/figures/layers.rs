@@ -45,7 +45,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     if band.len() > 1 {
         curves.values.extend(band.iter().flat_map(|&(_, low, high)| [low, high]));
         let middle = band.iter().map(|&(at, low, high)| (at, (low + high) / 2.0)).collect();
-        behind.push(Mark::Band { points: band, middle });
+        behind.push(Mark::Band { points: band, middle, bars: false });
         curves.keys.push(Key::Band { label: "random bases".to_owned(), detail: "mean ± 2 sd of one".to_owned() });
     }
     let title = scene.metric();

@@ -5,7 +5,7 @@ use super::scale::{Scale, Spacing, digits};
 use super::{Curve, Curves, Scene, bases, in_words};
 use crate::index::{Values, pooled_null};
 use basislab_config::{Basis, Claim, ClaimKind};
-use basislab_stats::Verdict;
+use basislab_stats::{Verdict, metric};
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
@@ -30,23 +30,23 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     if curves.is_empty() {
         return None;
     }
-    let last = all_steps.iter().copied().fold(0.0, f64::max);
     let mut band = Vec::new();
+    let mut middle = Vec::new();
     let mut end = (0.0, 0.0);
     for (step, runs) in values.draws_by_step() {
         if let (Some(mean), Some(sd)) = pooled_null(&runs) {
+            let mean = closed_form(scene).unwrap_or(mean);
             band.push((step as f64, mean - 2.0 * sd, mean + 2.0 * sd));
+            middle.push((step as f64, mean));
             end = (mean, sd);
         }
-    }
-    if let [(_, low, high)] = band[..] {
-        band = vec![(0.0, low, high), (last, low, high)];
     }
     let mut behind = Vec::new();
     if !band.is_empty() {
         curves.values.extend(band.iter().flat_map(|&(_, low, high)| [low, high]));
-        let middle = band.iter().map(|&(at, low, high)| (at, (low + high) / 2.0)).collect();
-        behind.push(Mark::Band { points: band, middle });
+        // Where some probes have no random bases, the null between the others is not known.
+        let bars = !all_steps.iter().all(|step| band.iter().any(|(at, ..)| at == step));
+        behind.push(Mark::Band { points: band, middle, bars });
         let detail = format!("{} ± 2 × {:.2}", digits(end.0), end.1);
         curves.keys.push(Key::Band { label: "random bases".to_owned(), detail });
     }
@@ -60,6 +60,15 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
     let (marks, keys) = curves.stack(behind);
     Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
+}
+
+/// The mean over random bases of any activations, where the metric has one and all arms are equally wide.
+fn closed_form(scene: &Scene<'_>) -> Option<f64> {
+    let metric = metric(&scene.experiment.verdict.metric).filter(|metric| metric.null_is_exact)?;
+    let mut widths = scene.experiment.arms.iter().map(|arm| arm.run.model.d_model);
+    let width = widths.next().filter(|first| widths.all(|width| width == *first))?;
+    // Exact nulls depend on the width alone.
+    metric.null.map(|null| null(width, 1))
 }
 
 /// Characters of a title that are easy to read.

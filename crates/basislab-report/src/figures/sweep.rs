@@ -107,7 +107,7 @@ pub(super) fn figure(
     let mut marks = Vec::new();
     if !band.is_empty() {
         let middle = band.iter().map(|&(at, low, high)| (at, (low + high) / 2.0)).collect();
-        marks.push(Mark::Band { points: band, middle });
+        marks.push(Mark::Band { points: band, middle, bars: false });
     }
     marks.extend(metric.marks.into_iter().chain([crosses]));
     let labels = labels(&scene, planned, &tied, spacing, (lines.len(), all));

@@ -96,7 +96,7 @@ fn means_and_runs_stand_at_the_values_of_the_key() {
     // Two bases of each of two runs lie 0.25 around the null: sd = sqrt(4 * 0.25^2 / 2).
     let sd = 0.125f64.sqrt();
     let band = figure.marks.iter().find_map(|mark| match mark {
-        Mark::Band { points, middle } => Some((points.clone(), middle.clone())),
+        Mark::Band { points, middle, .. } => Some((points.clone(), middle.clone())),
         _ => None,
     });
     let (points, middle) = band.unwrap();

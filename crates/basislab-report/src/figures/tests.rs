@@ -131,7 +131,7 @@ fn null(case: &Case, step: u64) -> (f64, f64) {
 
 fn band(figure: &Figure) -> Vec<(f64, f64, f64, f64)> {
     let of = |mark: &Mark| match mark {
-        Mark::Band { points, middle } => {
+        Mark::Band { points, middle, .. } => {
             Some(points.iter().zip(middle).map(|(p, m)| (p.0, p.1, p.2, m.1)).collect::<Vec<_>>())
         }
         _ => None,

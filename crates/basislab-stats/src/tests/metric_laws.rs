@@ -1,7 +1,7 @@
 //! What single metrics must do: closed forms, bounds, invariances, and their documented failures.
 
 use super::{changed, close, gaussian_residuals, mean_and_error, residuals, value};
-use crate::{Purpose, Residuals, Rotation, below, gaussian, metric, random_basis, stream};
+use crate::{METRICS, Purpose, Residuals, Rotation, below, gaussian, metric, random_basis, stream};
 
 // Var k = 24 d^2 (d-1) / ((d+2)^2 (d+4) (d+6)) for a random direction; centred, the same with d-1 for d in a subspace.
 #[test]
@@ -47,14 +47,10 @@ fn nulls_that_are_called_exact_are_means_over_bases_of_any_activations() {
     });
     let filled = value("participation_ratio", &x).expect("defined");
     let (closed, f) = (|name: &str| metric(name).expect("known").null.expect("closed")(d, 30), d as f64);
-    for (name, expected) in [
-        ("token_kurtosis", closed("token_kurtosis")),
-        ("token_kurtosis_uncentred", closed("token_kurtosis_uncentred")),
-        ("mean_vector_kurtosis", closed("mean_vector_kurtosis")),
-        ("varying_kurtosis", closed("varying_kurtosis")),
-        ("hoyer_sparsity", closed("hoyer_sparsity")),
-        ("dim_rms_kurtosis", f / (f + 2.0) * (1.0 + 2.0 / filled)),
-    ] {
+    let exact = METRICS.iter().filter(|metric| metric.null_is_exact).map(|metric| (metric.name, closed(metric.name)));
+    let exact: Vec<(&str, f64)> = exact.collect();
+    assert_eq!(exact.len(), 5);
+    for (name, expected) in exact.into_iter().chain([("dim_rms_kurtosis", f / (f + 2.0) * (1.0 + 2.0 / filled))]) {
         let texts = metric(name).expect("known").null_text;
         assert!(texts.contains("exact") || name == "token_kurtosis", "{name}");
         let draws: Vec<f64> =
