@@ -3,6 +3,7 @@
 use crate::figures::{OVER_STEPS, figure_names, in_words};
 use crate::index::{RunState, Runs};
 use crate::narrative::{finding, remarks, sentence};
+use crate::self_tests::{SelfTest, same_start};
 use crate::verdicts::{Decision, confidence, own_cell, scale};
 use basislab_config::{Basis, Experiment, Site, count};
 use basislab_stats::Verdict;
@@ -35,6 +36,8 @@ pub struct Answer {
     pub arms: Vec<ArmLine>,
     /// One per claim.
     pub verdicts: Vec<VerdictLine>,
+    /// What must be so in every experiment.
+    pub self_tests: Vec<SelfTest>,
     /// A sentence for each choice of an arm's values from a grid.
     pub choices: Vec<String>,
     /// What a reader must know beside the claims: failed self-tests, runs that are missing, unequal losses.
@@ -191,6 +194,7 @@ pub(crate) fn answer(
         site: site_of_verdict(experiment),
         arms: arm_lines(experiment, summary),
         verdicts: verdict_lines(experiment, verdicts),
+        self_tests: same_start(experiment, tables).into_iter().collect(),
         choices: Vec::new(),
         remarks: Vec::new(),
         notes: Vec::new(),
@@ -297,7 +301,8 @@ impl Display for Answer {
             writeln!(f, "{:<13} {}", line.verdict, line.sentence)?;
         }
         writeln!(f)?;
-        for sentence in self.choices.iter().chain(&self.remarks).chain(&self.tests_in_words()) {
+        let self_tests: Vec<String> = self.self_tests.iter().map(SelfTest::sentence).collect();
+        for sentence in self.choices.iter().chain(&self.remarks).chain(&self_tests).chain(&self.tests_in_words()) {
             writeln!(f, "{sentence}")?;
         }
         for note in &self.notes {
@@ -351,9 +356,10 @@ impl Answer {
         (!parts.is_empty()).then(|| format!("p values: {}.", parts.join("; ")))
     }
 
-    /// Whether two arms that must be the same, bit for bit, are not.
+    /// Whether numbers that must be the same, bit for bit, are not.
     pub fn self_test_failed(&self) -> bool {
         self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Refuted)
+            || self.self_tests.iter().any(|test| test.first_difference.is_some())
     }
 
     fn arm_table(&self) -> Table {

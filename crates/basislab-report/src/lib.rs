@@ -11,6 +11,7 @@ mod note;
 mod registration;
 mod report;
 mod selection;
+mod self_tests;
 mod summary;
 mod verdicts;
 
@@ -28,3 +29,4 @@ pub use report::{
     Written, answer_about, check_seal, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
 };
 pub use selection::{choice_sentences, choose, resolve};
+pub use self_tests::SelfTest;

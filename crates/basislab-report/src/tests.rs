@@ -14,6 +14,7 @@ mod p_tests;
 mod printed;
 mod registration;
 mod selection;
+mod self_tests;
 mod sentences;
 mod verdicts;
 

@@ -6,8 +6,8 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows that are multiplied at a time.
-const BLOCK: usize = 4096;
+/// Values that are multiplied at a time, where rows are short.
+const BLOCK: usize = 1 << 19;
 
 /// The mean over tokens of every dimension less `origin`.
 fn mean_from(x: &Residuals, origin: &[f64]) -> Vec<f64> {
@@ -60,7 +60,7 @@ fn gram(x: &Residuals, centre: &[f64]) -> Mat<f64> {
     let d = x.d_model();
     let mut gram = Mat::zeros(d, d);
     let mut block = Vec::new();
-    for rows in x.values().chunks(BLOCK * d) {
+    for rows in x.values().chunks(d * (BLOCK / d).max(64)) {
         block.clear();
         block.extend(rows.chunks_exact(d).flat_map(|row| row.iter().zip(centre).map(|(value, centre)| value - centre)));
         let rows = MatRef::from_row_major_slice(&block, block.len() / d, d);

@@ -83,11 +83,11 @@ fn the_participation_ratio_counts_directions() {
     assert!(close(value("participation_ratio", &x).expect("defined"), 256.0 / 88.0, 1e-13));
 }
 
-// Beyond 4096 tokens matrices are multiplied block by block.
+// Beyond half a million values matrices are multiplied block by block.
 #[test]
 fn long_matrices_have_the_correlations_of_their_parts() {
     let part = gaussian_residuals(604, 300, 6);
-    let long = residuals(part.values().repeat(15), 6);
+    let long = residuals(part.values().repeat(400), 6);
     for name in ["dim_correlation", "participation_ratio", "varying_kurtosis", "mean_vector_kurtosis"] {
         let of = |x| value(name, x).expect("defined");
         assert!(close(of(&long), of(&part), 1e-11), "{name}: {} and {}", of(&long), of(&part));

@@ -1,6 +1,7 @@
 //! `basislab metrics`: the table of metrics, on paper and on a user's own matrix.
 
 mod eval;
+mod privileged;
 mod silent;
 
 use super::CommandResult;

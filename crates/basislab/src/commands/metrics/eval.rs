@@ -1,5 +1,6 @@
 //! `basislab metrics eval`: every metric of a user's matrix, against random bases of the same activations.
 
+use super::privileged::{Dimension, Privileged};
 use super::silent::{Tokens, is_constant, is_undefined_by, is_zero};
 use crate::args::EvalArgs;
 use crate::exit::{Code, Exit};
@@ -8,7 +9,7 @@ use crate::resources::require;
 use crate::terminal::{say, say_json};
 use basislab_config::{Basis, count};
 use basislab_stats::{
-    BasisExcess, METRICS, Metric, MetricFn, MetricValue, Residuals, basis_excess, measure_in, random_basis,
+    BasisExcess, METRICS, Metric, MetricFn, MetricValue, Residuals, basis_excess, dimensions, measure_in, random_basis,
 };
 use basislab_store::MatrixFile;
 use serde_json::{Value, json};
@@ -27,6 +28,11 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
             format!("{} of d_model {d_model}: rows are tokens, columns are dimensions", count(n_tokens, "token"));
         progress.warn(&format!("warning: {file}: {what}; save the transposed matrix if it is the other way round"));
     }
+    if n_tokens < d_model {
+        let what = format!("{} for {d_model} dimensions", count(n_tokens, "token"));
+        progress
+            .warn(&format!("warning: {file}: {what}: correlations and RMS of dimensions are noisy; save more tokens"));
+    }
     require(memory(n_tokens, d_model), &file, "save fewer tokens, or fewer dimensions")?;
     let first = load(&mut source, &file)?;
     let zero = Tokens::of(&first, is_zero);
@@ -41,12 +47,14 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     let x = used(first)?;
     let tokens_used = x.n_tokens();
     let mut values = measure_in(&x, (basislab_config::Tokens::All, Basis::Standard), |_| true);
+    let dimension = Dimension::largest(&dimensions(&x));
     // Freed before the first basis is drawn: the matrix is read again for each, so that it is held only once.
     drop(x);
     progress.plan(args.bases);
     let draws = draw(args, &progress, d_model, || used(load(&mut source, &file)?));
     progress.finish();
     values.extend(draws?);
+    let privileged = Privileged::of(&values, dimension, args.bases as usize);
     let skipped = args.skip_zero_tokens;
     let why_empty = |metric: &Metric, value: Option<f64>| why_empty(metric, value, &zero, skipped, &constant);
     let row = |metric: &'static Metric| {
@@ -61,7 +69,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
         return say_json(&json!({
             "file": file, "n_tokens": n_tokens, "d_model": d_model, "tokens_used": tokens_used,
             "zero_tokens": zero_tokens, "constant_tokens": constant.json(),
-            "random_bases": args.bases, "seed": args.seed,
+            "random_bases": args.bases, "seed": args.seed, "privilege": privileged.json(),
             "metrics": rows.iter().map(|row| object(row, d_model, tokens_used)).collect::<Vec<_>>(),
         }));
     }
@@ -78,18 +86,18 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     if constant.count > 0 {
         head += &format!("{}: no kurtosis\n", constant.sentence(n_tokens, "constant"));
     }
-    say(format!("{head}\n{}\n", table(&rows, d_model, tokens_used)))
+    say(format!("{}\n\n{head}\n{}\n", privileged.sentence(), table(&rows, d_model, tokens_used)))
 }
 
 /// A metric, its value, its excess over random bases, and why it has no value.
 type Row<'a> = (&'a Metric, Option<f64>, Option<BasisExcess>, Option<String>);
 
-/// Bytes that measuring takes at its peak: a basis while it is drawn, or the matrix, a basis, the kurtosis of each token
-/// and a block of rotated rows.
+/// Bytes that measuring takes at its peak: a basis while it is drawn, or the matrix, a basis, products of dimensions, the
+/// kurtosis and RMS of each token, and a block of rows that are rotated or multiplied.
 fn memory(n_tokens: usize, d_model: usize) -> f64 {
     let [n, d] = [n_tokens, d_model].map(|size| size as f64);
     let block = (256.0 * d).max(524_288.0);
-    48e6 + 8.0 * (2.1 * d * d).max(n * d + d * d + n + block)
+    48e6 + 8.0 * (2.1 * d * d).max(n * d + 2.0 * d * d + 2.0 * n + block)
 }
 
 /// Every metric that depends on the basis in each random one.

@@ -1,0 +1,123 @@
+//! Whether the basis of a matrix is special, in one sentence.
+
+use basislab_config::{Basis, count};
+use basislab_stats::{Alignment, DimensionMoments, MetricValue, Privilege, privilege};
+use serde_json::{Value, json};
+
+/// p up to this is called privileged: with 19 random bases or more it can be reached.
+const ALPHA: f64 = 0.05;
+
+/// The test over all statistics, and the dimension of the largest RMS.
+pub(super) struct Privileged {
+    test: Option<Privilege>,
+    dimension: Dimension,
+    bases: usize,
+}
+
+/// The dimension of the largest RMS over tokens.
+pub(super) struct Dimension {
+    number: usize,
+    /// Its RMS over that of the median dimension; `None` where that is 0.
+    over_median: Option<f64>,
+    share_of_energy: f64,
+}
+
+impl Dimension {
+    /// Of all dimensions of a matrix.
+    pub(super) fn largest(all: &[DimensionMoments]) -> Self {
+        let mut sorted: Vec<f64> = all.iter().map(|moments| moments.rms).collect();
+        sorted.sort_by(f64::total_cmp);
+        let middle = 0.5 * (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]);
+        let largest = all.iter().max_by(|a, b| a.rms.total_cmp(&b.rms)).expect("a matrix has dimensions");
+        Self {
+            number: largest.dim,
+            over_median: (middle > 0.0).then(|| largest.rms / middle),
+            share_of_energy: largest.share_of_energy,
+        }
+    }
+}
+
+impl Privileged {
+    /// From the metrics in the standard basis and in `bases` random ones.
+    pub(super) fn of(values: &[MetricValue], dimension: Dimension, bases: usize) -> Self {
+        Self { test: privilege(values, Basis::Standard), dimension, bases }
+    }
+
+    /// Such as `Privileged: token kurtosis 17.0, random bases 2.96 ± 0.05, outside all 64 (p = 1/65, the least that 64 bases can
+    /// give). Dimension 37: RMS 8.5 x the median, 37 % of the energy.`
+    pub(super) fn sentence(&self) -> String {
+        let Some(test) = &self.test else {
+            return "Not tested: no statistic is defined in every basis.".to_owned();
+        };
+        let speaker = test.speaker();
+        let name = speaker.metric.replace('_', " ");
+        let [value, mean, sd] = [speaker.value, speaker.null_mean, speaker.null_sd].map(digits);
+        let numbers = format!("{name} {value}, random bases {mean} ± {sd}");
+        let p = format!("p = {}/{}", (test.p * (self.bases + 1) as f64).round(), self.bases + 1);
+        if test.p > ALPHA {
+            let few = if (self.bases + 1) as f64 * ALPHA < 1.0 {
+                format!("; {} give no p of {ALPHA} or less", count(self.bases, "random basis"))
+            } else {
+                String::new()
+            };
+            return format!(
+                "Not shown to be privileged: of {}, {numbers} is farthest from its null ({p}{few}).",
+                count(test.statistics.len(), "statistic")
+            );
+        }
+        let outside = match test.is_outside_all() {
+            true => format!("outside all {} ({p}, the least that {} bases can give)", self.bases, self.bases),
+            false => format!("farther out than all but {} of {} ({p})", self.beyond(test), self.bases),
+        };
+        format!("Privileged: {numbers}, {outside}. {}", self.alignment(speaker.alignment))
+    }
+
+    /// Random bases that are as far from the mean of all as the tested one.
+    fn beyond(&self, test: &Privilege) -> usize {
+        ((test.p * (self.bases + 1) as f64).round() as usize).saturating_sub(1)
+    }
+
+    fn alignment(&self, alignment: Alignment) -> String {
+        let Dimension { number, over_median, share_of_energy } = &self.dimension;
+        match (alignment, over_median) {
+            (Alignment::Axis, Some(ratio)) => {
+                let share = 100.0 * share_of_energy;
+                format!("Dimension {number}: RMS {ratio:.1} x the median, {share:.0} % of the energy.")
+            }
+            (Alignment::Axis, None) => format!("Dimension {number}: {:.0} % of the energy.", 100.0 * share_of_energy),
+            (Alignment::Corner, _) => {
+                "Corner-like: coordinates are more alike in magnitude than in random bases.".to_owned()
+            }
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let Dimension { number, over_median, share_of_energy } = &self.dimension;
+        let test = self.test.as_ref().map(|test| {
+            let statistics: Vec<Value> = test
+                .statistics
+                .iter()
+                .map(|one| {
+                    json!({
+                        "metric": one.metric, "value": one.value, "null_mean": one.null_mean, "null_sd": one.null_sd,
+                        "z_of_log": one.z, "bases_at_most": one.above, "bases_at_least": one.below,
+                        "alignment": one.alignment.name(),
+                    })
+                })
+                .collect();
+            json!({ "p": test.p, "outside_all": test.is_outside_all(), "speaker": test.speaker().metric, "statistics": statistics })
+        });
+        json!({
+            "sentence": self.sentence(), "privileged": self.test.as_ref().is_some_and(|test| test.p <= ALPHA), "test": test,
+            "largest_dimension": {
+                "dim": number, "rms_over_median": over_median, "share_of_energy": share_of_energy,
+            },
+        })
+    }
+}
+
+/// Three significant digits.
+fn digits(value: f64) -> String {
+    let digits = if value == 0.0 { 2.0 } else { (2.0 - value.abs().log10().floor()).clamp(0.0, 12.0) };
+    format!("{value:.0$}", digits as usize)
+}
