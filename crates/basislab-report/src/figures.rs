@@ -7,6 +7,9 @@ mod legend;
 #[cfg(test)]
 mod legend_tests;
 mod losses;
+mod map;
+#[cfg(test)]
+mod map_tests;
 mod scale;
 mod steps;
 mod sweep;
@@ -32,11 +35,12 @@ const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_
 /// The figure to open first.
 pub const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 
-/// The file names of all figures that the experiment can have: the same four for all, and one for each numeric key of each
-/// sweep. Which exist depends on the data.
+/// The file names of all figures that the experiment can have: the same four for all, one for each numeric key of each sweep,
+/// and two for each sweep over the length of training and another key. Which exist depends on the data.
 pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
     let sweeps = sweep::planned(experiment).into_iter().map(|planned| planned.name);
-    HEADLINE.into_iter().map(str::to_owned).chain(sweeps).collect()
+    let maps = map::planned(experiment).into_iter().flat_map(|planned| planned.names());
+    HEADLINE.into_iter().map(str::to_owned).chain(sweeps).chain(maps).collect()
 }
 
 /// Every figure by its file name, as SVG, in the order of [`figure_names`]; `None` where there is no data for it.
@@ -56,6 +60,10 @@ pub(crate) fn figures(
     for planned in sweep::planned(experiment) {
         let figure = sweep::figure(experiment, tables, &planned, selection);
         all.push((planned.name, figure));
+    }
+    for planned in map::planned(experiment) {
+        let figures = [map::map(experiment, tables, &planned), map::within_runs(experiment, tables, &planned)];
+        all.extend(planned.names().into_iter().zip(figures));
     }
     let svg = |(name, figure): (String, Option<frame::Figure>)| {
         let svg = figure.as_ref().map(frame::svg).transpose();

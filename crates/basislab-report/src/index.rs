@@ -55,6 +55,7 @@ pub(crate) struct Values<'a> {
     draws: BTreeMap<(&'a str, u64, u64), Vec<f64>>,
     /// Tokens measured, as recorded last.
     pub(crate) tokens_used: u64,
+    metric: String,
 }
 
 impl<'a> Values<'a> {
@@ -65,7 +66,8 @@ impl<'a> Values<'a> {
     }
 
     pub(crate) fn of(tables: &'a Tables, metric: &str, tokens: Tokens, site_of: impl Fn(&str) -> Option<Site>) -> Self {
-        let mut values = Self { measured: BTreeMap::new(), draws: BTreeMap::new(), tokens_used: 0 };
+        let mut values =
+            Self { measured: BTreeMap::new(), draws: BTreeMap::new(), tokens_used: 0, metric: metric.to_owned() };
         for row in tables.residual.iter().filter(|row| row.metric == metric && row.tokens == tokens) {
             if site_of(&row.arm) != Some(row.site) {
                 continue;
@@ -78,6 +80,11 @@ impl<'a> Values<'a> {
             }
         }
         values
+    }
+
+    /// The metric.
+    pub(crate) fn metric(&self) -> &str {
+        &self.metric
     }
 
     /// The value in a basis that is no random one.

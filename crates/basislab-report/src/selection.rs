@@ -3,7 +3,7 @@
 use crate::figures::digits;
 use crate::index::{Losses, RunState, Runs, mean};
 use crate::note::list;
-use basislab_config::{Choose, Criterion, Experiment, RunName, Sweep, count, value_text};
+use basislab_config::{Choose, Criterion, Experiment, RunName, Sweep, SweepPoint, count, value_text};
 use basislab_stats::mean_sd;
 use basislab_tables::{SelectionRow, Tables};
 
@@ -17,10 +17,20 @@ pub fn choose(experiment: &Experiment, tables: &Tables) -> Vec<SelectionRow> {
     let mut all = Vec::new();
     for (sweep, how) in experiment.choices() {
         let Choose { by: Criterion::Loss, on_seeds } = how;
-        let mut rows: Vec<SelectionRow> =
-            sweep.points.iter().map(|point| row(experiment, sweep, &point.arm, on_seeds, &runs, &losses)).collect();
+        let of_point = |point: &SweepPoint| row(experiment, sweep, &point.arm, on_seeds, &runs, &losses);
+        let mut rows: Vec<SelectionRow> = sweep.points.iter().map(of_point).collect();
         if let Some(best) = best_of(&rows) {
             rows[best].chosen = true;
+            let best = rows[best].point.clone();
+            let last = |point: &RunName| experiment.arm(point).map_or(0, |arm| arm.run.train.steps);
+            let loss = |point: &RunName, seed| losses.at(point, seed, last(point))?.loss;
+            for row in rows.iter_mut().filter(|row| row.n_diverged == 0 && row.n_missing == 0) {
+                let behind = on_seeds.iter().map(|&seed| Some(loss(&row.point, seed)? - loss(&best, seed)?));
+                let Some(behind) = behind.collect::<Option<Vec<f64>>>() else { continue };
+                row.behind = mean(&behind);
+                row.behind_se = mean_sd(&behind).map(|(_, sd)| sd / (behind.len() as f64).sqrt());
+                row.near_best = row.chosen || row.behind.zip(row.behind_se).is_some_and(|(behind, se)| behind <= se);
+            }
         }
         all.extend(rows);
     }
@@ -57,6 +67,9 @@ fn row(
         seeds: list(&seeds),
         mean_loss: mean(&values),
         sd: mean_sd(&values).map(|(_, sd)| sd),
+        behind: None,
+        behind_se: None,
+        near_best: false,
         n_diverged,
         n_missing,
         chosen: false,
@@ -101,6 +114,11 @@ fn made(sweep: &Sweep, how: &Choose, rows: &[&SelectionRow]) -> Option<String> {
     let seeds = list(&how.on_seeds);
     let mut text = format!("{}: {}, by the least mean held-out loss on seeds {seeds}", sweep.arm, keys.join(" and "));
     text += &row.mean_loss.map_or_else(String::new, |loss| format!(" ({} nats)", digits(loss)));
+    let near = rows.iter().filter(|row| row.near_best && !row.chosen);
+    let near: Vec<&str> = near.map(|row| row.values.as_str()).collect();
+    if !near.is_empty() {
+        text += &format!("; within one standard error of it: {}", near.join("; "));
+    }
     match rows.iter().filter(|row| row.n_diverged > 0).count() {
         0 => {}
         n => text += &format!("; {} diverged", count(n, "point")),

@@ -271,6 +271,12 @@ rows! {
         mean_loss: Option<f64>,
         /// Standard deviation over those seeds, `n - 1` in the denominator.
         sd: Option<f64>,
+        /// Mean over those seeds of the loss minus that of the chosen point, paired by seed; empty where none is chosen.
+        behind: Option<f64>,
+        /// Standard error of `behind` over seeds.
+        behind_se: Option<f64>,
+        /// Whether the point is as good as the chosen one as far as these seeds can tell: `behind` is at most `behind_se`.
+        near_best: bool,
         /// Selection runs that diverged or ended at a loss that is not finite. With any, the point is not chosen.
         n_diverged: usize,
         /// Selection runs that are not complete. Until they are, no point is chosen.

@@ -256,7 +256,7 @@ fn band(points: &Experiment, lines: &[Line<'_>], values: &Values<'_>) -> Vec<(f6
 }
 
 /// Whether all values are above 0 and the largest is at least 10 times the smallest.
-fn spans_a_decade(values: &[f64]) -> bool {
+pub(super) fn spans_a_decade(values: &[f64]) -> bool {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(0.0, f64::max);
     low > 0.0 && high >= 10.0 * low * (1.0 - 1e-12)

@@ -10,7 +10,7 @@ fn headers_are_the_contract() {
     let golden = [
         "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,ratio,bases,seeds_above,seeds_below,basis,tokens,step,seeds_planned,made_on",
         "claim,verdict,comparison,direction,kind,metric,site,tokens,basis,step,n_seeds,estimate,ci_low,ci_high,ratio,ratio_low,ratio_high,p,p_test,p_holm,margin,primary,registration,note,rule",
-        "arm,point,values,seeds,mean_loss,sd,n_diverged,n_missing,chosen",
+        "arm,point,values,seeds,mean_loss,sd,behind,behind_se,near_best,n_diverged,n_missing,chosen",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",
         "arm,seed,step,site,layer,tokens,tokens_used,basis,metric,value",
@@ -39,6 +39,9 @@ fn every_row_has_the_columns_of_its_table_and_reads_back() {
         seeds: "1000, 1001".to_owned(),
         mean_loss: None,
         sd: Some(0.25),
+        behind: Some(0.01),
+        behind_se: None,
+        near_best: false,
         n_diverged: 1,
         n_missing: 0,
         chosen: true,

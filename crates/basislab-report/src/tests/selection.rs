@@ -61,6 +61,13 @@ fn the_least_mean_loss_is_chosen_and_the_rows_say_from_what() {
     assert_eq!((row.mean_loss, row.n_diverged, row.n_missing), (Some(2.375), 0, 0));
     // (0.75 / 2)^2 * 2 / 1
     assert!((row.sd.unwrap() - 0.28125f64.sqrt()).abs() < 1e-12);
+    // Behind the second point by 0.2, 0.3 and by -0.2, 0.45: means 0.25 and 0.125, standard errors 0.05 and 0.325.
+    let near: Vec<bool> = rows.iter().map(|row| row.near_best).collect();
+    assert_eq!(near, [false, true, true]);
+    let close = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1e-12;
+    assert!(close(rows[0].behind, 0.25) && close(rows[0].behind_se, 0.05), "{:?}", rows[0]);
+    assert!(close(rows[1].behind, 0.0) && close(rows[1].behind_se, 0.0), "{:?}", rows[1]);
+    assert!(close(rows[2].behind, 0.125) && close(rows[2].behind_se, 0.325), "{:?}", rows[2]);
     let resolved = resolve(&experiment, &rows);
     assert_eq!(resolved.arm("adam").unwrap().run.optimizer.lr(), 3e-3);
     assert_eq!(resolved.arm("adam").unwrap().seeds, [0, 1]);
@@ -83,6 +90,12 @@ fn ties_go_to_the_first_and_what_diverged_or_is_missing_is_never_chosen() {
         assert_eq!(chosen(&rows), expected, "{of_points:?}");
         let found: Vec<(usize, usize)> = rows.iter().map(|row| (row.n_diverged, row.n_missing)).collect();
         assert_eq!(found, diverged_and_missing, "{of_points:?}");
+        // What is compared with the chosen point is whole.
+        let whole = |row: &SelectionRow| expected.is_some() && row.n_diverged == 0 && row.n_missing == 0;
+        assert!(
+            rows.iter().all(|row| row.behind.is_some() == whole(row) && (whole(row) || !row.near_best)),
+            "{rows:?}"
+        );
         if expected.is_none() {
             assert_eq!(resolve(&experiment, &rows), experiment);
         }
@@ -102,6 +115,10 @@ fn sentences_say_value_values_criterion_and_edge() {
     let edge = "; optimizer.lr lies at the edge of the grid.";
     for (of_points, expected) in [
         ([[2.5, 2.5], [2.25, 2.37], [2.75, 2.75]], format!("{start}0.003{middle} (2.31 nats).")),
+        (
+            [[2.5, 2.2], [2.25, 2.37], [2.75, 2.75]],
+            format!("{start}0.003{middle} (2.31 nats); within one standard error of it: optimizer.lr = 0.001."),
+        ),
         ([[2.0, 2.0], [2.25, 2.25], [2.75, 2.75]], format!("{start}0.001{middle} (2.00 nats){edge}")),
         ([[2.5, 2.5], [2.25, 2.25], [2.0, 2.0]], format!("{start}0.01{middle} (2.00 nats){edge}")),
         (

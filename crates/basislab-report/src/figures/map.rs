@@ -1,0 +1,210 @@
+//! The verdict's metric over its null, against a swept key and the length of training: what a basis depends on.
+
+use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, UP, Weight, colour};
+use super::scale::{Scale, Spacing};
+use super::sweep::spans_a_decade;
+use super::{Scene, in_words, with_arms};
+use crate::index::{Losses, Values, mean};
+use basislab_config::{Arm, Basis, Experiment, Sweep, SweepPoint, count, value_text};
+use basislab_stats::metric;
+use basislab_tables::Tables;
+use std::collections::BTreeMap;
+
+/// The key that is the length of a run.
+const STEPS: &str = "train.steps";
+
+/// A sweep over the length of training and one other numeric key.
+pub(crate) struct Planned<'a> {
+    pub(crate) sweep: &'a Sweep,
+    /// The place of the other key in the sweep.
+    place: usize,
+    /// The place of the length.
+    steps: usize,
+}
+
+impl Planned<'_> {
+    /// The map, and the trajectories of the longest runs.
+    pub(crate) fn names(&self) -> [String; 2] {
+        let arm = &self.sweep.arm;
+        [format!("map_{arm}.svg"), format!("map_{arm}_within_runs.svg")]
+    }
+}
+
+/// The sweeps that have a map: with the length of training and one other key, a number.
+pub(crate) fn planned(experiment: &Experiment) -> Vec<Planned<'_>> {
+    let mut all: Vec<Planned<'_>> = Vec::new();
+    for sweep in &experiment.sweeps {
+        let steps = sweep.keys.iter().position(|key| key == STEPS);
+        let others: Vec<usize> = (0..sweep.keys.len()).filter(|place| Some(*place) != steps).collect();
+        if let (Some(steps), [place]) = (steps, &others[..])
+            && sweep.is_numeric(*place)
+            && all.iter().all(|other| other.sweep.arm != sweep.arm)
+        {
+            all.push(Planned { sweep, place: *place, steps });
+        }
+    }
+    all
+}
+
+/// The complete runs of one point: the ratio of each, and the mean held-out loss of all at the last step.
+struct Measured {
+    x: f64,
+    ratios: Vec<f64>,
+    loss: Option<f64>,
+}
+
+/// The ratio at the last step against the key, a line for each length of training. Every point is a run with a whole schedule
+/// of its own.
+pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_>) -> Option<Figure> {
+    let points = points_of(experiment, planned);
+    let scene = Scene::of(&points, tables, &[]);
+    let values = Values::of_cell(&points, tables, &points.verdict.cell());
+    let losses = Losses::of(tables);
+    let mut lines: BTreeMap<u64, Vec<Measured>> = BTreeMap::new();
+    for (x, steps, arm) in each_point(&points, planned) {
+        let seeds = scene.complete(arm);
+        let ratios: Vec<f64> = seeds.iter().filter_map(|&seed| ratio(&values, arm, seed, steps)).collect();
+        let of_seed = |&seed: &u64| losses.at(&arm.name, seed, steps)?.loss;
+        let loss = mean(&seeds.iter().filter_map(of_seed).collect::<Vec<_>>());
+        if !ratios.is_empty() {
+            lines.entry(steps).or_default().push(Measured { x, ratios, loss });
+        }
+    }
+    lines.values_mut().for_each(|line| line.sort_by(|a, b| a.x.total_cmp(&b.x)));
+    let (mut marks, mut dots, mut rings, mut keys) = (vec![Mark::Level { y: 1.0 }], Vec::new(), Vec::new(), Vec::new());
+    for (index, (steps, line)) in lines.iter().enumerate() {
+        let centre = |point: &Measured| (point.x, geometric_mean(&point.ratios));
+        let weight = Weight::Thick(3, Dash::SOLID);
+        marks.push(Mark::Line { points: line.iter().map(centre).collect(), colour: colour(index), weight });
+        let runs = line.iter().flat_map(|point| point.ratios.iter().map(|ratio| (point.x, *ratio))).collect();
+        dots.push(Mark::Dots { points: runs, colour: colour(index) });
+        let with_loss = line.iter().filter_map(|point| Some((point, point.loss?)));
+        let best = with_loss.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(point, _)| point);
+        rings.extend(best.map(centre));
+        let detail = best.map_or_else(String::new, |point| format!("best at {}", written(planned, point.x)));
+        keys.push(Key::Line { label: count(*steps, "step"), detail, colour: colour(index), weight });
+    }
+    keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+    keys.push(Key::Ring { label: "least mean loss".to_owned(), detail: "of this length".to_owned() });
+    keys.push(Key::Level { label: "random bases".to_owned(), detail: "1".to_owned() });
+    let of_runs = || lines.values().flatten();
+    let xs: Vec<f64> = of_runs().map(|point| point.x).collect();
+    let heights: Vec<f64> = of_runs().flat_map(|point| point.ratios.iter().copied()).chain([1.0]).collect();
+    let spacing = if spans_a_decade(&xs) { Spacing::Log } else { Spacing::Linear };
+    let mut x = Scale::over(&xs, spacing, 0.04, ACROSS)?;
+    x.ticks = ticks(planned, &xs);
+    x.keep_apart(|label| 8.2 * label.chars().count() as f64 + 8.0);
+    let y = Scale::over(&heights, Spacing::Log, 0.08, UP)?;
+    marks.extend(dots);
+    marks.push(Mark::Ring { points: rings });
+    let key = &planned.sweep.keys[planned.place];
+    let labels = labels(
+        &scene,
+        &points,
+        &format!("{}: {} over its null, by {key} and length", planned.sweep.arm, scene.metric()),
+        key,
+    );
+    Some(Figure { labels, x, y, marks, keys, dots: true, below: None })
+}
+
+/// The ratio over the steps of the longest runs, a line for each value of the key.
+pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Planned<'_>) -> Option<Figure> {
+    let points = points_of(experiment, planned);
+    let scene = Scene::of(&points, tables, &[]);
+    let values = Values::of_cell(&points, tables, &points.verdict.cell());
+    let longest = each_point(&points, planned).map(|(_, steps, _)| steps).max()?;
+    let mut all: Vec<(f64, &Arm)> =
+        each_point(&points, planned).filter(|(_, steps, _)| *steps == longest).map(|(x, _, arm)| (x, arm)).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut marks, mut keys) = (vec![Mark::Level { y: 1.0 }], Vec::new());
+    let (mut xs, mut heights) = (vec![0.0], vec![1.0]);
+    for (index, (x, arm)) in all.into_iter().enumerate() {
+        let seeds = scene.complete(arm);
+        let at = |step: u64| {
+            let ratios: Option<Vec<f64>> = seeds.iter().map(|&seed| ratio(&values, arm, seed, step)).collect();
+            ratios.filter(|ratios| !ratios.is_empty()).map(|ratios| (step as f64, geometric_mean(&ratios)))
+        };
+        let line: Vec<(f64, f64)> = values.steps(&arm.name, Basis::Standard).into_iter().filter_map(at).collect();
+        if line.is_empty() {
+            continue;
+        }
+        xs.extend(line.iter().map(|point| point.0));
+        heights.extend(line.iter().map(|point| point.1));
+        let weight = Weight::Thick(2, Dash::SOLID);
+        keys.push(Key::Line { label: written(planned, x), detail: String::new(), colour: colour(index), weight });
+        marks.push(Mark::Line { points: line, colour: colour(index), weight });
+    }
+    if keys.is_empty() {
+        return None;
+    }
+    keys.push(Key::Level { label: "random bases".to_owned(), detail: "1".to_owned() });
+    let key = &planned.sweep.keys[planned.place];
+    let title = format!(
+        "{}: {} over its null within runs of {}, by {key}",
+        planned.sweep.arm,
+        scene.metric(),
+        count(longest, "step")
+    );
+    let labels = labels(&scene, &points, &title, "optimizer step, log(1 + step) axis");
+    let x = Scale::over(&xs, Spacing::LogOnePlus, 0.01, ACROSS)?;
+    let y = Scale::over(&heights, Spacing::Log, 0.08, UP)?;
+    Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
+}
+
+fn points_of(experiment: &Experiment, planned: &Planned<'_>) -> Experiment {
+    with_arms(experiment, |arm| planned.sweep.points.iter().any(|point| point.arm == arm))
+}
+
+/// Every point with its value of the key, its steps and its arm.
+fn each_point<'a>(points: &'a Experiment, planned: &'a Planned<'_>) -> impl Iterator<Item = (f64, u64, &'a Arm)> {
+    let of = |point: &SweepPoint| {
+        Some((point.number(planned.place)?, point.number(planned.steps)? as u64, point.arm.clone()))
+    };
+    let all: Vec<_> = planned.sweep.points.iter().filter_map(of).collect();
+    all.into_iter().filter_map(|(x, steps, name)| Some((x, steps, points.arm(&name)?)))
+}
+
+/// The metric over its null in one run: the closed form where it holds for any activations, else the mean over random bases.
+fn ratio(values: &Values<'_>, arm: &Arm, seed: u64, step: u64) -> Option<f64> {
+    let exact = || {
+        let metric = metric(values.metric()).filter(|metric| metric.null_is_exact)?;
+        metric.null.map(|null| null(arm.run.model.d_model, 1))
+    };
+    let null = exact().or_else(|| mean(values.draws(&arm.name, seed, step)))?;
+    let ratio = values.value(&arm.name, seed, step, Basis::Standard)? / null;
+    (ratio > 0.0 && ratio.is_finite()).then_some(ratio)
+}
+
+fn geometric_mean(ratios: &[f64]) -> f64 {
+    (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp()
+}
+
+/// A value of the key as the configuration has it.
+fn written(planned: &Planned<'_>, x: f64) -> String {
+    let mut points = planned.sweep.points.iter();
+    let point = points.find(|point| point.number(planned.place) == Some(x));
+    point.map_or_else(|| x.to_string(), |point| value_text(&point.values[planned.place]))
+}
+
+fn ticks(planned: &Planned<'_>, xs: &[f64]) -> Vec<(f64, String)> {
+    let mut ticks: Vec<(f64, String)> = Vec::new();
+    for point in &planned.sweep.points {
+        if let Some(x) = point.number(planned.place).filter(|x| xs.contains(x) && ticks.iter().all(|tick| tick.0 != *x))
+        {
+            ticks.push((x, value_text(&point.values[planned.place])));
+        }
+    }
+    ticks.sort_by(|a, b| a.0.total_cmp(&b.0));
+    ticks
+}
+
+fn labels(scene: &Scene<'_>, points: &Experiment, title: &str, x: &str) -> Labels {
+    let most = points.arms.iter().map(|arm| scene.complete(arm).len()).max().unwrap_or(0);
+    let seeds = if most > 1 { format!("geometric mean of {}", count(most, "seed")) } else { count(most, "seed") };
+    Labels {
+        title: title.to_owned(),
+        subtitle: format!("{}, {}; {seeds}", scene.site(), scene.which_tokens()),
+        x: x.to_owned(),
+        y: format!("{} / random bases, log axis", in_words(&points.verdict.metric)),
+    }
+}
