@@ -4,7 +4,7 @@ use crate::support::{loaded, root};
 use basislab_config::Change;
 
 fn text() -> String {
-    std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap()
+    std::fs::read_to_string(root().join("tests/support/adam-vs-sgd.toml")).unwrap()
 }
 
 fn with(path: &str, value: &str) -> Result<basislab_config::Loaded, basislab_config::ConfigError> {

@@ -29,7 +29,7 @@ pub(crate) fn loaded(text: &str, file: &str, changes: &[Change]) -> Result<Loade
 
 /// The default experiment with changes. `("arm", "NAME=LIKE")` adds an arm.
 pub(crate) fn experiment(changes: &[(&str, &str)]) -> Experiment {
-    let text = std::fs::read_to_string(root().join("configs/adam-vs-sgd.toml")).unwrap();
+    let text = std::fs::read_to_string(root().join("tests/support/adam-vs-sgd.toml")).unwrap();
     let change = |(path, value): &(&str, &str)| match *path {
         "arm" => Change::parse_arm(value).unwrap(),
         path => Change::set(path, value, &format!("{path}={value}")),

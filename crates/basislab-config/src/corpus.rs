@@ -65,7 +65,7 @@ table! {
 table! {
     /// A text file as corpus.
     pub struct TextSpec {
-        /// The file.
+        /// The file, or `builtin:shakespeare-tragedies` for the text that comes with the program.
         path: String = Kind::Text(4096);
         /// Bytes, or a byte-level BPE trained on the training split.
         tokenizer: TokenizerKind = TokenizerKind::KIND, preset "\"bpe\"";

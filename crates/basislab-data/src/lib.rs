@@ -5,6 +5,7 @@
 //! every arm of an experiment sees the same tokens however a batch is split.
 
 mod bpe;
+mod builtin;
 mod corpus;
 mod describe;
 mod error;
@@ -14,6 +15,7 @@ mod memory;
 mod text;
 mod weighted;
 
+pub use builtin::{BUILTIN_PREFIX, BUILTIN_TEXTS, BuiltinText};
 pub use corpus::{BATCH_STREAMS, Corpus};
 pub use describe::{BURST_REACH, Description, LEAST_COUNT, describe};
 pub use error::CorpusError;

@@ -1,5 +1,6 @@
 //! How much memory opening a corpus takes.
 
+use crate::builtin::builtin;
 use crate::language::check_entries;
 use basislab_config::{CorpusSpec, TokenizerKind};
 use std::fs::{File, Metadata};
@@ -20,16 +21,23 @@ pub fn memory(spec: &CorpusSpec) -> f64 {
             64.0 * (words + vocab + classes * successors) + 4.0 * bigrams
         }
         CorpusSpec::Text(text) => {
+            if let Some(found) = builtin(&text.path) {
+                return found.map_or(0.0, |found| of_text(text.tokenizer, found.bytes.len() as f64, found.bytes));
+            }
             // Before it is opened: opening a pipe waits for its other end, and a device may have none.
             let Some(info) = std::fs::metadata(&text.path).ok().filter(Metadata::is_file) else { return 0.0 };
             let Ok(file) = File::open(&text.path) else { return 0.0 };
             let bytes = info.len() as f64;
-            match text.tokenizer {
-                TokenizerKind::Bytes => 4.5 * bytes,
-                // The trainer keeps every distinct word with its symbols and pairs.
-                TokenizerKind::Bpe => 6.5 * bytes + 480.0 * distinct_words(BufReader::new(file)),
-            }
+            of_text(text.tokenizer, bytes, BufReader::new(file))
         }
+    }
+}
+
+fn of_text(tokenizer: TokenizerKind, bytes: f64, text: impl BufRead) -> f64 {
+    match tokenizer {
+        TokenizerKind::Bytes => 4.5 * bytes,
+        // The trainer keeps every distinct word with its symbols and pairs.
+        TokenizerKind::Bpe => 6.5 * bytes + 480.0 * distinct_words(text),
     }
 }
 

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::CorpusError;
 use crate::bpe::{Bpe, train_and_encode};
+use crate::builtin::builtin;
 use crate::corpus::sha256_hex;
 
 /// Files beyond this are refused: their tokens are held in memory.
@@ -35,10 +36,13 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads the file, trains the tokenizer on the training split and encodes both splits, each of which must hold one
+    /// Reads the file or takes the built-in text, trains the tokenizer on the training split and encodes both splits, each of which must hold one
     /// window of `length` tokens.
     pub fn open(spec: &TextSpec, length: usize) -> Result<Self, CorpusError> {
-        Self::from_bytes(&read(&spec.path)?, spec, length)
+        match builtin(&spec.path) {
+            Some(text) => Self::from_bytes(text?.bytes, spec, length),
+            None => Self::from_bytes(&read(&spec.path)?, spec, length),
+        }
     }
 
     /// [`Text::open`] of bytes that were read already; `spec.path` only names them.

@@ -44,7 +44,7 @@ pub(crate) fn experiment(n_seeds: u64) -> Experiment {
 
 /// The same with more arms, claims or grids, as TOML.
 pub(crate) fn experiment_with(n_seeds: u64, rest: &str) -> Experiment {
-    let text = format!("{}\n{rest}", include_str!("tests/experiment.toml"));
+    let text = format!("{}\n{rest}", include_str!("../../../tests/support/adam-vs-sgd.toml"));
     let set = |(path, value): (&str, &str)| Change::set(path, value, "pinned");
     let pinned = [
         ("train.steps", "600"),

@@ -5,6 +5,7 @@ use crate::directory::{FORMAT, Opened, open, read_manifest, write_manifest};
 use crate::error::RunsError;
 use crate::identity::NUMERICS;
 use basislab_config::{CorpusSpec, Experiment, Library, load};
+use basislab_data::BUILTIN_PREFIX;
 use basislab_store::{FileError, sha256, write_atomic};
 use basislab_tables::{SUMS, is_published};
 use serde_json::{Map, Value, json};
@@ -120,7 +121,10 @@ fn write_config(dir: &Path, experiment: &Experiment, library: Library<'_>) -> Re
 
 /// The configuration as `config.toml` holds it: usable from any folder.
 fn recorded(experiment: &Experiment) -> String {
-    let absolute = |path: &str| std::path::absolute(path).ok()?.to_str().map(str::to_owned);
+    let absolute = |path: &str| match path.starts_with(BUILTIN_PREFIX) {
+        true => None,
+        false => std::path::absolute(path).ok()?.to_str().map(str::to_owned),
+    };
     with_paths(experiment, &|path| absolute(path).unwrap_or_else(|| path.to_owned())).to_toml()
 }
 

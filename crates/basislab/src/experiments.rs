@@ -4,7 +4,8 @@ use crate::args::ExperimentArgs;
 use crate::exit::{Code, Exit};
 use crate::resources;
 use basislab_config::{
-    Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, count, integer, load, one_of,
+    Arm, Change, CorpusSpec, Experiment, Library, Loaded, MAX_SEED, MAX_SEEDS, Origin, Phase, count, integer, load,
+    one_of,
 };
 use basislab_data::{Corpus, CorpusError};
 use basislab_optim::rule_keys;
@@ -88,7 +89,15 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
             ("probe.band_bases", "8"),
         ];
         let mut smoke: Vec<Change> = small.iter().map(|(path, value)| Change::set(path, value, "--smoke")).collect();
-        smoke.extend(early_phases(&load(&[])?.experiment));
+        let plain = load(&[])?;
+        // What an arm says itself would stand against what all share.
+        let own = |arm: &Arm| {
+            let paths = small.map(|(path, value)| (format!("arm.{}.{path}", arm.name), value));
+            let said = paths.into_iter().filter(|(path, _)| plain.origins.iter().any(|(known, ..)| known == path));
+            said.map(|(path, value)| Change::set(&path, value, "--smoke")).collect::<Vec<_>>()
+        };
+        smoke.extend(plain.experiment.arms.iter().flat_map(own));
+        smoke.extend(early_phases(&plain.experiment));
         changes.splice(0..0, smoke);
         if seeds.is_none() {
             let first = load(&changes)?.experiment.seeds[..1].to_vec();

@@ -3,17 +3,18 @@ use crate::args::{CorpusArgs, Data};
 use crate::exit::Exit;
 use crate::terminal::{say, say_json};
 use crate::{experiments, resources};
-use basislab_config::{Experiment, count};
-use basislab_data::{Corpus, Description, describe};
+use basislab_config::{CorpusSpec, Experiment, count};
+use basislab_data::{BUILTIN_PREFIX, BUILTIN_TEXTS, Corpus, Description, describe};
 use serde_json::{Value, json};
 
 pub(crate) fn data(args: &Data) -> CommandResult {
     match args {
         Data::Describe { source, tokens, json } => {
             resources::check_tokens(*tokens as f64)?;
-            let (_, corpus) = open(source)?;
+            let (experiment, corpus) = open(source)?;
             let about = describe(&corpus, *tokens as usize);
-            if *json { say_json(&to_json(&about))? } else { say(to_text(&about))? }
+            let source = source_of(&experiment);
+            if *json { say_json(&to_json(&about, &source))? } else { say(to_text(&about, &source))? }
         }
         Data::Sample { source, count, seed } => {
             let (experiment, corpus) = open(source)?;
@@ -40,16 +41,24 @@ fn open(source: &CorpusArgs) -> Result<(Experiment, Corpus), Exit> {
     Ok((loaded.experiment, corpus))
 }
 
-fn to_json(about: &Description) -> Value {
+/// What the corpus is: a file by its path, a built-in text with where it is from.
+fn source_of(experiment: &Experiment) -> String {
+    let CorpusSpec::Text(text) = &experiment.shared.corpus else { return "the synthetic language".to_owned() };
+    let builtin = text.path.strip_prefix(BUILTIN_PREFIX);
+    let builtin = builtin.and_then(|name| BUILTIN_TEXTS.iter().find(|text| text.name == name));
+    builtin.map_or_else(|| text.path.clone(), |found| format!("{}: {}", text.path, found.about))
+}
+
+fn to_json(about: &Description, source: &str) -> Value {
     json!({
-        "tokens": about.tokens, "d_vocab": about.d_vocab, "distinct_tokens": about.distinct_tokens,
+        "source": source, "tokens": about.tokens, "d_vocab": about.d_vocab, "distinct_tokens": about.distinct_tokens,
         "zipf_exponent": about.zipf_exponent, "unigram_entropy": about.unigram_entropy,
         "bigram_conditional_entropy": about.bigram_conditional_entropy, "burstiness": about.burstiness,
         "floor": about.floor, "size_bytes": about.size_bytes, "sha256": about.sha256,
     })
 }
 
-fn to_text(about: &Description) -> String {
+fn to_text(about: &Description, source: &str) -> String {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     let rows = [
         ("tokens looked at", about.tokens.to_string(), ""),
@@ -70,9 +79,11 @@ fn to_text(about: &Description) -> String {
         ("size", about.size_bytes.map_or_else(|| "-".to_owned(), |bytes| count(bytes, "byte")), ""),
         ("sha256", about.sha256.clone(), ""),
     ];
-    rows.iter()
+    let rows = rows
+        .iter()
         .map(|(label, value, note)| format!("{label:<18} {value:<24} {note}").trim_end().to_owned() + "\n")
-        .collect()
+        .collect::<String>();
+    format!("{}\n\n{rows}", shown(source))
 }
 
 /// Text from outside, harmless on a terminal.
