@@ -177,7 +177,7 @@ fn bad_command_lines_and_configs() {
     refuses(at, &["run", "./d.toml"], 2, &["./d.toml", "not a file"]);
     std::fs::write(at.join("b.toml"), [0xff, 0xfe]).unwrap();
     refuses(at, &["run", "b.toml"], 2, &["b.toml: not UTF-8 at byte 0"]);
-    let text = std::fs::read_to_string(crate::support::root().join("tests/support/adam-vs-sgd.toml")).unwrap();
+    let text = std::fs::read_to_string(crate::support::EXPERIMENT).unwrap();
     std::fs::write(at.join("c.toml"), text.replace("d_mlp", "widht")).unwrap();
     refuses(at, &["run", "c.toml"], 2, &["c.toml:10:1: model.widht: unknown key"]);
     std::fs::create_dir(at.join("mine")).unwrap();

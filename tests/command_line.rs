@@ -8,7 +8,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 fn built_in() -> String {
-    fs::read_to_string(root().join("tests/support/adam-vs-sgd.toml")).unwrap()
+    fs::read_to_string(crate::support::EXPERIMENT).unwrap()
 }
 
 /// The built-in experiment with `--set`s, or why it is refused.

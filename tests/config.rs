@@ -1,10 +1,10 @@
 //! Configs: every key is checked, and errors name place, key, found and expected.
 
-use crate::support::{loaded, root};
-use basislab_config::Change;
+use crate::support::{library, loaded, root};
+use basislab_config::{Change, Library, load};
 
 fn text() -> String {
-    std::fs::read_to_string(root().join("tests/support/adam-vs-sgd.toml")).unwrap()
+    std::fs::read_to_string(crate::support::EXPERIMENT).unwrap()
 }
 
 fn with(path: &str, value: &str) -> Result<basislab_config::Loaded, basislab_config::ConfigError> {
@@ -18,9 +18,13 @@ fn hashes(experiment: &basislab_config::Experiment) -> Vec<String> {
 
 #[test]
 fn every_built_in_experiment_loads_and_survives_its_own_toml() {
+    let file = |name: &str| root().join("configs").join(format!("{name}.toml"));
+    let base =
+        |name: &str| Ok((name.to_owned(), std::fs::read_to_string(file(name)).map_err(|error| error.to_string())?));
+    let library = Library { base: &base, ..library() };
     for entry in std::fs::read_dir(root().join("configs")).unwrap() {
         let path = entry.unwrap().path();
-        let it = loaded(&std::fs::read_to_string(&path).unwrap(), "f.toml", &[]).unwrap();
+        let it = load(&std::fs::read_to_string(&path).unwrap(), "f.toml", &[], library).unwrap();
         let again = loaded(&it.experiment.to_toml(), "again.toml", &[]).unwrap();
         assert_eq!(again.experiment, it.experiment, "{}", path.display());
         assert_eq!(hashes(&again.experiment), hashes(&it.experiment));

@@ -31,7 +31,7 @@ fn assert_explained(all: &[KeyEntry], path: &str) {
 
 #[test]
 fn every_key_that_config_show_prints_is_explained() {
-    let built_in = fs::read_to_string(root().join("tests/support/adam-vs-sgd.toml")).unwrap();
+    let built_in = fs::read_to_string(crate::support::EXPERIMENT).unwrap();
     let base = &|name: &str| match name {
         "adam-vs-sgd" => Ok(("configs/adam-vs-sgd.toml".to_owned(), built_in.clone())),
         other => Err(format!("found {other:?}, expected adam-vs-sgd")),

@@ -75,7 +75,7 @@ fn replay_times(count: usize, target: fn(&[u8]), inputs: &[Vec<u8>]) {
 
 #[test]
 fn configs() {
-    let built_in = std::fs::read(crate::support::root().join("tests/support/adam-vs-sgd.toml")).unwrap();
+    let built_in = std::fs::read(crate::support::EXPERIMENT).unwrap();
     replay(targets::config, &[built_in, small(&[]).to_toml().into_bytes()]);
 }
 

@@ -381,7 +381,7 @@ fn a_report_that_fails_leaves_the_seal() {
 #[test]
 fn a_failed_self_test_ends_with_5_and_a_contradicted_claim_does_not() {
     let dir = TempDir::new().unwrap();
-    let config = fs::read_to_string(root().join("tests/support/adam-vs-sgd.toml")).unwrap();
+    let config = fs::read_to_string(crate::support::EXPERIMENT).unwrap();
     let test = "kind = \"bit-equal\", arm = \"adam-identity\", other = ";
     let broken = config.replace(&format!("{test}\"adam\""), &format!("{test}\"sgd\""));
     assert_ne!(broken, config);

@@ -27,9 +27,12 @@ pub(crate) fn loaded(text: &str, file: &str, changes: &[Change]) -> Result<Loade
     load(text, file, changes, library())
 }
 
-/// The default experiment with changes. `("arm", "NAME=LIKE")` adds an arm.
+/// An experiment for tests, whose arms and claims do not follow those of the built-in ones.
+pub(crate) const EXPERIMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/support/adam-vs-sgd.toml");
+
+/// The experiment for tests with changes. `("arm", "NAME=LIKE")` adds an arm.
 pub(crate) fn experiment(changes: &[(&str, &str)]) -> Experiment {
-    let text = std::fs::read_to_string(root().join("tests/support/adam-vs-sgd.toml")).unwrap();
+    let text = std::fs::read_to_string(EXPERIMENT).unwrap();
     let change = |(path, value): &(&str, &str)| match *path {
         "arm" => Change::parse_arm(value).unwrap(),
         path => Change::set(path, value, &format!("{path}={value}")),
@@ -71,7 +74,7 @@ pub(crate) fn rows_of(arm: &Arm, seed: u64, event: &Event) -> Vec<Row> {
     }
 }
 
-/// The default experiment at a size for tests: d 16, 2 layers, 8 positions, 32 tokens, 6 steps.
+/// The experiment for tests, small: d 16, 2 layers, 8 positions, 32 tokens, 6 steps.
 pub(crate) fn small(changes: &[(&str, &str)]) -> Experiment {
     let mut all = vec![
         ("model.n_ctx", "8"),

@@ -2,7 +2,7 @@
 //! wording is free.
 
 use crate::cli::{basislab, stderr, stdout};
-use crate::support::{experiment, flex, never, rows_of};
+use crate::support::{EXPERIMENT, experiment, flex, never, rows_of};
 use basislab_config::{Basis, Dtype, RunName, RunSpec};
 use basislab_data::Corpus;
 use basislab_stats::{METRICS, MetricFn, Purpose, Residuals, Rotation, gaussian, stream};
@@ -52,7 +52,40 @@ fn metrics_of_a_users_matrix_stand_in_their_columns() {
     let (found, text) = (json(dir.path(), &[&args[..], &["--json"]].concat()), printed(dir.path(), &args));
     let of = |key: &str| found[key].as_u64().unwrap();
     assert_eq!((of("n_tokens"), of("d_model"), of("random_bases"), of("seed")), (13, 6, 9, 3));
-    assert!(text.starts_with("x.safetensors: 13 tokens, d_model 6, 9 random bases"), "{text}");
+    assert!(text.contains("\n\nx.safetensors: 13 tokens, d_model 6, 9 random bases"), "{text}");
+    // What is said first is in the JSON too: the share of bases that are as far out, by hand in `privilege`'s own tests.
+    let first = text.lines().next().unwrap();
+    assert_eq!(first, found["privilege"]["sentence"]);
+    assert!(
+        first.starts_with("Not shown to be privileged: of 6 statistics, ")
+            && first.contains("(p = 1/10; 9 random bases give"),
+        "{first}"
+    );
+    assert_eq!(
+        (found["privilege"]["privileged"].as_bool(), &found["privilege"]["test"]["p"]),
+        (Some(false), &0.1.into())
+    );
+    let largest = &found["privilege"]["largest_dimension"];
+    assert_eq!(largest["dim"], 0);
+    let rms = |dim: usize| (values.chunks(d).map(|row| row[dim] * row[dim]).sum::<f64>() / n as f64).sqrt();
+    let mut sizes: Vec<f64> = (0..d).map(rms).collect();
+    let share = rms(0).powi(2) / sizes.iter().map(|size| size * size).sum::<f64>();
+    sizes.sort_by(f64::total_cmp);
+    assert_near(&largest["rms_over_median"], Some(sizes[5] / (0.5 * (sizes[2] + sizes[3]))), "over the median");
+    assert_near(&largest["share_of_energy"], Some(share), "share of energy");
+    let many = printed(dir.path(), &["metrics", "eval", "x.safetensors", "--bases", "40"]);
+    let expected = format!(
+        "Dimension 0: RMS {:.1} x the median, {:.0} % of the energy.",
+        sizes[5] / (0.5 * (sizes[2] + sizes[3])),
+        100.0 * share
+    );
+    let first = many.lines().next().unwrap();
+    assert!(
+        first.starts_with("Privileged: ")
+            && first.contains("outside all 40 (p = 1/41, the least that 40 bases can give). ")
+            && first.ends_with(&expected),
+        "{first}\n{expected}"
+    );
 
     let rotated = |k: u64| {
         let q = Rotation::haar(d, &mut stream(seed, Purpose::RandomBasis, k));
@@ -175,7 +208,8 @@ fn a_text_is_described_from_its_training_part() {
 #[test]
 fn a_language_is_described_with_the_floor_of_its_sample() {
     let dir = TempDir::new().unwrap();
-    let found = json(dir.path(), &["data", "describe", "--json", "--tokens", "3000", "--set", "corpus.seed=3"]);
+    let found =
+        json(dir.path(), &["data", "describe", EXPERIMENT, "--json", "--tokens", "3000", "--set", "corpus.seed=3"]);
     let experiment = experiment(&[("corpus.seed", "3")]);
     let corpus = Corpus::open(&experiment.shared.corpus, experiment.shared.model.n_ctx).unwrap();
     let floor = corpus.floor(&[corpus.sample(3000)]);
@@ -183,7 +217,7 @@ fn a_language_is_described_with_the_floor_of_its_sample() {
     assert_near(&found["floor"], floor, "floor");
     assert_eq!(found["sha256"], corpus.sha256());
     assert!(found["size_bytes"].is_null());
-    let text = printed(dir.path(), &["data", "describe", "--tokens", "3000", "--set", "corpus.seed=3"]);
+    let text = printed(dir.path(), &["data", "describe", EXPERIMENT, "--tokens", "3000", "--set", "corpus.seed=3"]);
     assert_eq!(words(&text, "entropy floor")[2], format!("{:.4}", floor.unwrap()));
 }
 
@@ -226,7 +260,7 @@ fn of_sizes() -> basislab_config::Experiment {
 fn laws_and_parameters_are_printed_beside_what_they_belong_to() {
     let dir = TempDir::new().unwrap();
     let experiment = of_sizes();
-    let args = with_sizes(&["check", "adam-vs-sgd", "--steps", "6"]);
+    let args = with_sizes(&["check", EXPERIMENT, "--steps", "6"]);
     let (found, text) = (json(dir.path(), &[&args[..], &["--json"]].concat()), printed(dir.path(), &args));
     assert_eq!(found["dtype"], "f64");
     // Arms with the same rule share a certificate, in the order of their first arm.
@@ -270,7 +304,7 @@ fn laws_and_parameters_are_printed_beside_what_they_belong_to() {
 fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     let dir = TempDir::new().unwrap();
     let out = dir.path().join("o");
-    let args = with_sizes(&["run", "adam-vs-sgd", "--seeds", "4,1", "--quiet", "--json", "--out", "o"]);
+    let args = with_sizes(&["run", EXPERIMENT, "--seeds", "4,1", "--quiet", "--json", "--out", "o"]);
     let answer = json(dir.path(), &args);
     let mut experiment = of_sizes();
     // As `--seeds 4,1` says: an arm with seeds of its own keeps as many, the first ones.
