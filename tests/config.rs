@@ -109,7 +109,7 @@ fn messages_say_what_was_found_and_what_was_expected() {
         (
             "corpus.kind",
             "text",
-            "--set corpus.kind=text: corpus.path: missing, expected text of 1 to 4096 characters (the file)",
+            "--set corpus.kind=text: corpus.path: missing, expected text of 1 to 4096 characters (the file, or `builtin:shakespeare-tragedies` for the text that comes with the program)",
         ),
         (
             "verdict.site",

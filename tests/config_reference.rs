@@ -127,7 +127,7 @@ fn the_program_lists_all_keys_and_explains_one() {
     for part in [
         "Peak learning rate",
         "a number above 0, at most 1000000.0",
-        "0.01 (base = \"adam-vs-sgd\")",
+        "0.002 (base = \"adam-vs-sgd\")",
         "0.5 (sgd)",
         "1e-3 (lion)",
     ] {

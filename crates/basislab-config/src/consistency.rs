@@ -77,11 +77,12 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
             format!("found {found}, expected at most probe.loss_sequences = {most}"),
         );
     }
-    if probe.band_bases > probe.null_bases {
-        let what = format!("found {}, expected at most probe.null_bases = {}", probe.band_bases, probe.null_bases);
+    let (band_bases, band_metrics) = probe.band();
+    if band_bases > probe.null_bases {
+        let what = format!("found {band_bases}, expected at most probe.null_bases = {}", probe.null_bases);
         return fail("probe.band_bases", what);
     }
-    if let Some(metric) = probe.band_metrics.iter().find(|metric| !probe.null_metrics.contains(metric)) {
+    if let Some(metric) = band_metrics.iter().find(|metric| !probe.null_metrics.contains(metric)) {
         return fail("probe.band_metrics", format!("found {metric:?}, expected metrics of probe.null_metrics"));
     }
     let beyond = |site: &&crate::SitePattern| site.resolve(model.n_layers).layer().is_some_and(|n| n >= model.n_layers);

@@ -74,9 +74,9 @@ table! {
         /// Sites that are measured in all `null_bases`, and in `band_bases`.
         null_sites: Vec<SitePattern> = Kind::Sites;
         /// Haar bases at every probe for `band_metrics` at `null_sites`: the null over training; at most `null_bases`.
-        band_bases: usize = Kind::Integer(0, 4096);
+        band_bases: Option<usize> = Kind::Integer(0, 4096), optional;
         /// Metrics that are measured in `band_bases` at every probe; some of `null_metrics`.
-        band_metrics: Vec<String> = Kind::Names(0);
+        band_metrics: Option<Vec<String>> = Kind::Names(0), optional;
     }
 }
 
@@ -96,8 +96,13 @@ impl ProbeSpec {
         let is_in = |names: &[String]| is_null_site && names.iter().any(|name| name == metric);
         let full = if self.is_full(steps, step) { self.random_bases } else { 0 };
         let null = if step == steps && is_in(&self.null_metrics) { self.null_bases } else { 0 };
-        let band = if is_in(&self.band_metrics) { self.band_bases } else { 0 };
-        full.max(null).max(band)
+        let (bases, metrics) = self.band();
+        full.max(null).max(if is_in(metrics) { bases } else { 0 })
+    }
+
+    /// The Haar bases that are measured at every probe, and the metrics; none where the configuration says nothing of them.
+    pub fn band(&self) -> (usize, &[String]) {
+        (self.band_bases.unwrap_or(0), self.band_metrics.as_deref().unwrap_or_default())
     }
 
     /// Whether this probe is the first, middle or last: there random bases and single dimensions are recorded too.

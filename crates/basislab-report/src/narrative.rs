@@ -10,7 +10,7 @@ use crate::figures::in_words;
 use crate::index::{RunState, Runs};
 use crate::note::list;
 use crate::verdicts::Decision;
-use basislab_config::{Claim, ClaimKind, Experiment, Reading, count};
+use basislab_config::{Claim, ClaimKind, Experiment, Reading, RunName, count};
 use basislab_stats::Verdict;
 use claims::phrase;
 
@@ -68,7 +68,11 @@ pub(crate) fn remarks(
     runs: &Runs<'_>,
     decisions: &[Decision],
 ) -> Vec<String> {
-    let refuted = |decision: &&Decision| decision.row.verdict == Verdict::Refuted && decision.row.kind == "bit-equal";
+    let is_of_bits = |name: &RunName| {
+        let claim = experiment.claims.iter().find(|claim| claim.name == *name);
+        claim.is_some_and(|claim| matches!(claim.test, ClaimKind::BitEqual { .. }))
+    };
+    let refuted = |decision: &&Decision| decision.row.verdict == Verdict::Refuted && is_of_bits(&decision.row.claim);
     let failed: Vec<String> = decisions
         .iter()
         .filter(refuted)

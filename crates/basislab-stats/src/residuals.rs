@@ -1,4 +1,4 @@
-use crate::metrics::shared::{ColumnStats, Token, TokenMeans, columns, peaks, tokens};
+use crate::metrics::shared::{ColumnStats, Token, TokenMeans, columns, median_rms, peaks, tokens};
 use crate::rotation::Rotation;
 use std::sync::OnceLock;
 
@@ -12,6 +12,7 @@ pub struct Residuals {
     tokens: OnceLock<Vec<Token>>,
     peaks: OnceLock<Vec<f64>>,
     means: OnceLock<TokenMeans>,
+    median_rms: OnceLock<f64>,
     columns: OnceLock<ColumnStats>,
 }
 
@@ -126,6 +127,11 @@ impl Residuals {
         })
     }
 
+    /// The RMS of the median token.
+    pub(crate) fn median_rms(&self) -> f64 {
+        *self.median_rms.get_or_init(|| median_rms(&self.values, self.d_model))
+    }
+
     /// Largest over median magnitude of every token in turn.
     pub(crate) fn each_peak(&self, see: impl FnMut(f64)) {
         if self.n_tokens() <= KEPT {
@@ -154,7 +160,7 @@ impl Residuals {
     }
 
     fn from_finite(values: Vec<f64>, d_model: usize) -> Self {
-        let (tokens, peaks, means, columns) = Default::default();
-        Self { values, d_model, tokens, peaks, means, columns }
+        let (tokens, peaks, means, median_rms, columns) = Default::default();
+        Self { values, d_model, tokens, peaks, means, median_rms, columns }
     }
 }

@@ -24,7 +24,8 @@ fn memory(needed: StackReq) -> MemBuffer {
     MemBuffer::try_new(needed).unwrap_or_else(|_| refused(needed.layout().ok()))
 }
 
-fn zeros(rows: usize, columns: usize) -> Mat<f64> {
+/// A matrix of zeros. Where its memory is refused the process ends as any other allocation would end it.
+pub(crate) fn zeros(rows: usize, columns: usize) -> Mat<f64> {
     let mut matrix = Mat::new();
     if matrix.try_reserve(rows, columns).is_err() {
         refused(Layout::array::<f64>(rows.saturating_mul(columns)).ok())

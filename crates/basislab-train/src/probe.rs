@@ -238,7 +238,7 @@ impl PendingProbe {
         let is_null_site = probe.null_sites.iter().any(|pattern| pattern.resolve(model.n_layers) == site);
         let (last, metrics) = match self.step == train.steps {
             true => (probe.null_bases, &probe.null_metrics[..]),
-            false => (probe.band_bases, &probe.band_metrics[..]),
+            false => probe.band(),
         };
         let first = self.random.len();
         let further = (is_null_site && first < last).then(|| (self.plan.seed, first..last, metrics));

@@ -98,6 +98,9 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
         };
         smoke.extend(plain.experiment.arms.iter().flat_map(own));
         smoke.extend(early_phases(&plain.experiment));
+        let steps = plain.experiment.claims.iter().map(|claim| format!("claim.{}.cell.step", claim.name));
+        let said = steps.filter(|path| plain.origins.iter().any(|(known, ..)| known == path));
+        smoke.extend(said.map(|path| Change::set(&path, "last", "--smoke")));
         changes.splice(0..0, smoke);
         if seeds.is_none() {
             let first = load(&changes)?.experiment.seeds[..1].to_vec();

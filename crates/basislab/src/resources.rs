@@ -220,7 +220,8 @@ fn table_rows(experiment: &Experiment) -> f64 {
         let metrics = basislab_stats::METRICS.len() as f64;
         let light = sites * metrics * 6.0;
         let dense = sites * (metrics * probe.random_bases as f64 + 2.0 * model.d_model as f64);
-        let band = (probe.null_sites.len() * probe.band_metrics.len() * probe.band_bases) as f64;
+        let (bases, metrics) = probe.band();
+        let band = (probe.null_sites.len() * metrics.len() * bases) as f64;
         arm.seeds.len() as f64 * (train.steps as f64 + steps.len() as f64 * (light + band) + full * dense)
     };
     experiment.arms.iter().map(of_arm).sum()

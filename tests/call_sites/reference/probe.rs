@@ -69,8 +69,9 @@ impl Reference<'_> {
                 }
                 if is_null_site(probe, site) {
                     let at_end = step == train.steps;
-                    let bases = if at_end { probe.null_bases } else { probe.band_bases };
-                    let metrics = if at_end { &probe.null_metrics } else { &probe.band_metrics };
+                    let (band_bases, band_metrics) = probe.band();
+                    let bases = if at_end { probe.null_bases } else { band_bases };
+                    let metrics = if at_end { &probe.null_metrics[..] } else { band_metrics };
                     for k in drawn..bases as u64 {
                         let name = row(&format!("random:{k}"));
                         let only = |metric: &str, _| metrics.iter().any(|named| named == metric);

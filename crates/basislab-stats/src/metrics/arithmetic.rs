@@ -61,7 +61,7 @@ fn dims_above(x: &Residuals, threshold: f64) -> f64 {
 
 /// The median token's RMS.
 fn typical_rms(x: &Residuals) -> Option<f64> {
-    x.tokens().rms_median.filter(|rms| rms.is_normal())
+    Some(x.median_rms()).filter(|rms| rms.is_normal())
 }
 
 pub(super) fn max_median_ratio(x: &Residuals) -> Option<f64> {

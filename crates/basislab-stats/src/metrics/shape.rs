@@ -2,6 +2,7 @@
 
 use super::arithmetic::{central_sums, ratio, sum};
 use crate::residuals::Residuals;
+use crate::rotation::zeros;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use pulp::{Arch, Simd, WithSimd};
@@ -58,7 +59,7 @@ pub(super) fn varying_kurtosis(x: &Residuals) -> Option<f64> {
 /// `sum over tokens of (x - centre)(x - centre)^T`.
 fn gram(x: &Residuals, centre: &[f64]) -> Mat<f64> {
     let d = x.d_model();
-    let mut gram = Mat::zeros(d, d);
+    let mut gram = zeros(d, d);
     let mut block = Vec::new();
     for rows in x.values().chunks(d * (BLOCK / d).max(64)) {
         block.clear();

@@ -81,7 +81,6 @@ pub(crate) struct TokenMeans {
     pub(crate) excess: Option<f64>,
     pub(crate) excess_about_zero: Option<f64>,
     pub(crate) rms: Option<f64>,
-    pub(crate) rms_median: Option<f64>,
     pub(crate) peak: Option<f64>,
     pub(crate) sparsity: Option<f64>,
     pub(crate) top_share: Option<f64>,
@@ -91,21 +90,19 @@ impl TokenMeans {
     /// Of the statistics of `n` tokens, which come block by block.
     pub(crate) fn of(n: usize, each_block: impl FnOnce(&mut dyn FnMut(&[Token]))) -> Self {
         let mut means = [(); 8].map(|()| Mean::of(n));
-        let [mut kurtoses, mut sizes] = [(); 2].map(|()| Vec::with_capacity(n));
+        let mut sizes = Vec::with_capacity(n);
         each_block(&mut |tokens| {
             for token in tokens {
                 let Token { kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms, peak, sparsity, top_share } =
                     *token;
                 let values = [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms, peak, sparsity, top_share];
                 means.iter_mut().zip(values).for_each(|(mean, value)| mean.add(value));
-                kurtoses.push(kurtosis.to_bits());
-                sizes.push(rms.to_bits());
+                sizes.push(kurtosis.to_bits());
             }
         });
         let [kurtosis, kurtosis_about_zero, excess, excess_about_zero, rms, peak, sparsity, top_share] =
             means.map(|mean| mean.value());
-        let kurtosis_median = kurtosis.map(|_| median_of_bits(&mut kurtoses));
-        let rms_median = rms.map(|_| median_of_bits(&mut sizes));
+        let kurtosis_median = kurtosis.map(|_| median_of_bits(&mut sizes));
         Self {
             kurtosis,
             kurtosis_median,
@@ -113,7 +110,6 @@ impl TokenMeans {
             excess,
             excess_about_zero,
             rms,
-            rms_median,
             peak,
             sparsity,
             top_share,
@@ -143,6 +139,12 @@ impl WithSimd for Tokens<'_> {
         }
         all
     }
+}
+
+/// The median over rows of their root mean square.
+pub(crate) fn median_rms(values: &[f64], d_model: usize) -> f64 {
+    let rms = |row: &[f64]| (sum(row, |v| v * v) / d_model as f64).sqrt().to_bits();
+    median_of_bits(&mut values.chunks_exact(d_model).map(rms).collect::<Vec<_>>())
 }
 
 /// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart, because the median is the most expensive of all.
