@@ -6,7 +6,7 @@
 
     python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
 
-Kept whole: config (but for the folder of a text), data package, evals, timing, selection, summary, verdicts, figures. The
+Kept whole: config (but for the folder of a text), data package, evals, timing, selection, summary, verdicts, privilege, figures. The
 manifest gets a sentence on what was left out.
 Thinned by rows, never by rounding:
 steps.csv to every 20th and each arm's last step; residual.csv to the metric and tokens of each cell that `[verdict]` or a
@@ -29,7 +29,7 @@ except ModuleNotFoundError:
     sys.exit("needs Python 3.11 or newer")
 
 WHOLE = ["datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
-CHOICES = "selection.csv"
+SOMETIMES = ["selection.csv", "privilege.csv"]
 THINNED = (
     "steps.csv holds every 20th and the last step; residual.csv the metric, tokens and site of each cell that claims read, the"
     " verdict's metric and tokens at all sites, there in random bases at the last step alone, and all metrics at the verdict's"
@@ -44,7 +44,7 @@ def main(source, target):
     verdict, cells = config["verdict"], cells_of(config)
     last, layers = ends(source / "evals.csv", source / "residual.csv")
     target.mkdir(parents=True, exist_ok=True)
-    for name in WHOLE + [CHOICES] * (source / CHOICES).is_file():
+    for name in WHOLE + [name for name in SOMETIMES if (source / name).is_file()]:
         shutil.copy(source / name, target / name)
     # A text's path is that of one machine, and decides nothing.
     text = re.sub(r"(?m)^path = .*$", own_name, (source / "config.toml").read_text(encoding="utf-8"))

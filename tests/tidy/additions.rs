@@ -87,9 +87,13 @@ fn an_optimizer_is_one_file_and_two_lines() {
 fn a_metric_is_one_entry() {
     let names: Vec<String> = basislab_stats::METRICS.iter().map(|metric| quoted(metric.name)).collect();
     only_in_its_row("a metric", &names);
-    let text = read("crates/basislab-stats/src/metrics.rs");
-    for name in &names {
-        assert_eq!(text.matches(&format!("name: {name}")).count(), 1, "{name}");
+    let topics = ["kurtosis", "outliers", "spread"];
+    let text = topics.map(|topic| read(&format!("crates/basislab-stats/src/metrics/{topic}.rs"))).concat();
+    let list = read("crates/basislab-stats/src/metrics.rs");
+    for metric in basislab_stats::METRICS {
+        let (name, constant) = (metric.name, metric.name.to_uppercase());
+        assert_eq!(text.matches(&format!("name: \"{name}\"")).count(), 1, "{name}");
+        assert_eq!(list.matches(&format!("::{constant},")).count(), 1, "{name}");
     }
 }
 

@@ -218,7 +218,8 @@ pub(crate) fn site_of_verdict(experiment: &Experiment) -> String {
 fn files_in(dir: &Path, experiment: &Experiment) -> Vec<String> {
     let figures = figure_names(experiment).into_iter().map(|name| format!("figures/{name}"));
     let selection = experiment.choices().next().map(|_| "selection.csv");
-    let tables = ["summary.csv", "verdicts.csv"].into_iter().chain(selection).chain([PACKAGE, "config.toml"]);
+    let tables = ["summary.csv", "verdicts.csv", "privilege.csv"].into_iter();
+    let tables = tables.chain(selection).chain([PACKAGE, "config.toml"]);
     figures.chain(tables.map(str::to_owned)).filter(|file| dir.join(file).exists()).collect()
 }
 

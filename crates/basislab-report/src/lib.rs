@@ -8,6 +8,7 @@ mod figures;
 mod index;
 mod narrative;
 mod note;
+mod privilege;
 mod registration;
 mod report;
 mod selection;

@@ -6,6 +6,7 @@
 use crate::answer::{Answer, answer};
 use crate::figures::{figure_names, figures};
 use crate::note::{Gaps, Lack};
+use crate::privilege::privileges;
 use crate::registration::{record_notes, register};
 use crate::selection::{choice_sentences, choose, resolve};
 use crate::summary::summarise;
@@ -13,9 +14,9 @@ use crate::verdicts::{Decision, decide_claims};
 use basislab_config::{Experiment, RunName, count};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
-    PACKAGE, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables, VerdictRow,
-    check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table, read_tables,
-    table_bytes, write_table,
+    PACKAGE, PrivilegeRow, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
+    VerdictRow, check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table,
+    read_tables, table_bytes, write_table,
 };
 use std::fs;
 use std::io;
@@ -45,6 +46,9 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError
     }
     write_table(dir, &derived.summary)?;
     write_table(dir, &derived.rows())?;
+    if !derived.privilege.is_empty() {
+        write_table(dir, &derived.privilege)?;
+    }
     write_package(dir)?;
     for (name, figure) in derived.figures(&tables)? {
         match figure {
@@ -62,6 +66,7 @@ pub(crate) struct Derived {
     pub(crate) selection: Vec<SelectionRow>,
     pub(crate) summary: Vec<SummaryRow>,
     pub(crate) verdicts: Vec<Decision>,
+    pub(crate) privilege: Vec<PrivilegeRow>,
 }
 
 impl Derived {
@@ -79,7 +84,8 @@ impl Derived {
         let experiment = resolve(experiment, &selection);
         let summary = summarise(&experiment, tables);
         let verdicts = register(dir, &experiment, tables, decide_claims(&experiment, tables), recorded);
-        Self { experiment, selection, summary, verdicts }
+        let privilege = privileges(&experiment, tables);
+        Self { experiment, selection, summary, verdicts, privilege }
     }
 
     /// The rows of `verdicts.csv`.
@@ -106,7 +112,7 @@ impl Derived {
 /// The table that is wrong.
 pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
     let tables = read_tables(dir)?;
-    let Derived { experiment: whole, selection, summary, verdicts } = Derived::of(dir, experiment, &tables);
+    let Derived { experiment: whole, selection, summary, verdicts, .. } = Derived::of(dir, experiment, &tables);
     let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
     let mut kept = whole.clone();
     kept.arms.retain(|arm| keeps(&arm.name));
@@ -277,8 +283,11 @@ impl Recorded {
         let known = if dir.join(VerdictRow::TABLE.file).exists() { read_table::<VerdictRow>(dir)? } else { Vec::new() };
         let derived = Derived::with(dir, experiment, tables, selection, &known);
         let rows = derived.rows();
-        let Derived { experiment, selection, summary, verdicts: made } = derived;
+        let Derived { experiment, selection, summary, verdicts: made, mut privilege } = derived;
         let (summary, _) = recorded(dir, summary, &mut files)?;
+        if !privilege.is_empty() {
+            (privilege, _) = recorded(dir, privilege, &mut files)?;
+        }
         let (verdicts, again) = recorded(dir, rows, &mut Vec::new())?;
         let names = verdicts.iter().chain(&again).map(|row| row.claim.to_string());
         let row_in = |rows: &[VerdictRow], claim: &str| rows.iter().find(|row| row.claim == claim).cloned();
@@ -294,7 +303,7 @@ impl Recorded {
             Decision { notes: notes.and_then(|decision| decision.notes.clone()), row }
         };
         let verdicts = verdicts.into_iter().map(decision).collect();
-        Ok(Self { derived: Derived { experiment, selection, summary, verdicts }, others, files })
+        Ok(Self { derived: Derived { experiment, selection, summary, verdicts, privilege }, others, files })
     }
 
     fn answer(&self, dir: &Path, tables: &Tables, thinned: Option<&str>) -> Answer {
@@ -365,6 +374,10 @@ fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<Writte
     }
     if absent(VerdictRow::TABLE.file) {
         write_table(dir, &recorded.rows())?;
+        written = Written::Report;
+    }
+    if !recorded.privilege.is_empty() && absent(PrivilegeRow::TABLE.file) {
+        write_table(dir, &recorded.privilege)?;
         written = Written::Report;
     }
     if absent(PACKAGE) {

@@ -12,6 +12,7 @@ mod notes;
 mod numbers;
 mod p_tests;
 mod printed;
+mod privileges;
 mod registration;
 mod selection;
 mod self_tests;

@@ -3,9 +3,12 @@
 use crate::inference::{MaxT, max_t, mean_sd};
 use crate::measure::MetricValue;
 use basislab_config::Basis;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What kind of special basis a statistic speaks for on one side of its null.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Alignment {
     /// Activations lie along coordinate axes: few dimensions are large.
     Axis,
@@ -14,12 +17,18 @@ pub enum Alignment {
 }
 
 impl Alignment {
+    /// The names of all of them.
+    pub const NAMES: &'static [&'static str] = &["axis", "corner"];
+
     /// Its name in tables and sentences.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Axis => "axis",
-            Self::Corner => "corner",
-        }
+        Self::NAMES[self as usize]
+    }
+}
+
+impl fmt::Display for Alignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

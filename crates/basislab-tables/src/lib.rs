@@ -19,8 +19,8 @@ pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
 pub use record::{Identity, RunRecord};
 pub use rows::{
-    DimensionRow, EvalRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status, StepRow,
-    SummaryRow, TABLES, TimingRow, VerdictRow,
+    DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,
+    StepRow, SummaryRow, TABLES, TimingRow, VerdictRow,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};

@@ -3,13 +3,14 @@
 use crate::cell::{CellType, CellValue, plain};
 use crate::schema::{Table, TableRow, rows};
 use basislab_config::{Basis, Direction, RunName, Site, Tokens, choice};
-use basislab_stats::Verdict;
+use basislab_stats::{Alignment, Verdict};
 use serde::{Serialize, Serializer};
 
 /// All files, in the order in which a reader wants them.
 pub static TABLES: &[&Table] = &[
     SummaryRow::TABLE,
     VerdictRow::TABLE,
+    PrivilegeRow::TABLE,
     SelectionRow::TABLE,
     StepRow::TABLE,
     EvalRow::TABLE,
@@ -56,6 +57,7 @@ choice! {
 plain! {
     Option<Direction>: CellType::Names(Direction::NAMES),
     Option<Registration>: CellType::Names(Registration::NAMES),
+    Alignment: CellType::Names(Alignment::NAMES),
     Status: CellType::Names(Status::NAMES),
     Split: CellType::Names(Split::NAMES),
     Verdict: CellType::Names(Verdict::NAMES),
@@ -255,6 +257,41 @@ rows! {
         note: String,
         /// The rule with its numbers.
         rule: String,
+    }
+
+    /// Whether one run ended with a special basis, in one exact test over several metrics at the verdict's site and tokens. The file
+    /// exists where random bases of those metrics were measured at the last step.
+    pub struct PrivilegeRow in "privilege.csv" {
+        /// The arm, by its name in the configuration.
+        arm: RunName,
+        /// Paired replicate.
+        seed: u64,
+        /// Optimizer updates made.
+        step: u64,
+        /// Point on the residual stream.
+        site: Site,
+        /// All tokens, the first of each sequence, or the rest.
+        tokens: Tokens,
+        /// Coordinates that are tested.
+        basis: Basis,
+        /// Random bases of the same activations.
+        bases: usize,
+        /// Two-sided exact p that the tested basis is one of them (max-T over the metrics, by their logarithms).
+        p: f64,
+        /// The metric that is farthest from its mean over all bases.
+        metric: String = CellType::Name,
+        /// Its value in the tested basis.
+        value: f64,
+        /// Its mean over the random bases.
+        null_mean: f64,
+        /// Its standard deviation over the random bases, `n - 1` in the denominator.
+        null_sd: f64,
+        /// Its log's distance from the mean over all bases, in standard deviations over all bases.
+        z_of_log: f64,
+        /// What the side of the null speaks for: few large dimensions (`axis`) or all alike (`corner`).
+        alignment: Alignment,
+        /// Random bases in which the verdict's metric is at most as large as in the tested one; empty where it was not measured in them.
+        bases_at_most: Option<usize>,
     }
 
     /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.

@@ -2,7 +2,7 @@
 
 use crate::error::TableError;
 use crate::read::read_tables;
-use crate::rows::{RUN_TABLES, SelectionRow, SummaryRow, VerdictRow};
+use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow};
 use basislab_store::{FileError, LFS_POINTER, is_lfs_pointer, read_capped, sha256, write_if_changed};
 use std::fs;
@@ -96,9 +96,11 @@ impl Seal {
                 (Remedy::MakeAgain, false) => again,
                 (Remedy::MakeAgain, true) => format!("restore it, or delete it and {again}"),
                 (Remedy::Restore, _) => {
-                    let selection = if self.lists(SelectionRow::TABLE.file) { "selection.csv, " } else { "" };
+                    let tables = [SelectionRow::TABLE.file, PrivilegeRow::TABLE.file].into_iter();
+                    let others: String =
+                        tables.filter(|file| self.lists(file)).map(|file| format!("{file}, ")).collect();
                     format!(
-                        "restore it; to report on the tables as they are, delete {SUMS}, {selection}summary.csv, \
+                        "restore it; to report on the tables as they are, delete {SUMS}, {others}summary.csv, \
                          verdicts.csv and figures"
                     )
                 }
@@ -119,14 +121,14 @@ fn parse(line: &str) -> Option<(String, String)> {
 }
 
 /// The seal that fits the directory as it is: its run tables, summary, verdicts, data package, and, where they exist, the
-/// selection and `figures`. Timing, manifest and configuration are left out: equal runs have equal seals, and the manifest
+/// selection, the test of each run's basis and `figures`. Timing, manifest and configuration are left out: equal runs have equal seals, and the manifest
 /// holds the configuration's hash.
 fn sums(dir: &Path, figures: &[String]) -> Result<String, FileError> {
     let tables = RUN_TABLES.map(|table| table.file.to_owned());
     let derived = [SummaryRow::TABLE.file, VerdictRow::TABLE.file, PACKAGE].map(str::to_owned);
     let figures = figures.iter().map(|name| format!("figures/{name}"));
-    let others =
-        std::iter::once(SelectionRow::TABLE.file.to_owned()).chain(figures).filter(|file| dir.join(file).exists());
+    let tables_that_may_be = [SelectionRow::TABLE.file, PrivilegeRow::TABLE.file].map(str::to_owned);
+    let others = tables_that_may_be.into_iter().chain(figures).filter(|file| dir.join(file).exists());
     let mut lines = String::new();
     for file in tables.into_iter().chain(derived).chain(others) {
         let path = dir.join(&file);
