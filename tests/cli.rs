@@ -100,7 +100,7 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
         dir.path(),
         &tiny(&["--out", "o", "--set", "arm.adam.optimizer.lr=0.5"]),
         7,
-        &["optimizer.lr: 0.01 there, 0.5 here"],
+        &["optimizer.lr: 0.002 there, 0.5 here"],
     );
     assert_eq!(std::fs::read(out.join("residual.csv")).unwrap(), before);
     // The report comes from the CSVs alone.
@@ -249,8 +249,10 @@ fn the_other_commands_answer() {
             assert!(text.contains(label), "{name}: {text}");
         }
     }
-    assert!(ok(&["config", "show", "adam-vs-sgd", "--set", "train.steps=200"]).contains("train.steps = 200"));
-    assert!(ok(&["config", "show", "adam-vs-sgd", "--set", "train.steps=200"]).contains("# --set train.steps=200"));
+    assert!(ok(&["config", "show", "adam-vs-sgd", "--set", "train.batch_size=8"]).contains("train.batch_size = 8"));
+    assert!(
+        ok(&["config", "show", "adam-vs-sgd", "--set", "train.batch_size=8"]).contains("# --set train.batch_size=8")
+    );
     let plain = ok(&["config", "show", "adam-vs-sgd", "--toml"]);
     std::fs::write(dir.path().join("again.toml"), &plain).unwrap();
     assert_eq!(ok(&["config", "show", "again.toml", "--toml"]), plain);

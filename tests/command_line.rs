@@ -151,7 +151,7 @@ fn a_text_is_found_from_any_folder_and_its_path_is_no_identity() {
     assert!(config.contains(&format!("path = {text:?}")), "{config}");
 
     // From elsewhere, by the recorded path, and by the same text of another name.
-    let stamp = || fs::metadata(a.join("o/parts/adam/0/steps.csv")).unwrap().modified().unwrap();
+    let stamp = || fs::metadata(a.join("o/parts/adam/2000/steps.csv")).unwrap().modified().unwrap();
     let before = stamp();
     let verify = ["verify", "../a/o", "--steps", "2"];
     let fine = |output: std::process::Output| assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -157,7 +157,7 @@ fn the_program_lists_all_keys_and_explains_one() {
     let json: Value = serde_json::from_str(&explain(&["--json"])).unwrap();
     assert_eq!(json.as_array().unwrap().len(), all.len());
     let json: Value = serde_json::from_str(&explain(&["train.steps", "--json"])).unwrap();
-    assert_eq!((&json[0]["key"], &json[0]["default"]), (&"train.steps".into(), &"400".into()));
+    assert_eq!((&json[0]["key"], &json[0]["default"]), (&"train.steps".into(), &"2000".into()));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The answer in a table, a list and a few sentences.
 
-use crate::figures::{OVER_STEPS, figure_names, in_words};
+mod display;
+
+use crate::figures::{OVER_STEPS, figure_names};
 use crate::index::{RunState, Runs};
 use crate::narrative::{finding, remarks, sentence};
 use crate::self_tests::{SelfTest, same_start};
@@ -8,9 +10,7 @@ use crate::verdicts::{Decision, confidence, own_cell, scale};
 use basislab_config::{Basis, Experiment, Site, count};
 use basislab_stats::Verdict;
 use basislab_tables::{PACKAGE, Registration, SummaryRow, Tables, VerdictRow};
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
 /// What an experiment found, for the terminal ([`Display`]) and as JSON ([`Serialize`]).
@@ -291,45 +291,6 @@ fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
     next
 }
 
-impl Display for Answer {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n", self.question)?;
-        if !self.finding.is_empty() {
-            writeln!(f, "{}\n", self.finding)?;
-        }
-        writeln!(f, "{}\n", self.arm_table().trim_fmt())?;
-        for line in &self.verdicts {
-            writeln!(f, "{:<13} {}", line.verdict, line.sentence)?;
-        }
-        writeln!(f)?;
-        let self_tests: Vec<String> = self.self_tests.iter().map(SelfTest::sentence).collect();
-        for sentence in self.choices.iter().chain(&self.remarks).chain(&self_tests).chain(&self.tests_in_words()) {
-            writeln!(f, "{sentence}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "note: {note}")?;
-        }
-        writeln!(f, "\n{}: {}", self.directory, self.files.join(", "))?;
-        for step in &self.next {
-            writeln!(f, "next: {step}")?;
-        }
-        Ok(())
-    }
-}
-
-impl ArmLine {
-    /// `8/8 above`: seeds in which the metric lies outside all random bases.
-    fn outside(&self) -> String {
-        match (self.seeds_above, self.seeds_below) {
-            _ if self.bases == 0 => "-".to_owned(),
-            (above, 0) if above > 0 => format!("{above}/{} above", self.n_seeds),
-            (0, below) if below > 0 => format!("{below}/{} below", self.n_seeds),
-            (0, _) => format!("0/{}", self.n_seeds),
-            (above, below) => format!("{above} above, {below} below"),
-        }
-    }
-}
-
 impl Answer {
     /// Names the claims whose verdict is another one than was recorded.
     pub(crate) fn note_changes(&mut self, recorded: &[VerdictRow]) {
@@ -343,63 +304,10 @@ impl Answer {
         }
     }
 
-    /// The tests that p values come from, with the kinds of claims that they decide; nothing where there is no p.
-    fn tests_in_words(&self) -> Option<String> {
-        let mut tests: Vec<(&str, Vec<&str>)> = Vec::new();
-        for line in self.verdicts.iter().filter(|line| !line.p_test.is_empty()) {
-            match tests.iter_mut().find(|(test, _)| *test == line.p_test) {
-                Some((_, kinds)) if kinds.contains(&line.kind.as_str()) => {}
-                Some((_, kinds)) => kinds.push(&line.kind),
-                None => tests.push((&line.p_test, vec![&line.kind])),
-            }
-        }
-        let parts: Vec<String> = tests.iter().map(|(test, kinds)| format!("{test} ({})", kinds.join(", "))).collect();
-        (!parts.is_empty()).then(|| format!("p values: {}.", parts.join("; ")))
-    }
-
     /// Whether numbers that must be the same, bit for bit, are not.
     pub fn self_test_failed(&self) -> bool {
         self.verdicts.iter().any(|line| line.scale == Scale::Bits && line.verdict == Verdict::Refuted)
             || self.self_tests.iter().any(|test| test.first_difference.is_some())
-    }
-
-    fn arm_table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        let metric = in_words(&self.metric);
-        table.set_header([
-            "arm",
-            "basis",
-            "seeds",
-            "loss",
-            "above floor",
-            &metric,
-            "random bases",
-            "ratio",
-            "outside all",
-        ]);
-        for line in &self.arms {
-            let null = match (line.null_mean, line.null_sd) {
-                (Some(mean), Some(sd)) => format!("{mean:.2} ± {sd:.2}"),
-                (Some(mean), None) => format!("{mean:.2}"),
-                _ => "-".to_owned(),
-            };
-            table.add_row([
-                line.arm.clone(),
-                line.basis.to_string(),
-                format!("{}/{}", line.n_seeds, line.seeds_planned),
-                decimals(line.loss, 3),
-                decimals(line.loss_above_floor, 3),
-                decimals(line.value, 2),
-                null,
-                decimals(line.ratio, 2),
-                line.outside(),
-            ]);
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
     }
 }
 

@@ -154,6 +154,11 @@ impl Residuals {
         (kept >= 2 * d).then(|| Self::from_finite(self.values, d))
     }
 
+    /// The sum of squares of every dimension.
+    pub fn energy(&self) -> &[f64] {
+        &self.columns().energy
+    }
+
     /// Statistics of every dimension.
     pub(crate) fn columns(&self) -> &ColumnStats {
         self.columns.get_or_init(|| columns(&self.values, self.d_model))

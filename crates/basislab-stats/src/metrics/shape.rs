@@ -8,7 +8,7 @@ use faer::{Accum, Mat, MatRef, Par};
 use pulp::{Arch, Simd, WithSimd};
 
 /// Values that are multiplied at a time, where rows are short.
-const BLOCK: usize = 1 << 19;
+const BLOCK: usize = 1 << 16;
 
 /// The mean over tokens of every dimension less `origin`.
 fn mean_from(x: &Residuals, origin: &[f64]) -> Vec<f64> {

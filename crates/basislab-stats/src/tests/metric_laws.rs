@@ -83,7 +83,7 @@ fn the_participation_ratio_counts_directions() {
     assert!(close(value("participation_ratio", &x).expect("defined"), 256.0 / 88.0, 1e-13));
 }
 
-// Beyond half a million values matrices are multiplied block by block.
+// Beyond 65,536 values matrices are multiplied block by block.
 #[test]
 fn long_matrices_have_the_correlations_of_their_parts() {
     let part = gaussian_residuals(604, 300, 6);

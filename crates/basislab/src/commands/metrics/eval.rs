@@ -9,7 +9,7 @@ use crate::resources::require;
 use crate::terminal::{say, say_json};
 use basislab_config::{Basis, count};
 use basislab_stats::{
-    BasisExcess, METRICS, Metric, MetricFn, MetricValue, Residuals, basis_excess, dimensions, measure_in, random_basis,
+    BasisExcess, METRICS, Metric, MetricFn, MetricValue, Residuals, basis_excess, measure_in, random_basis,
 };
 use basislab_store::MatrixFile;
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     let x = used(first)?;
     let tokens_used = x.n_tokens();
     let mut values = measure_in(&x, (basislab_config::Tokens::All, Basis::Standard), |_| true);
-    let dimension = Dimension::largest(&dimensions(&x));
+    let dimension = Dimension::largest(x.energy());
     // Freed before the first basis is drawn: the matrix is read again for each, so that it is held only once.
     drop(x);
     progress.plan(args.bases);

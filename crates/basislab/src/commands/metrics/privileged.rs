@@ -1,7 +1,7 @@
 //! Whether the basis of a matrix is special, in one sentence.
 
 use basislab_config::{Basis, count};
-use basislab_stats::{Alignment, DimensionMoments, MetricValue, Privilege, privilege};
+use basislab_stats::{Alignment, MetricValue, Privilege, privilege};
 use serde_json::{Value, json};
 
 /// p up to this is called privileged: with 19 random bases or more it can be reached.
@@ -23,16 +23,18 @@ pub(super) struct Dimension {
 }
 
 impl Dimension {
-    /// Of all dimensions of a matrix.
-    pub(super) fn largest(all: &[DimensionMoments]) -> Self {
-        let mut sorted: Vec<f64> = all.iter().map(|moments| moments.rms).collect();
-        sorted.sort_by(f64::total_cmp);
-        let middle = 0.5 * (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]);
-        let largest = all.iter().max_by(|a, b| a.rms.total_cmp(&b.rms)).expect("a matrix has dimensions");
+    /// Of the dimensions with these sums of squares.
+    pub(super) fn largest(energy: &[f64]) -> Self {
+        let mut rms: Vec<f64> = energy.iter().map(|energy| energy.sqrt()).collect();
+        rms.sort_by(f64::total_cmp);
+        let middle = 0.5 * (rms[(rms.len() - 1) / 2] + rms[rms.len() / 2]);
+        let (number, largest) =
+            energy.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("a matrix has dimensions");
+        let all: f64 = energy.iter().sum();
         Self {
-            number: largest.dim,
-            over_median: (middle > 0.0).then(|| largest.rms / middle),
-            share_of_energy: largest.share_of_energy,
+            number,
+            over_median: (middle > 0.0).then(|| largest.sqrt() / middle),
+            share_of_energy: if all > 0.0 { largest / all } else { 0.0 },
         }
     }
 }
