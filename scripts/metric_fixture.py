@@ -133,6 +133,33 @@ def holm_by_closed_testing(p):
     return [max(value for f, value in bonferroni.items() if i in f) for i in range(len(p))]
 
 
+def exchange_by_force(lists):
+    """Every choice of one value per list, each less the mean of its list; the first ones are the observed choice."""
+    centred = [np.asarray(values) - np.mean(values) for values in lists]
+    sums = [abs(sum(choice)) for choice in itertools.product(*centred)]
+    return np.mean([s >= abs(sum(values[0] for values in centred)) - 1e-12 for s in sums])
+
+
+def exchanges():
+    rng = np.random.default_rng(11)
+    draw = lambda n, own: np.round(np.concatenate([[own], rng.gumbel(size=n)]) * 1024) / 1024
+    return [[draw(16, 2.5)], [draw(12, 1.0), draw(9, 1.5)], [draw(8, 0.2), draw(8, -0.5), draw(6, 0.1)], [draw(7, 3.0) for _ in range(4)]]
+
+
+def max_t(statistics):
+    """The largest absolute z over statistics, for every basis; z over all bases, the tested one among them."""
+    values = np.asarray(statistics)
+    z = stats.zscore(values, axis=1)
+    largest = np.abs(z).max(axis=0)
+    return {"values": values, "z": z[:, 0], "p": np.mean(largest >= largest[0] - 1e-12), "largest": np.argmax(np.abs(z[:, 0]))}
+
+
+def joint():
+    rng = np.random.default_rng(12)
+    draw = lambda own: np.round(np.concatenate([[own], rng.gumbel(size=24)]) * 1024) / 1024
+    return [max_t([draw(a), draw(b), draw(c)]) for a, b, c in ((0.5, 6.0, -1.0), (0.3, 0.2, 0.9), (-3.0, 1.0, 2.0))]
+
+
 def plain(value):
     if isinstance(value, dict):
         return {key: plain(v) for key, v in value.items()}
@@ -152,6 +179,8 @@ def main():
         "stack": {"layers": ["gaussian", "outlier_dim", "outlier_token", "outlier_dim"], "dettmers_outlier_features": dettmers(stack)},
         "samples": {name: paired(x) for name, x in samples().items()},
         "holm": [{"p": p, "adjusted": holm_by_closed_testing(p)} for p in holm],
+        "exchange": [{"lists": lists, "p": exchange_by_force(lists)} for lists in exchanges()],
+        "max_t": joint(),
     }
     path = pathlib.Path(__file__).resolve().parent.parent / "tests" / "parity" / "metrics.json"
     path.write_text(json.dumps(plain(fixture), indent=1) + "\n")

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use basislab_config::{CorpusSpec, TextSpec, TokenizerKind};
-use basislab_data::{Corpus, CorpusError, Text};
+use basislab_data::{BUILTIN_TEXTS, Corpus, CorpusError, Text, memory};
 use basislab_stats::{Purpose, below, stream};
 use tempfile::TempDir;
 
@@ -262,4 +262,28 @@ fn training_windows_reach_both_ends() {
     starts.dedup();
     assert_eq!(starts, (0..=32).collect::<Vec<u32>>());
     assert_eq!(corpus.batch(5, 6, 8, 4), corpus.batch(5, 6, 8, 4));
+}
+
+#[test]
+fn built_in_texts_are_read_by_name_and_named_with_source_and_licence() {
+    for text in BUILTIN_TEXTS {
+        assert!(text.bytes.len() <= 1_500_000 && text.bytes.is_ascii(), "{}", text.name);
+        assert!(text.about.contains("public domain") && text.about.contains("Gutenberg"), "{}", text.about);
+    }
+    let open = |path: &str| {
+        let spec = TextSpec { path: path.to_owned(), tokenizer: TokenizerKind::Bytes, d_vocab: 256, held_out: 0.1 };
+        (memory(&CorpusSpec::Text(spec.clone())), Text::open(&spec, 64))
+    };
+    let (needed, text) = open("builtin:shakespeare-tragedies");
+    let text = text.expect("it comes with the program");
+    assert_eq!(text.sha256(), "a40baced119ec28697910ada71eda1f503ad36721e73d860d908c272893327d9");
+    assert_eq!(text.size_bytes(), 1_389_787);
+    assert!(needed > 1.4e6);
+    let (needed, refused) = open("builtin:shakespear-tragedies");
+    let said = refused.expect_err("no such text").to_string();
+    assert!(
+        said.contains("shakespear-tragedies") && said.contains("did you mean \"shakespeare-tragedies\"?"),
+        "{said}"
+    );
+    assert_eq!(needed, 0.0);
 }

@@ -1,7 +1,9 @@
 //! The same numbers as NumPy and SciPy: `scripts/metric_fixture.py` writes the fixture.
 
 use super::residuals;
-use crate::{METRICS, MetricFn, Residuals, dimensions, holm, mean_sd, metric, sign_flip_p, t_interval, tost};
+use crate::{
+    METRICS, MetricFn, Residuals, dimensions, exchange_p, holm, max_t, mean_sd, metric, sign_flip_p, t_interval, tost,
+};
 use serde_json::{Map, Value};
 
 const TOLERANCE: f64 = 1e-12;
@@ -82,6 +84,24 @@ fn holm_matches_closed_testing() {
     for case in list(&fixture()["holm"]) {
         for (found, expected) in holm(&numbers(&case["p"])).into_iter().zip(numbers(&case["adjusted"])) {
             same(found, expected, "Holm");
+        }
+    }
+}
+
+#[test]
+fn tests_over_random_bases_match_brute_force() {
+    for case in list(&fixture()["exchange"]) {
+        let lists: Vec<Vec<f64>> = list(&case["lists"]).iter().map(numbers).collect();
+        let found = exchange_p(&lists).expect("finite");
+        same(found, number(&case["p"]), &format!("exchangeability of {} seeds", lists.len()));
+    }
+    for case in list(&fixture()["max_t"]) {
+        let statistics: Vec<Vec<f64>> = list(&case["values"]).iter().map(numbers).collect();
+        let found = max_t(&statistics).expect("finite");
+        same(found.p, number(&case["p"]), "p over several statistics");
+        assert_eq!(found.largest as f64, number(&case["largest"]));
+        for (z, expected) in found.z.into_iter().zip(numbers(&case["z"])) {
+            assert!((z - expected).abs() < 1e-12, "{z}, not {expected}");
         }
     }
 }
