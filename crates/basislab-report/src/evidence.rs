@@ -8,7 +8,7 @@ use crate::index::{Losses, RunState, Runs, Values, mean};
 use crate::note::{Gaps, Lack, Note};
 use basislab_config::{Arm, Basis, Cell, Claim, ClaimKind, Direction, Experiment, LOSS, Reading, RunName, Sign, Site};
 use basislab_stats::Side;
-use basislab_tables::Tables;
+use basislab_tables::{Tables, TimingRow, repeats_its_bits};
 
 /// How a claim's numbers are judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -233,13 +233,20 @@ impl<'a> Lookup<'a> {
             evidence.n_seeds += 1;
             difference = difference.or(outcome.first_difference);
         }
+        let is_compared = |row: &&TimingRow| row.arm == *arm || row.arm == *other;
+        let unrepeatable = self.tables.timing.iter().filter(is_compared).find(|row| !repeats_its_bits(&row.backend));
         let equal = match &difference {
+            // An arm may differ as much from itself.
+            Some(_) if unrepeatable.is_some() => None,
             Some(_) => Some(false),
             None => (compared > 0 && evidence.gaps.is_empty()).then_some(true),
         };
         evidence.test = Test::SameBits { equal };
         evidence.notes.push(Note::Compared(compared));
-        evidence.notes.extend(difference.map(Note::FirstDifference));
+        if let Some(difference) = difference {
+            evidence.notes.push(Note::FirstDifference(difference));
+            evidence.notes.extend(unrepeatable.map(|row| Note::BitsNotPromised(row.backend.clone())));
+        }
         evidence
     }
 

@@ -20,6 +20,8 @@ pub(crate) enum Note {
     Compared(usize),
     /// The first of them that differ.
     FirstDifference(String),
+    /// It differs on a backend where one arm trained twice may differ as well.
+    BitsNotPromised(String),
     /// Seeds in which each arm is above the one before it.
     Rises { seeds: usize, of: usize },
     /// The arms in the order of their means, where it is not the claimed one.
@@ -163,6 +165,7 @@ impl Display for Note {
             }
             Self::Compared(numbers) => write!(f, "{} compared", count(*numbers, "number")),
             Self::FirstDifference(difference) => f.write_str(difference),
+            Self::BitsNotPromised(backend) => write!(f, "{backend} does not promise to repeat its own bits"),
             Self::Rises { seeds, of } => write!(f, "rises from arm to arm in {seeds} of {}", count(*of, "seed")),
             Self::MeansInOrder(arms) => write!(f, "the means are in the order {}", chain(arms)),
             Self::SameSide { seeds, of } => write!(f, "in {seeds} of {}", count(*of, "seed")),

@@ -1,7 +1,7 @@
 //! What must be so in every experiment, whatever it asks.
 
 use basislab_config::{Arm, Basis, BasisSpec, Experiment};
-use basislab_tables::Tables;
+use basislab_tables::{Tables, TimingRow, repeats_its_bits};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -33,15 +33,13 @@ impl SelfTest {
 type Numbers = BTreeMap<String, Option<u64>>;
 
 /// Before the first update, arms that share model, corpus and probes have the same losses and metrics, seed by seed: initial
-/// weights and held-out tokens follow from the seed alone. Runs of different machines or devices are not compared. `None` where
-/// there is nothing to compare.
+/// weights and held-out tokens follow from the seed alone. Runs of different machines or devices are not compared, nor those of
+/// a backend that does not repeat its own bits. `None` where there is nothing to compare.
 pub(crate) fn same_start(experiment: &Experiment, tables: &Tables) -> Option<SelfTest> {
     let starts = starts(tables);
-    let made_on: BTreeMap<(&str, u64), String> = tables
-        .timing
-        .iter()
-        .map(|row| ((row.arm.as_str(), row.seed), format!("{} {} {}", row.backend, row.device, row.driver)))
-        .collect();
+    let made_on: BTreeMap<(&str, u64), &TimingRow> =
+        tables.timing.iter().map(|row| ((row.arm.as_str(), row.seed), row)).collect();
+    let device = |row: &TimingRow| (row.backend.clone(), row.device.clone(), row.driver.clone());
     let mut test = SelfTest {
         what: "before the first update all arms have the same numbers".to_owned(),
         compared: 0,
@@ -52,7 +50,8 @@ pub(crate) fn same_start(experiment: &Experiment, tables: &Tables) -> Option<Sel
         for &seed in arm.seeds.iter().filter(|seed| first.seeds.contains(seed)) {
             let [one, two] = [first, arm].map(|arm| (arm.name.as_str(), seed));
             let (Some(of_one), Some(of_two)) = (starts.get(&one), starts.get(&two)) else { continue };
-            if made_on.get(&one) != made_on.get(&two) {
+            let [on_one, on_two] = [one, two].map(|run| made_on.get(&run).copied());
+            if on_one.map(device) != on_two.map(device) || on_one.is_some_and(|row| !repeats_its_bits(&row.backend)) {
                 continue;
             }
             // Tables that were thinned lack rows of some arms.

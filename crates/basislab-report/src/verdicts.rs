@@ -346,7 +346,7 @@ fn rule_in_words(evidence: &Evidence, claim: &Claim, rule: &VerdictSpec) -> Stri
         }
         Test::SameBits { .. } => {
             "control: losses, gradient norms and the metrics of the standard basis have the same bits in both arms at every \
-             recorded step; refuted: one of them differs"
+             recorded step; refuted: one of them differs, on a backend that repeats its own bits"
                 .to_owned()
         }
     }

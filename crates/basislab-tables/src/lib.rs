@@ -20,7 +20,7 @@ pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_t
 pub use record::{Identity, RunRecord};
 pub use rows::{
     DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,
-    StepRow, SummaryRow, TABLES, TimingRow, VerdictRow,
+    StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};

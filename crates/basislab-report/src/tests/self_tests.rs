@@ -80,4 +80,9 @@ fn runs_of_different_machines_are_not_compared() {
         row.loss = row.loss.map(f64::next_up);
     }
     assert_eq!(answer_of(&experiment, &tables).self_tests[0].first_difference, None);
+    // On one machine they are, unless its backend promises no bits.
+    tables.timing.iter_mut().for_each(|row| row.device = "one".to_owned());
+    assert!(answer_of(&experiment, &tables).self_test_failed());
+    tables.timing.iter_mut().for_each(|row| row.backend = "wgpu".to_owned());
+    assert_eq!(answer_of(&experiment, &tables).self_tests, []);
 }

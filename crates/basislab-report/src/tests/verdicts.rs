@@ -161,6 +161,30 @@ fn one_bit_refutes_identity() {
 }
 
 #[test]
+fn bits_that_a_backend_does_not_promise_refute_nothing() {
+    let experiment = experiment(8);
+    let mut tables = tables(&experiment, effect);
+    tables.timing = super::cases::case(1).tables.timing;
+    let on = |tables: &Tables, backend: &str| {
+        let mut tables = tables.clone();
+        for row in tables.timing.iter_mut().filter(|row| row.arm == "adam") {
+            row.backend = backend.to_owned();
+        }
+        verdict(&experiment, &tables, "identity-is-adam")
+    };
+    assert_eq!(on(&tables, "wgpu").verdict, Verdict::Control);
+    let row = tables.steps.iter_mut().find(|row| row.arm == "adam-identity" && row.step == 2).unwrap();
+    row.grad_norm = row.grad_norm.map(f64::next_up);
+    for backend in ["flex", "ndarray"] {
+        assert_eq!(on(&tables, backend).verdict, Verdict::Refuted);
+    }
+    let found = on(&tables, "wgpu");
+    assert_eq!(found.verdict, Verdict::Inconclusive);
+    assert!(found.note.contains("seed 0 step 2 grad_norm: "), "{}", found.note);
+    assert!(found.note.ends_with("; wgpu does not promise to repeat its own bits"), "{}", found.note);
+}
+
+#[test]
 fn matched_loss_reads_the_first_look_at_or_below_the_others_final_loss() {
     let experiment = experiment(8);
     // SGD ends where Adam was at step 128, so Adam is read there.
