@@ -89,7 +89,9 @@ pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, Read
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&bytes[..whole]);
     let mut record = csv::StringRecord::new();
-    let mut rows = Vec::new();
+    // A row has a byte or more for each column: lines alone could be a file of newlines.
+    let lines = bytes[..whole].iter().filter(|&&byte| byte == b'\n').count();
+    let mut rows = Vec::with_capacity(lines.min(whole / table.columns.len()));
     let mut first = true;
     while read_record(file, &mut reader, &mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
