@@ -212,8 +212,6 @@ impl Experiment {
         let mut family: Vec<String> = others.map(|other| self.decided_by(other, by_run)).collect();
         family.sort();
         let claim = self.decided_by(claim, by_run);
-        let margins = (smallest_effect, equivalence_margin, equal_loss_margin);
-        let (smallest_effect, equivalence_margin, equal_loss_margin) = margins;
         sha256_of(&Rule { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, claim, family })
     }
 

@@ -28,7 +28,7 @@ fn p_values_are_those_of_scipy() {
 }
 
 // The mean is the threshold itself, where an error is most likely: each of the four verdicts "supported" and
-// "contradicted" of the two sides comes out in 5 % of 4000 sets of 8 seeds. The bounds are 3 binomial standard errors from
+// "refuted" of the two sides comes out in 5 % of 4000 sets of 8 seeds. The bounds are 3 binomial standard errors from
 // that, for there are several rates to be held.
 #[test]
 fn at_the_threshold_errors_are_rare() {
