@@ -5,15 +5,17 @@
 """Copies what a reader needs of a run into a small folder: the evidence under results/.
 
     python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
+    python scripts/thin_run.py --summaries runs/norms-1a2b3c4d results/norms
 
 Kept whole: config (but for the folder of a text), data package, evals, timing, selection, summary, verdicts, privilege, figures. The
 manifest gets a sentence on what was left out.
 Thinned by rows, never by rounding:
-steps.csv to every 20th and each arm's last step; residual.csv to the metric and tokens of each cell that `[verdict]` or a
-claim reads, at the cell's site, to the verdict's metric and tokens at all sites (in random bases at the last step alone),
-and to all metrics at the verdict's site at the last step; dimensions.csv to the verdict's site at the last step.
+steps.csv to every 50th and each arm's last step; residual.csv to the metric and tokens of each cell that `[verdict]` or a
+claim reads, at the cell's site, and at the last step to the verdict's metric and tokens at all sites and to all metrics at
+the verdict's site; dimensions.csv to the verdict's site at the last step.
 Summary, verdicts and figures made again from the thinned tables are those of the whole ones, but for the count of
 numbers that `bit-equal` compared. `basislab report` shows the recorded ones, and changes nothing.
+With --summaries, for experiments of many runs, steps.csv, residual.csv and dimensions.csv are left out altogether.
 """
 import csv
 import hashlib
@@ -28,16 +30,18 @@ try:
 except ModuleNotFoundError:
     sys.exit("needs Python 3.11 or newer")
 
-WHOLE = ["datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
+WHOLE = ["evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
 SOMETIMES = ["selection.csv", "privilege.csv"]
+OF_STEPS = ["steps.csv", "residual.csv", "dimensions.csv"]
 THINNED = (
-    "steps.csv holds every 20th and the last step; residual.csv the metric, tokens and site of each cell that claims read, the"
-    " verdict's metric and tokens at all sites, there in random bases at the last step alone, and all metrics at the verdict's"
-    " site at the last step; dimensions.csv the verdict's site at the last step"
+    "steps.csv holds every 50th and the last step; residual.csv the metric, tokens and site of each cell that claims read, and"
+    " at the last step the verdict's metric and tokens at all sites and all metrics at the verdict's site; dimensions.csv the"
+    " verdict's site at the last step"
 )
+LEFT_OUT = "steps.csv, residual.csv and dimensions.csv were left out; what was made of them is that of the whole run"
 
 
-def main(source, target):
+def main(source, target, summaries=False):
     if not (source / "SHA256SUMS").is_file():
         sys.exit(f"{source}: found no SHA256SUMS, expected the directory of a finished run")
     config = tomllib.loads((source / "config.toml").read_text(encoding="utf-8"))
@@ -52,7 +56,8 @@ def main(source, target):
     # As text, so that every number stays as it was written.
     manifest = (source / "manifest.json").read_text(encoding="utf-8").rstrip()
     if "thinned" not in json.loads(manifest):
-        manifest = f'{manifest[:-1].rstrip()},\n  "thinned": {json.dumps(THINNED)}\n}}'
+        said = LEFT_OUT if summaries else THINNED
+        manifest = f'{manifest[:-1].rstrip()},\n  "thinned": {json.dumps(said)}\n}}'
     (target / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
     shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
 
@@ -63,7 +68,7 @@ def main(source, target):
         return row["site"] == cell["site"].replace("last", str(layers.get(row["arm"], 0) - 1))
 
     def step(row):
-        return int(row["step"]) % 20 == 0 or at_end(row) or row["status"] != "ok"
+        return int(row["step"]) % 50 == 0 or at_end(row) or row["status"] != "ok"
 
     def residual(row):
         def is_of(cell):
@@ -71,14 +76,20 @@ def main(source, target):
 
         if any(is_of(cell) and at_site(row, cell) for cell in cells):
             return True
-        if is_of(verdict):
-            return at_end(row) or not row["basis"].startswith("random:")
-        return row["tokens"] == verdict["tokens"] and at_end(row) and at_site(row, verdict)
+        is_read = is_of(verdict) or (row["tokens"] == verdict["tokens"] and at_site(row, verdict))
+        return is_read and at_end(row)
 
     def dimension(row):
         return at_site(row, verdict) and at_end(row)
 
-    for name, keep in (("steps.csv", step), ("residual.csv", residual), ("dimensions.csv", dimension)):
+    package = (source / "datapackage.json").read_text(encoding="utf-8")
+    if summaries:
+        parsed = json.loads(package)
+        parsed["resources"] = [table for table in parsed["resources"] if table["path"] not in OF_STEPS]
+        package = json.dumps(parsed, indent=2, ensure_ascii=False) + "\n"
+    (target / "datapackage.json").write_text(package, encoding="utf-8", newline="")
+    rules = () if summaries else zip(OF_STEPS, (step, residual, dimension), strict=True)
+    for name, keep in rules:
         with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
             reader = csv.DictReader(old)
             writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
@@ -120,11 +131,13 @@ def ends(evals, residual):
 def seal(source, target):
     """SHA256SUMS of the files that the run's own lists, for `sha256sum -c`."""
     names = [line.split("  ", 1)[1] for line in (source / "SHA256SUMS").read_text().splitlines()]
+    names = [name for name in names if (target / name).is_file()]
     sums = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (target / "SHA256SUMS").write_text("".join(sums), newline="\n")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    paths = [pathlib.Path(argument) for argument in sys.argv[1:] if argument != "--summaries"]
+    if len(paths) != 2:
         sys.exit(__doc__)
-    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    main(*paths, summaries="--summaries" in sys.argv)

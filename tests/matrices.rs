@@ -363,7 +363,7 @@ fn peak(at: &Path, name: &str) -> f64 {
     peak
 }
 
-// The program itself takes some 30 MB; less is left beside the matrix than a second copy or a record per token would need.
+// The program itself takes some 30 MB, products of dimensions 10 to 30; less is left beside the matrix than a second copy or a record per token would need.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_little_more_than_the_matrix_once() {
@@ -389,7 +389,7 @@ fn memory_is_little_more_than_the_matrix_once() {
         ("f64.safetensors", tensor(Dtype::F64, &doubles)),
     ] {
         fs::write(at.join(name), &bytes).unwrap();
-        let (peak, most) = (peak(at, name), 1.25 * 8.0 * n as f64 + 44e6);
+        let (peak, most) = (peak(at, name), 1.25 * 8.0 * n as f64 + 72e6);
         assert!(peak <= most, "{name}: {:.0} MB, expected at most {:.0}", peak / 1e6, most / 1e6);
         fs::remove_file(at.join(name)).unwrap();
     }

@@ -17,7 +17,8 @@ fn main() {
         .map(|entry| entry.expect("readable").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();
-    files.sort();
+    // By name: `a` before `a-b`, whose files are the other way round.
+    files.sort_by_key(|file| file.file_stem().map(ToOwned::to_owned));
     let mut table = String::from("&[\n");
     for file in files {
         let name = file.file_stem().expect("a file").to_string_lossy().into_owned();

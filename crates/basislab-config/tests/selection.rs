@@ -37,9 +37,9 @@ static RULES: &[&RuleKeys] = &[
     },
 ];
 
-/// The default experiment, whose seeds are 0 to 7, with more tables.
+/// An experiment whose seeds are 0 to 7, with more tables.
 fn with(rest: &str) -> Result<Experiment, String> {
-    let text = format!("{}\n{rest}", include_str!("../../../configs/adam-vs-sgd.toml"));
+    let text = format!("{}\n{rest}", include_str!("../../../tests/support/adam-vs-sgd.toml"));
     let library = Library { rules: RULES, base: &|name| Err(format!("found {name:?}, expected none")) };
     load(&text, "f.toml", &[], library).map(|loaded| loaded.experiment).map_err(|error| error.to_string())
 }

@@ -44,16 +44,17 @@ pub(crate) fn finding(experiment: &Experiment, site: &str, decisions: &[Decision
     }
 }
 
-/// Subjects with what is said of them; what is said of one subject in a row is joined.
+/// Subjects with what is said of them; what is said of one subject in a row is joined, but for pairs: `adam and sgd`.
 fn joined(phrases: &[(String, String)]) -> String {
     let of_subject = |group: &[(String, String)]| {
         let said: Vec<&str> = group.iter().map(|(_, said)| said.as_str()).collect();
-        // `is above a and below b`, with one `is`.
-        let rest = said[1..].iter().map(|said| said.strip_prefix("is ").unwrap_or(said));
+        // `is above a and below b`, `differs from a and from b`: one verb.
+        let verbs = ["is ", "differs "];
+        let rest = said[1..].iter().map(|said| verbs.iter().find_map(|verb| said.strip_prefix(verb)).unwrap_or(said));
         let said: Vec<&str> = said[..1].iter().copied().chain(rest).collect();
         format!("{} {}", group[0].0, said.join(" and "))
     };
-    phrases.chunk_by(|a, b| a.0 == b.0).map(of_subject).collect::<Vec<_>>().join(", ")
+    phrases.chunk_by(|a, b| a.0 == b.0 && !b.1.starts_with("and ")).map(of_subject).collect::<Vec<_>>().join(", ")
 }
 
 fn capital(text: &str) -> String {
@@ -80,14 +81,17 @@ pub(crate) fn remarks(
         .collect();
     let failed = (!failed.is_empty())
         .then(|| format!("Self-test FAILED: {}; trust no rotated arm before this is explained.", failed.join("; ")));
-    failed.into_iter().chain(progress(experiment, answer, runs)).chain(losses(experiment, decisions)).collect()
+    failed.into_iter().chain([progress(experiment, answer, runs)]).chain(losses(experiment, decisions)).collect()
 }
 
-/// How far the runs are; nothing when all are complete.
-fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> Option<String> {
+/// How far the runs are.
+fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> String {
     let (complete, planned) = (answer.runs_complete, answer.runs_planned);
     if complete == planned {
-        return None;
+        return match planned {
+            1 => "The planned run is complete.".to_owned(),
+            _ => format!("All {planned} planned runs are complete."),
+        };
     }
     let verb = if complete == 1 { "is" } else { "are" };
     let mut text = format!("{complete} of {} {verb} complete", count(planned, "planned run"));
@@ -103,7 +107,7 @@ fn progress(experiment: &Experiment, answer: &Answer, runs: &Runs<'_>) -> Option
     if missing > 0 {
         text.push_str(&format!(", {missing} still missing"));
     }
-    Some(format!("{text}; claims that need the other runs stay undecided."))
+    format!("{text}; claims that need the other runs stay undecided.")
 }
 
 /// `step 400`, or `each arm's last step` where they differ.

@@ -97,7 +97,7 @@ type Row<'a> = (&'a Metric, Option<f64>, Option<BasisExcess>, Option<String>);
 fn memory(n_tokens: usize, d_model: usize) -> f64 {
     let [n, d] = [n_tokens, d_model].map(|size| size as f64);
     let block = (256.0 * d).max(524_288.0);
-    48e6 + 8.0 * (2.1 * d * d).max(n * d + 2.0 * d * d + 2.0 * n + block)
+    72e6 + 8.0 * (2.1 * d * d).max(n * d + 2.0 * d * d + 2.0 * n + block)
 }
 
 /// Every metric that depends on the basis in each random one.
