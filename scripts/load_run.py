@@ -7,7 +7,7 @@
     from load_run import load_run
     tables = load_run("results/adam-vs-sgd")      # {"summary": DataFrame, "verdicts": DataFrame, ...}
 
-    weights = load_weights("runs/adam-vs-sgd-1a2b3c4d", "adam", 0)      # {"w_e": array, "blocks.0.w_q": array, ...}
+    weights = load_weights("runs/adam-vs-sgd-1a2b3c4d", "adam", 2000)      # {"w_e": array, "blocks.0.w_q": array, ...}
 
     python scripts/load_run.py results/adam-vs-sgd    # a short overview
 """

@@ -1,9 +1,9 @@
 //! The repository itself: long files, committed evidence, the README's numbers, feature lines.
 
 mod additions;
+mod quotes;
 
 use crate::support::{loaded, root};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -80,96 +80,6 @@ fn committed_evidence_is_small_and_reproducible() {
                 assert_eq!(*known, arm.run.hash(), "{}: config.toml is not the one that ran", dir.display());
             }
         }
-    }
-}
-
-/// The rows of a committed table by column.
-fn rows_of(results: &str, table: &str) -> Vec<BTreeMap<String, String>> {
-    let mut reader = csv::Reader::from_path(root().join("results").join(results).join(table)).unwrap();
-    reader.deserialize().map(Result::unwrap).collect()
-}
-
-#[test]
-fn the_results_quote_what_the_learning_rate_does() {
-    let readme = std::fs::read_to_string(root().join("results/README.md")).unwrap();
-    let rows = rows_of("", "adam-learning-rates.csv");
-    let column =
-        |name: &str, show: fn(f64) -> String| rows.iter().map(|row| show(number(row, name))).collect::<Vec<_>>();
-    let rates: Vec<String> = rows.iter().map(|row| row["lr"].clone()).collect();
-    for (line, expected) in [
-        ("lr", rates),
-        ("Adam's kurtosis over its null", column("ratio", |ratio| format!("x{ratio:.2}"))),
-        ("loss, nats", column("loss", |loss| format!("{loss:.3}"))),
-    ] {
-        let cells = readme_cells(&readme, line);
-        assert_eq!(cells[2..cells.len() - 1], expected, "{line}");
-    }
-}
-
-/// The cells of the README's line that begins with `| first |`.
-fn readme_cells(readme: &str, first: &str) -> Vec<String> {
-    let line = readme.lines().find(|line| line.starts_with(&format!("| {first} |")));
-    let line = line.unwrap_or_else(|| panic!("README lacks a line of {first}"));
-    line.split('|').map(|cell| cell.trim().to_owned()).collect()
-}
-
-fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
-    row[column].parse().unwrap_or_else(|_| panic!("{column}: {:?}", row[column]))
-}
-
-/// A claim as README's table has it: `supported, x1.32 (1.25 to 1.39), p 0.0234`.
-fn claim_cell(row: &BTreeMap<String, String>) -> String {
-    let verdict = &row["verdict"];
-    if row["estimate"].is_empty() {
-        return verdict.clone();
-    }
-    let of = |column: &str| number(row, column);
-    if row["kind"] == "equal-loss" {
-        let [estimate, low, high] = ["estimate", "ci_low", "ci_high"].map(of);
-        return format!("{verdict}, {estimate:+.4} nats ({low:+.4} to {high:+.4})");
-    }
-    let [ratio, low, high] = ["estimate", "ci_low", "ci_high"].map(|column| of(column).exp());
-    let p = match row["kind"].as_str() {
-        "equivalent-to-null" => String::new(),
-        _ if row["p_holm"].is_empty() => format!(", p {:.4}", of("p_exact")),
-        _ => format!(", p {:.4}", of("p_holm")),
-    };
-    format!("{verdict}, x{ratio:.2} ({low:.2} to {high:.2}){p}")
-}
-
-#[test]
-fn the_readme_and_the_results_quote_the_committed_tables() {
-    let readme = std::fs::read_to_string(root().join("results/README.md")).unwrap();
-    for (at, results) in [(2, "adam-vs-sgd"), (3, "adam-vs-sgd-text")] {
-        for row in rows_of(results, "verdicts.csv") {
-            let cells = readme_cells(&readme, &format!("`{}`", row["claim"]));
-            assert_eq!(cells[at], claim_cell(&row), "{results}: {}", row["claim"]);
-        }
-    }
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let summary = rows_of("adam-vs-sgd", "summary.csv");
-    for (name, arm, basis) in [
-        ("Adam", "adam", "standard"),
-        ("rotated Adam", "adam-rotated", "standard"),
-        ("rotated Adam, in its own basis", "adam-rotated", "optimizer"),
-        ("SGD, momentum 0.9", "sgd", "standard"),
-        ("Adam, one basis per parameter", "adam-independent", "standard"),
-    ] {
-        let of = |metric: &str, basis: &str| {
-            let mut rows = summary.iter();
-            rows.find(|row| row["arm"] == arm && row["metric"] == metric && row["basis"] == basis).unwrap()
-        };
-        let (loss, above) = (number(of("loss", ""), "mean"), number(of("loss_above_floor", ""), "mean"));
-        let kurtosis = of("token_kurtosis", basis);
-        let [mean, null, sd, z] = ["mean", "null_mean", "null_sd", "z"].map(|column| number(kurtosis, column));
-        let expected = [
-            format!("{loss:.3}"),
-            format!("{above:.3}"),
-            format!("**{mean:.2}**"),
-            format!("{null:.2} ± {sd:.2}"),
-            format!("{z:+.1}"),
-        ];
-        assert_eq!(readme_cells(&readme, name)[2..7], expected, "{name}");
     }
 }
 

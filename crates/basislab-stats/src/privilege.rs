@@ -91,11 +91,11 @@ impl Privilege {
 }
 
 /// Tests whether `basis` is exchangeable with the random bases, from metrics of the same activations and tokens: the
-/// statistics of [`PRIVILEGE_METRICS`] together, by [`max_t`] over their logarithms. A statistic that is undefined or not
-/// positive in one of the bases is left out. `None` where none is left, or without a random basis.
+/// statistics of [`PRIVILEGE_METRICS`] together, by [`max_t`] over their logarithms. A statistic is left out where it is
+/// undefined or not positive in one of the bases, or was measured in fewer bases than another. `None` where none is left, or
+/// without a random basis.
 pub fn privilege(values: &[MetricValue], basis: Basis) -> Option<Privilege> {
-    let mut logs = Vec::new();
-    let mut statistics = Vec::new();
+    let mut measured: Vec<(PrivilegeStatistic, Vec<f64>)> = Vec::new();
     for &(metric, above) in PRIVILEGE_METRICS {
         let of_metric = || values.iter().filter(|value| value.metric == metric);
         let own = of_metric().find(|value| value.basis == basis).and_then(|value| value.value);
@@ -114,13 +114,16 @@ pub fn privilege(values: &[MetricValue], basis: Basis) -> Option<Privilege> {
         if !log.iter().all(|log| log.is_finite()) {
             continue;
         }
-        logs.push(log);
         let alignment = if value >= null_mean { above } else { above.other() };
         let above = draws.iter().filter(|draw| **draw <= value).count();
         let below = draws.iter().filter(|draw| **draw >= value).count();
-        statistics.push(PrivilegeStatistic { metric, value, null_mean, null_sd, z: 0.0, above, below, alignment });
+        let statistic = PrivilegeStatistic { metric, value, null_mean, null_sd, z: 0.0, above, below, alignment };
+        measured.push((statistic, log));
     }
-    let bases = logs.first()?.len() - 1;
+    let most = measured.iter().map(|(_, log)| log.len()).max()?;
+    measured.retain(|(_, log)| log.len() == most);
+    let (mut statistics, logs): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+    let bases = most - 1;
     let MaxT { p, z, largest } = max_t(&logs)?;
     statistics.iter_mut().zip(z).for_each(|(statistic, z)| statistic.z = z);
     Some(Privilege { p, bases, statistics, largest })

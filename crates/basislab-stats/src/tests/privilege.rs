@@ -105,6 +105,11 @@ fn what_is_undefined_in_a_basis_is_left_out() {
     let found = privilege(&all, Basis::Standard).expect("defined");
     assert_eq!(found.statistics.len(), PRIVILEGE_METRICS.len() - 1);
     assert!(found.statistics.iter().all(|statistic| statistic.metric != "incoherence"));
+    // Of statistics in fewer bases than another, nothing can be said of the bases beyond.
+    let few = |value: &&MetricValue| value.metric == "token_kurtosis" || !matches!(value.basis, Basis::Random(8..));
+    let few: Vec<MetricValue> = values(&x, 6).iter().filter(few).cloned().collect();
+    let found = privilege(&few, Basis::Standard).expect("defined");
+    assert_eq!((found.statistics.len(), found.speaker().metric, found.bases), (1, "token_kurtosis", BASES));
     assert_eq!(privilege(&[], Basis::Standard), None);
     let own: Vec<MetricValue> = all.iter().filter(|v| v.basis == Basis::Standard).cloned().collect();
     assert_eq!(privilege(&own, Basis::Standard), None, "no random basis");

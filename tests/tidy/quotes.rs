@@ -1,0 +1,155 @@
+//! README and `results/README.md` quote the committed tables.
+
+use crate::support::root;
+use std::collections::BTreeMap;
+
+type Cells = BTreeMap<String, String>;
+
+/// The rows of a committed table by column.
+fn rows_of(results: &str, table: &str) -> Vec<Cells> {
+    let path = root().join("results").join(results).join(table);
+    let mut reader = csv::Reader::from_path(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+fn number(row: &Cells, column: &str) -> f64 {
+    row[column].parse().unwrap_or_else(|_| panic!("{column}: {:?}", row[column]))
+}
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap()
+}
+
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim().trim_start_matches('|').trim_end_matches('|');
+    line.split('|').map(|cell| cell.trim().to_owned()).collect()
+}
+
+/// The line of a table that begins with `| first |`.
+fn line_of(readme: &str, first: &str) -> Vec<String> {
+    let line = readme.lines().find(|line| line.starts_with(&format!("| {first} |")));
+    cells(line.unwrap_or_else(|| panic!("no line of {first}")))
+}
+
+/// A claim as its table has it: `supported, x2.29 (1.96 to 2.68), p 3.0e-5`.
+fn claim_cell(row: &Cells) -> String {
+    let verdict = &row["verdict"];
+    if row["estimate"].is_empty() {
+        return verdict.clone();
+    }
+    let of = |column: &str| number(row, column);
+    let numbers = if row["kind"] == "equal-loss" {
+        let [estimate, low, high] = ["estimate", "ci_low", "ci_high"].map(of);
+        format!("{estimate:+.4} nats ({low:+.4} to {high:+.4})")
+    } else {
+        let [ratio, low, high] = ["ratio", "ratio_low", "ratio_high"].map(of);
+        format!("x{ratio:.2} ({low:.2} to {high:.2})")
+    };
+    let p = if row["p_holm"].is_empty() { "p" } else { "p_holm" };
+    format!("{verdict}, {numbers}, p {}", small(of(p)))
+}
+
+fn small(p: f64) -> String {
+    if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }
+}
+
+#[test]
+fn claims_are_those_of_the_verdicts() {
+    let readme = text("results/README.md");
+    for (place, results) in [(1, "adam-vs-sgd"), (2, "adam-vs-sgd-text")] {
+        for row in rows_of(results, "verdicts.csv") {
+            let line = line_of(&readme, &format!("`{}`", row["claim"]));
+            assert_eq!(line[place], claim_cell(&row), "{results}: {}", row["claim"]);
+        }
+    }
+}
+
+/// The row of an arm and metric in a summary; losses have no basis.
+fn summary_row<'a>(summary: &'a [Cells], arm: &str, metric: &str, basis: &str) -> &'a Cells {
+    let is_it = |row: &&Cells| row["arm"] == arm && row["metric"] == metric && row["basis"] == basis;
+    summary.iter().find(is_it).unwrap_or_else(|| panic!("no {metric} of {arm}"))
+}
+
+#[test]
+fn the_table_of_the_readme_is_that_of_the_summaries() {
+    let readme = text("README.md");
+    for (name, arm, basis) in [
+        ("Adam", "adam", "standard"),
+        ("shorter Adam", "adam-short", "standard"),
+        ("SGD", "sgd", "standard"),
+        ("rotated Adam", "adam-rotated", "standard"),
+        ("rotated Adam, in its own basis", "adam-rotated", "optimizer"),
+    ] {
+        let mut expected = vec![name.to_owned()];
+        for results in ["adam-vs-sgd", "adam-vs-sgd-text"] {
+            let summary = rows_of(results, "summary.csv");
+            let kurtosis = summary_row(&summary, arm, "token_kurtosis", basis);
+            expected.extend([
+                format!("{:.3}", number(summary_row(&summary, arm, "loss", ""), "mean")),
+                format!("{:.2}", number(kurtosis, "mean")),
+                format!("**{:.2}**", number(kurtosis, "ratio")),
+            ]);
+        }
+        assert_eq!(line_of(&readme, name), expected);
+    }
+}
+
+/// A cell of a table of arms, by the title of its column.
+fn cell(results: &str, arm: &str, column: &str) -> String {
+    let summary = rows_of(results, "summary.csv");
+    let of = |metric: &str, basis: &str| summary_row(&summary, arm, metric, basis).clone();
+    let mean = |metric: &str| number(&of(metric, "standard"), "mean");
+    let selection = |name: &str| {
+        let rows = rows_of(results, "selection.csv");
+        let row = rows.iter().find(|row| row["point"] == arm || (row["arm"] == arm && row["chosen"] == "true"));
+        row.map(|row| row[name].clone()).unwrap_or_else(|| panic!("no choice of {arm}"))
+    };
+    match column {
+        "loss" => format!("{:.3}", number(&of("loss", ""), "mean")),
+        "kurtosis" => format!("{:.2}", mean("token_kurtosis")),
+        "over random bases" => format!("x{:.2}", number(&of("token_kurtosis", "standard"), "ratio")),
+        "outside all" => {
+            let row = of("token_kurtosis", "standard");
+            format!("{} above, {} below of {}", row["seeds_above"], row["seeds_below"], row["n_seeds"])
+        }
+        "behind the best" => {
+            let [behind, error] = ["behind", "behind_se"].map(|name| selection(name).parse::<f64>().unwrap());
+            let near = if selection("near_best") == "true" { "; as good" } else { "" };
+            format!("{behind:.4} ± {error:.4}{near}")
+        }
+        "chosen" => selection("values").replace("optimizer.lr = ", ""),
+        "above 6" => format!("{:.1}", mean("outlier_dims_abs6")),
+        "above 6 x token RMS" => format!("{:.1}", mean("outlier_dims_abs6_normalised")),
+        "RMS above 6 x median" => format!("{:.1}", mean("outlier_dims_6x_rms")),
+        "massive" => format!("{:.1}", mean("massive_activations")),
+        "massive, normalised" => format!("{:.1}", mean("massive_activations_normalised")),
+        "energy of the largest" => format!("{:.1} %", 100.0 * mean("max_dim_energy_share")),
+        "verdict" => {
+            let rows = rows_of(results, "verdicts.csv");
+            let of_arm = |row: &&Cells| row["comparison"].starts_with(&format!("{arm} / null"));
+            rows.iter().find(of_arm).unwrap_or_else(|| panic!("no claim about {arm}"))["verdict"].clone()
+        }
+        other => panic!("a column {other}"),
+    }
+}
+
+/// Tables of arms stand below a line `<!-- DIRECTORY -->`.
+#[test]
+fn tables_of_arms_are_those_of_the_summaries() {
+    let readme = text("results/README.md");
+    let mut checked = 0;
+    for part in readme.split("<!-- ").skip(1) {
+        let (results, rest) = part.split_once(" -->").unwrap();
+        let lines: Vec<&str> = rest.trim_start().lines().take_while(|line| line.starts_with('|')).collect();
+        let header = cells(lines[0]);
+        for line in &lines[2..] {
+            let found = cells(line);
+            let arm = found[0].trim_matches('`');
+            for (column, found) in header.iter().zip(&found).skip(1) {
+                assert_eq!(*found, cell(results, arm, column), "{results}: {column} of {arm}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 60, "{checked} cells");
+}
