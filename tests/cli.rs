@@ -243,7 +243,7 @@ fn the_other_commands_answer() {
         dir.path(),
         &["run", "nosuch"],
         2,
-        &["expected the path of a .toml file or one of adam-vs-sgd, adam-vs-sgd-text, "],
+        &["expected the path of a .toml file or one of adam-vs-sgd, adam-vs-sgd-norms, "],
     );
     assert!(ok(&["--help"]).contains("Examples:") && ok(&["run", "--help"]).contains("--set"));
     let metrics = ok(&["metrics", "list"]);

@@ -138,18 +138,54 @@ fn cell(results: &str, arm: &str, column: &str) -> String {
 fn tables_of_arms_are_those_of_the_summaries() {
     let readme = text("results/README.md");
     let mut checked = 0;
-    for part in readme.split("<!-- ").skip(1) {
-        let (results, rest) = part.split_once(" -->").unwrap();
-        let lines: Vec<&str> = rest.trim_start().lines().take_while(|line| line.starts_with('|')).collect();
-        let header = cells(lines[0]);
-        for line in &lines[2..] {
-            let found = cells(line);
-            let arm = found[0].trim_matches('`');
-            for (column, found) in header.iter().zip(&found).skip(1) {
+    for (results, table) in marked(&readme).into_iter().filter(|(marker, _)| !marker.contains(' ')) {
+        for line in &table[1..] {
+            let arm = line[0].trim_matches('`');
+            for (column, found) in table[0].iter().zip(line).skip(1) {
                 assert_eq!(*found, cell(results, arm, column), "{results}: {column} of {arm}");
                 checked += 1;
             }
         }
     }
     assert!(checked > 60, "{checked} cells");
+}
+
+/// The tables below lines `<!-- MARKER -->`, with the marker.
+fn marked(readme: &str) -> Vec<(&str, Vec<Vec<String>>)> {
+    let parts = readme.split("<!-- ").skip(1).map(|part| part.split_once(" -->").unwrap());
+    let lines = |text: &str| -> Vec<Vec<String>> {
+        let lines = text.trim_start().lines().take_while(|line| line.starts_with('|'));
+        lines.filter(|line| !line.starts_with("|---")).map(cells).collect()
+    };
+    parts.map(|(marker, text)| (marker, lines(text))).collect()
+}
+
+/// Below `<!-- DIRECTORY by the joint test -->`: of the runs at a rate and length, how many have a special basis by the joint
+/// test at 0.05, and how many of these have a kurtosis within that of random bases.
+#[test]
+fn what_the_joint_test_sees_on_the_maps_is_as_recorded() {
+    let readme = text("results/README.md");
+    for results in ["kurtosis-map", "kurtosis-map-text"] {
+        let rows = rows_of(results, "privilege.csv");
+        let tables = marked(&readme);
+        let table = &tables.iter().find(|(marker, _)| *marker == format!("{results} by the joint test")).unwrap().1;
+        assert_eq!(table.len(), 7, "six rates");
+        for line in &table[1..] {
+            for (steps, found) in table[0].iter().zip(line).skip(1) {
+                let arm = format!("adam-lr-{}-steps-{}", line[0], steps.trim_end_matches(" steps"));
+                let of_arm: Vec<&Cells> =
+                    rows.iter().filter(|row| row["arm"] == arm && row["basis"] == "standard").collect();
+                assert_eq!(of_arm.len(), 3, "{arm}");
+                let special: Vec<&&Cells> = of_arm.iter().filter(|row| number(row, "p") <= 0.05).collect();
+                let is_within = |row: &&&&Cells| {
+                    let below = number(row, "bases_at_most");
+                    below > 0.0 && below < number(row, "bases")
+                };
+                let beyond = special.iter().filter(is_within).count();
+                let expected =
+                    if beyond == 0 { special.len().to_string() } else { format!("{} ({beyond})", special.len()) };
+                assert_eq!(*found, expected, "{arm}");
+            }
+        }
+    }
 }

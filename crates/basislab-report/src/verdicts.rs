@@ -207,7 +207,7 @@ fn decision(
     };
     let control = claim.symmetry.clone().filter(|_| !matches!(evidence.test, Test::SameBits { .. }));
     // That one arm is another in its own basis says nothing of a comparison with random bases.
-    let is_tested = |symmetry: &Symmetry| !(matches!(symmetry, Symmetry::SameLaw(..)) && !evidence.bases.is_empty());
+    let is_tested = |symmetry: &Symmetry| !matches!(symmetry, Symmetry::SameLaw(..)) || evidence.bases.is_empty();
     let control = control.map(|symmetry| {
         let deviates = p.filter(|_| is_tested(&symmetry)).map(|p| p <= rule.alpha);
         Note::Control { symmetry, deviates }

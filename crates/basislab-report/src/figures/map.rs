@@ -101,7 +101,7 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
     let labels = labels(
         &scene,
         &points,
-        &format!("{}: {} over its null, by {key} and length", planned.sweep.arm, scene.metric()),
+        &format!("{} of {} over its null, by {key} and length", scene.metric(), planned.sweep.arm),
         key,
     );
     Some(Figure { labels, x, y, marks, keys, dots: true, below: None })
@@ -140,9 +140,9 @@ pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Pl
     keys.push(Key::Level { label: "random bases".to_owned(), detail: "1".to_owned() });
     let key = &planned.sweep.keys[planned.place];
     let title = format!(
-        "{}: {} over its null within runs of {}, by {key}",
-        planned.sweep.arm,
+        "{} of {} over its null within runs of {}, by {key}",
         scene.metric(),
+        planned.sweep.arm,
         count(longest, "step")
     );
     let labels = labels(&scene, &points, &title, "optimizer step, log(1 + step) axis");

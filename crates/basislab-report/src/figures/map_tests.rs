@@ -90,7 +90,7 @@ fn a_line_for_each_length_goes_through_its_runs() {
     assert_lines(&[rings.unwrap()], &[vec![(1e-2, mean(2.0)), (3e-3, mean(3.0))]]);
     assert!(figure.marks.iter().any(|mark| matches!(mark, Mark::Level { y } if *y == 1.0)));
     assert!(
-        figure.labels.title.starts_with("adam: Token kurtosis over its null, by optimizer.lr"),
+        figure.labels.title.starts_with("Token kurtosis of adam over its null, by optimizer.lr"),
         "{}",
         figure.labels.title
     );
