@@ -110,6 +110,11 @@ fn what_is_undefined_in_a_basis_is_left_out() {
     let few: Vec<MetricValue> = values(&x, 6).iter().filter(few).cloned().collect();
     let found = privilege(&few, Basis::Standard).expect("defined");
     assert_eq!((found.statistics.len(), found.speaker().metric, found.bases), (1, "token_kurtosis", BASES));
+    // Bases are known by their numbers, in whatever order they come.
+    let mut mixed = values(&x, 6);
+    let (some, rest): (Vec<_>, Vec<_>) = mixed.drain(..).partition(|value| value.metric == "token_kurtosis");
+    mixed.extend(some.into_iter().rev().chain(rest));
+    assert_eq!(privilege(&mixed, Basis::Standard), privilege(&values(&x, 6), Basis::Standard));
     assert_eq!(privilege(&[], Basis::Standard), None);
     let own: Vec<MetricValue> = all.iter().filter(|v| v.basis == Basis::Standard).cloned().collect();
     assert_eq!(privilege(&own, Basis::Standard), None, "no random basis");
