@@ -68,6 +68,9 @@ fn the_least_mean_loss_is_chosen_and_the_rows_say_from_what() {
     assert!(close(rows[0].behind, 0.25) && close(rows[0].behind_se, 0.05), "{:?}", rows[0]);
     assert!(close(rows[1].behind, 0.0) && close(rows[1].behind_se, 0.0), "{:?}", rows[1]);
     assert!(close(rows[2].behind, 0.125) && close(rows[2].behind_se, 0.325), "{:?}", rows[2]);
+    // One and a half standard errors behind is behind: 0.05 and 0.25 have the mean 0.15 and the standard error 0.1.
+    let farther = choose(&experiment, &losses(&[[2.4, 2.6], [2.2, 2.3], [2.25, 2.55]]));
+    assert_eq!(farther.iter().map(|row| row.near_best).collect::<Vec<_>>(), [false, true, false]);
     let resolved = resolve(&experiment, &rows);
     assert_eq!(resolved.arm("adam").unwrap().run.optimizer.lr(), 3e-3);
     assert_eq!(resolved.arm("adam").unwrap().seeds, [0, 1]);
