@@ -9,7 +9,7 @@ mod gpu;
 mod lab;
 mod strikes;
 
-use crate::support::{needed_megabytes, peak_of, small, values};
+use crate::support::{EXPERIMENT, needed_megabytes, peak_of, small, values};
 use basislab_config::RunName;
 use basislab_runs::jobs;
 use basislab_stats::{Purpose, below, stream};
@@ -415,7 +415,7 @@ fn what_does_not_fit_is_refused_and_the_estimate_is_within_two() {
         let command = |limit: &str| {
             let mut command = Command::new("sh");
             let program = env!("CARGO_BIN_EXE_basislab");
-            let start = format!("{limit}exec {program} run adam-vs-sgd --seeds 0..1 --jobs 2 --out o{number} \"$@\"");
+            let start = format!("{limit}exec {program} run {EXPERIMENT} --seeds 0..1 --jobs 2 --out o{number} \"$@\"");
             command.args(["-c", &start, "sh", "--set", "train.steps=4", "--set", "train.warmup_steps=1"]);
             command.args(model.iter().flat_map(|set| ["--set", set])).current_dir(dir.path());
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
