@@ -239,12 +239,7 @@ fn the_other_commands_answer() {
         stdout(&output)
     };
     assert!(ok(&["list"]).contains("\n  basislab run adam-vs-sgd\n"));
-    refuses(
-        dir.path(),
-        &["run", "nosuch"],
-        2,
-        &["expected the path of a .toml file or one of adam-vs-sgd, adam-vs-sgd-norms, "],
-    );
+    refuses(dir.path(), &["run", "nosuch"], 2, &["expected the path of a .toml file or one of adam-vs-sgd, "]);
     assert!(ok(&["--help"]).contains("Examples:") && ok(&["run", "--help"]).contains("--set"));
     let metrics = ok(&["metrics", "list"]);
     for line in metrics.lines().take_while(|line| !line.is_empty()) {

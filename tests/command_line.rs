@@ -402,5 +402,5 @@ fn the_text_behind_the_evidence_is_named() {
     }
     // No path of the machine that made it.
     let config = fs::read_to_string(root().join("results/adam-vs-sgd-text/config.toml")).unwrap();
-    assert!(config.contains("path = \"plays.txt\""), "{config}");
+    assert!(config.contains("path = \"builtin:shakespeare-tragedies\""), "{config}");
 }
