@@ -94,11 +94,52 @@ fn the_table_of_the_readme_is_that_of_the_summaries() {
     }
 }
 
+/// The numbers in the sentences of both pages, word for word.
+#[test]
+fn sentences_quote_the_tables() {
+    let ratio = |results: &str, arm: &str, basis: &str| {
+        number(summary_row(&rows_of(results, "summary.csv"), arm, "token_kurtosis", basis), "ratio")
+    };
+    let above = |arm: &str, basis: &str| format!("{:.0} %", 100.0 * (ratio("adam-vs-sgd-norms", arm, basis) - 1.0));
+    let claim = |results: &str, name: &str, column: &str| {
+        let rows = rows_of(results, "verdicts.csv");
+        number(rows.iter().find(|row| row["claim"] == name).unwrap_or_else(|| panic!("no claim {name}")), column)
+    };
+    let readme = text("README.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let shorter = claim("adam-vs-sgd", "shorter-adam-above-sgd", "ratio");
+    for sentence in [
+        format!("ends at {:.1} times that of random rotations", ratio("adam-vs-sgd", "adam", "standard")),
+        format!("at {shorter:.1} times SGD's where a shorter Adam"),
+        format!(
+            "Adam is {:.0} % above random rotations",
+            100.0 * (ratio("adam-vs-sgd-text", "adam", "standard") - 1.0)
+        ),
+        format!("SGD is {} above random bases", above("sgd-layernorm", "standard")),
+        format!(
+            "Adam {}, and rotated Adam {}",
+            above("adam-layernorm", "standard"),
+            above("rotated-layernorm", "standard")
+        ),
+        format!("standard basis and {} in its own", above("rotated-layernorm", "optimizer")),
+    ] {
+        assert!(readme.contains(&sentence), "README.md lacks: {sentence}");
+    }
+    let results = text("results/README.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let near = |name: &str, column: &str| claim("learning-rates", name, column);
+    let near_best = "near-best-adam-above-random-bases";
+    let [ratio, low, high] = ["ratio", "ratio_low", "ratio_high"].map(|column| near(near_best, column));
+    for sentence in [
+        format!("Adam at 1.5e-3 is {ratio:.2} times random bases ({low:.2} to {high:.2})"),
+        format!("Adam at 2e-3 is {:.2} times SGD at 0.125", near("adam-above-near-best-sgd", "ratio")),
+    ] {
+        assert!(results.contains(&sentence), "results/README.md lacks: {sentence}");
+    }
+}
+
 /// A cell of a table of arms, by the title of its column.
 fn cell(results: &str, arm: &str, column: &str) -> String {
     let summary = rows_of(results, "summary.csv");
     let of = |metric: &str, basis: &str| summary_row(&summary, arm, metric, basis).clone();
-    let mean = |metric: &str| number(&of(metric, "standard"), "mean");
     let selection = |name: &str| {
         let rows = rows_of(results, "selection.csv");
         let row = rows.iter().find(|row| row["point"] == arm || (row["arm"] == arm && row["chosen"] == "true"));
@@ -106,7 +147,6 @@ fn cell(results: &str, arm: &str, column: &str) -> String {
     };
     match column {
         "loss" => format!("{:.3}", number(&of("loss", ""), "mean")),
-        "kurtosis" => format!("{:.2}", mean("token_kurtosis")),
         "over random bases" => format!("x{:.2}", number(&of("token_kurtosis", "standard"), "ratio")),
         "outside all" => {
             let row = of("token_kurtosis", "standard");
@@ -118,12 +158,6 @@ fn cell(results: &str, arm: &str, column: &str) -> String {
             format!("{behind:.4} ± {error:.4}{near}")
         }
         "chosen" => selection("values").replace("optimizer.lr = ", ""),
-        "above 6" => format!("{:.1}", mean("outlier_dims_abs6")),
-        "above 6 x token RMS" => format!("{:.1}", mean("outlier_dims_abs6_normalised")),
-        "RMS above 6 x median" => format!("{:.1}", mean("outlier_dims_6x_rms")),
-        "massive" => format!("{:.1}", mean("massive_activations")),
-        "massive, normalised" => format!("{:.1}", mean("massive_activations_normalised")),
-        "energy of the largest" => format!("{:.1} %", 100.0 * mean("max_dim_energy_share")),
         "verdict" => {
             let rows = rows_of(results, "verdicts.csv");
             let of_arm = |row: &&Cells| row["comparison"].starts_with(&format!("{arm} / null"));

@@ -34,7 +34,7 @@ pub(crate) fn builtin(path: &str) -> Option<Result<&'static BuiltinText, CorpusE
     let found = BUILTIN_TEXTS.iter().find(|text| text.name == name);
     Some(found.ok_or_else(|| {
         let names: Vec<&str> = BUILTIN_TEXTS.iter().map(|text| text.name).collect();
-        let expected = format!("{BUILTIN_PREFIX} and {}", one_of(&names, Some(name)));
+        let expected = format!("after {BUILTIN_PREFIX} {}", one_of(&names, Some(name)));
         CorpusError::file(path, "a built-in text of another name", expected, "name it, or the path of a file")
     }))
 }
