@@ -15,7 +15,8 @@ claim reads, at the cell's site, and at the last step to the verdict's metric an
 the verdict's site; dimensions.csv to the verdict's site at the last step.
 Summary, verdicts and figures made again from the thinned tables are those of the whole ones, but for the count of
 numbers that `bit-equal` compared. `basislab report` shows the recorded ones, and changes nothing.
-With --summaries, for experiments of many runs, steps.csv, residual.csv and dimensions.csv are left out altogether.
+With --summaries, for experiments of many runs, steps.csv, residual.csv and dimensions.csv are left without rows, but for
+the last step of a run that diverged.
 """
 import csv
 import hashlib
@@ -30,7 +31,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("needs Python 3.11 or newer")
 
-WHOLE = ["evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
+WHOLE = ["datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
 SOMETIMES = ["selection.csv", "privilege.csv"]
 OF_STEPS = ["steps.csv", "residual.csv", "dimensions.csv"]
 THINNED = (
@@ -38,7 +39,7 @@ THINNED = (
     " at the last step the verdict's metric and tokens at all sites and all metrics at the verdict's site; dimensions.csv the"
     " verdict's site at the last step"
 )
-LEFT_OUT = "steps.csv, residual.csv and dimensions.csv were left out; what was made of them is that of the whole run"
+NO_ROWS = "the rows of steps.csv, residual.csv and dimensions.csv were left out"
 
 
 def main(source, target, summaries=False):
@@ -56,7 +57,7 @@ def main(source, target, summaries=False):
     # As text, so that every number stays as it was written.
     manifest = (source / "manifest.json").read_text(encoding="utf-8").rstrip()
     if "thinned" not in json.loads(manifest):
-        said = LEFT_OUT if summaries else THINNED
+        said = NO_ROWS if summaries else THINNED
         manifest = f'{manifest[:-1].rstrip()},\n  "thinned": {json.dumps(said)}\n}}'
     (target / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
     shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
@@ -82,14 +83,11 @@ def main(source, target, summaries=False):
     def dimension(row):
         return at_site(row, verdict) and at_end(row)
 
-    package = (source / "datapackage.json").read_text(encoding="utf-8")
-    if summaries:
-        parsed = json.loads(package)
-        parsed["resources"] = [table for table in parsed["resources"] if table["path"] not in OF_STEPS]
-        package = json.dumps(parsed, indent=2, ensure_ascii=False) + "\n"
-    (target / "datapackage.json").write_text(package, encoding="utf-8", newline="")
-    rules = () if summaries else zip(OF_STEPS, (step, residual, dimension), strict=True)
-    for name, keep in rules:
+    def diverged(row):
+        return row.get("status", "ok") != "ok"
+
+    rules = (diverged, diverged, diverged) if summaries else (step, residual, dimension)
+    for name, keep in zip(OF_STEPS, rules, strict=True):
         with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
             reader = csv.DictReader(old)
             writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")

@@ -1,6 +1,7 @@
 //! The repository itself: long files, committed evidence, the README's numbers, feature lines.
 
 mod additions;
+mod margins;
 mod quotes;
 
 use crate::support::{loaded, root};

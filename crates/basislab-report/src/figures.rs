@@ -36,7 +36,7 @@ const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_
 pub const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 
 /// The file names of all figures that the experiment can have: the same four for all, one for each numeric key of each sweep,
-/// and two for each sweep over the length of training and another key. Which exist depends on the data.
+/// and those of [`map::planned`]. Which exist depends on the data.
 pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
     let sweeps = sweep::planned(experiment).into_iter().map(|planned| planned.name);
     let maps = map::planned(experiment).into_iter().flat_map(|planned| planned.names());
@@ -62,7 +62,7 @@ pub(crate) fn figures(
         all.push((planned.name, figure));
     }
     for planned in map::planned(experiment) {
-        let figures = [map::map(experiment, tables, &planned), map::within_runs(experiment, tables, &planned)];
+        let figures = [map::map, map::within_runs].map(|figure| figure(experiment, tables, &planned));
         all.extend(planned.names().into_iter().zip(figures));
     }
     let svg = |(name, figure): (String, Option<frame::Figure>)| {

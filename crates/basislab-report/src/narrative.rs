@@ -117,28 +117,45 @@ pub(crate) fn last_step(experiment: &Experiment) -> String {
     if let [step] = steps[..] { format!("step {step}") } else { "each arm's last step".to_owned() }
 }
 
-/// A warning for each pair of arms that are compared although their losses were not shown to be equal.
+/// A warning for each pair of arms that are compared although their losses were not shown to be equal, with the claims that
+/// compare at equal loss: of a third arm that was shown to end at the loss of one of the two, and at matched loss.
 fn losses(experiment: &Experiment, decisions: &[Decision]) -> Vec<String> {
     let verdict = |claim: &Claim| decisions.iter().find(|one| one.row.claim == claim.name).map(|one| one.row.verdict);
+    let is_shown = |claim: &Claim| matches!(verdict(claim), Some(Verdict::Supported | Verdict::Control) | None);
+    let pair = |a: &RunName, b: &RunName| if a < b { [a.clone(), b.clone()] } else { [b.clone(), a.clone()] };
+    let equal = || {
+        experiment.claims.iter().filter_map(|claim| match &claim.test {
+            ClaimKind::EqualLoss { arm, other } => Some((claim, arm, other)),
+            _ => None,
+        })
+    };
+    let compared = |reading: Reading, arms: [RunName; 2]| {
+        experiment.claims.iter().find(|claim| match &claim.test {
+            ClaimKind::ArmsDiffer { arm, other, reading: read, .. } => *read == reading && pair(arm, other) == arms,
+            _ => false,
+        })
+    };
     let mut warnings = Vec::new();
-    for claim in &experiment.claims {
-        let ClaimKind::EqualLoss { arm, other } = &claim.test else { continue };
-        let compared = |reading: Reading| {
-            experiment.claims.iter().find(|compared| match &compared.test {
-                ClaimKind::ArmsDiffer { arm: a, other: b, reading: read, .. } => {
-                    *read == reading && ((a == arm && b == other) || (a == other && b == arm))
-                }
-                _ => false,
-            })
-        };
-        let is_shown = matches!(verdict(claim), Some(Verdict::Supported | Verdict::Control) | None);
-        if is_shown || compared(Reading::Final).is_none() {
+    for (claim, arm, other) in equal().filter(|(claim, ..)| !is_shown(claim)) {
+        if compared(Reading::Final, pair(arm, other)).is_none() {
             continue;
         }
+        let mut see = Vec::new();
+        for (shown, third, of) in equal().filter(|(claim, ..)| verdict(claim) == Some(Verdict::Supported)) {
+            let is_of_these = shown.name != claim.name && (of == arm || of == other);
+            let compares = compared(Reading::Final, pair(third, of)).filter(|_| is_of_these);
+            if let Some((name, verdict)) = compares.and_then(|claim| Some((&claim.name, verdict(claim)?))) {
+                see.push(format!("{name} ({verdict}), of {third}, which ends at the loss of {of}"));
+            }
+        }
+        let matched = compared(Reading::MatchedLoss, pair(arm, other));
+        if let Some((name, verdict)) = matched.and_then(|claim| Some((&claim.name, verdict(claim)?))) {
+            see.push(format!("{name} ({verdict}), at matched loss"));
+        }
         let not_shown = format!("Equal loss of {arm} and {other} is not shown");
-        warnings.push(match compared(Reading::MatchedLoss).and_then(|claim| Some((&claim.name, verdict(claim)?))) {
-            Some((name, verdict)) => format!("{not_shown}: see the claim at matched loss, {name} ({verdict})."),
-            None => format!("{not_shown}, so their difference may be one of loss."),
+        warnings.push(match see.is_empty() {
+            true => format!("{not_shown}, so their difference may be one of loss."),
+            false => format!("{not_shown}: see {}.", see.join("; and ")),
         });
     }
     warnings

@@ -1,6 +1,6 @@
 //! The verdict's metric over its null, against a swept key and the length of training: what a basis depends on.
 
-use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, UP, Weight, colour};
+use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, UP, Weight, colour, dash};
 use super::scale::{Scale, Spacing};
 use super::sweep::spans_a_decade;
 use super::{Scene, in_words, with_arms};
@@ -13,36 +13,56 @@ use std::collections::BTreeMap;
 /// The key that is the length of a run.
 const STEPS: &str = "train.steps";
 
-/// A sweep over the length of training and one other numeric key.
+/// A figure over one numeric key: with a line for each length of training, of one sweep over both; or with a line for each
+/// sweep, of several over the key alone.
 pub(crate) struct Planned<'a> {
-    pub(crate) sweep: &'a Sweep,
-    /// The place of the other key in the sweep.
-    place: usize,
-    /// The place of the length.
-    steps: usize,
+    key: &'a str,
+    /// With the place of the key.
+    sweeps: Vec<(&'a Sweep, usize)>,
+    by_length: bool,
 }
 
 impl Planned<'_> {
-    /// The map, and the trajectories of the longest runs.
-    pub(crate) fn names(&self) -> [String; 2] {
-        let arm = &self.sweep.arm;
-        [format!("map_{arm}.svg"), format!("map_{arm}_within_runs.svg")]
+    /// The map, and of a map by length the trajectories of the longest runs.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let arm = &self.sweeps[0].0.arm;
+        match self.by_length {
+            true => vec![format!("map_{arm}.svg"), format!("map_{arm}_within_runs.svg")],
+            false => vec![format!("map_{}.svg", self.key.replace('.', "_"))],
+        }
+    }
+
+    /// Of the points of all sweeps: the value of the key, as it is written.
+    fn values(&self) -> impl Iterator<Item = (f64, String)> {
+        let of = |point: &SweepPoint, place: usize| Some((point.number(place)?, value_text(&point.values[place])));
+        let all = self.sweeps.iter().flat_map(|(sweep, place)| sweep.points.iter().map(|point| (point, *place)));
+        all.filter_map(move |(point, place)| of(point, place))
     }
 }
 
-/// The sweeps that have a map: with the length of training and one other key, a number.
+/// The maps of an experiment: of sweeps over the length of training and one other key, a number, and of keys that several sweeps
+/// have as their only one.
 pub(crate) fn planned(experiment: &Experiment) -> Vec<Planned<'_>> {
     let mut all: Vec<Planned<'_>> = Vec::new();
     for sweep in &experiment.sweeps {
         let steps = sweep.keys.iter().position(|key| key == STEPS);
         let others: Vec<usize> = (0..sweep.keys.len()).filter(|place| Some(*place) != steps).collect();
-        if let (Some(steps), [place]) = (steps, &others[..])
+        if let (Some(_), [place]) = (steps, &others[..])
             && sweep.is_numeric(*place)
-            && all.iter().all(|other| other.sweep.arm != sweep.arm)
+            && all.iter().all(|other| other.sweeps[0].0.arm != sweep.arm)
         {
-            all.push(Planned { sweep, place: *place, steps });
+            all.push(Planned { key: &sweep.keys[*place], sweeps: vec![(sweep, *place)], by_length: true });
         }
     }
+    let mut by_key: BTreeMap<&str, Vec<(&Sweep, usize)>> = BTreeMap::new();
+    for sweep in experiment.sweeps.iter().filter(|sweep| sweep.keys.len() == 1 && sweep.is_numeric(0)) {
+        let same = by_key.entry(&sweep.keys[0]).or_default();
+        if same.iter().all(|(other, _)| other.arm != sweep.arm) {
+            same.push((sweep, 0));
+        }
+    }
+    let several = by_key.into_iter().filter(|(_, sweeps)| sweeps.len() > 1);
+    all.extend(several.map(|(key, sweeps)| Planned { key, sweeps, by_length: false }));
     all
 }
 
@@ -53,28 +73,33 @@ struct Measured {
     loss: Option<f64>,
 }
 
-/// The ratio at the last step against the key, a line for each length of training. Every point is a run with a whole schedule
-/// of its own.
+/// The ratio at the last step against the key, a line for each length of training or each sweep. Every point is a run with a
+/// whole schedule of its own.
 pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_>) -> Option<Figure> {
     let points = points_of(experiment, planned);
     let scene = Scene::of(&points, tables, &[]);
     let values = Values::of_cell(&points, tables, &points.verdict.cell());
     let losses = Losses::of(tables);
-    let mut lines: BTreeMap<u64, Vec<Measured>> = BTreeMap::new();
-    for (x, steps, arm) in each_point(&points, planned) {
+    let mut lines: BTreeMap<(usize, u64), Vec<Measured>> = BTreeMap::new();
+    for (index, x, arm) in each_point(&points, planned) {
+        let steps = arm.run.train.steps;
         let seeds = scene.complete(arm);
         let ratios: Vec<f64> = seeds.iter().filter_map(|&seed| ratio(&values, arm, seed, steps)).collect();
         let of_seed = |&seed: &u64| losses.at(&arm.name, seed, steps)?.loss;
         let loss = mean(&seeds.iter().filter_map(of_seed).collect::<Vec<_>>());
         if !ratios.is_empty() {
-            lines.entry(steps).or_default().push(Measured { x, ratios, loss });
+            lines.entry(if planned.by_length { (0, steps) } else { (index, 0) }).or_default().push(Measured {
+                x,
+                ratios,
+                loss,
+            });
         }
     }
     lines.values_mut().for_each(|line| line.sort_by(|a, b| a.x.total_cmp(&b.x)));
     let (mut marks, mut dots, mut rings, mut keys) = (vec![Mark::Level { y: 1.0 }], Vec::new(), Vec::new(), Vec::new());
-    for (index, (steps, line)) in lines.iter().enumerate() {
+    for (index, ((sweep, steps), line)) in lines.iter().enumerate() {
         let centre = |point: &Measured| (point.x, geometric_mean(&point.ratios));
-        let weight = Weight::Thick(3, Dash::SOLID);
+        let weight = Weight::Thick(3, dash(index, false));
         marks.push(Mark::Line { points: line.iter().map(centre).collect(), colour: colour(index), weight });
         let runs = line.iter().flat_map(|point| point.ratios.iter().map(|ratio| (point.x, *ratio))).collect();
         dots.push(Mark::Dots { points: runs, colour: colour(index) });
@@ -82,10 +107,14 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
         let best = with_loss.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(point, _)| point);
         rings.extend(best.map(centre));
         let detail = best.map_or_else(String::new, |point| format!("best at {}", written(planned, point.x)));
-        keys.push(Key::Line { label: count(*steps, "step"), detail, colour: colour(index), weight });
+        let label = if planned.by_length { count(*steps, "step") } else { planned.sweeps[*sweep].0.arm.to_string() };
+        keys.push(Key::Line { label, detail, colour: colour(index), weight });
     }
     keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
-    keys.push(Key::Ring { label: "least mean loss".to_owned(), detail: "of this length".to_owned() });
+    keys.push(Key::Ring {
+        label: "least mean loss".to_owned(),
+        detail: if planned.by_length { "of this length" } else { "of this arm" }.to_owned(),
+    });
     keys.push(Key::Level { label: "random bases".to_owned(), detail: "1".to_owned() });
     let of_runs = || lines.values().flatten();
     let xs: Vec<f64> = of_runs().map(|point| point.x).collect();
@@ -97,13 +126,12 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
     let y = Scale::over(&heights, Spacing::Log, 0.08, UP)?;
     marks.extend(dots);
     marks.push(Mark::Ring { points: rings });
-    let key = &planned.sweep.keys[planned.place];
-    let labels = labels(
-        &scene,
-        &points,
-        &format!("{} of {} over its null, by {key} and length", scene.metric(), planned.sweep.arm),
-        key,
-    );
+    let key = planned.key;
+    let title = match planned.by_length {
+        true => format!("{} of {} over its null, by {key} and length", scene.metric(), planned.sweeps[0].0.arm),
+        false => format!("{} over its null, by {key} and arm", scene.metric()),
+    };
+    let labels = labels(&scene, &points, &title, key);
     Some(Figure { labels, x, y, marks, keys, dots: true, below: None })
 }
 
@@ -112,9 +140,9 @@ pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Pl
     let points = points_of(experiment, planned);
     let scene = Scene::of(&points, tables, &[]);
     let values = Values::of_cell(&points, tables, &points.verdict.cell());
-    let longest = each_point(&points, planned).map(|(_, steps, _)| steps).max()?;
-    let mut all: Vec<(f64, &Arm)> =
-        each_point(&points, planned).filter(|(_, steps, _)| *steps == longest).map(|(x, _, arm)| (x, arm)).collect();
+    let longest = points.arms.iter().map(|arm| arm.run.train.steps).max()?;
+    let all = each_point(&points, planned).filter(|(_, _, arm)| arm.run.train.steps == longest);
+    let mut all: Vec<(f64, &Arm)> = all.map(|(_, x, arm)| (x, arm)).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut marks, mut keys) = (vec![Mark::Level { y: 1.0 }], Vec::new());
     let (mut xs, mut heights) = (vec![0.0], vec![1.0]);
@@ -138,11 +166,11 @@ pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Pl
         return None;
     }
     keys.push(Key::Level { label: "random bases".to_owned(), detail: "1".to_owned() });
-    let key = &planned.sweep.keys[planned.place];
+    let key = planned.key;
     let title = format!(
         "{} of {} over its null within runs of {}, by {key}",
         scene.metric(),
-        planned.sweep.arm,
+        planned.sweeps[0].0.arm,
         count(longest, "step")
     );
     let labels = labels(&scene, &points, &title, "optimizer step, log(1 + step) axis");
@@ -152,16 +180,16 @@ pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Pl
 }
 
 fn points_of(experiment: &Experiment, planned: &Planned<'_>) -> Experiment {
-    with_arms(experiment, |arm| planned.sweep.points.iter().any(|point| point.arm == arm))
+    let is_point =
+        |arm: &str| planned.sweeps.iter().any(|(sweep, _)| sweep.points.iter().any(|point| point.arm == arm));
+    with_arms(experiment, is_point)
 }
 
-/// Every point with its value of the key, its steps and its arm.
-fn each_point<'a>(points: &'a Experiment, planned: &'a Planned<'_>) -> impl Iterator<Item = (f64, u64, &'a Arm)> {
-    let of = |point: &SweepPoint| {
-        Some((point.number(planned.place)?, point.number(planned.steps)? as u64, point.arm.clone()))
-    };
-    let all: Vec<_> = planned.sweep.points.iter().filter_map(of).collect();
-    all.into_iter().filter_map(|(x, steps, name)| Some((x, steps, points.arm(&name)?)))
+/// Every point with the place of its sweep, its value of the key and its arm.
+fn each_point<'a>(points: &'a Experiment, planned: &'a Planned<'_>) -> impl Iterator<Item = (usize, f64, &'a Arm)> {
+    planned.sweeps.iter().enumerate().flat_map(move |(index, (sweep, place))| {
+        sweep.points.iter().filter_map(move |point| Some((index, point.number(*place)?, points.arm(&point.arm)?)))
+    })
 }
 
 /// The metric over its null in one run: the closed form where it holds for any activations, else the mean over random bases.
@@ -181,20 +209,13 @@ fn geometric_mean(ratios: &[f64]) -> f64 {
 
 /// A value of the key as the configuration has it.
 fn written(planned: &Planned<'_>, x: f64) -> String {
-    let mut points = planned.sweep.points.iter();
-    let point = points.find(|point| point.number(planned.place) == Some(x));
-    point.map_or_else(|| x.to_string(), |point| value_text(&point.values[planned.place]))
+    planned.values().find(|(value, _)| *value == x).map_or_else(|| x.to_string(), |(_, text)| text)
 }
 
 fn ticks(planned: &Planned<'_>, xs: &[f64]) -> Vec<(f64, String)> {
-    let mut ticks: Vec<(f64, String)> = Vec::new();
-    for point in &planned.sweep.points {
-        if let Some(x) = point.number(planned.place).filter(|x| xs.contains(x) && ticks.iter().all(|tick| tick.0 != *x))
-        {
-            ticks.push((x, value_text(&point.values[planned.place])));
-        }
-    }
+    let mut ticks: Vec<(f64, String)> = planned.values().filter(|(x, _)| xs.contains(x)).collect();
     ticks.sort_by(|a, b| a.0.total_cmp(&b.0));
+    ticks.dedup_by_key(|tick| tick.0);
     ticks
 }
 

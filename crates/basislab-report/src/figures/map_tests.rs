@@ -4,7 +4,7 @@
 use super::frame::{Figure, Key, Mark, svg};
 use super::{figure_names, figures, map};
 use crate::fixture::experiment_with;
-use basislab_config::{Basis, Experiment, Site, Tokens};
+use basislab_config::{Arm, Basis, Experiment, Site, Tokens};
 use basislab_tables::{EvalRow, ResidualRow, Split, Tables};
 
 const NULL: f64 = 3.0 * 63.0 / 65.0;
@@ -30,28 +30,33 @@ fn tables(experiment: &Experiment) -> Tables {
         for &seed in &arm.seeds {
             let (ratio, loss) = number(lr, steps, seed);
             for (step, ratio, loss) in [(0, 1.0, 6.0), (64, 0.7, 4.0), (steps, ratio, loss)] {
-                let row = |site: Site, basis, value| ResidualRow {
-                    arm: arm.name.clone(),
-                    seed,
-                    step,
-                    site,
-                    layer: site.layer(),
-                    tokens: Tokens::Rest,
-                    tokens_used: 9,
-                    basis,
-                    metric: "token_kurtosis".to_owned(),
-                    value: Some(value),
-                };
-                tables.residual.push(row(Site::ResidPost(1), Basis::Standard, ratio * NULL));
-                tables.residual.push(row(Site::ResidPost(0), Basis::Standard, 50.0));
-                // Draws do not count where the null is known exactly.
-                tables.residual.push(row(Site::ResidPost(1), Basis::Random(0), 9.0));
-                let (arm, split) = (arm.name.clone(), Split::HeldOut);
-                tables.evals.push(EvalRow { arm, seed, step, split, loss: Some(loss), loss_above_floor: None });
+                push(&mut tables, arm, seed, step, (ratio, loss));
             }
         }
     }
     tables
+}
+
+/// A probe with that ratio and loss.
+fn push(tables: &mut Tables, arm: &Arm, seed: u64, step: u64, (ratio, loss): (f64, f64)) {
+    let row = |site: Site, basis, value| ResidualRow {
+        arm: arm.name.clone(),
+        seed,
+        step,
+        site,
+        layer: site.layer(),
+        tokens: Tokens::Rest,
+        tokens_used: 9,
+        basis,
+        metric: "token_kurtosis".to_owned(),
+        value: Some(value),
+    };
+    tables.residual.push(row(Site::ResidPost(1), Basis::Standard, ratio * NULL));
+    tables.residual.push(row(Site::ResidPost(0), Basis::Standard, 50.0));
+    // Draws do not count where the null is known exactly.
+    tables.residual.push(row(Site::ResidPost(1), Basis::Random(0), 9.0));
+    let (arm, split) = (arm.name.clone(), Split::HeldOut);
+    tables.evals.push(EvalRow { arm, seed, step, split, loss: Some(loss), loss_above_floor: None });
 }
 
 fn lines(figure: &Figure) -> Vec<Vec<(f64, f64)>> {
@@ -106,6 +111,32 @@ fn within_runs_the_longest_are_followed() {
     let line = |last: f64| vec![(0.0, 1.0), (64.0, 0.7), (600.0, mean(last))];
     assert_lines(&lines(&figure), &[line(0.9), line(3.0), line(7.0)]);
     assert_eq!(labels(&figure), ["0.001 ", "0.003 ", "0.01 "]);
+}
+
+#[test]
+fn several_sweeps_of_one_key_share_a_map() {
+    let grid = |arm: &str, rates: &str| format!("[[grid]]\narms = [\"{arm}\"]\n\"optimizer.lr\" = [{rates}]\n");
+    let experiment = experiment_with(2, &(grid("adam", "1e-3, 3e-3") + &grid("sgd", "3e-3, 1e-2")));
+    let mut tables = Tables::default();
+    for sweep in &experiment.sweeps {
+        for point in &sweep.points {
+            let arm = experiment.arm(&point.arm).unwrap();
+            for &seed in &arm.seeds {
+                let (ratio, loss) = number(arm.run.optimizer.lr(), if sweep.arm == "adam" { 600 } else { 200 }, seed);
+                push(&mut tables, arm, seed, arm.run.train.steps, (ratio, loss));
+            }
+        }
+    }
+    let [planned] = &map::planned(&experiment)[..] else { panic!() };
+    assert_eq!(planned.names(), ["map_optimizer_lr.svg"]);
+    let figure = map::map(&experiment, &tables, planned).unwrap();
+    let mean = |ratio: f64| 2f64.sqrt() * ratio;
+    let expected = [vec![(1e-3, mean(0.9)), (3e-3, mean(3.0))], vec![(3e-3, mean(0.8)), (1e-2, mean(2.0))]];
+    assert_lines(&lines(&figure), &expected);
+    assert_eq!(labels(&figure), ["adam best at 0.003", "sgd best at 0.01"]);
+    assert!(figure.labels.title.ends_with("by optimizer.lr and arm"), "{}", figure.labels.title);
+    let drawn = figures(&experiment, &tables, &[], &[]).unwrap();
+    assert!(drawn.iter().filter(|(name, svg)| name.starts_with("map_") && svg.is_some()).count() == 1);
 }
 
 #[test]

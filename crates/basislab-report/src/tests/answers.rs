@@ -1,5 +1,5 @@
 use super::{answer_of, verdict};
-use crate::fixture::{Outcome, effect, experiment, no_effect, rows, tables, write_part};
+use crate::fixture::{Outcome, effect, experiment, experiment_with, no_effect, rows, tables, write_part};
 use crate::*;
 use basislab_stats::Verdict;
 use basislab_tables::{DimensionRow, TableRow, Tables};
@@ -35,10 +35,43 @@ fn unequal_losses_point_to_the_matched_claim() {
     let tables = tables(&experiment, behind);
     assert_eq!(verdict(&experiment, &tables, "sgd-loss-equals-adam-loss").verdict, Verdict::Refuted);
     let text = answer_of(&experiment, &tables).remarks.join("\n");
-    assert!(
-        text.contains("see the claim at matched loss, adam-differs-from-sgd-at-matched-loss (supported)"),
-        "{text}"
-    );
+    assert!(text.contains("see adam-differs-from-sgd-at-matched-loss (supported), at matched loss."), "{text}");
+}
+
+#[test]
+fn unequal_losses_point_to_a_third_arm_that_ends_at_the_loss() {
+    let claims = r#"
+        [[arm]]
+        name = "shorter"
+
+        [[claim]]
+        name = "shorter-at-loss"
+        text = "t"
+        test = { kind = "equal-loss", arm = "shorter", other = "sgd" }
+        primary = false
+
+        [[claim]]
+        name = "shorter-above"
+        text = "t"
+        test = { kind = "arms-differ", arm = "shorter", other = "sgd", reading = "final" }
+        primary = true
+    "#;
+    let experiment = experiment_with(8, claims);
+    let said = |apart: f64| {
+        let outcome = |arm: &str, seed| {
+            let outcome = effect(arm, seed);
+            let behind = match arm {
+                "sgd" => 0.08,
+                "shorter" => 0.08 + apart,
+                _ => 0.0,
+            };
+            Outcome { loss: outcome.loss + behind, ..outcome }
+        };
+        answer_of(&experiment, &tables(&experiment, outcome)).remarks.join("\n")
+    };
+    let third = "see shorter-above (negligible), of shorter, which ends at the loss of sgd; and adam-differs";
+    assert!(said(0.0).contains(third), "{}", said(0.0));
+    assert!(said(0.02).contains("see adam-differs"), "{}", said(0.02));
 }
 
 #[test]
