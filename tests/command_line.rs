@@ -25,6 +25,39 @@ fn words(name: &str) -> String {
     format!("Words and more words about {name}. ").repeat(1000)
 }
 
+/// `--smoke` and `--seeds` shorten every experiment, grids and arms with seeds of their own included.
+#[test]
+fn every_experiment_can_be_tried_in_small() {
+    let dir = TempDir::new().unwrap();
+    let mut all: Vec<String> = fs::read_dir(root().join("configs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    for page in ["README.md", "docs/configuration.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let examples = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        for example in examples.filter(|example| example.trim_start().starts_with("base =")) {
+            let name = format!("./{}.toml", all.len());
+            fs::write(dir.path().join(&name), example).unwrap();
+            all.push(name);
+        }
+    }
+    assert!(all.len() > 15, "{all:?}");
+    for name in &all {
+        for small in [&["--smoke"][..], &["--seeds", "0..3"], &["--smoke", "--seeds", "7"]] {
+            let args = [&["config", "show", name, "--toml"], small].concat();
+            let output = basislab(dir.path(), &args);
+            assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+            let shown = stdout(&output);
+            for line in shown.lines().filter(|line| line.contains("steps\" = [") && small[0] == "--smoke") {
+                assert!(line.contains("[4, 5") || line.contains("[4, 4") || line.contains("= [1,"), "{name}: {line}");
+            }
+            let keeps = |line: &str| line.starts_with("seeds = [2") && small.contains(&"--seeds");
+            assert!(!shown.lines().any(keeps), "{args:?}: {shown}");
+        }
+    }
+}
+
 #[test]
 fn a_path_is_the_text_that_was_typed() {
     let dir = TempDir::new().unwrap();

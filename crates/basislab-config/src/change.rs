@@ -27,6 +27,8 @@ enum ChangeKind {
     Arm { name: String, like: String, sets: Vec<(String, String)> },
     /// A grid over one key.
     Sweep { path: String, values: Vec<String> },
+    /// In every grid, the values of a key that counts become these counts, smallest first, and stay distinct.
+    Shrink { key: String, from: i64 },
 }
 
 impl Change {
@@ -46,8 +48,9 @@ impl Change {
     /// # Errors
     /// What was found and what was expected.
     pub fn parse_set(text: &str) -> Result<Self, String> {
-        let (path, value) = assignment(text)
-            .ok_or_else(|| format!("--set {text}: found no '=', expected KEY=VALUE, for example train.steps=300"))?;
+        let (path, value) = assignment(text).ok_or_else(|| {
+            format!("--set {text}: found no '=', expected KEY=VALUE, for example train.batch_size=32")
+        })?;
         Ok(Self::set(path, value, &format!("--set {text}")))
     }
 
@@ -85,6 +88,11 @@ impl Change {
         Ok(Self { typed: format!("--sweep {text}"), kind: ChangeKind::Sweep { path: path.to_owned(), values } })
     }
 
+    /// Replaces the values that grids give to `key`, a count, by `from`, `from + 1` and so on, in their order of size.
+    pub fn shrink_grids(key: &str, from: i64, typed: &str) -> Self {
+        Self { typed: typed.to_owned(), kind: ChangeKind::Shrink { key: key.to_owned(), from } }
+    }
+
     pub(crate) fn apply(&self, root: &mut Node, rules: Rules<'_>) -> Result<(), ConfigError> {
         let origin = Origin::CommandLine(self.typed.clone());
         match &self.kind {
@@ -95,6 +103,12 @@ impl Change {
                 sets.try_for_each(|(path, value)| {
                     set(root, &format!("arm.{name}.{path}"), Given::Text(value), &origin, rules)
                 })
+            }
+            ChangeKind::Shrink { key, from } => {
+                if let Some(Value::Array(grids)) = root.get_mut("grid").map(|node| &mut node.value) {
+                    grids.iter_mut().for_each(|grid| shrink(grid, key, *from, &origin));
+                }
+                Ok(())
             }
             ChangeKind::Sweep { path, values } => {
                 let (arm, key) = match &split_path(root, path)[..] {
@@ -113,6 +127,24 @@ impl Change {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+/// The values of a key in one grid, crossed or zipped, by their rank.
+fn shrink(grid: &mut Node, key: &str, from: i64, origin: &Origin) {
+    if let Some(zip) = grid.get_mut("zip") {
+        shrink(zip, key, from, origin);
+    }
+    let Some(list) = grid.get_mut(key) else { return };
+    let size = |node: &Node| if let Value::Leaf(value) = &node.value { value.as_integer() } else { None };
+    let mut sizes: Vec<i64> = list.items().iter().filter_map(size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let Value::Array(items) = &mut list.value else { return };
+    for item in items {
+        if let Some(rank) = size(item).and_then(|size| sizes.binary_search(&size).ok()) {
+            *item = Node { value: Value::Leaf(toml::Value::Integer(from + rank as i64)), origin: origin.clone() };
         }
     }
 }

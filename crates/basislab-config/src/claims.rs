@@ -143,7 +143,10 @@ fn check_cell(claim: &Claim, (key, cell): (&str, &Cell), arm: &Arm, arms: &[&Arm
     if let StepPattern::At(step) = cell.step
         && !probe.steps(steps).contains(&step)
     {
-        return fail("step", format!("found {step}, expected a step at which {} is probed", arm.name));
+        let probed = probe.steps(steps);
+        let nearest = probed.iter().min_by_key(|other| other.abs_diff(step)).expect("the first step is probed");
+        let what = format!("found {step}, expected a step at which {} is probed, for example {nearest}", arm.name);
+        return fail("step", what);
     }
     if !matches!(claim.test, ClaimKind::DiffersFromNull { .. } | ClaimKind::EquivalentToNull { .. }) {
         return Ok(());

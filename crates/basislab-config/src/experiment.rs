@@ -190,7 +190,8 @@ impl Experiment {
         self.hash_of_rule(claim, true)
     }
 
-    /// [`Experiment::rule_hash`] with the names of arms in place of their runs, to compare experiments whose arms differ.
+    /// [`Experiment::rule_hash`] to compare experiments: with the names of arms in place of their runs, and without the margins
+    /// that the claim does not use.
     pub fn rule_hash_by_name(&self, claim: &Claim) -> String {
         self.hash_of_rule(claim, false)
     }
@@ -206,7 +207,14 @@ impl Experiment {
             claim: String,
             family: Vec<String>,
         }
-        let VerdictSpec { alpha, min_seeds, smallest_effect, equivalence_margin, equal_loss_margin, .. } = self.verdict;
+        let VerdictSpec { alpha, min_seeds, .. } = self.verdict;
+        let if_used = |is_used: bool, margin: f64| if by_run || is_used { margin } else { 0.0 };
+        let test = &claim.test;
+        let smallest_effect = if_used(!test.is_equality(), self.verdict.smallest_effect);
+        let of_metric = matches!(test, ClaimKind::EquivalentToNull { .. });
+        let equivalence_margin = if_used(of_metric, self.verdict.equivalence_margin);
+        let of_loss = matches!(test, ClaimKind::EqualLoss { .. });
+        let equal_loss_margin = if_used(of_loss, self.verdict.equal_loss_margin);
         let in_family = |other: &&Claim| claim.is_in_family() && other.is_in_family() && other.name != claim.name;
         let others = self.claims.iter().filter(in_family);
         let mut family: Vec<String> = others.map(|other| self.decided_by(other, by_run)).collect();

@@ -40,8 +40,11 @@ pub(crate) fn decide_claims(experiment: &Experiment, tables: &Tables) -> Vec<Dec
     let p_values: Vec<Option<f64>> =
         of_claims().map(|(claim, evidence)| p_value(claim, evidence, &experiment.verdict)).collect();
     let corrected = correct(&experiment.claims, &p_values);
-    let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected));
-    claims.map(|((claim, evidence), (&p, p_holm))| decision(experiment, claim, evidence, p, p_holm)).collect()
+    let smallest = smallest_p(&experiment.claims, &all);
+    let claims = experiment.claims.iter().zip(all).zip(p_values.iter().zip(corrected)).zip(smallest);
+    let decide =
+        |(((claim, evidence), (&p, p_holm)), smallest)| decision(experiment, claim, evidence, p, p_holm, smallest);
+    claims.map(decide).collect()
 }
 
 /// What the estimate of a claim is.
@@ -156,6 +159,7 @@ fn decision(
     evidence: Evidence,
     p: Option<f64>,
     p_holm: Option<f64>,
+    smallest: Option<f64>,
 ) -> Decision {
     let rule = &experiment.verdict;
     let of_metric =
@@ -212,16 +216,26 @@ fn decision(
         let deviates = p.filter(|_| is_tested(&symmetry)).map(|p| p <= rule.alpha);
         Note::Control { symmetry, deviates }
     });
-    let few = smallest_p(claim, &evidence).filter(|smallest| *smallest > rule.alpha && evidence.values.len() > 1);
+    let few = smallest.filter(|smallest| *smallest > rule.alpha && evidence.values.len() > 1);
     let few = few.map(|p| Note::SmallestP { units: evidence.values.len(), unit: "seed", p });
     let notes = evidence.gaps.notes().chain(evidence.notes).chain(few).chain(control);
     Decision::new(row, notes.collect())
 }
 
-/// The smallest p that the sign flips of so few seeds can give.
-fn smallest_p(claim: &Claim, evidence: &Evidence) -> Option<f64> {
-    let is_flipped = matches!(PTest::of(claim, evidence), Some(PTest::SignFlip(_))) && !evidence.values.is_empty();
-    is_flipped.then(|| 0.5f64.powi(evidence.values.len() as i32 - 1))
+/// The smallest p that the sign flips of so few seeds can give each claim, corrected where several claims of the family have
+/// no smaller one.
+fn smallest_p(claims: &[Claim], all: &[Evidence]) -> Vec<Option<f64>> {
+    let of_claim = |(claim, evidence): (&Claim, &Evidence)| {
+        let is_flipped = matches!(PTest::of(claim, evidence), Some(PTest::SignFlip(_))) && !evidence.values.is_empty();
+        is_flipped.then(|| 0.5f64.powi(evidence.values.len() as i32 - 1))
+    };
+    let alone: Vec<Option<f64>> = claims.iter().zip(all).map(of_claim).collect();
+    let in_family = || claims.iter().zip(&alone).filter(|(claim, _)| claim.is_in_family()).filter_map(|(_, p)| *p);
+    let corrected = |claim: &Claim, p: f64| match claim.is_in_family() {
+        true => (in_family().filter(|other| *other >= p).count() as f64 * p).min(1.0),
+        false => p,
+    };
+    claims.iter().zip(&alone).map(|(claim, p)| p.map(|p| corrected(claim, p))).collect()
 }
 
 fn is_at_matched_loss(test: &ClaimKind) -> bool {

@@ -175,7 +175,7 @@ run it in one directory: each takes runs that no other process has.
 pub(crate) struct ExperimentArgs {
     /// The name of a built-in experiment (see `basislab list`) or the path of a TOML file
     pub(crate) experiment: String,
-    /// Set one key, e.g. `train.steps=300` in the shared tables or `arm.sgd.optimizer.lr=0.3` in one arm. Setting
+    /// Set one key, e.g. `train.batch_size=32` in the shared tables or `arm.sgd.optimizer.lr=0.3` in one arm. Setting
     /// `kind` replaces the table by the preset of that kind. VALUE is TOML; quotes around text are optional. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,

@@ -89,6 +89,7 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
             ("probe.band_bases", "8"),
         ];
         let mut smoke: Vec<Change> = small.iter().map(|(path, value)| Change::set(path, value, "--smoke")).collect();
+        smoke.extend(LENGTHS.iter().map(|(key, from)| Change::shrink_grids(key, *from, "--smoke")));
         let plain = load(&[])?;
         // What an arm says itself would stand against what all share.
         let own = |arm: &Arm| {
@@ -96,7 +97,7 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
             let said = paths.into_iter().filter(|(path, _)| plain.origins.iter().any(|(known, ..)| known == path));
             said.map(|(path, value)| Change::set(&path, value, "--smoke")).collect::<Vec<_>>()
         };
-        smoke.extend(plain.experiment.arms.iter().flat_map(own));
+        smoke.extend(written_arms(&plain.experiment).flat_map(own));
         smoke.extend(early_phases(&plain.experiment));
         let steps = plain.experiment.claims.iter().map(|claim| format!("claim.{}.cell.step", claim.name));
         let said = steps.filter(|path| plain.origins.iter().any(|(known, ..)| known == path));
@@ -110,9 +111,10 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
     if let Some((seeds, typed)) = seeds {
         let change = |path: &str, seeds: &[u64]| Change::set(path, &format!("{seeds:?}"), &typed);
         // An arm with seeds of its own keeps their number.
-        let before = load(&[])?.experiment;
+        let Loaded { experiment: before, origins } = load(&[])?;
         changes.push(change("seeds", &seeds));
-        for arm in before.arms.iter().filter(|arm| arm.seeds != before.seeds) {
+        let has_own = |arm: &&Arm| origins.iter().any(|(path, ..)| *path == format!("arm.{}.seeds", arm.name));
+        for arm in written_arms(&before).filter(has_own) {
             let selects = arm.seeds.iter().any(|seed| !before.seeds.contains(seed));
             if !selects {
                 let own = &seeds[..arm.seeds.len().min(seeds.len())];
@@ -125,6 +127,16 @@ fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Ex
     Ok(Named { name, loaded, smoke: which.smoke })
 }
 
+/// What `--smoke` makes of the lengths that grids compare: the least of each.
+const LENGTHS: [(&str, i64); 2] = [("train.steps", 4), ("train.warmup_steps", 1)];
+
+/// The arms that the file has. Those that a grid makes of them follow.
+fn written_arms(experiment: &Experiment) -> impl Iterator<Item = &Arm> {
+    let is_made =
+        |arm: &&Arm| experiment.sweeps.iter().any(|sweep| sweep.points.iter().any(|point| point.arm == arm.name));
+    experiment.arms.iter().filter(move |arm| !is_made(arm))
+}
+
 /// Changes that let every phase begin within the few steps of `--smoke`.
 fn early_phases(experiment: &Experiment) -> Vec<Change> {
     let of = |prefix: &str, phases: &[Phase]| -> Vec<Change> {
@@ -132,7 +144,7 @@ fn early_phases(experiment: &Experiment) -> Vec<Change> {
         (0..phases.len()).map(early).collect()
     };
     let shared = &experiment.shared.phases;
-    let own = experiment.arms.iter().filter(|arm| arm.run.phases != *shared);
+    let own = written_arms(experiment).filter(|arm| arm.run.phases != *shared);
     let own = own.flat_map(|arm| of(&format!("arm.{}.", arm.name), &arm.run.phases));
     of("", shared).into_iter().chain(own).collect()
 }

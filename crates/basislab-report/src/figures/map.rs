@@ -106,11 +106,15 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
         let with_loss = line.iter().filter_map(|point| Some((point, point.loss?)));
         let best = with_loss.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(point, _)| point);
         rings.extend(best.map(centre));
-        let detail = best.map_or_else(String::new, |point| format!("best at {}", written(planned, point.x)));
+        let is_end = |point: &Measured| [line.first(), line.last()].iter().flatten().any(|end| end.x == point.x);
+        let edge = if best.is_some_and(is_end) { ", the edge" } else { "" };
+        let detail = best.map_or_else(String::new, |point| format!("best at {}{edge}", written(planned, point.x)));
         let label = if planned.by_length { count(*steps, "step") } else { planned.sweeps[*sweep].0.arm.to_string() };
         keys.push(Key::Line { label, detail, colour: colour(index), weight });
     }
-    keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+    if points.arms.iter().any(|arm| scene.complete(arm).len() > 1) {
+        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+    }
     keys.push(Key::Ring {
         label: "least mean loss".to_owned(),
         detail: if planned.by_length { "of this length" } else { "of this arm" }.to_owned(),
@@ -131,7 +135,8 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
         true => format!("{} of {} over its null, by {key} and length", scene.metric(), planned.sweeps[0].0.arm),
         false => format!("{} over its null, by {key} and arm", scene.metric()),
     };
-    let labels = labels(&scene, &points, &title, key);
+    let axis = if spacing == Spacing::Log { format!("{key}, log axis") } else { key.to_owned() };
+    let labels = labels(&scene, &points, &title, &axis);
     Some(Figure { labels, x, y, marks, keys, dots: true, below: None })
 }
 

@@ -89,7 +89,7 @@ fn a_line_for_each_length_goes_through_its_runs() {
         vec![(1e-3, mean(0.9)), (3e-3, mean(3.0)), (1e-2, mean(7.0))],
     ];
     assert_lines(&lines(&figure), &expected);
-    assert_eq!(labels(&figure), ["200 steps best at 0.01", "600 steps best at 0.003"]);
+    assert_eq!(labels(&figure), ["200 steps best at 0.01, the edge", "600 steps best at 0.003"]);
     let rings =
         figure.marks.iter().find_map(|mark| if let Mark::Ring { points } = mark { Some(points.clone()) } else { None });
     assert_lines(&[rings.unwrap()], &[vec![(1e-2, mean(2.0)), (3e-3, mean(3.0))]]);
@@ -133,7 +133,7 @@ fn several_sweeps_of_one_key_share_a_map() {
     let mean = |ratio: f64| 2f64.sqrt() * ratio;
     let expected = [vec![(1e-3, mean(0.9)), (3e-3, mean(3.0))], vec![(3e-3, mean(0.8)), (1e-2, mean(2.0))]];
     assert_lines(&lines(&figure), &expected);
-    assert_eq!(labels(&figure), ["adam best at 0.003", "sgd best at 0.01"]);
+    assert_eq!(labels(&figure), ["adam best at 0.003, the edge", "sgd best at 0.01, the edge"]);
     assert!(figure.labels.title.ends_with("by optimizer.lr and arm"), "{}", figure.labels.title);
     let drawn = figures(&experiment, &tables, &[], &[]).unwrap();
     assert!(drawn.iter().filter(|(name, svg)| name.starts_with("map_") && svg.is_some()).count() == 1);

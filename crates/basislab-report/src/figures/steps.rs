@@ -78,20 +78,20 @@ const TITLE: usize = 80;
 /// while none is decided.
 fn finding(scene: &Scene<'_>) -> Option<String> {
     let experiment = scene.experiment;
+    let here = experiment.claims.iter().filter(|claim| claim.cell == experiment.verdict.cell());
     let of_claim = |claim: &Claim| {
         let (ClaimKind::DiffersFromNull { arm, .. } | ClaimKind::EquivalentToNull { arm }) = &claim.test else {
             return None;
         };
         let row = scene.verdicts.iter().find(|row| row.claim == claim.name)?;
-        let is_shown =
-            claim.cell == experiment.verdict.cell() && matches!(row.verdict, Verdict::Supported | Verdict::Control);
-        let ratio = row.estimate.filter(|_| is_shown)?.exp();
-        Some(format!("{arm} {ratio:.2}"))
+        let is_decided = !matches!(row.verdict, Verdict::Inconclusive | Verdict::Exploratory);
+        Some(row.estimate.filter(|_| is_decided).map(|log| format!("{arm} {:.2}", log.exp())))
     };
     let mut title = None;
-    for (place, found) in experiment.claims.iter().filter_map(of_claim).take(3).enumerate() {
+    for found in here.filter_map(of_claim).take(3) {
+        // A title that leaves out an arm would say something else.
+        let found = found?;
         let longer = match title {
-            None if place > 0 => break,
             None => format!("{} over its null: {found}", scene.metric()),
             Some(ref title) => format!("{title}, {found}"),
         };

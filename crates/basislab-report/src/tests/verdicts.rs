@@ -1,5 +1,5 @@
 use super::{answer_of, verdict};
-use crate::fixture::{Outcome, effect, experiment, no_effect, tables, verdict_site};
+use crate::fixture::{Outcome, effect, experiment, experiment_with, no_effect, tables, verdict_site};
 use crate::summary::summarise;
 use basislab_config::{Basis, Experiment, StepPattern, Tokens};
 use basislab_stats::Verdict;
@@ -250,4 +250,20 @@ fn a_claim_with_a_cell_of_its_own_says_which() {
         assert_eq!((row.tokens, row.basis, row.step), (None, None, None), "{claim}");
     }
     assert_eq!(verdict(&experiment, &tables, "adam-differs-from-sgd-at-matched-loss").step, None);
+}
+
+#[test]
+fn a_family_that_is_too_large_for_its_seeds_is_told_so() {
+    let claim = |number: usize| {
+        let test = "test = { kind = \"arms-differ\", arm = \"adam\", other = \"sgd\", reading = \"final\" }";
+        format!("[[claim]]\nname = \"again-{number}\"\ntext = \"t\"\nprimary = true\n{test}\n")
+    };
+    for (more, said) in [(4, None), (6, Some("8 seeds give no p below 0.055"))] {
+        let experiment = experiment_with(8, &(0..more).map(claim).collect::<String>());
+        let row = verdict(&experiment, &tables(&experiment, effect), "again-0");
+        match said {
+            Some(said) => assert!(row.note.contains(said), "{more}: {}", row.note),
+            None => assert!(!row.note.contains("no p below"), "{more}: {}", row.note),
+        }
+    }
 }

@@ -68,6 +68,10 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
         let seeds = count(experiment.seeds.len(), "seed");
         progress.line(&format!("  the directory has {seeds}: those of this command and those that it had before"));
     }
+    if device.info.kind == "software" {
+        let name = &device.info.name;
+        progress.warn(&format!("  warning: {name} is a software adapter, not a GPU; --backend cpu is faster"));
+    }
     if args.which.smoke {
         progress.line("  a smoke test of a few updates: its numbers mean nothing");
     }

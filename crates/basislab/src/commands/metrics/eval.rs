@@ -86,7 +86,8 @@ pub(super) fn eval(args: &EvalArgs) -> Result<(), Exit> {
     if constant.count > 0 {
         head += &format!("{}: no kurtosis\n", constant.sentence(n_tokens, "constant"));
     }
-    say(format!("{}\n\n{head}\n{}\n", privileged.sentence(), table(&rows, d_model, tokens_used)))
+    let table = table(&rows, d_model, tokens_used);
+    say(format!("{}\n\n{head}\n{table}\n\n{}\n", privileged.sentence(), privileged.about_p()))
 }
 
 /// A metric, its value, its excess over random bases, and why it has no value.

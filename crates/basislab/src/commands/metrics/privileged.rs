@@ -53,8 +53,9 @@ impl Privileged {
         };
         let speaker = test.speaker();
         let name = speaker.metric.replace('_', " ");
+        let side = if speaker.value < speaker.null_mean { "lower than in random bases" } else { "random bases" };
         let [value, mean, sd] = [speaker.value, speaker.null_mean, speaker.null_sd].map(digits);
-        let numbers = format!("{name} {value}, random bases {mean} ± {sd}");
+        let numbers = format!("{name} {value}, {side} {mean} ± {sd}");
         let p = format!("p = {}/{}", (test.p * (self.bases + 1) as f64).round(), self.bases + 1);
         if test.p > ALPHA {
             let few = if (self.bases + 1) as f64 * ALPHA < 1.0 {
@@ -72,6 +73,14 @@ impl Privileged {
             false => format!("farther out than all but {} of {} ({p})", self.beyond(test), self.bases),
         };
         format!("Privileged: {numbers}, {outside}. {}", self.alignment(speaker.alignment))
+    }
+
+    /// What the two kinds of p are of.
+    pub(super) fn about_p(&self) -> String {
+        let rank = "rank p: two-sided, each row alone, not corrected.";
+        let Some(test) = &self.test else { return rank.to_owned() };
+        let names: Vec<&str> = test.statistics.iter().map(|one| one.metric).collect();
+        format!("The p of the first line: one test of {} together. {rank}", names.join(", "))
     }
 
     /// Random bases that are as far from the mean of all as the tested one.
