@@ -39,6 +39,20 @@ fn simulate(results: &str) -> (f64, f64) {
     (equal / DRAWS as f64, large / DRAWS as f64)
 }
 
+/// The smallest effect in standard deviations of the log of one random basis.
+#[test]
+fn the_smallest_effect_is_as_many_standard_deviations_as_said() {
+    let in_sd = |results: &str| {
+        let spread = |list: &Vec<f64>| mean_sd(&list.iter().map(|value| value.ln()).collect::<Vec<_>>()).unwrap().1;
+        let squares: Vec<f64> = bases(results).iter().map(|list| spread(list).powi(2)).collect();
+        0.15 / (squares.iter().sum::<f64>() / squares.len() as f64).sqrt()
+    };
+    let [language, text] = ["adam-vs-sgd", "adam-vs-sgd-text"].map(in_sd);
+    let sentence =
+        format!("{language:.0} standard deviations of one random basis on the language, and {text:.0} on the text");
+    assert!(one_line("docs/protocol.md").contains(&sentence), "docs/protocol.md lacks: {sentence}");
+}
+
 #[test]
 fn where_nothing_is_special_bases_are_called_equal() {
     let [(language, large), (text, large_on_text)] = ["adam-vs-sgd", "adam-vs-sgd-text"].map(simulate);

@@ -105,46 +105,100 @@ fn sentences_quote_the_tables() {
     let ratio = |results: &str, arm: &str, basis: &str| {
         number(summary_row(&rows_of(results, "summary.csv"), arm, "token_kurtosis", basis), "ratio")
     };
-    let above = |arm: &str, basis: &str| format!("{:.0} %", 100.0 * (ratio("adam-vs-sgd-norms", arm, basis) - 1.0));
+    let near_best = |arm: &str| ratio("adam-vs-sgd-norms", &format!("{arm}-near-best"), "standard");
+    let under_norms = |arm: &str| ratio("adam-vs-sgd-norms", arm, "standard");
+    let of_metric = |arm: &str, metric: &str| {
+        number(summary_row(&rows_of("adam-vs-sgd", "summary.csv"), arm, metric, "standard"), "ratio")
+    };
     let claim = |results: &str, name: &str, column: &str| {
         let rows = rows_of(results, "verdicts.csv");
         number(rows.iter().find(|row| row["claim"] == name).unwrap_or_else(|| panic!("no claim {name}")), column)
     };
-    let readme = one_line("README.md");
+    let near = |name: &str, column: &str| claim("learning-rates", name, column);
+    let interval = |results: &str, name: &str| ["ratio", "ratio_low", "ratio_high"].map(|c| claim(results, name, c));
     let shorter = claim("adam-vs-sgd", "shorter-adam-above-sgd", "ratio");
-    let near_best = claim("learning-rates", "near-best-shorter-adam-above-sgd", "ratio");
+    let shorter_on_text = claim("adam-vs-sgd-text", "shorter-adam-above-sgd", "ratio");
+    let [near_shorter, near_low, near_high] = interval("learning-rates", "near-best-shorter-adam-above-sgd");
+    let [next, next_low, next_high] = interval("learning-rates-text", "next-best-adam-above-random-bases");
+    let joint = ["kurtosis-map", "kurtosis-map-text"].map(|results| {
+        let rows = rows_of(results, "privilege.csv");
+        let is_within = |row: &&Cells| {
+            let below = number(row, "bases_at_most");
+            row["arm"] != "adam" && row["basis"] == "standard" && below > 0.0 && below < number(row, "bases")
+        };
+        let within: Vec<&Cells> = rows.iter().filter(is_within).collect();
+        (within.iter().filter(|row| number(row, "p") <= 0.05).count(), within.len())
+    });
+    let readme = one_line("README.md");
     for sentence in [
         format!("ends at {:.1} times that of random rotations", ratio("adam-vs-sgd", "adam", "standard")),
-        format!("at {shorter:.1} times SGD's where a shorter Adam"),
-        format!("at another rate that is as good: {near_best:.1} times, not significant"),
+        format!("at {:.1} times on a real text", ratio("adam-vs-sgd-text", "adam", "standard")),
+        format!("({next:.1} at the next rate, whose loss is as low)"),
         format!(
-            "Adam is {:.0} % above random rotations",
-            100.0 * (ratio("adam-vs-sgd-text", "adam", "standard") - 1.0)
+            "is at {shorter:.1} times SGD on the language ({near_shorter:.1}, not significant, at another good rate)"
         ),
-        format!("SGD is {} above random bases", above("sgd-layernorm", "standard")),
+        format!("at {shorter_on_text:.2} on the text"),
+        format!("varies between them is {:.1} times its null", of_metric("adam", "varying_kurtosis")),
+        format!("[{} of {}]", joint[0].0, joint[0].1),
         format!(
-            "Adam {}, and rotated Adam {}",
-            above("adam-layernorm", "standard"),
-            above("rotated-layernorm", "standard")
+            "SGD is at {:.2} to {:.2} times random bases, Adam at {:.2} to {:.2} and rotated Adam at {:.2} to {:.2}",
+            under_norms("sgd-layernorm"),
+            near_best("sgd-layernorm"),
+            under_norms("adam-layernorm"),
+            near_best("adam-layernorm"),
+            near_best("rotated-layernorm"),
+            under_norms("rotated-layernorm"),
         ),
-        format!("standard basis and {} in its own", above("rotated-layernorm", "optimizer")),
     ] {
         assert!(readme.contains(&sentence), "README.md lacks: {sentence}");
     }
     let results = one_line("results/README.md");
-    let near = |name: &str, column: &str| claim("learning-rates", name, column);
-    let near_best = "near-best-adam-above-random-bases";
-    let interval = |name: &str| ["ratio", "ratio_low", "ratio_high"].map(|column| near(name, column));
-    let [ratio, low, high] = interval(near_best);
-    let [shorter, shorter_low, shorter_high] = interval("near-best-shorter-adam-above-sgd");
+    let [ratio, low, high] = interval("learning-rates", "near-best-adam-above-random-bases");
+    let losses = rows_of("learning-rates-text", "summary.csv");
+    let loss = |arm: &str| number(summary_row(&losses, arm, "loss", ""), "mean");
+    let own = |results: &str| claim(results, "shorter-adam-above-random-bases", "ratio");
     for sentence in [
         format!("Adam at 1.5e-3 is {ratio:.2} times random bases ({low:.2} to {high:.2})"),
         format!("Adam at 2e-3 is {:.2} times SGD at 0.125", near("adam-above-near-best-sgd", "ratio")),
         format!("beside SGD at 0.125 it is {:.2} times", near("shorter-adam-above-near-best-sgd", "ratio")),
-        format!("1100 steps take it to SGD's loss, {shorter:.2} times ({shorter_low:.2} to {shorter_high:.2})"),
+        format!("1100 steps take it to SGD's loss, {near_shorter:.2} times ({near_low:.2} to {near_high:.2})"),
+        format!("Adam at 4e-3 is {next:.2} times random bases ({next_low:.2} to {next_high:.2})"),
+        format!("ends at {:.3}, not behind 3e-3 ({:.3})", loss("adam-next-best"), loss("adam")),
+        format!("{:.2} times on the language, {:.2} times on the text", own("adam-vs-sgd"), own("adam-vs-sgd-text")),
+        format!(
+            "mean over tokens is {:.2} times that in random bases, and that of what varies between tokens {:.2} times \
+             (shorter Adam: {:.2} and {:.2})",
+            of_metric("adam", "mean_vector_kurtosis"),
+            of_metric("adam", "varying_kurtosis"),
+            of_metric("adam-short", "mean_vector_kurtosis"),
+            of_metric("adam-short", "varying_kurtosis"),
+        ),
+        format!(
+            "special basis in {} of {} on the language and in {} of {} on the text",
+            joint[0].0, joint[0].1, joint[1].0, joint[1].1
+        ),
+        format!("SGD, x{:.2}, p {}", claim("adam-vs-sgd-norms", "sgd-equals-random-bases", "ratio"), {
+            small(claim("adam-vs-sgd-norms", "sgd-equals-random-bases", "p"))
+        }),
+        format!("Adam is already {:.3} nats ahead", ahead_at_first_crossing()),
     ] {
         assert!(results.contains(&sentence), "results/README.md lacks: {sentence}");
     }
+}
+
+/// On the text, by how much Adam's loss is below SGD's final one where it first reaches it, mean over seeds.
+fn ahead_at_first_crossing() -> f64 {
+    let evals = rows_of("adam-vs-sgd-text", "evals.csv");
+    let of = |arm: &str, seed: u64| -> Vec<f64> {
+        let seed = seed.to_string();
+        let is_read = |row: &&Cells| row["arm"] == arm && row["seed"] == seed && row["step"] != "0";
+        evals.iter().filter(is_read).map(|row| number(row, "loss")).collect()
+    };
+    let ahead = |seed: u64| {
+        let level = *of("sgd", seed).last().unwrap();
+        level - of("adam", seed).into_iter().find(|loss| *loss <= level).unwrap()
+    };
+    (2000..2008).map(ahead).sum::<f64>() / 8.0
 }
 
 /// A cell of a table of arms, by the title of its column.
@@ -245,6 +299,34 @@ fn what_the_joint_test_sees_on_the_maps_is_as_recorded() {
                 let expected =
                     if beyond == 0 { special.len().to_string() } else { format!("{} ({beyond})", special.len()) };
                 assert_eq!(*found, expected, "{arm}");
+            }
+        }
+    }
+}
+
+/// Below `<!-- DIRECTORY by site -->`: the geometric mean over seeds of the last token kurtosis over its null, by site and arm.
+#[test]
+fn sites_are_those_of_the_tables() {
+    let readme = text("results/README.md");
+    for results in ["adam-vs-sgd", "adam-vs-sgd-text"] {
+        let rows = rows_of(results, "residual.csv");
+        let tables = marked(&readme);
+        let table = &tables.iter().find(|(marker, _)| *marker == format!("{results} by site")).unwrap().1;
+        assert_eq!(table.len(), 7, "six sites");
+        for line in &table[1..] {
+            for (arm, found) in table[0].iter().zip(line).skip(1) {
+                let arm = arm.trim_matches('`');
+                let is_read = |row: &&Cells| {
+                    let cells = ["arm", "site", "metric", "tokens", "basis"].map(|column| row[column].as_str());
+                    cells == [arm, &line[0], "token_kurtosis", "rest", "standard"]
+                };
+                let of_arm: Vec<&Cells> = rows.iter().filter(is_read).collect();
+                let last = of_arm.iter().map(|row| number(row, "step") as u64).max().unwrap();
+                let at_end = of_arm.iter().filter(|row| number(row, "step") as u64 == last);
+                let logs: Vec<f64> = at_end.map(|row| (number(row, "value") * 65.0 / (3.0 * 63.0)).ln()).collect();
+                assert_eq!(logs.len(), 8, "{arm} at {}", line[0]);
+                let ratio = (logs.iter().sum::<f64>() / 8.0).exp();
+                assert_eq!(*found, format!("x{ratio:.2}"), "{results}: {arm} at {}", line[0]);
             }
         }
     }

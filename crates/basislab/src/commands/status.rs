@@ -121,7 +121,7 @@ impl Status {
         if !self.runs.iter().any(is_running) && self.runs.iter().any(|(.., state)| !state.has_ended()) {
             let (config, dir) = (dir.join("config.toml").display().to_string(), dir.display().to_string());
             let (config, dir, device) = (quoted(&config), quoted(&dir), &self.device);
-            text += &format!("\nResume:  basislab run {config} {device} --out {dir}\n");
+            text += &format!("\nResume:  basislab run {config} {device} --out {dir}  # all arms; --only for some\n");
         }
         text
     }
