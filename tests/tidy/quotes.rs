@@ -129,8 +129,17 @@ fn sentences_quote_the_tables() {
         let within: Vec<&Cells> = rows.iter().filter(is_within).collect();
         (within.iter().filter(|row| number(row, "p") <= 0.05).count(), within.len())
     });
+    let width = |arm: &str| ratio("adam-vs-sgd-widths", arm, "standard");
+    let doubled = ["width-64-lr-0.006", "width-128-lr-0.004", "width-256-lr-0.002"].map(width);
+    let [least, most] = [f64::min, f64::max].map(|of| doubled.into_iter().reduce(of).unwrap());
     let readme = one_line("README.md");
     for sentence in [
+        format!(
+            "widths 64, 128 and 256 Adam is at {:.2}, {:.2} and {:.2} times there, at twice these rates at {least:.1} to {most:.1}",
+            width("width-64"),
+            width("width-128"),
+            width("width-256")
+        ),
         format!("ends at {:.1} times that of random rotations", ratio("adam-vs-sgd", "adam", "standard")),
         format!("at {:.1} times on a real text", ratio("adam-vs-sgd-text", "adam", "standard")),
         format!("({next:.1} at the next rate, whose loss is as low)"),
@@ -180,6 +189,8 @@ fn sentences_quote_the_tables() {
         format!("SGD, x{:.2}, p {}", claim("adam-vs-sgd-norms", "sgd-equals-random-bases", "ratio"), {
             small(claim("adam-vs-sgd-norms", "sgd-equals-random-bases", "p"))
         }),
+        format!("at 3e-3, which is as good, it is {:.2} times", width("width-128-near-best")),
+        format!("At twice the best rate it is {:.2}, {:.2} and {:.2} times", doubled[0], doubled[1], doubled[2]),
         format!("Adam is already {:.3} nats ahead", ahead_at_first_crossing()),
     ] {
         assert!(results.contains(&sentence), "results/README.md lacks: {sentence}");
@@ -205,7 +216,13 @@ fn ahead_at_first_crossing() -> f64 {
 fn cell(results: &str, arm: &str, column: &str) -> String {
     let summary = rows_of(results, "summary.csv");
     let of = |metric: &str, basis: &str| summary_row(&summary, arm, metric, basis).clone();
-    let mean = |metric: &str| format!("{:.1}", number(&of(metric, "standard"), "mean"));
+    // With that of random bases in brackets.
+    let both = |metric: &str, scale: f64, unit: &str| {
+        let row = of(metric, "standard");
+        let [own, null] = ["mean", "null_mean"].map(|column| scale * number(&row, column));
+        format!("{own:.1}{unit} ({null:.1}{unit})")
+    };
+    let mean = |metric: &str| both(metric, 1.0, "");
     let selection = |name: &str| {
         let rows = rows_of(results, "selection.csv");
         let row = rows.iter().find(|row| row["point"] == arm || (row["arm"] == arm && row["chosen"] == "true"));
@@ -225,9 +242,7 @@ fn cell(results: &str, arm: &str, column: &str) -> String {
         "RMS above 6 x median" => mean("outlier_dims_6x_rms"),
         "massive" => mean("massive_activations"),
         "massive, normalised" => mean("massive_activations_normalised"),
-        "energy of the largest" => {
-            format!("{:.1} %", 100.0 * number(&of("max_dim_energy_share", "standard"), "mean"))
-        }
+        "energy of the largest" => both("max_dim_energy_share", 100.0, " %"),
         "outside all" => {
             let row = of("token_kurtosis", "standard");
             format!("{} above, {} below of {}", row["seeds_above"], row["seeds_below"], row["n_seeds"])
