@@ -193,3 +193,25 @@ fn claims_that_make_no_sense_are_refused_where_they_are_written() {
         assert!(error.starts_with("f.toml:") && error.contains(&at) && error.contains(expected), "{claim}: {error}");
     }
 }
+
+#[test]
+fn a_margin_is_part_of_the_rules_that_use_it() {
+    let null = "{ kind = \"differs-from-null\", arm = \"a\" }";
+    let equivalent = "{ kind = \"equivalent-to-null\", arm = \"a\" }";
+    let loss = "{ kind = \"equal-loss\", arm = \"a\", other = \"b\" }";
+    for (test, used) in [(null, "smallest_effect"), (equivalent, "equivalence_margin"), (loss, "equal_loss_margin")] {
+        for margin in ["smallest_effect", "equivalence_margin", "equal_loss_margin"] {
+            let hashes = |changes: &[Change]| {
+                let text = format!("{BASE}test = {test}\n");
+                let text = if test == null { text } else { text.replace("primary = true", "primary = false") };
+                let experiment = read(&text, changes).unwrap().experiment;
+                let claim = &experiment.claims[0];
+                (experiment.rule_hash_by_name(claim), experiment.rule_hash(claim))
+            };
+            let changed = hashes(&[Change::set(&format!("verdict.{margin}"), "0.17", "--set x")]);
+            assert_eq!(changed.0 != hashes(&[]).0, margin == used, "{test}: {margin}");
+            // What was registered is the whole table.
+            assert_ne!(changed.1, hashes(&[]).1, "{test}: {margin}");
+        }
+    }
+}

@@ -4,8 +4,10 @@
 
 use super::frame::{Figure, Key, Mark, Weight, colour, dash};
 use super::{Scene, dimensions, figures, layers, losses, steps};
+use crate::fixture;
 use crate::index::Runs;
 use crate::tests::cases::{Case, LAST, SITE, STEPS, case};
+use crate::tests::rows_of_claims;
 use basislab_config::{Basis, Tokens};
 use basislab_tables::DimensionRow;
 use plotters::style::RGBColor;
@@ -292,4 +294,25 @@ fn a_number_comes_to_the_pixel_that_the_axis_says() {
             assert!(near, "{arm} at step {step}: drawn at {point:?}, expected {expected:?}");
         }
     }
+}
+
+/// The title has the numbers of every arm that is decided, whatever the verdict, and none where an arm is not.
+#[test]
+fn a_title_leaves_out_no_arm() {
+    let title = |seeds: u64, adam: f64| {
+        let experiment = fixture::experiment(seeds);
+        let outcome = |arm: &str, seed: u64| {
+            let outcome = fixture::effect(arm, seed);
+            let standard = if arm == "adam" { adam * (outcome.standard / 5.1).powf(0.1) } else { outcome.standard };
+            fixture::Outcome { standard, ..outcome }
+        };
+        let tables = fixture::tables(&experiment, outcome);
+        let verdicts = rows_of_claims(&experiment, &tables);
+        let runs = Runs::of(&experiment, &tables);
+        let scene = Scene { experiment: &experiment, tables: &tables, runs, verdicts: &verdicts };
+        steps::figure(&scene).unwrap().labels.title
+    };
+    assert!(title(8, 5.1).starts_with("Token kurtosis over its null: adam 1.7"), "{}", title(8, 5.1));
+    assert!(title(8, 3.1).starts_with("Token kurtosis over its null: adam 1.0"), "{}", title(8, 3.1));
+    assert!(!title(2, 5.1).contains("over its null:"), "{}", title(2, 5.1));
 }
