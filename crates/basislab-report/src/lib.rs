@@ -7,6 +7,7 @@ mod evidence;
 mod figures;
 mod index;
 mod narrative;
+mod needed;
 mod note;
 mod privilege;
 mod registration;

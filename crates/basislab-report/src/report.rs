@@ -5,6 +5,7 @@
 
 use crate::answer::{Answer, answer};
 use crate::figures::{figure_names, figures};
+use crate::needed::read_needed;
 use crate::note::{Gaps, Lack};
 use crate::privilege::privileges;
 use crate::registration::{record_notes, register};
@@ -16,7 +17,7 @@ use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
     PACKAGE, PrivilegeRow, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
     VerdictRow, check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table,
-    read_tables, table_bytes, write_table,
+    table_bytes, write_table,
 };
 use std::fs;
 use std::io;
@@ -39,7 +40,7 @@ pub enum Written {
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
 pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
-    let tables = read_tables(dir)?;
+    let tables = read_needed(dir, experiment)?;
     let derived = Derived::of(dir, experiment, &tables);
     if experiment.choices().next().is_some() {
         write_table(dir, &derived.selection)?;
@@ -111,7 +112,7 @@ impl Derived {
 /// # Errors
 /// The table that is wrong.
 pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
-    let tables = read_tables(dir)?;
+    let tables = read_needed(dir, experiment)?;
     let Derived { experiment: whole, selection, summary, verdicts, .. } = Derived::of(dir, experiment, &tables);
     let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
     let mut kept = whole.clone();
@@ -180,9 +181,8 @@ pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Res
         check_parts(dir, experiment)?;
         let mut answer = read_answer(dir, experiment, thinned)?;
         answer.notes.push(format!(
-            "parts of complete runs are gone or have not ended here ({}); the recorded answer is shown, and nothing was \
-             changed; `basislab run` makes them again",
-            lost
+            "parts of complete runs are gone or have not ended here ({lost}); the recorded answer is shown, and nothing was \
+             changed; `basislab run` makes them again"
         ));
         return Ok((answer, Written::Nothing));
     }
@@ -241,7 +241,7 @@ pub fn is_finished(dir: &Path) -> Result<bool, TableError> {
 /// The file that is wrong or was changed.
 pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, TableError> {
     check_seal(dir, experiment)?;
-    let tables = read_tables(dir)?;
+    let tables = read_needed(dir, experiment)?;
     Ok(Recorded::read(dir, experiment, &tables)?.answer(dir, &tables, thinned))
 }
 
@@ -260,7 +260,7 @@ pub fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), TableError>
 /// # Errors
 /// The table that is wrong.
 pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
-    let tables = read_tables(dir)?;
+    let tables = read_needed(dir, experiment)?;
     Ok(Derived::of(dir, experiment, &tables).answer(&tables, dir))
 }
 
@@ -352,7 +352,7 @@ fn published(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Resu
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
-    let tables = read_tables(dir)?;
+    let tables = read_needed(dir, experiment)?;
     let recorded = Recorded::read(dir, experiment, &tables)?;
     let written = match make_absent(dir, &tables, &recorded.derived) {
         Err(TableError::File(error)) if is_read_only(&error.source) => Written::Nothing,

@@ -16,7 +16,7 @@ mod shard;
 pub use cell::{CellType, CellValue};
 pub use error::TableError;
 pub use merge::{check_parts, guessable, merge};
-pub use read::{ReadError, Tables, parse_table, read_optional, read_table, read_tables};
+pub use read::{ReadError, Tables, parse_table, read_optional, read_rows, read_rows_if_any, read_table, read_tables};
 pub use record::{Identity, RunRecord};
 pub use rows::{
     DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,

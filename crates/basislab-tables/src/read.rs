@@ -4,7 +4,8 @@ use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
 use crate::schema::{Table, TableRow};
 use basislab_config::count;
 use basislab_store::FileError;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// What the runs of an experiment recorded.
@@ -63,14 +64,38 @@ pub fn read_tables(dir: &Path) -> Result<Tables, ReadError> {
 /// # Errors
 /// The first thing that is wrong, with file, line and column.
 pub fn read_table<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
+    read_rows(dir, |_| true)
+}
+
+/// [`read_table`] of the rows to keep. All rows are checked; the others take no memory.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn read_rows<R: TableRow>(dir: &Path, keep: impl Fn(&R) -> bool) -> Result<Vec<R>, ReadError> {
     let path = dir.join(R::TABLE.file);
-    let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
-    parse_table(&path.display().to_string(), &bytes)
+    let fail = |error| FileError::new("read", &path, error);
+    let mut file = File::open(&path).map_err(fail)?;
+    let mut start = Vec::new();
+    (&mut file).take(START).read_to_end(&mut start).map_err(fail)?;
+    let whole = whole_lines(&mut file).map_err(fail)?;
+    file.rewind().map_err(fail)?;
+    rows(&path.display().to_string(), &start, file.take(whole), keep)
+}
+
+/// [`read_rows`], without rows where there is no file.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn read_rows_if_any<R: TableRow>(dir: &Path, keep: impl Fn(&R) -> bool) -> Result<Vec<R>, ReadError> {
+    if dir.join(R::TABLE.file).exists() { read_rows(dir, keep) } else { Ok(Vec::new()) }
 }
 
 /// [`read_table`], without rows where there is no file.
+///
+/// # Errors
+/// As [`read_table`].
 pub fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
-    if dir.join(R::TABLE.file).exists() { read_table(dir) } else { Ok(Vec::new()) }
+    read_rows_if_any(dir, |_| true)
 }
 
 /// Rows of a table from its bytes; `file` is its name in errors.
@@ -78,20 +103,50 @@ pub fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
 /// # Errors
 /// As [`read_table`].
 pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, ReadError> {
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    rows(file, bytes, &bytes[..whole], |_| true)
+}
+
+/// Bytes from which a file that is no table is known.
+const START: u64 = 256;
+
+/// Bytes of a file up to its last newline.
+fn whole_lines(file: &mut File) -> io::Result<u64> {
+    const BLOCK: u64 = 1 << 16;
+    let mut end = file.seek(SeekFrom::End(0))?;
+    let mut block = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        file.seek(SeekFrom::Start(start))?;
+        block.clear();
+        (&mut *file).take(end - start).read_to_end(&mut block)?;
+        if let Some(last) = block.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// The rows to keep of `source`, which has whole lines; `start` is its beginning.
+fn rows<R: TableRow>(
+    file: &str,
+    start: &[u8],
+    source: impl Read,
+    keep: impl Fn(&R) -> bool,
+) -> Result<Vec<R>, ReadError> {
     let table = R::TABLE;
-    if bytes.starts_with("\u{feff}".as_bytes()) {
+    if start.starts_with("\u{feff}".as_bytes()) {
         let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();
         return Err(wrong(file, 1, 1, found, table.header()));
     }
-    if basislab_store::is_lfs_pointer(bytes) {
+    if basislab_store::is_lfs_pointer(start) {
         return Err(wrong(file, 1, 1, basislab_store::LFS_POINTER.to_owned(), table.header()));
     }
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&bytes[..whole]);
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(1 << 16).from_reader(source);
     let mut record = csv::StringRecord::new();
-    // A row has a byte or more for each column: lines alone could be a file of newlines.
-    let lines = bytes[..whole].iter().filter(|&&byte| byte == b'\n').count();
-    let mut rows = Vec::with_capacity(lines.min(whole / table.columns.len()));
+    let mut rows = Vec::new();
     let mut first = true;
     while read_record(file, &mut reader, &mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
@@ -104,19 +159,27 @@ pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, Read
         record.truncate(table.columns.len());
         let row =
             record.deserialize(None).map_err(|error| wrong(file, line, 1, error.to_string(), "a row".to_owned()))?;
-        rows.push(row);
+        if keep(&row) {
+            rows.push(row);
+        }
     }
     if first {
         return Err(wrong(file, 1, 1, "no header".to_owned(), table.header()));
     }
+    rows.shrink_to_fit();
     Ok(rows)
 }
 
-fn read_record(file: &str, reader: &mut csv::Reader<&[u8]>, record: &mut csv::StringRecord) -> Result<bool, ReadError> {
+fn read_record(
+    file: &str,
+    reader: &mut csv::Reader<impl Read>,
+    record: &mut csv::StringRecord,
+) -> Result<bool, ReadError> {
     let line = reader.position().line();
-    reader
-        .read_record(record)
-        .map_err(|_| wrong(file, line, 1, "bytes that are not UTF-8".to_owned(), "text".to_owned()))
+    reader.read_record(record).map_err(|error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => FileError::new("read", Path::new(file), error).into(),
+        _ => wrong(file, line, 1, "bytes that are not UTF-8".to_owned(), "text".to_owned()),
+    })
 }
 
 fn check_header(file: &str, table: &Table, found: &csv::StringRecord) -> Result<(), ReadError> {

@@ -6,7 +6,7 @@ use crate::experiments::library;
 use basislab_config::{Choose, Experiment, RunName, Sweep};
 use basislab_report::{choose, resolve};
 use basislab_runs::{Job, jobs, lock, open};
-use basislab_tables::{is_published, merge, read_optional, read_tables};
+use basislab_tables::{Tables, is_published, merge, read_optional, read_table};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -31,7 +31,8 @@ impl Plan {
             } else if dir.join("parts").is_dir() {
                 let _lock = lock(dir, args.no_lock)?;
                 merge(dir, &open(dir, library())?.experiment)?;
-                rows = choose(experiment, &read_tables(dir)?);
+                let (steps, evals) = (read_table(dir)?, read_table(dir)?);
+                rows = choose(experiment, &Tables { steps, evals, ..Tables::default() });
             }
             let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
             let is_selected =
