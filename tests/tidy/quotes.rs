@@ -193,6 +193,7 @@ fn sentences_quote_the_tables() {
             small(claim("adam-vs-sgd-norms", "sgd-equals-random-bases", "p"))
         }),
         format!("at 3e-3, which is as good, it is {:.2} times", width("width-128-near-best")),
+        format!("grow with width, and is {:.1} % at 256", 100.0 * (width("width-256") - 1.0)),
         format!("At twice the best rate it is {:.2}, {:.2} and {:.2} times", doubled[0], doubled[1], doubled[2]),
         format!("Adam is already {:.3} nats ahead", ahead_at_first_crossing()),
     ] {
