@@ -1,15 +1,15 @@
 //! What a report may change: never better numbers for worse ones, and nothing where it only reads.
 
+mod committed;
 #[cfg(unix)]
 mod read_only;
 
 use crate::cli::{basislab, refuses, stderr, stdout};
-use crate::support::{root, small};
+use crate::support::small;
 use basislab_store::sha256;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
@@ -118,83 +118,6 @@ fn the_seal_covers_all_that_a_reader_is_shown() {
     for command in [&["report", &out][..], &["verify", &out, "--steps", "1"]] {
         refuses(dir.path(), command, 7, &["residual.csv"]);
     }
-}
-
-/// The directories of committed runs.
-fn committed() -> Vec<PathBuf> {
-    let all = fs::read_dir(root().join("results")).unwrap().map(|entry| entry.unwrap().path());
-    all.filter(|path| path.join("manifest.json").is_file()).collect()
-}
-
-#[test]
-fn committed_evidence_is_read_and_not_made_again() {
-    for results in committed() {
-        let name = results.file_name().unwrap().to_string_lossy().into_owned();
-        let before = tree(&results);
-        let dir = TempDir::new().unwrap();
-        let out = dir.path().join("o");
-        write_tree(&out, &before);
-        let said = report(dir.path());
-        assert_same(&out, &before, &name);
-        // More numbers were compared than there are here.
-        let verdicts = String::from_utf8(before["verdicts.csv"].clone()).unwrap();
-        if let Some((before, _)) = verdicts.split_once(" numbers compared") {
-            let count = before.rsplit(|letter: char| !letter.is_ascii_digit()).next().unwrap();
-            assert!(said.contains(&format!("{count} numbers compared")), "{name}: {said}");
-        }
-        assert!(said.contains("a part of the run's"), "{name}: {said}");
-        assert!(said.contains("planned runs are complete"), "{name}: {said}");
-        for row in verdicts.lines().skip(1) {
-            let mut cells = row.split(',');
-            let (claim, verdict) = (cells.next().unwrap(), cells.next().unwrap());
-            let line = |line: &str| line.starts_with(verdict);
-            assert!(said.lines().any(line), "{name}: no line of {claim}, {verdict}: {said}");
-        }
-        let json = report_json(dir.path());
-        assert!(json["notes"][0].as_str().unwrap().contains("a part of the run's"), "{name}");
-    }
-}
-
-#[test]
-fn committed_evidence_that_was_changed_is_refused() {
-    for results in ["adam-vs-sgd", "learning-rates"] {
-        let before = tree(&root().join("results").join(results));
-        let dir = TempDir::new().unwrap();
-        let out = dir.path().join("o");
-        write_tree(&out, &before);
-        for name in sealed(&before) {
-            let path = out.join(&name);
-            fs::write(&path, [&before[&name][..], b" "].concat()).unwrap();
-            refuses(dir.path(), &["report", "o"], 7, &[&name, "changed since it was written"]);
-            fs::remove_file(&path).unwrap();
-            refuses(dir.path(), &["report", "o"], 7, &[&name, "missing", "restore it"]);
-            fs::write(&path, &before[&name]).unwrap();
-        }
-        for sums in ["", "x  steps.csv\n", &format!("{}  ../steps.csv\n", "0".repeat(64))] {
-            fs::write(out.join("SHA256SUMS"), sums).unwrap();
-            refuses(dir.path(), &["report", "o"], 7, &["SHA256SUMS", "expected"]);
-        }
-    }
-}
-
-#[test]
-fn evidence_is_stored_with_its_own_line_ends() {
-    let git = |dir: &Path, args: &[&str]| {
-        let mut git = Command::new("git");
-        git.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]);
-        git.args(args).current_dir(dir).output().is_ok_and(|output| output.status.success())
-    };
-    let dir = TempDir::new().unwrap();
-    let evidence = tree(&root().join("results/adam-vs-sgd"));
-    fs::create_dir(dir.path().join("a")).unwrap();
-    write_tree(&dir.path().join("a/evidence"), &evidence);
-    fs::copy(root().join(".gitattributes"), dir.path().join("a/.gitattributes")).unwrap();
-    let committed = git(dir.path(), &["init", "--quiet", "a"])
-        && git(&dir.path().join("a"), &["add", "."])
-        && git(&dir.path().join("a"), &["commit", "--quiet", "-m", "one"]);
-    assert!(committed, "git is needed here");
-    assert!(git(dir.path(), &["clone", "--quiet", "-c", "core.autocrlf=true", "a", "b"]));
-    assert_same(&dir.path().join("b/evidence"), &evidence, "git changes line ends, and checksums with them");
 }
 
 #[test]

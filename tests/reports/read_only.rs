@@ -3,10 +3,13 @@
 use super::{assert_same, finished, report, tree};
 use crate::cli::{stderr, stdout};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The program as a user who may not write in `dir`: root ignores permission bits, and becomes nobody.
 fn without_rights(dir: &Path) -> impl Fn(&[&str]) -> std::process::Output {
@@ -35,7 +38,13 @@ fn without_rights(dir: &Path) -> impl Fn(&[&str]) -> std::process::Output {
         if is_root {
             command.uid(65534).gid(65534);
         }
-        command.output().unwrap()
+        // Another test that starts a program while the copy is written holds it open until that program runs.
+        loop {
+            match command.output() {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => sleep(Duration::from_millis(10)),
+                output => return output.unwrap(),
+            }
+        }
     }
 }
 

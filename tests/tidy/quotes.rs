@@ -124,11 +124,8 @@ fn sentences_quote_the_tables() {
     let [next, next_low, next_high] = interval("learning-rates-text", "next-best-adam-above-random-bases");
     let joint = ["kurtosis-map", "kurtosis-map-text"].map(|results| {
         let rows = rows_of(results, "privilege.csv");
-        let is_within = |row: &&Cells| {
-            let below = number(row, "bases_at_most");
-            row["arm"] != "adam" && row["basis"] == "standard" && below > 0.0 && below < number(row, "bases")
-        };
-        let within: Vec<&Cells> = rows.iter().filter(is_within).collect();
+        let is_point = |row: &&Cells| row["arm"] != "adam" && row["basis"] == "standard";
+        let within: Vec<&Cells> = rows.iter().filter(is_point).filter(|row| is_within(row)).collect();
         (within.iter().filter(|row| number(row, "p") <= 0.05).count(), within.len())
     });
     let width = |arm: &str| ratio("adam-vs-sgd-widths", arm, "standard");
@@ -301,6 +298,18 @@ fn marked(readme: &str) -> Vec<(&str, Vec<Vec<String>>)> {
     parts.map(|(marker, text)| (marker, lines(text))).collect()
 }
 
+/// The table below `<!-- MARKER -->`.
+fn table_below(readme: &str, marker: &str) -> Vec<Vec<String>> {
+    let table = marked(readme).into_iter().find(|(other, _)| *other == marker);
+    table.unwrap_or_else(|| panic!("results/README.md has no table below {marker}")).1
+}
+
+/// Whether a run's kurtosis lies within that of its random bases.
+fn is_within(row: &Cells) -> bool {
+    let below = number(row, "bases_at_most");
+    below > 0.0 && below < number(row, "bases")
+}
+
 /// Below `<!-- DIRECTORY by the joint test -->`: of the runs at a rate and length, how many have a special basis by the joint
 /// test at 0.05, and how many of these have a kurtosis within that of random bases.
 #[test]
@@ -308,8 +317,7 @@ fn what_the_joint_test_sees_on_the_maps_is_as_recorded() {
     let readme = text("results/README.md");
     for results in ["kurtosis-map", "kurtosis-map-text"] {
         let rows = rows_of(results, "privilege.csv");
-        let tables = marked(&readme);
-        let table = &tables.iter().find(|(marker, _)| *marker == format!("{results} by the joint test")).unwrap().1;
+        let table = table_below(&readme, &format!("{results} by the joint test"));
         assert_eq!(table.len(), 7, "six rates");
         for line in &table[1..] {
             for (steps, found) in table[0].iter().zip(line).skip(1) {
@@ -318,13 +326,9 @@ fn what_the_joint_test_sees_on_the_maps_is_as_recorded() {
                     rows.iter().filter(|row| row["arm"] == arm && row["basis"] == "standard").collect();
                 assert_eq!(of_arm.len(), 3, "{arm}");
                 let special: Vec<&&Cells> = of_arm.iter().filter(|row| number(row, "p") <= 0.05).collect();
-                let is_within = |row: &&&&Cells| {
-                    let below = number(row, "bases_at_most");
-                    below > 0.0 && below < number(row, "bases")
-                };
-                let beyond = special.iter().filter(is_within).count();
+                let within = special.iter().filter(|row| is_within(row)).count();
                 let expected =
-                    if beyond == 0 { special.len().to_string() } else { format!("{} ({beyond})", special.len()) };
+                    if within == 0 { special.len().to_string() } else { format!("{} ({within})", special.len()) };
                 assert_eq!(*found, expected, "{arm}");
             }
         }
@@ -337,8 +341,7 @@ fn sites_are_those_of_the_tables() {
     let readme = text("results/README.md");
     for results in ["adam-vs-sgd", "adam-vs-sgd-text"] {
         let rows = rows_of(results, "residual.csv");
-        let tables = marked(&readme);
-        let table = &tables.iter().find(|(marker, _)| *marker == format!("{results} by site")).unwrap().1;
+        let table = table_below(&readme, &format!("{results} by site"));
         assert_eq!(table.len(), 7, "six sites");
         for line in &table[1..] {
             for (arm, found) in table[0].iter().zip(line).skip(1) {
