@@ -201,7 +201,7 @@ fn sentences_quote_the_tables() {
 /// On the text, Adam's mean final loss over the seeds of rotated Adam.
 fn loss_on_seeds_of_rotated() -> f64 {
     let evals = rows_of("adam-vs-sgd-text", "evals.csv");
-    let is_read = |row: &&Cells| row["arm"] == "adam" && row["step"] == "2000" && row["seed"] < "2003".to_owned();
+    let is_read = |row: &&Cells| row["arm"] == "adam" && row["step"] == "2000" && row["seed"].as_str() < "2003";
     let losses: Vec<f64> = evals.iter().filter(is_read).map(|row| number(row, "loss")).collect();
     losses.iter().sum::<f64>() / losses.len() as f64
 }
