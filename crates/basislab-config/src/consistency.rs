@@ -6,7 +6,7 @@ use crate::corpus::{CorpusSpec, TokenizerKind};
 use crate::error::ConfigError;
 use crate::experiment::{Arm, Experiment};
 use crate::merge::Rules;
-use crate::model::{ModelSpec, Positions};
+use crate::model::{Mask, ModelSpec, Positions};
 use crate::optimizer::{OptimizerSpec, Role};
 use crate::phase::Moments;
 use crate::run::RunSpec;
@@ -44,13 +44,10 @@ pub(crate) fn fail(root: &Node, prefix: &str, path: &str, what: String) -> Check
 fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Checked {
     let fail = |path: &str, what: String| fail(tables, prefix, path, what);
     let RunSpec { model, train, probe, .. } = run;
-    if model.d_model % model.n_heads != 0 {
-        let what = format!("found {}, expected a divisor of model.d_model = {}", model.n_heads, model.d_model);
-        return fail("model.n_heads", what);
-    }
-    let d_head = model.d_model / model.n_heads;
-    if matches!(model.positions, Positions::Rope { .. }) && d_head % 2 != 0 {
-        return fail("model.positions", format!("found rope with heads of width {d_head}, expected an even width"));
+    check_heads(model, &fail)?;
+    if model.mask == Mask::Bidirectional {
+        let what = "found bidirectional, expected causal: the loss is of the next token, which such a model sees";
+        return fail("model.mask", what.to_owned());
     }
     let (param, compute) = (model.param_dtype, model.compute_dtype);
     if compute != param && compute.bytes() >= param.bytes() {
@@ -125,6 +122,30 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
 }
 
 type Fail<'a> = &'a dyn Fn(&str, String) -> Checked;
+
+/// What ties the shape of the heads to the rest of the model.
+fn check_heads(model: &ModelSpec, fail: Fail<'_>) -> Checked {
+    if model.d_head.is_none() && model.d_model % model.n_heads != 0 {
+        let what = format!("found {}, expected a divisor of model.d_model = {}", model.n_heads, model.d_model);
+        return fail("model.n_heads", what);
+    }
+    if model.n_heads % model.n_kv_heads() != 0 {
+        let what = format!("found {}, expected a divisor of model.n_heads = {}", model.n_kv_heads(), model.n_heads);
+        return fail("model.n_kv_heads", what);
+    }
+    let d_head = model.d_head();
+    let Positions::Rope { dims, .. } = model.positions else { return Ok(()) };
+    match dims {
+        Some(dims) if dims % 2 != 0 || dims > d_head => {
+            let what = format!("found {dims}, expected an even number up to the width of a head, {d_head}");
+            fail("model.positions.dims", what)
+        }
+        None if d_head % 2 != 0 => {
+            fail("model.positions", format!("found rope with heads of width {d_head}, expected an even width"))
+        }
+        _ => Ok(()),
+    }
+}
 
 fn check_corpus(corpus: &CorpusSpec, fail: Fail<'_>) -> Checked {
     match corpus {

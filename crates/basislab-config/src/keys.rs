@@ -117,10 +117,16 @@ pub(crate) const fn preset_of(text: &[&'static str]) -> Option<&'static str> {
     if let [preset] = text { Some(preset) } else { None }
 }
 
+/// Whether a value is its type's default.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// The schema of keys written as `/// about` `key: Type = Kind, preset "value";`. `optional` instead of a preset lets a
-/// table do without the key.
+/// table do without the key; `#[serde(default, skip_serializing_if = "is_default")]` with it gives it its type's default and
+/// leaves the identity of runs without the key as it is.
 macro_rules! keys {
-    ($($(#[doc = $about:literal])+ $key:ident: $type:ty = $kind:expr $(, $word:ident $($preset:literal)?)?;)*) => {
+    ($($(#[doc = $about:literal])+ $(#[serde($($serde:tt)+)])? $key:ident: $type:ty = $kind:expr $(, $word:ident $($preset:literal)?)?;)*) => {
         &[$(crate::keys::Key {
             name: stringify!($key),
             kind: $kind,
@@ -136,14 +142,14 @@ macro_rules! table {
     (
         $(#[$attribute:meta])*
         pub struct $name:ident {
-            $($(#[doc = $about:literal])+ $key:ident: $type:ty = $kind:expr $(, $word:ident $($preset:literal)?)?;)*
+            $($(#[doc = $about:literal])+ $(#[serde($($serde:tt)+)])? $key:ident: $type:ty = $kind:expr $(, $word:ident $($preset:literal)?)?;)*
         }
     ) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
-            $($(#[doc = $about])+ pub $key: $type,)*
+            $($(#[doc = $about])+ $(#[serde($($serde)+)])? pub $key: $type,)*
         }
 
         impl $name {
@@ -159,7 +165,7 @@ macro_rules! tagged {
         $(#[$attribute:meta])*
         pub enum $name:ident {
             $($(#[doc = $about:literal])+ $variant:ident = $kind_name:literal {
-                $($(#[doc = $key_about:literal])+ $key:ident: $type:ty = $kind:expr $(, $word:ident $($preset:literal)?)?;)*
+                $($(#[doc = $key_about:literal])+ $(#[serde($($serde:tt)+)])? $key:ident: $type:ty = $kind:expr $(, $word:ident $($preset:literal)?)?;)*
             })*
         }
     ) => {
@@ -170,7 +176,7 @@ macro_rules! tagged {
             $(
                 $(#[doc = $about])+
                 #[serde(rename = $kind_name)]
-                $variant { $($(#[doc = $key_about])+ $key: $type,)* },
+                $variant { $($(#[doc = $key_about])+ $(#[serde($($serde)+)])? $key: $type,)* },
             )*
         }
 
@@ -191,19 +197,20 @@ macro_rules! tagged {
     };
 }
 
-/// An enum without fields whose variants have names in configurations and tables.
+/// An enum without fields whose variants have names in configurations and tables. Where it derives `Default`, the word
+/// `default` follows the name of one.
 #[macro_export]
 macro_rules! choice {
     (
         $(#[$attribute:meta])*
         pub enum $name:ident {
-            $($(#[doc = $about:literal])+ $variant:ident = $text:literal,)*
+            $($(#[doc = $about:literal])+ $variant:ident = $text:literal $($default:ident)?,)*
         }
     ) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
         pub enum $name {
-            $($(#[doc = $about])+ #[serde(rename = $text)] $variant,)*
+            $($(#[doc = $about])+ #[serde(rename = $text)] $(#[$default])? $variant,)*
         }
 
         impl $name {

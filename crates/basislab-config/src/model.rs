@@ -1,12 +1,12 @@
 use crate::dtype::Dtype;
-use crate::keys::{Kind, choice, table, tagged};
+use crate::keys::{Kind, choice, is_default, table, tagged};
 use crate::optimizer::Role;
 
 /// Longest axis of any kind.
 pub(crate) const SIZE: u64 = 1 << 20;
 
 table! {
-    /// A decoder-only, pre-norm transformer. The vocabulary is the corpus's (`corpus.d_vocab`).
+    /// A transformer. The vocabulary is the corpus's (`corpus.d_vocab`).
     pub struct ModelSpec {
         /// Positions per sequence.
         n_ctx: usize = Kind::Integer(2, SIZE);
@@ -14,24 +14,49 @@ table! {
         n_layers: usize = Kind::Integer(1, 1024);
         /// Width of the residual stream.
         d_model: usize = Kind::Integer(4, 65_536);
-        /// Attention heads; divides `d_model`.
+        /// Attention heads; divides `d_model` unless `d_head` is given.
         n_heads: usize = Kind::Integer(1, 4096);
+        /// Heads that have keys and values of their own, each shared by as many query heads (Ainslie et al. 2023); divides
+        /// `n_heads`, which it is unless given.
+        #[serde(default, skip_serializing_if = "is_default")]
+        n_kv_heads: Option<usize> = Kind::Integer(1, 4096), optional;
+        /// Width of a head; `d_model / n_heads` unless given.
+        #[serde(default, skip_serializing_if = "is_default")]
+        d_head: Option<usize> = Kind::Integer(1, 4096), optional;
         /// Hidden width of the MLP.
         d_mlp: usize = Kind::Integer(1, SIZE);
-        /// The MLP's non-linearity.
+        /// How the MLP computes its hidden layer.
+        #[serde(default, skip_serializing_if = "is_default")]
+        mlp: Mlp = Mlp::KIND, optional;
+        /// The non-linearity of a plain MLP.
         activation: Activation = Activation::KIND;
-        /// Normalisation before each branch and before the head.
+        /// Whether the branches of a block read the stream one after the other.
+        #[serde(default, skip_serializing_if = "is_default")]
+        branches: Branches = Branches::KIND, optional;
+        /// Normalisation of the residual stream.
         norm: NormKind = NormKind::KIND;
+        /// Where the stream is normalised.
+        #[serde(default, skip_serializing_if = "is_default")]
+        norm_place: NormPlace = NormPlace::KIND, optional;
         /// Added to the mean square (or variance) under the root.
         norm_epsilon: f64 = Kind::Positive(1.0);
         /// How positions enter.
         positions: Positions = Positions::KIND;
         /// Attention weights.
         attention: Attention = Attention::KIND;
+        /// Which keys a query sees.
+        #[serde(default, skip_serializing_if = "is_default")]
+        mask: Mask = Mask::KIND, optional;
+        /// Whether each head divides queries and keys by their root mean square, with gains that the heads share.
+        #[serde(default, skip_serializing_if = "is_default")]
+        qk_norm: bool = Kind::Bool, optional;
         /// Whether the head is the transposed embedding.
         tied_head: bool = Kind::Bool;
         /// Whether linear maps carry biases (those written to the residual stream privilege its basis).
         biases: bool = Kind::Bool;
+        /// Whether queries, keys and values carry biases where other maps do not.
+        #[serde(default, skip_serializing_if = "is_default")]
+        qkv_biases: bool = Kind::Bool, optional;
         /// Standard deviation of the Gaussian initial weights; writes are divided by `sqrt(2 n_layers)`.
         init_std: f64 = Kind::Positive(10.0);
         /// Type of parameters, residual stream, norms and losses; optimizers keep their state in it, but never below `f32`.
@@ -42,10 +67,20 @@ table! {
 }
 
 impl ModelSpec {
+    /// Width of a head.
+    pub fn d_head(&self) -> usize {
+        self.d_head.unwrap_or(self.d_model / self.n_heads)
+    }
+
+    /// Heads that have keys and values of their own.
+    pub fn n_kv_heads(&self) -> usize {
+        self.n_kv_heads.unwrap_or(self.n_heads)
+    }
+
     /// The roles that its parameters have.
     pub fn roles(&self) -> Vec<Role> {
         let has_vectors = self.biases || matches!(self.norm, NormKind::RmsGain | NormKind::Layernorm);
-        let has_others = self.biases || self.norm == NormKind::RmsScalar;
+        let has_others = self.biases || self.qkv_biases || self.qk_norm || self.norm == NormKind::RmsScalar;
         let all = [
             (Role::Embedding, true),
             (Role::Read, true),
@@ -71,6 +106,8 @@ choice! {
     pub enum Activation {
         /// `x Phi(x)`, exact (error function), not the tanh approximation.
         Gelu = "gelu",
+        /// The tanh approximation of `x Phi(x)` (GPT-2).
+        GeluTanh = "gelu-tanh",
         /// `max(0, x)`.
         Relu = "relu",
         /// `x softmax(x)` over the hidden axis (Elhage et al. 2022), without the extra LayerNorm.
@@ -79,7 +116,62 @@ choice! {
 }
 
 choice! {
-    /// Normalisation of the residual stream before it is read.
+    /// How the MLP computes its hidden layer.
+    #[derive(Default)]
+    pub enum Mlp {
+        /// `act(x W_in)`.
+        Plain = "plain" default,
+        /// `silu(x W_gate) * (x W_in)` (Shazeer 2020), with `silu(x) = x sigmoid(x)`.
+        Swiglu = "swiglu",
+    }
+}
+
+choice! {
+    /// Whether the branches of a block read the stream one after the other.
+    #[derive(Default)]
+    pub enum Branches {
+        /// The MLP reads what attention has written.
+        Sequential = "sequential" default,
+        /// Both read the stream as it enters the block (GPT-J, GPT-NeoX).
+        Parallel = "parallel",
+    }
+}
+
+choice! {
+    /// Where the stream is normalised.
+    #[derive(Default)]
+    pub enum NormPlace {
+        /// Before each branch reads it, and before the head does.
+        Pre = "pre" default,
+        /// The stream itself, after the embeddings and after each branch has written (BERT).
+        Post = "post",
+    }
+}
+
+choice! {
+    /// Which keys a query sees.
+    #[derive(Default)]
+    pub enum Mask {
+        /// Its own and earlier ones.
+        Causal = "causal" default,
+        /// All of the sequence (BERT). Such a model cannot be trained here, where the loss is of the next token.
+        Bidirectional = "bidirectional",
+    }
+}
+
+choice! {
+    /// Which coordinates of a head rotate together.
+    #[derive(Default)]
+    pub enum RopePairs {
+        /// `(k, k + K/2)` of the K coordinates that rotate (GPT-NeoX, and Llama as Hugging Face stores it).
+        Halves = "halves" default,
+        /// `(2k, 2k + 1)` (Llama as Meta and llama.cpp store it).
+        Interleaved = "interleaved",
+    }
+}
+
+choice! {
+    /// Normalisation of the residual stream.
     pub enum NormKind {
         /// No normalisation.
         None = "none",
@@ -99,10 +191,16 @@ tagged! {
     pub enum Positions {
         /// A learned vector per position, added to the embedding.
         Learned = "learned" {}
-        /// Rotary position embedding of queries and keys (Su et al. 2021), half-split pairs.
+        /// Rotary position embedding of queries and keys (Su et al. 2021).
         Rope = "rope" {
             /// Wavelength base, 10000 in the literature.
             base: f64 = Kind::Float(1.0, 1e9), preset "10000.0";
+            /// Which coordinates of a head rotate together.
+            #[serde(default, skip_serializing_if = "is_default")]
+            pairs: RopePairs = RopePairs::KIND, optional;
+            /// How many of a head's first coordinates rotate, an even number; all of them unless given.
+            #[serde(default, skip_serializing_if = "is_default")]
+            dims: Option<usize> = Kind::Integer(2, 4096), optional;
         }
     }
 }
