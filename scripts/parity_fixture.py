@@ -4,7 +4,7 @@
 # ///
 """Writes tests/parity/pytorch.json: what PyTorch computes for small models, in float64.
 
-For three architectures: weights, tokens, logits, loss and the gradient of every parameter. For each optimizer: 20 losses
+For six architectures: weights, tokens, logits, loss and the gradient of every parameter. For each optimizer: 20 losses
 of the first architecture, with global-norm clipping (some steps are clipped). Run again with
 
     python scripts/parity_fixture.py
@@ -31,6 +31,15 @@ ARCHITECTURES = {
     "classic": dict(activation="relu", norm="layernorm", positions="rope", attention="softmax-1", tied_head=True, biases=True),
     "mixed": dict(activation="solu", norm="rms-gain", positions="learned", attention="softmax-1", tied_head=False, biases=False),
 }
+# Keys of `options` are those of basislab's [model] table; what is not named has its default there.
+LATER_ARCHITECTURES = {
+    "llama": dict(activation="relu", norm="rms-gain", positions="rope", attention="softmax", tied_head=True, biases=False,
+                  options=dict(mlp="swiglu", n_kv_heads=1, d_head=6, qk_norm=True, qkv_biases=True, pairs="interleaved", dims=4)),
+    "neox": dict(activation="gelu-tanh", norm="layernorm", positions="rope", attention="softmax", tied_head=False, biases=True,
+                 options=dict(branches="parallel", dims=2)),
+    "post": dict(activation="gelu", norm="layernorm", positions="learned", attention="softmax", tied_head=False, biases=True,
+                 options=dict(norm_place="post")),
+}
 ROPE_BASE = 100.0
 CLIP = 1.0
 OPTIMIZERS = {
@@ -51,6 +60,9 @@ OPTIMIZERS = {
 
 def parameters(arch):
     gauss = lambda *shape: torch.randn(*shape) * 0.4
+    options = arch.get("options", {})
+    k = options.get("d_head", D // HEADS)
+    d_q, d_kv = HEADS * k, options.get("n_kv_heads", HEADS) * k
     p = {"w_e": gauss(V, D)}
     if arch["positions"] == "learned":
         p["w_pos"] = gauss(T, D)
@@ -63,17 +75,29 @@ def parameters(arch):
         if arch["norm"] == "layernorm":
             p[f"{name}.bias"] = gauss(1, D)
 
+    is_post = options.get("norm_place") == "post"
+    if is_post:
+        norm("norm_e")
     for i in range(LAYERS):
         norm(f"blocks.{i}.norm_1")
-        for name in ("w_q", "w_k", "w_v", "w_o"):
-            p[f"blocks.{i}.{name}"] = gauss(D, D)
+        for name, shape in (("w_q", (D, d_q)), ("w_k", (D, d_kv)), ("w_v", (D, d_kv)), ("w_o", (d_q, D))):
+            p[f"blocks.{i}.{name}"] = gauss(*shape)
         norm(f"blocks.{i}.norm_2")
         p[f"blocks.{i}.w_in"] = gauss(D, MLP)
         p[f"blocks.{i}.w_out"] = gauss(MLP, D)
         if arch["biases"]:
             for name, n in (("b_q", D), ("b_k", D), ("b_v", D), ("b_o", D), ("b_in", MLP), ("b_out", D)):
                 p[f"blocks.{i}.{name}"] = gauss(1, n)
-    norm("norm")
+        if options.get("qkv_biases"):
+            for name, n in (("b_q", d_q), ("b_k", d_kv), ("b_v", d_kv)):
+                p[f"blocks.{i}.{name}"] = gauss(1, n)
+        if options.get("qk_norm"):
+            for name in ("q_norm", "k_norm"):
+                p[f"blocks.{i}.{name}.gain"] = 1 + gauss(1, k)
+        if options.get("mlp") == "swiglu":
+            p[f"blocks.{i}.w_gate"] = gauss(D, MLP)
+    if not is_post:
+        norm("norm")
     if not arch["tied_head"]:
         p["w_u"] = gauss(D, V)
     return {name: value.requires_grad_() for name, value in p.items()}
@@ -85,36 +109,68 @@ def apply_norm(arch, p, name, x):
     return F.rms_norm(x, (D,), eps=EPS) * p[f"{name}.gain"]
 
 
-def rope(x):  # [B, H, T, K], half-split pairs
-    k = x.shape[-1] // 2
+def rope(x, pairs, dims):  # [B, H, T, K]: pairs (i, i + dims / 2) or (2 i, 2 i + 1) of the first coordinates
+    x, rest = x[..., :dims], x[..., dims:]
+    k = dims // 2
     angle = torch.arange(T)[:, None] * ROPE_BASE ** (-torch.arange(k) / k)[None, :]
-    turned = torch.view_as_complex(torch.stack([x[..., :k], x[..., k:]], -1)) * torch.polar(torch.ones_like(angle), angle)
-    return torch.cat([turned.real, turned.imag], -1)
+    parts = x.unflatten(-1, (k, 2)) if pairs == "interleaved" else torch.stack([x[..., :k], x[..., k:]], -1)
+    turned = torch.view_as_complex(parts.contiguous()) * torch.polar(torch.ones_like(angle), angle)
+    if pairs == "interleaved":
+        turned = torch.view_as_real(turned).flatten(-2)
+    else:
+        turned = torch.cat([turned.real, turned.imag], -1)
+    return torch.cat([turned, rest], -1)
+
+
+def attention(arch, p, at, y):
+    options, bias = arch.get("options", {}), lambda name: p[at + name][0] if at + name in p else 0.0
+    k_width = options.get("d_head", D // HEADS)
+    q, k, v = ((y @ p[at + f"w_{n}"] + bias(f"b_{n}")).unflatten(-1, (-1, k_width)).transpose(1, 2) for n in "qkv")
+    if options.get("qk_norm"):
+        q, k = (F.rms_norm(x, (k_width,), eps=EPS) * p[at + f"{n}_norm.gain"][0] for x, n in ((q, "q"), (k, "k")))
+    if arch["positions"] == "rope":
+        how = options.get("pairs", "halves"), options.get("dims", k_width)
+        q, k = rope(q, *how), rope(k, *how)
+    if arch["attention"] == "softmax":
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    else:  # softmax-1 is softmax with one more key of score 0 and value 0
+        scores = q @ k.transpose(-1, -2) / math.sqrt(k_width)
+        scores = scores.masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
+        mixed = F.softmax(F.pad(scores, (0, 1)), -1)[..., :-1] @ v
+    return mixed.transpose(1, 2).flatten(-2) @ p[at + "w_o"] + bias("b_o")
+
+
+def mlp(arch, p, at, y):
+    bias = lambda name: p[at + name][0] if at + name in p else 0.0
+    h = y @ p[at + "w_in"] + bias("b_in")
+    if arch.get("options", {}).get("mlp") == "swiglu":
+        h = F.silu(y @ p[at + "w_gate"]) * h
+    else:
+        h = {"gelu": F.gelu, "relu": F.relu, "solu": lambda h: h * F.softmax(h, -1),
+             "gelu-tanh": lambda h: F.gelu(h, approximate="tanh")}[arch["activation"]](h)
+    return h @ p[at + "w_out"] + bias("b_out")
 
 
 def forward(arch, p, tokens):
+    options, norm = arch.get("options", {}), lambda name, x: apply_norm(arch, p, name, x)
     x = F.embedding(tokens, p["w_e"])
     if arch["positions"] == "learned":
         x = x + p["w_pos"][: tokens.shape[1]]
-    bias = lambda name: p[name][0] if name in p else 0.0
+    is_post = options.get("norm_place") == "post"
+    if is_post:
+        x = norm("norm_e", x)
     for i in range(LAYERS):
         at = f"blocks.{i}."
-        y = apply_norm(arch, p, at + "norm_1", x)
-        q, k, v = ((y @ p[at + f"w_{n}"] + bias(at + f"b_{n}")).unflatten(-1, (HEADS, D // HEADS)).transpose(1, 2) for n in "qkv")
-        if arch["positions"] == "rope":
-            q, k = rope(q), rope(k)
-        if arch["attention"] == "softmax":
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:  # softmax-1 is softmax with one more key of score 0 and value 0
-            scores = q @ k.transpose(-1, -2) / math.sqrt(D // HEADS)
-            scores = scores.masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
-            mixed = F.softmax(F.pad(scores, (0, 1)), -1)[..., :-1] @ v
-        x = x + mixed.transpose(1, 2).flatten(-2) @ p[at + "w_o"] + bias(at + "b_o")
-        y = apply_norm(arch, p, at + "norm_2", x)
-        h = y @ p[at + "w_in"] + bias(at + "b_in")
-        h = {"gelu": F.gelu, "relu": F.relu, "solu": lambda h: h * F.softmax(h, -1)}[arch["activation"]](h)
-        x = x + h @ p[at + "w_out"] + bias(at + "b_out")
-    x = apply_norm(arch, p, "norm", x)
+        if is_post:
+            x = norm(at + "norm_1", x + attention(arch, p, at, x))
+            x = norm(at + "norm_2", x + mlp(arch, p, at, x))
+        elif options.get("branches") == "parallel":
+            x = x + attention(arch, p, at, norm(at + "norm_1", x)) + mlp(arch, p, at, norm(at + "norm_2", x))
+        else:
+            x = x + attention(arch, p, at, norm(at + "norm_1", x))
+            x = x + mlp(arch, p, at, norm(at + "norm_2", x))
+    if not is_post:
+        x = norm("norm", x)
     return x @ (p["w_e"].T if arch["tied_head"] else p["w_u"])
 
 
@@ -124,16 +180,19 @@ def loss_of(arch, p, sequences):
 
 
 def main():
-    models, start = [], None
-    for name, arch in ARCHITECTURES.items():
+    models = []
+
+    def add_model(name, arch):
         p = parameters(arch)
         sequences = torch.randint(V, (B, T + 1))
         logits, loss = loss_of(arch, p, sequences)
         loss.backward()
-        start = start or ({k: v.detach().clone() for k, v in p.items()}, arch)
         models.append(dict(
             name=name, **arch, sequences=sequences.tolist(), loss=loss.item(), logits=logits.flatten(0, 1).tolist(),
             weights={k: v.tolist() for k, v in p.items()}, gradients={k: v.grad.tolist() for k, v in p.items()}))
+        return {k: v.detach().clone() for k, v in p.items()}, arch
+
+    start, *_ = [add_model(name, arch) for name, arch in ARCHITECTURES.items()]
     batches = torch.randint(V, (20, B, T + 1))
     optimizers = []
     for name, (spec, make) in OPTIMIZERS.items():
@@ -148,6 +207,9 @@ def main():
             optimizer.step()
             losses.append(loss.item())
         optimizers.append(dict(name=name, spec=spec, losses=losses, clipped_steps=clipped))
+    # Drawn last, so that the numbers above do not depend on them.
+    for name, arch in LATER_ARCHITECTURES.items():
+        add_model(name, arch)
     out = dict(
         made_by="scripts/parity_fixture.py", torch=torch.__version__, dtype="float64",
         d_vocab=V, d_model=D, n_ctx=T, n_heads=HEADS, d_mlp=MLP, n_layers=LAYERS, norm_epsilon=EPS, rope_base=ROPE_BASE,

@@ -79,3 +79,35 @@ fn gradients_with_rope_and_solu() {
 fn gradients_without_norm() {
     check(&[("model.norm", "none"), ("model.activation", "gelu"), ("model.init_std", "0.01")]);
 }
+
+#[test]
+fn gradients_of_llama() {
+    check(&[
+        ("model.norm", "rms-gain"),
+        ("model.mlp", "swiglu"),
+        ("model.n_kv_heads", "1"),
+        ("model.d_head", "6"),
+        ("model.qk_norm", "true"),
+        ("model.qkv_biases", "true"),
+        ("model.positions.kind", "rope"),
+        ("model.positions.pairs", "interleaved"),
+        ("model.positions.dims", "4"),
+    ]);
+}
+
+#[test]
+fn gradients_of_parallel_branches() {
+    check(&[
+        ("model.norm", "layernorm"),
+        ("model.biases", "true"),
+        ("model.branches", "parallel"),
+        ("model.activation", "gelu-tanh"),
+        ("model.positions.kind", "rope"),
+        ("model.positions.dims", "4"),
+    ]);
+}
+
+#[test]
+fn gradients_of_a_post_norm_model() {
+    check(&[("model.norm", "layernorm"), ("model.biases", "true"), ("model.norm_place", "post")]);
+}

@@ -64,6 +64,9 @@ fn laws_hold_for_every_architecture() {
         vec![("model.norm", "rms"), ("model.positions.kind", "rope"), ("model.activation", "solu")],
         vec![("model.norm", "rms-gain"), ("model.biases", "true"), ("model.attention", "softmax-1")],
         vec![("model.norm", "layernorm"), ("model.activation", "relu"), ("train.clip_norm", "0")],
+        vec![("model.norm", "rms"), ("model.mlp", "swiglu"), ("model.n_kv_heads", "1"), ("model.qk_norm", "true")],
+        vec![("model.norm", "rms"), ("model.branches", "parallel"), ("model.d_head", "6")],
+        vec![("model.norm", "rms"), ("model.norm_place", "post"), ("model.qkv_biases", "true")],
     ] {
         for (name, device) in backends() {
             assert_laws(&changes, adam, 20, (&device, Dtype::F64), &format!("{name} {changes:?}"));

@@ -1,12 +1,13 @@
 //! Facts about the model that need no reference.
 
 use crate::support::{backends, everywhere, flex, relative, small, typed, values};
-use basislab_config::{BasisSpec, Dtype, Parameter, Role, RotationSpec, Sharing};
+use basislab_config::{BasisSpec, Dtype, ModelSpec, Parameter, Role, RotationSpec, Sharing, Site};
 use basislab_data::Corpus;
-use basislab_model::{Transformer, cross_entropy, init};
+use basislab_model::{InParts, Transformer, cross_entropy, init};
 use basislab_optim::bases;
+use basislab_stats::{Purpose, Rotation, stream};
 use basislab_train::{Trainee, update};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 fn logits(model: &Transformer, batch: &[Vec<u32>]) -> Vec<f64> {
     let inputs: Vec<&[u32]> = batch.iter().map(|s| &s[..s.len() - 1]).collect();
@@ -168,19 +169,98 @@ fn a_configuration_knows_the_roles_of_its_model() {
             assert_eq!(run.model.roles(), roles, "{norm}, biases {biases}, tied {tied}");
         }
     }
+    for key in ["model.qkv_biases", "model.qk_norm"] {
+        let run = small(&[("model.norm", "rms"), (key, "true")]).shared;
+        let model = init(&run.model, 32, 0, &flex());
+        let others = model.parameters().iter().filter(|parameter| parameter.role == Role::Other).count();
+        assert!(others > 0 && run.model.roles().contains(&Role::Other), "{key}");
+    }
+}
+
+/// The sites of a model of two blocks, in the order in which they are handed out.
+fn sites(changes: &[(&str, &str)]) -> String {
+    let model = init(&small(changes).shared.model, 32, 0, &flex());
+    let mut sites: Vec<Site> = Vec::new();
+    let batch = batch(1);
+    let _ = model.forward(model.tokens(&[&batch[0][..8]]), &mut |site, x| {
+        assert_eq!(x.dims(), [8, 16]);
+        sites.push(site);
+    });
+    assert!(sites.is_sorted_by_key(|site| site.order()), "{sites:?}");
+    sites.iter().map(Site::to_string).collect::<Vec<_>>().join(" ").replace("blocks.", "")
 }
 
 #[test]
 fn sites_come_in_order() {
-    let model = init(&small(&[]).shared.model, 32, 0, &flex());
-    let mut sites = Vec::new();
-    let batch = batch(1);
-    let _ = model.forward(model.tokens(&[&batch[0][..8]]), &mut |site, x| {
-        assert_eq!(x.dims(), [8, 16]);
-        sites.push(site.to_string());
-    });
-    let expected = "embed blocks.0.resid_mid blocks.0.resid_post blocks.1.resid_mid blocks.1.resid_post final";
-    assert_eq!(sites.join(" "), expected);
+    assert_eq!(sites(&[]), "embed 0.resid_mid 0.resid_post 1.resid_mid 1.resid_post final");
+    let branches = "0.attn_out 0.resid_mid 0.mlp_out 0.resid_post 1.attn_out 1.resid_mid 1.mlp_out 1.resid_post";
+    assert_eq!(sites(&[("model.mlp", "swiglu")]), format!("embed {branches} final"));
+    let parallel = "0.attn_out 0.mlp_out 0.resid_post 1.attn_out 1.mlp_out 1.resid_post";
+    assert_eq!(sites(&[("model.branches", "parallel")]), format!("embed {parallel} final"));
+    let of = |n: usize| format!("{n}.attn_out {n}.attn_sum {n}.resid_mid {n}.mlp_out {n}.mlp_sum {n}.resid_post");
+    assert_eq!(sites(&[("model.norm_place", "post")]), format!("embed_sum embed {} {}", of(0), of(1)));
+}
+
+const ARCHITECTURES: [&[(&str, &str)]; 4] = [
+    &[("model.norm", "rms"), ("model.mlp", "swiglu"), ("model.n_kv_heads", "1"), ("model.qk_norm", "true")],
+    &[("model.norm", "rms"), ("model.branches", "parallel"), ("model.biases", "true")],
+    &[("model.norm", "rms"), ("model.norm_place", "post"), ("model.tied_head", "true"), ("model.biases", "true")],
+    &[("model.norm", "layernorm"), ("model.tied_head", "true"), ("model.biases", "true")],
+];
+
+/// A forward pass in parts, with the weights of `model`.
+fn in_parts(model: &Transformer, spec: &ModelSpec, rotation: Option<(Site, Tensor<2>)>) -> (Vec<f64>, Vec<Site>) {
+    let parameters: Vec<String> = model.parameters().into_iter().map(|parameter| parameter.path).collect();
+    let weights: Vec<Tensor<2>> = model.values();
+    let mut read = |path: &str, shape: [usize; 2]| -> Result<Vec<f32>, String> {
+        let index = parameters.iter().position(|known| known == path).ok_or_else(|| path.to_owned())?;
+        assert_eq!(weights[index].dims(), shape, "{path}");
+        Ok(weights[index].clone().into_data().try_into_vec::<f32>().unwrap())
+    };
+    let batches = batch(4);
+    let rows: Vec<&[u32]> = batches.iter().map(|row| &row[..8]).collect();
+    let (mut logits, mut sites) = (Vec::new(), Vec::new());
+    let parts = InParts { spec, d_vocab: 32, has_head: true, device: &flex(), rotation };
+    let tokens = vec![model.tokens(&rows[..2]), model.tokens(&rows[2..])];
+    let mut on_logits = |part: Tensor<2>| logits.extend(values(&part));
+    parts.forward(tokens, &mut read, &mut |site, _| sites.push(site), &mut on_logits).unwrap();
+    (logits, sites)
+}
+
+#[test]
+fn a_forward_pass_in_parts_is_the_forward_pass() {
+    for changes in ARCHITECTURES {
+        let spec = small(changes).shared.model;
+        let model = init(&spec, 32, 3, &flex()).reference();
+        let batches = batch(4);
+        let rows: Vec<&[u32]> = batches.iter().map(|row| &row[..8]).collect();
+        let mut expected_sites = Vec::new();
+        let expected = values(&model.forward(model.tokens(&rows), &mut |site, _| expected_sites.push(site)));
+        let (logits, sites) = in_parts(&model, &spec, None);
+        assert!(relative(&logits, &expected) < 1e-6, "{changes:?}");
+        assert_eq!(sites, expected_sites, "{changes:?}");
+    }
+}
+
+#[test]
+fn a_rotated_stream_changes_nothing_where_no_coordinate_is_special() {
+    let q = Rotation::haar(16, &mut stream(5, Purpose::Simulation, 0));
+    let q = Tensor::<2>::from_data(TensorData::new(q.as_slice().to_vec(), [16, 16]), (&flex(), DType::F32));
+    for (index, changes) in ARCHITECTURES.into_iter().enumerate() {
+        let spec = ModelSpec { init_std: 0.3, ..small(changes).shared.model };
+        let model = init(&spec, 32, 3, &flex()).reference();
+        let (expected, sites) = in_parts(&model, &spec, None);
+        let of_stream = |site: &Site| matches!(site, Site::Embed | Site::ResidMid(_) | Site::ResidPost(_) | Site::Final);
+        for site in sites.into_iter().filter(of_stream) {
+            let (logits, _) = in_parts(&model, &spec, Some((site, q.clone())));
+            let error = relative(&logits, &expected);
+            // The centring of LayerNorm is along one direction of the standard basis.
+            match index < 3 || site == Site::Final {
+                true => assert!(error < 1e-5, "{changes:?} {site}: {error:e}"),
+                false => assert!(error > 1e-3, "{changes:?} {site}: {error:e}"),
+            }
+        }
+    }
 }
 
 #[test]

@@ -51,6 +51,14 @@ fn model(all: &Value, one: &Value, device: &Device, dtype: Dtype) -> (RunSpec, T
     if rope {
         changes.push(("model.positions.base", base));
     }
+    let options = one["options"].as_object().into_iter().flatten();
+    let options: Vec<(String, String)> = options
+        .map(|(key, value)| {
+            let table = if ["pairs", "dims"].contains(&key.as_str()) { "model.positions" } else { "model" };
+            (format!("{table}.{key}"), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
+        .collect();
+    changes.extend(options.iter().map(|(path, value)| (path.as_str(), value.clone())));
     let changes: Vec<(&str, &str)> = changes.iter().map(|(path, value)| (*path, value.as_str())).collect();
     let run = typed(small(&changes), dtype).shared;
     let mut model = basislab_model::init(&run.model, 16, 0, &device.clone().autodiff());

@@ -125,7 +125,16 @@ fn cover_kind(name: &str, keys: &[Key], path: &str, values: &[&Value], missing: 
 fn cover_keys(keys: &[Key], path: &str, values: &[&Value], missing: &mut Vec<String>) {
     for key in keys {
         let of: Vec<&Value> = values.iter().filter_map(|value| value.get(key.name)).collect();
-        cover(&key.kind, &format!("{path}.{}", key.name), &of, missing);
+        let (path, mut lacks) = (format!("{path}.{}", key.name), Vec::new());
+        cover(&key.kind, &path, &of, &mut lacks);
+        // The default of an optional key is not written, and no bidirectional model is trained.
+        let default = match key.kind {
+            Kind::Bool => Value::from(false),
+            Kind::Choice(names) => Value::from(names[0].name),
+            _ => Value::Null,
+        };
+        let exempt = [format!("{path} = {default}"), "model.mask = \"bidirectional\"".to_owned()];
+        missing.extend(lacks.into_iter().filter(|lack| !(key.optional && exempt.contains(lack))));
     }
 }
 

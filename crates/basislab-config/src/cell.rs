@@ -9,10 +9,20 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Site {
+    /// What the embeddings write, where the stream is normalised after them (post-norm models): `embed_sum`.
+    EmbedSum,
     /// After the embeddings: `embed`.
     Embed,
+    /// What a block's attention writes: `blocks.N.attn_out`.
+    AttnOut(usize),
+    /// The stream with it, before a post-norm model normalises the sum: `blocks.N.attn_sum`.
+    AttnSum(usize),
     /// After a block's attention has written: `blocks.N.resid_mid`.
     ResidMid(usize),
+    /// What a block's MLP writes: `blocks.N.mlp_out`.
+    MlpOut(usize),
+    /// The stream with it, before a post-norm model normalises the sum: `blocks.N.mlp_sum`.
+    MlpSum(usize),
     /// After a block's MLP has written: `blocks.N.resid_post`.
     ResidPost(usize),
     /// The streams after all blocks together, for metrics that compare layers: `blocks.*.resid_post`.
@@ -25,8 +35,30 @@ impl Site {
     /// The block, where there is one.
     pub fn layer(self) -> Option<usize> {
         match self {
-            Self::ResidMid(layer) | Self::ResidPost(layer) => Some(layer),
-            Self::Embed | Self::EveryResidPost | Self::Final => None,
+            Self::AttnOut(layer) | Self::AttnSum(layer) | Self::ResidMid(layer) => Some(layer),
+            Self::MlpOut(layer) | Self::MlpSum(layer) | Self::ResidPost(layer) => Some(layer),
+            Self::EmbedSum | Self::Embed | Self::EveryResidPost | Self::Final => None,
+        }
+    }
+
+    /// Whether it is what a branch writes rather than the stream.
+    pub fn is_branch(self) -> bool {
+        matches!(self, Self::AttnOut(_) | Self::MlpOut(_))
+    }
+
+    /// Its place in the forward pass; an earlier site has a smaller one.
+    pub fn order(self) -> (usize, usize) {
+        match self {
+            Self::EmbedSum => (0, 0),
+            Self::Embed => (0, 1),
+            Self::AttnOut(layer) => (layer + 1, 0),
+            Self::AttnSum(layer) => (layer + 1, 1),
+            Self::ResidMid(layer) => (layer + 1, 2),
+            Self::MlpOut(layer) => (layer + 1, 3),
+            Self::MlpSum(layer) => (layer + 1, 4),
+            Self::ResidPost(layer) => (layer + 1, 5),
+            Self::EveryResidPost => (usize::MAX, 0),
+            Self::Final => (usize::MAX, 1),
         }
     }
 }
@@ -34,8 +66,13 @@ impl Site {
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::EmbedSum => f.pad("embed_sum"),
             Self::Embed => f.pad("embed"),
+            Self::AttnOut(layer) => write!(f, "blocks.{layer}.attn_out"),
+            Self::AttnSum(layer) => write!(f, "blocks.{layer}.attn_sum"),
             Self::ResidMid(layer) => write!(f, "blocks.{layer}.resid_mid"),
+            Self::MlpOut(layer) => write!(f, "blocks.{layer}.mlp_out"),
+            Self::MlpSum(layer) => write!(f, "blocks.{layer}.mlp_sum"),
             Self::ResidPost(layer) => write!(f, "blocks.{layer}.resid_post"),
             Self::EveryResidPost => f.pad("blocks.*.resid_post"),
             Self::Final => f.pad("final"),
@@ -50,10 +87,15 @@ impl FromStr for Site {
         let layer = |layer: &str| layer.parse::<usize>().ok().filter(|n| n.to_string() == layer);
         let parts: Vec<&str> = text.split('.').collect();
         let site = match parts[..] {
+            ["embed_sum"] => Some(Self::EmbedSum),
             ["embed"] => Some(Self::Embed),
             ["final"] => Some(Self::Final),
             ["blocks", "*", "resid_post"] => Some(Self::EveryResidPost),
+            ["blocks", n, "attn_out"] => layer(n).map(Self::AttnOut),
+            ["blocks", n, "attn_sum"] => layer(n).map(Self::AttnSum),
             ["blocks", n, "resid_mid"] => layer(n).map(Self::ResidMid),
+            ["blocks", n, "mlp_out"] => layer(n).map(Self::MlpOut),
+            ["blocks", n, "mlp_sum"] => layer(n).map(Self::MlpSum),
             ["blocks", n, "resid_post"] => layer(n).map(Self::ResidPost),
             _ => None,
         };

@@ -127,8 +127,7 @@ fn check_cell(claim: &Claim, (key, cell): (&str, &Cell), arm: &Arm, arms: &[&Arm
     }
     if !cell.is_loss() {
         let site = cell.site.resolve(model.n_layers);
-        if let Some(layer) = site.layer().filter(|layer| *layer >= model.n_layers) {
-            let what = format!("found block {layer}, expected a block below model.n_layers = {}", model.n_layers);
+        if let Some(what) = model.lacks(site) {
             return fail("site", what);
         }
         let has_own = |arm: &Arm| arm.run.basis.shared_rotation().is_some();

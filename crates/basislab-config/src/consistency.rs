@@ -1,5 +1,6 @@
 //! What one key alone cannot show.
 
+use crate::cell::SitePattern;
 use crate::basis::{BasisSpec, RotatedAxes, RotationSpec};
 use crate::claims::check_claim;
 use crate::corpus::{CorpusSpec, TokenizerKind};
@@ -82,9 +83,8 @@ fn check_run(run: &RunSpec, tables: &Node, prefix: &str, rules: Rules<'_>) -> Ch
     if let Some(metric) = band_metrics.iter().find(|metric| !probe.null_metrics.contains(metric)) {
         return fail("probe.band_metrics", format!("found {metric:?}, expected metrics of probe.null_metrics"));
     }
-    let beyond = |site: &&crate::SitePattern| site.resolve(model.n_layers).layer().is_some_and(|n| n >= model.n_layers);
-    if let Some(site) = probe.null_sites.iter().find(beyond) {
-        let what = format!("found {site}, expected a block below model.n_layers = {}", model.n_layers);
+    let lacking = |site: &SitePattern| model.lacks(site.resolve(model.n_layers));
+    if let Some(what) = probe.null_sites.iter().find_map(lacking) {
         return fail("probe.null_sites", what);
     }
     check_corpus(&run.corpus, &fail)?;

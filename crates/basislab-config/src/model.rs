@@ -1,3 +1,4 @@
+use crate::cell::Site;
 use crate::dtype::Dtype;
 use crate::keys::{Kind, choice, is_default, table, tagged};
 use crate::optimizer::Role;
@@ -75,6 +76,26 @@ impl ModelSpec {
     /// Heads that have keys and values of their own.
     pub fn n_kv_heads(&self) -> usize {
         self.n_kv_heads.unwrap_or(self.n_heads)
+    }
+
+    /// Why a measured site is not there, where it is not.
+    pub(crate) fn lacks(&self, site: Site) -> Option<String> {
+        if let Some(layer) = site.layer().filter(|layer| *layer >= self.n_layers) {
+            return Some(format!("found block {layer}, expected a block below model.n_layers = {}", self.n_layers));
+        }
+        let is_post = self.norm_place == NormPlace::Post;
+        let why = match site {
+            Site::AttnOut(_) | Site::MlpOut(_) => "what a branch writes, expected a site of the stream",
+            Site::EmbedSum | Site::AttnSum(_) | Site::MlpSum(_) if !is_post => {
+                "a sum that is normalised, which needs model.norm_place = \"post\""
+            }
+            Site::Final if is_post => "final, expected another site: model.norm_place = \"post\" has no last norm",
+            Site::ResidMid(_) if self.branches == Branches::Parallel => {
+                "resid_mid, expected another site: parallel branches have no stream between them"
+            }
+            _ => return None,
+        };
+        Some(format!("found {why}"))
     }
 
     /// The roles that its parameters have.

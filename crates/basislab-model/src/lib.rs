@@ -4,15 +4,20 @@
 //! axis is). [`Weight::read`] and [`Weight::write`] are the only access, so a rotated model is the same forward
 //! pass with a rotation inside those two functions.
 
+mod assemble;
+mod block;
 mod fused;
+mod in_parts;
 mod init;
 mod model;
 mod norm;
 mod product;
+mod rope;
 mod weight;
 
+pub use in_parts::InParts;
 pub use init::init;
-pub use model::{Transformer, cross_entropy};
+pub use model::{OnSite, Transformer, cross_entropy};
 pub use norm::Norm;
 pub use product::{at_least_f32, dtype};
 pub use weight::Weight;

@@ -70,7 +70,7 @@ pub fn capture(
     }
     let batches = measured.chunks(batch_size).map(|batch| inputs_and_targets(&model, batch)).collect();
     let mut losses = model.losses_with_sites(batches, &mut |site, streams| {
-        if stopped() {
+        if stopped() || site.is_branch() {
             return;
         }
         let rows = streams.iter().map(|stream| at_least_f32(stream.clone())).collect();

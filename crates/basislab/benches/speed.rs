@@ -61,7 +61,7 @@ fn step(c: &mut Criterion) {
     }
 }
 
-/// Forward and backward of one branch (or the head with its loss), fused and in burn's operations.
+/// Forward and backward of one block (or the head with its loss), fused and in burn's operations.
 fn operations(c: &mut Criterion) {
     let device = Device::flex().autodiff();
     for (size, shape) in [SIZES[0], SIZES[2]] {
@@ -73,9 +73,8 @@ fn operations(c: &mut Criterion) {
         let targets = fused.tokens(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let resid = normal([batch.len() * pos, run.model.d_model], &device).require_grad();
         type Operation<'a> = &'a dyn Fn(&Transformer) -> Tensor<1>;
-        let all: [(&str, Operation<'_>); 3] = [
-            ("attention", &|model| model.attention(0, resid.clone(), pos).sum()),
-            ("mlp", &|model| model.mlp(0, resid.clone(), pos).sum()),
+        let all: [(&str, Operation<'_>); 2] = [
+            ("block", &|model| model.one_block(0, resid.clone(), pos).sum()),
             ("head", &|model| model.head_loss(resid.clone(), targets.clone())),
         ];
         let mut group = c.benchmark_group(format!("operation/{size}"));

@@ -5,7 +5,7 @@ mod cgroups;
 use crate::backend::DeviceInfo;
 use crate::exit::{Code, Exit};
 use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Experiment, ModelSpec, OptimizerSpec, Positions, RotatedAxes, RunSpec, Sharing, count,
+    Arm, BasisSpec, CorpusSpec, Experiment, Mlp, ModelSpec, OptimizerSpec, Positions, RotatedAxes, RunSpec, Sharing, count,
 };
 use basislab_optim::rule;
 use std::path::Path;
@@ -104,7 +104,8 @@ fn memory_of_run(run: &RunSpec) -> f64 {
     let rows = (train.batch_size / train.micro_batches.max(1)) as f64 * pos;
     // What the backward pass keeps of a layer: five streams, the pattern and two streams of attention, two wide ones of
     // the MLP; then its own buffers, and the logits with their gradient.
-    let layer = rows * (9.0 * d + heads * pos + 2.0 * f);
+    let (width, gate) = (model.n_heads as f64 * model.d_head() as f64, f64::from(model.mlp == Mlp::Swiglu));
+    let layer = rows * (5.0 * d + 4.0 * width + heads * pos + (2.0 + 3.0 * gate) * f);
     let activations = layers * layer + rows * (8.0 * d + 2.0 * f + 2.0 * vocab);
     // Weights, gradients, optimizer state, and the copies that an update and a transpose make.
     let weights = parameters(run) * (4.0 + slots(run) as f64);
@@ -172,7 +173,9 @@ fn parameters(run: &RunSpec) -> f64 {
         [model.d_model, model.d_mlp, model.n_ctx, model.n_layers, run.corpus.d_vocab()].map(|n| n as f64);
     let positions = if matches!(model.positions, Positions::Learned {}) { pos * d } else { 0.0 };
     let heads = if model.tied_head { 1.0 } else { 2.0 };
-    heads * vocab * d + positions + layers * (4.0 * d * d + 2.0 * d * f)
+    let [q, kv] = [model.n_heads, model.n_kv_heads()].map(|heads| (heads * model.d_head()) as f64);
+    let wide = if model.mlp == Mlp::Swiglu { 3.0 } else { 2.0 };
+    heads * vocab * d + positions + layers * (2.0 * d * (q + kv) + wide * d * f)
 }
 
 /// Numbers that an optimizer keeps per parameter at most.
@@ -202,7 +205,10 @@ fn rotations(run: &RunSpec) -> f64 {
         let (others, largest) = match axes {
             RotatedAxes::Residual => (0.0, d),
             RotatedAxes::Both => {
-                (2.0 * vocab * vocab + layers * (4.0 * d * d + 2.0 * mlp * mlp), d.max(mlp).max(vocab))
+                let width = (run.model.n_heads * run.model.d_head()) as f64;
+                let wide = if run.model.mlp == Mlp::Swiglu { 3.0 } else { 2.0 };
+                let of_layer = 4.0 * width * width + wide * mlp * mlp;
+                (2.0 * vocab * vocab + layers * of_layer, d.max(mlp).max(vocab).max(width))
             }
         };
         number * (matrices * d * d + others) + HAAR * 8.0 * largest * largest

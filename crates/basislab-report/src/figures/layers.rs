@@ -69,6 +69,8 @@ fn short_site(site: Site) -> String {
     match site {
         Site::ResidMid(layer) => format!("{layer}.mid"),
         Site::ResidPost(layer) => format!("{layer}.post"),
-        Site::Embed | Site::EveryResidPost | Site::Final => site.to_string(),
+        Site::AttnSum(layer) => format!("{layer}.attn_sum"),
+        Site::MlpSum(layer) => format!("{layer}.mlp_sum"),
+        _ => site.to_string(),
     }
 }
