@@ -1,8 +1,8 @@
 //! A rotation that spreads every coordinate over many, in `d log d` steps.
 //!
-//! `H` is block-diagonal: Sylvester's Hadamard matrix over `sqrt(b)` on each block of `b` coordinates, where `b` is the largest
-//! power of two that divides the dimension `d` (all 64 of 64; 64 of 576). An odd `d` has blocks of one: `H` is the identity.
-//! `H` is symmetric and its own inverse. [`Rotation::block_hadamard`](crate::Rotation::block_hadamard) is its matrix.
+//! `H` is block-diagonal: Sylvester's Hadamard matrix over `sqrt(b)` on each block of `b` coordinates, where `b` is the
+//! largest power of two that divides the dimension `d` (all 64 of 64; 64 of 576). An odd `d` has blocks of one: `H` is the
+//! identity. `H` is symmetric and its own inverse. [`Rotation::block_hadamard`](crate::Rotation::block_hadamard) is its matrix.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
@@ -18,8 +18,8 @@ pub fn random_signs(d: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..d).map(|_| if rng.next_u64() >> 63 == 0 { 1.0 } else { -1.0 }).collect()
 }
 
-/// Every row `x` becomes `H (s * x)`, in place: `s` are the signs, `[d]`. `rows` is row-major `[n, d]`. The rayon pool shares
-/// the rows out.
+/// Every row `x` becomes `H (s * x)`, in place: `s` are the signs, `[d]`. `rows` is row-major `[n, d]`. The rayon pool
+/// shares the rows out. The inverse is the same with signs of 1, then multiplying by `s`.
 ///
 /// # Panics
 /// If `rows` is not a whole number of rows, or there are no signs.

@@ -87,8 +87,8 @@ impl Rotation {
         d.is_power_of_two().then(|| Self::block_hadamard(&vec![1.0; d]))
     }
 
-    /// The matrix of [`hadamard_rows`](crate::hadamard_rows) with these signs, each 1 or -1: block-diagonal, with the Hadamard
-    /// matrix of the largest power of two that divides their number `d`.
+    /// The matrix of [`hadamard_rows`](crate::hadamard_rows) with these signs, each 1 or -1: block-diagonal, with the
+    /// Hadamard matrix of the largest power of two that divides their number `d`.
     ///
     /// # Panics
     /// If there are no signs.
