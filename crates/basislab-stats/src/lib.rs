@@ -1,16 +1,19 @@
-//! Host numerics in f64: random streams, rotations, residual metrics, inference. Knows neither burn nor files.
+//! Host numerics in f64: random streams, rotations, residual metrics, inference, quantization. Knows neither burn nor files.
 
 mod excess;
+mod hadamard;
 mod inference;
 mod measure;
 mod metrics;
 mod moments;
 mod privilege;
+mod quantize;
 mod random;
 mod residuals;
 mod rotation;
 
 pub use excess::{BasisExcess, basis_excess, excess, random_basis};
+pub use hadamard::{hadamard_rows, random_signs};
 pub use inference::{
     Interval, MaxT, Method, PERMUTATION_DRAWS, Side, Tost, Verdict, block_means, bound_p, correlation_interval,
     decide_bound, decide_correlation, decide_difference, decide_equivalence, decide_near, exchange_method, exchange_p,
@@ -21,6 +24,7 @@ pub use measure::{Measured, MetricValue, Wanted, measure, measure_in};
 pub use metrics::{LargeValues, METRICS, Metric, MetricFn, metric};
 pub use moments::{DimensionMoments, dimensions};
 pub use privilege::{Alignment, PRIVILEGE_METRICS, Privilege, PrivilegeStatistic, privilege};
+pub use quantize::{Granularity, Kept, Levels, quantize, relative_error};
 pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};
 pub use residuals::{Residuals, ResidualsError};
 pub use rotation::Rotation;

@@ -1,3 +1,4 @@
+use crate::hadamard::hadamard_block;
 use crate::random::{gaussian, shuffle};
 use faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use faer::linalg::householder::{
@@ -83,8 +84,24 @@ impl Rotation {
 
     /// Sylvester's Hadamard matrix over `sqrt(d)`; `None` unless `d` is a power of two.
     pub fn hadamard(d: usize) -> Option<Self> {
-        let entry = |i: usize| if ((i / d) & (i % d)).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
-        d.is_power_of_two().then(|| Self { d, q: (0..d * d).map(|i| entry(i) / (d as f64).sqrt()).collect() })
+        d.is_power_of_two().then(|| Self::block_hadamard(&vec![1.0; d]))
+    }
+
+    /// The matrix of [`hadamard_rows`](crate::hadamard_rows) with these signs, each 1 or -1: block-diagonal, with the
+    /// Hadamard matrix of the largest power of two that divides their number `d`.
+    ///
+    /// # Panics
+    /// If there are no signs.
+    pub fn block_hadamard(signs: &[f32]) -> Self {
+        let d = signs.len();
+        assert!(d > 0, "found no signs, expected as many as dimensions");
+        let block = hadamard_block(d);
+        let size = 1.0 / (block as f64).sqrt();
+        let entry = |row: usize, column: usize| {
+            let sign = if (row & column & (block - 1)).count_ones().is_multiple_of(2) { size } else { -size };
+            if row / block == column / block { sign * f64::from(signs[column]) } else { 0.0 }
+        };
+        Self { d, q: (0..d * d).map(|at| entry(at / d, at % d)).collect() }
     }
 
     /// Uniform over the orthogonal group: QR of a Gaussian matrix, columns turned so that `diag(R) > 0`

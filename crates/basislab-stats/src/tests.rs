@@ -13,6 +13,7 @@ mod narrow;
 mod ordered;
 mod parity;
 mod privilege;
+mod quantize;
 mod random;
 mod residuals;
 mod rotation;

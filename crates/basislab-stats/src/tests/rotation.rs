@@ -1,5 +1,5 @@
 use super::{gaussian_residuals, mean_and_error};
-use crate::{Purpose, Rotation, gaussian, stream};
+use crate::{Purpose, Rotation, gaussian, hadamard_rows, random_signs, stream};
 
 fn each_kind(d: usize) -> Vec<(&'static str, Rotation)> {
     let mut rng = stream(3, Purpose::Rotation, d as u64);
@@ -8,6 +8,7 @@ fn each_kind(d: usize) -> Vec<(&'static str, Rotation)> {
         ("signed permutation", Rotation::signed_permutation(d, &mut rng)),
         ("haar", Rotation::haar(d, &mut rng)),
     ];
+    kinds.push(("block hadamard", Rotation::block_hadamard(&random_signs(d, &mut rng))));
     kinds.extend(Rotation::hadamard(d).map(|q| ("hadamard", q)));
     kinds
 }
@@ -70,6 +71,21 @@ fn hadamard_spreads_one_coordinate_evenly() {
     let q = Rotation::hadamard(8).expect("a power of two");
     assert!(q.as_slice().iter().all(|v| (v.abs() - 1.0 / 8f64.sqrt()).abs() < 1e-16));
     assert!(q.as_slice()[..8].iter().all(|v| *v > 0.0));
+}
+
+#[test]
+fn the_matrix_of_a_block_hadamard_is_the_fast_transform() {
+    for d in [1, 6, 8, 12, 40, 64] {
+        let signs = random_signs(d, &mut stream(9, Purpose::Rotation, d as u64));
+        let q = Rotation::block_hadamard(&signs);
+        assert!(Rotation::new(q.as_slice().to_vec(), d).is_some(), "{d}");
+        let x = gaussian_residuals(204, 3, d.max(4));
+        let rows = &x.values()[..d * (x.values().len() / d)];
+        let mut fast: Vec<f32> = rows.iter().map(|value| *value as f32).collect();
+        hadamard_rows(&mut fast, &signs);
+        let worst = q.apply_rows(rows).iter().zip(&fast).map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max);
+        assert!(worst < 1e-6, "{d}: {worst}");
+    }
 }
 
 // A Haar matrix has E tr Q = 0 and E (tr Q)^2 = 1. Householder QR without the sign fix has a diagonal of one sign.
