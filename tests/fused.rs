@@ -32,7 +32,12 @@ fn seen(model: &Transformer, batch: &[Vec<u32>]) -> Seen {
     let mut grads = loss.backward();
     let grads = model.values().iter().map(|value| values(&value.grad_remove(&mut grads).unwrap())).collect();
     let mut sites = Vec::new();
-    let logits = model.forward(model.tokens(&inputs), &mut |_, x| sites.push(values(x)));
+    let logits = model.forward(model.tokens(&inputs), &mut |site, x| {
+        // What a branch writes is no site of a fused model.
+        if !site.is_branch() {
+            sites.push(values(x));
+        }
+    });
     sites.push(values(&logits));
     (loss.into_scalar::<f64>(), grads, sites)
 }

@@ -109,5 +109,10 @@ fn gradients_of_parallel_branches() {
 
 #[test]
 fn gradients_of_a_post_norm_model() {
-    check(&[("model.norm", "layernorm"), ("model.biases", "true"), ("model.norm_place", "post")]);
+    check(&[
+        ("model.norm", "layernorm"),
+        ("model.biases", "true"),
+        ("model.norm_place", "post"),
+        ("model.attention", "softmax-1"),
+    ]);
 }

@@ -20,4 +20,5 @@ pub use file::{
 };
 pub use lock::{Lock, LockError};
 pub use matrix::MatrixFile;
+pub use npy::npy_bytes;
 pub use tensors::{Dtype, NamedTensor, TensorError, decode, decode_any, encode};

@@ -213,3 +213,16 @@ fn wrong(text: &[u8], expected: &str) -> String {
     let found = String::from_utf8_lossy(&text[..text.len().min(20)]).into_owned();
     format!("found {found:?}, expected {expected}")
 }
+
+/// A .npy file of format 1.0 of two axes in C order. `descr` is NumPy's name of the type, `bytes` the values.
+pub fn npy_bytes(descr: &str, shape: [usize; 2], bytes: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}, {}), }}", shape[0], shape[1]);
+    // The header ends with a line break, and the values begin at a multiple of 64 bytes.
+    let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
+    let mut file = vec![0x93, b'N', b'U', b'M', b'P', b'Y', 1, 0];
+    file.extend((padded as u16).to_le_bytes());
+    file.extend(header.bytes().chain(std::iter::repeat(b' ')).take(padded - 1));
+    file.push(b'\n');
+    file.extend(bytes);
+    file
+}

@@ -1,14 +1,14 @@
 //! Which build on which machine makes the numbers.
 
 use crate::backend::OpenDevice;
-use basislab_config::Experiment;
+use basislab_config::ModelSpec;
 use basislab_store::sha256;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-/// What can change the bits of a result besides the experiment.
-pub(crate) fn build(place: &OpenDevice, experiment: &Experiment) -> Value {
+/// What can change the bits of a result besides the experiment. `model` says what is multiplied.
+pub(crate) fn build(place: &OpenDevice, model: &ModelSpec) -> Value {
     json!({
         "basislab": source(),
         "executable_sha256": executable(),
@@ -16,7 +16,7 @@ pub(crate) fn build(place: &OpenDevice, experiment: &Experiment) -> Value {
         "burn": env!("BASISLAB_BURN"),
         "cargo_lock_sha256": sha256(include_bytes!("../../../Cargo.lock")),
         "machine": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu(), "cpu_features": cpu_features() },
-        "device": place.describe(&experiment.shared.model),
+        "device": place.describe(model),
     })
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod list;
+pub(crate) mod measure;
 pub(crate) mod metrics;
 pub(crate) mod report;
 pub(crate) mod run;

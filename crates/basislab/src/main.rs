@@ -51,6 +51,7 @@ fn prepare() -> Result<(), Exit> {
 fn work(command: Command) -> CommandResult {
     match command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Measure(args) => commands::measure::measure(&args),
         Command::List { json } => commands::list::list(json),
         Command::Report { dir, json } => commands::report::report(&dir, json),
         Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),

@@ -1,0 +1,141 @@
+use crate::intervention::Intervention;
+use crate::self_check::SelfCheck;
+use crate::sequences::Sequences;
+use crate::site::{Bases, Measurements};
+use anyhow::Result;
+use basislab_config::{ModelSpec, Site};
+use basislab_model::InParts;
+use basislab_tables::MeasuredTokens;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
+
+/// Tokens that go through a block at a time.
+const BATCH: usize = 2048;
+
+/// A model and what it is run on.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The architecture.
+    pub spec: &'a ModelSpec,
+    /// Entries of the vocabulary.
+    pub d_vocab: usize,
+    /// Whether there is a language head.
+    pub has_head: bool,
+    /// Where it computes.
+    pub device: &'a Device,
+    /// The tokens.
+    pub sequences: &'a Sequences,
+}
+
+/// What one forward pass is to give, and what it gave.
+#[derive(Default)]
+pub struct Pass<'a> {
+    /// Sites whose values are handed out, `[tokens, width]`, as they go on from there.
+    pub save: Vec<Site>,
+    /// Takes the values of a site of `save`.
+    pub on_saved: Option<&'a mut dyn FnMut(Site, Vec<f32>, usize) -> Result<()>>,
+    /// What is measured at every site of the stream: the tokens' names, and the random bases.
+    pub measure: Option<(MeasuredTokens<'a>, &'a Bases)>,
+    /// Whether every sum is checked.
+    pub self_check: Option<SelfCheck>,
+    /// Tells that a site was passed.
+    pub progress: Option<&'a dyn Fn(Site)>,
+    /// What was measured.
+    pub measurements: Measurements,
+    /// The loss of every predicted token, nats, in order.
+    pub losses: Vec<f32>,
+    /// The values at the last site.
+    pub last: Vec<f32>,
+}
+
+/// Runs the model once, with the changes of `intervention`. `read` gives the values of a parameter by its path and shape.
+///
+/// # Errors
+/// The first error of `read` or of what takes saved values.
+pub fn run(
+    subject: &Subject<'_>,
+    intervention: &Intervention,
+    read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>>,
+    pass: &mut Pass<'_>,
+) -> Result<()> {
+    let Subject { spec, d_vocab, has_head, device, sequences } = *subject;
+    let rotation = intervention.turn.as_ref().map(|turn| {
+        let q = turn.rotation(spec.d_model).expect("checked when it was asked for");
+        let data = TensorData::new(q.transpose().as_slice().to_vec(), [spec.d_model; 2]);
+        (turn.site, Tensor::from_data(data, (device, basislab_model::dtype(spec.param_dtype))))
+    });
+    let parts = InParts { spec, d_vocab, has_head, device, rotation };
+    let mut failed = None;
+    let mut on_site = |site: Site, streams: &mut [Tensor<2>]| {
+        if failed.is_none() {
+            failed = pass.at(site, streams, intervention).err();
+        }
+    };
+    let (mut row, mut losses) = (0, Vec::new());
+    let mut on_logits = |logits: Tensor<2>| {
+        let rows = logits.dims()[0];
+        losses.extend(token_losses(logits, &sequences.targets[row..row + rows]));
+        row += rows;
+    };
+    parts.forward(tokens(sequences, device), read, &mut on_site, &mut on_logits)?;
+    pass.losses = losses;
+    failed.map_or(Ok(()), Err)
+}
+
+impl Pass<'_> {
+    fn at(&mut self, site: Site, streams: &mut [Tensor<2>], intervention: &Intervention) -> Result<()> {
+        if let Some(check) = &mut self.self_check {
+            check.before(site, &values(streams));
+        }
+        intervention.apply(site, streams);
+        let width = streams[0].dims()[1];
+        let found = values(streams);
+        if let Some(check) = &mut self.self_check {
+            check.after(site, found.clone());
+        }
+        if let Some((tokens, bases)) = self.measure.as_ref().filter(|_| !site.is_branch()) {
+            self.measurements.site(site, &found, tokens, bases);
+        }
+        if let Some(progress) = self.progress {
+            progress(site);
+        }
+        if self.save.contains(&site) {
+            if let Some(on_saved) = &mut self.on_saved {
+                on_saved(site, found.clone(), width)?;
+            }
+        }
+        self.last = found;
+        Ok(())
+    }
+}
+
+/// Equally long sequences, some at a time.
+fn tokens(sequences: &Sequences, device: &Device) -> Vec<Tensor<2, Int>> {
+    let (length, count) = (sequences.length, sequences.count());
+    let at_once = (BATCH / length).max(1);
+    let batch = |start: usize| {
+        let rows = sequences.rows(start..(start + at_once).min(count));
+        let data: Vec<i32> = rows.iter().flat_map(|row| row.iter().map(|&token| token as i32)).collect();
+        Tensor::from_data(TensorData::new(data, [rows.len(), length]), (device, DType::I32))
+    };
+    (0..count).step_by(at_once).map(batch).collect()
+}
+
+/// The streams of all batches, one after another, on the host.
+fn values(streams: &[Tensor<2>]) -> Vec<f32> {
+    let mut all = Vec::new();
+    for x in streams {
+        let data = x.clone().into_data().convert::<f32>();
+        all.extend(data.try_into_vec::<f32>().expect("just converted to f32"));
+    }
+    all
+}
+
+/// The loss of each row that has a target. `[rows, V]`
+fn token_losses(logits: Tensor<2>, targets: &[Option<u32>]) -> Vec<f32> {
+    let data: Vec<i32> = targets.iter().map(|target| target.unwrap_or(0) as i32).collect();
+    let index = TensorData::new(data, [targets.len(), 1]);
+    let index = Tensor::<2, Int>::from_data(index, (&logits.device(), DType::I32));
+    let losses = activation::log_softmax(logits, 1).gather(1, index).neg();
+    let losses = losses.into_data().convert::<f32>().try_into_vec::<f32>().expect("just converted to f32");
+    losses.into_iter().zip(targets).filter(|(_, target)| target.is_some()).map(|(loss, _)| loss).collect()
+}

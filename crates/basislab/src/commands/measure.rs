@@ -1,0 +1,342 @@
+//! `basislab measure`: the residual stream of finished models, whoever trained them.
+
+mod checkpoint;
+mod model;
+mod saved;
+
+use super::CommandResult;
+use crate::args::MeasureArgs;
+use crate::backend::OpenDevice;
+use crate::build::build;
+use crate::exit::{Code, Exit};
+use crate::progress::Progress;
+use crate::resources::require;
+use crate::terminal::{say, say_json};
+use basislab_config::{Mlp, NormPlace, RunName, Site, Split};
+use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
+use basislab_report::{MeasuredAnswer, report_measured, seal_measured};
+use basislab_runs::{create_output_dir, lock, read_manifest, write_manifest};
+use basislab_stats::{bits_per_byte, unigram_loss};
+use basislab_store::{remove, sha256};
+use basislab_tables::{EvalRow, InterventionRow, MeasuredTokens, ModelRow, SUMS, Verified, write_table};
+use model::{Model, Text};
+use saved::What;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// What `--save` and the interventions ask for.
+struct Wanted {
+    save: Vec<(What, PathBuf)>,
+    intervention: Intervention,
+    /// Patches are read once the shape of the model is known.
+    patches: Vec<(Site, PathBuf)>,
+}
+
+/// What was found of one model.
+struct Found {
+    model: ModelRow,
+    measurements: Measurements,
+    intervention: Option<InterventionRow>,
+    self_check: Option<SelfCheck>,
+}
+
+pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
+    let wanted = Wanted::of(args)?;
+    let device = args.on.open()?;
+    let text = args.text.as_deref().map(Text::open).transpose()?;
+    let models = model::open_all(args, text.as_ref(), &device)?;
+    if !wanted.is_plain() && models.len() > 1 {
+        return Err(Exit::usage("--save and interventions are for one model at a time"));
+    }
+    let manifest = manifest(args, &models, text.as_ref(), &device);
+    let identity = manifest["measured"]["identity"].as_str().unwrap_or_default().to_owned();
+    let dir = args.out.clone().unwrap_or_else(|| model::default_out(&models, &identity));
+    create_output_dir(&dir)?;
+    let _lock = lock(&dir, false)?;
+    expect_same(&dir, &identity)?;
+    // Without the seal the directory counts as unfinished.
+    remove(&dir.join(SUMS))?;
+    write_manifest(&dir, &manifest)?;
+    let progress = Progress::new(args.quiet);
+    progress.plan(models.iter().map(|model| sites(model) * passes(&wanted)).sum());
+    let mut found = Vec::new();
+    for model in &models {
+        found.push(device.work(|| one(model, &wanted, args, &device, &progress))?);
+    }
+    progress.finish();
+    write_tables(&dir, &found)?;
+    let answer = report_measured(&dir)?;
+    seal_measured(&dir)?;
+    say_answer(&answer, args.json)?;
+    self_check_result(&found)
+}
+
+/// Prints the answer.
+pub(crate) fn say_answer(answer: &MeasuredAnswer, json: bool) -> Result<(), Exit> {
+    match json {
+        true => say_json(&serde_json::to_value(answer).map_err(Exit::data)?),
+        false => say(answer.to_string()),
+    }
+}
+
+impl Wanted {
+    fn of(args: &MeasureArgs) -> Result<Self, Exit> {
+        let save = args.save.iter().map(|text| saved::parse("--save", text)).collect::<Result<_, _>>()?;
+        let ablations = args.ablate.iter().map(|text| text.parse()).collect::<Result<_, String>>();
+        let ablations = ablations.map_err(|what| Exit::usage(format!("--ablate: {what}")))?;
+        let turn = args.rotate.as_deref().map(str::parse::<Turn>).transpose();
+        let turn = turn.map_err(|what| Exit::usage(format!("--rotate: {what}")))?;
+        let mut patches = Vec::new();
+        for text in &args.patch {
+            match saved::parse("--patch", text)? {
+                (What::Site(site), file) => patches.push((site, file)),
+                (What::Tokens, _) => return Err(Exit::usage(format!("--patch {text}: tokens cannot be patched"))),
+            }
+        }
+        Ok(Self { save, intervention: Intervention { ablations, patches: Vec::new(), turn }, patches })
+    }
+
+    fn intervenes(&self) -> bool {
+        !self.intervention.is_none() || !self.patches.is_empty()
+    }
+
+    fn is_plain(&self) -> bool {
+        self.save.is_empty() && !self.intervenes()
+    }
+
+    /// The interventions in words, as they are written on the command line.
+    fn describe(&self) -> String {
+        let ablations = self.intervention.ablations.iter().map(|one| format!("--ablate {one}"));
+        let patches = self.patches.iter().map(|(site, file)| format!("--patch {site}={}", file.display()));
+        let turn = self.intervention.turn.iter().map(|turn| format!("--rotate {turn}"));
+        turn.chain(patches).chain(ablations).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Checks sites and dimensions against the model, and reads the patches.
+    fn fit(&self, model: &Model) -> Result<Intervention, Exit> {
+        let mut intervention = self.intervention.clone();
+        let d = model.spec.d_model;
+        let known = sites_of(model);
+        let saved = self.save.iter().filter_map(|(what, _)| if let What::Site(site) = what { Some(*site) } else { None });
+        let patched = self.patches.iter().map(|(site, _)| *site);
+        for site in intervention.sites().chain(saved).chain(patched) {
+            if !known.contains(&site) {
+                return Err(model::no_site(model, "--save, --ablate, --rotate and --patch", site));
+            }
+        }
+        if let Some(dim) = intervention.ablations.iter().flat_map(|one| &one.dims).find(|dim| **dim >= d) {
+            return Err(Exit::usage(format!("--ablate: found dimension {dim}, expected one below d_model = {d}")));
+        }
+        if intervention.turn.as_ref().is_some_and(|turn| turn.rotation(d).is_none()) {
+            let what = format!("--rotate: a Hadamard matrix needs a power of two, and d_model is {d}; use haar:SEED");
+            return Err(Exit::usage(what));
+        }
+        for (site, file) in &self.patches {
+            intervention.patches.push((*site, saved::read(file, [model.sequences.tokens.len(), d])?));
+        }
+        Ok(intervention)
+    }
+}
+
+/// Every site of a model, branches included.
+fn sites_of(model: &Model) -> Vec<Site> {
+    let is_post = model.spec.norm_place == NormPlace::Post;
+    let is_parallel = model.spec.branches == basislab_config::Branches::Parallel;
+    let mut all = Vec::new();
+    all.extend(is_post.then_some(Site::EmbedSum));
+    all.push(Site::Embed);
+    for layer in 0..model.spec.n_layers {
+        all.push(Site::AttnOut(layer));
+        all.extend(is_post.then_some(Site::AttnSum(layer)));
+        all.extend((!is_parallel).then_some(Site::ResidMid(layer)));
+        all.push(Site::MlpOut(layer));
+        all.extend(is_post.then_some(Site::MlpSum(layer)));
+        all.push(Site::ResidPost(layer));
+    }
+    all.extend((!is_post).then_some(Site::Final));
+    all
+}
+
+fn sites(model: &Model) -> u64 {
+    sites_of(model).len() as u64
+}
+
+fn passes(wanted: &Wanted) -> u64 {
+    if wanted.intervenes() { 2 } else { 1 }
+}
+
+/// Bytes that measuring takes at its peak: the embeddings or the head, one block, the stream with its statistics, a few rows
+/// of logits.
+fn memory(model: &Model, bases: u64) -> f64 {
+    let spec = &model.spec;
+    let [d, f, v, n] = [spec.d_model, spec.d_mlp, model.d_vocab, model.sequences.tokens.len()].map(|size| size as f64);
+    let wide = if spec.mlp == Mlp::Swiglu { 3.0 } else { 2.0 };
+    let heads = (spec.n_heads * spec.d_head()) as f64;
+    let block = 4.0 * d * heads + wide * d * f;
+    let batch = n.min(2048.0);
+    let pattern = batch * spec.n_heads as f64 * model.sequences.length as f64;
+    let numbers = 1.6 * v * d + 1.6 * block + 8.0 * n * d + batch * 4.0 * f + 3.0 * pattern + 4.0 * 256.0 * v;
+    80e6 + 4.0 * numbers + 8.0 * ((bases as f64 + 2.1) * d * d + 3.0 * n * d)
+}
+
+fn one(model: &Model, wanted: &Wanted, args: &MeasureArgs, device: &OpenDevice, progress: &Progress) -> Result<Found, Exit> {
+    require(memory(model, args.bases), model.name.as_str(), "use a smaller --tokens or --window")?;
+    let intervention = wanted.fit(model)?;
+    let Sequences { length, tokens, .. } = &model.sequences;
+    let (d, n_tokens) = (model.spec.d_model, tokens.len());
+    let subject = Subject {
+        spec: &model.spec,
+        d_vocab: model.d_vocab,
+        has_head: model.has_head,
+        device: &device.device,
+        sequences: &model.sequences,
+    };
+    let mut read = |path: &str, shape: [usize; 2]| (model.weights)(path, shape).map_err(anyhow::Error::from);
+    let step = |_: Site| progress.step();
+    let mut before = None;
+    if wanted.intervenes() {
+        let mut pass = Pass { progress: Some(&step), ..Pass::default() };
+        run(&subject, &Intervention::default(), &mut read, &mut pass)?;
+        before = Some(pass);
+    }
+    let bases = Bases::draw(args.seed, args.bases as usize, d, n_tokens, *length, args.null_tokens as usize);
+    let names = MeasuredTokens { model: &model.name, step: model.step, tokens, n_ctx: *length, texts: &model.texts };
+    let of_site = |site: Site| wanted.save.iter().filter(move |(what, _)| *what == What::Site(site));
+    let mut on_saved = |site: Site, values: Vec<f32>, width: usize| {
+        let shape = [n_tokens, width];
+        of_site(site).try_for_each(|(_, file)| Ok(saved::write(file, &site.to_string(), shape, &values)?))
+    };
+    let mut pass = Pass {
+        save: sites_of(model).into_iter().filter(|site| of_site(*site).next().is_some()).collect(),
+        on_saved: Some(&mut on_saved),
+        measure: Some((names, &bases)),
+        self_check: args.self_check.then(SelfCheck::default),
+        progress: Some(&step),
+        ..Pass::default()
+    };
+    run(&subject, &intervention, &mut read, &mut pass)?;
+    for (_, file) in wanted.save.iter().filter(|(what, _)| *what == What::Tokens) {
+        saved::write_tokens(file, [model.sequences.count(), *length], tokens)?;
+    }
+    if let Some(site) = pass.measurements.not_finite {
+        let what = format!("found an activation at {site} that is not finite, expected finite numbers");
+        return Err(Exit::data(format!("{}: {what}: the weights are broken or overflow", model.name)));
+    }
+    let intervention = before.map(|before| intervention_row(model, wanted, &before, &pass));
+    let Pass { losses, measurements, self_check, .. } = pass;
+    Ok(Found { model: model_row(model, &losses), measurements, intervention, self_check })
+}
+
+fn mean(losses: &[f32]) -> Option<f64> {
+    (!losses.is_empty()).then(|| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64)
+}
+
+fn model_row(model: &Model, losses: &[f32]) -> ModelRow {
+    let predicted = model.sequences.predicted();
+    let loss = mean(losses).filter(|loss| loss.is_finite());
+    let unigram = if model.has_head { unigram_loss(&predicted, model.d_vocab) } else { None };
+    let (count, bytes) = (losses.len() as u64, if model.has_head { model.predicted_bytes } else { 0 });
+    ModelRow {
+        model: model.name.clone(),
+        step: model.step,
+        format: model.format.to_owned(),
+        architecture: model.architecture.clone(),
+        parameters: model.parameters,
+        d_model: model.spec.d_model,
+        n_layers: model.spec.n_layers,
+        d_vocab: model.d_vocab,
+        sequences: model.sequences.count(),
+        tokens: model.sequences.tokens.len() as u64,
+        predicted_tokens: count,
+        predicted_bytes: bytes,
+        loss,
+        bits_per_byte: loss.and_then(|loss| bits_per_byte(loss, count, bytes)),
+        unigram_loss: unigram,
+        verified: Verified::of(model.has_head, loss, unigram),
+    }
+}
+
+/// What the interventions did to the losses, and to what the model ends with.
+fn intervention_row(model: &Model, wanted: &Wanted, before: &Pass<'_>, after: &Pass<'_>) -> InterventionRow {
+    let changes: Vec<f32> = before.losses.iter().zip(&after.losses).map(|(a, b)| (b - a).abs()).collect();
+    InterventionRow {
+        model: model.name.clone(),
+        step: model.step,
+        interventions: wanted.describe(),
+        loss_before: mean(&before.losses),
+        loss: mean(&after.losses),
+        mean_change: mean(&changes),
+        largest_change: changes.iter().copied().map(f64::from).reduce(f64::max),
+        relative_change: before.relative_change(after, wanted.intervention.turn.as_ref(), model.spec.d_model),
+    }
+}
+
+fn write_tables(dir: &Path, found: &[Found]) -> Result<(), Exit> {
+    let rows = |of: fn(&Found) -> &Measurements| found.iter().map(of);
+    let all = |found: &Found| -> EvalRow {
+        let model = &found.model;
+        let (arm, step, split) = (model.model.clone(), model.step, Split::HeldOut);
+        EvalRow { arm, seed: 0, step, split, loss: model.loss, loss_above_floor: None }
+    };
+    write_table(dir, &found.iter().map(|found| found.model.clone()).collect::<Vec<_>>())?;
+    write_table(dir, &found.iter().map(all).collect::<Vec<_>>())?;
+    let of = |found: &Found| -> Vec<_> { found.measurements.special(&found.model.model, found.model.step) };
+    write_table(dir, &found.iter().flat_map(of).collect::<Vec<_>>())?;
+    let measurements = || rows(|found| &found.measurements);
+    write_table(dir, &measurements().flat_map(|all| all.residual.clone()).collect::<Vec<_>>())?;
+    write_table(dir, &measurements().flat_map(|all| all.dimensions.clone()).collect::<Vec<_>>())?;
+    write_table(dir, &measurements().flat_map(|all| all.massive.clone()).collect::<Vec<_>>())?;
+    write_table(dir, &measurements().flat_map(|all| all.dominant.clone()).collect::<Vec<_>>())?;
+    let interventions: Vec<InterventionRow> = found.iter().filter_map(|found| found.intervention.clone()).collect();
+    if !interventions.is_empty() {
+        write_table(dir, &interventions)?;
+    }
+    Ok(())
+}
+
+/// Says how the self-check ended.
+fn self_check_result(found: &[Found]) -> CommandResult {
+    let mut code = None;
+    for (model, check) in found.iter().filter_map(|found| Some((&found.model.model, found.self_check.as_ref()?))) {
+        let compared = check.compared;
+        match &check.wrong[..] {
+            [] => say(format!("self-check of {model}: {compared} sums of stream and writes, all equal bit for bit\n"))?,
+            [first, ..] => {
+                let (wrong, site) = (check.wrong.len(), first.site);
+                let what = format!("{wrong} of {compared} sums differ; first at {site}, by up to {:e}", first.largest);
+                say(format!("self-check of {model} FAILED: {what}\n"))?;
+                code = Some(Code::Unsound);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// A directory of another measurement, or of an experiment, is left alone.
+fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
+    let Some(there) = read_manifest(dir)? else { return Ok(()) };
+    if there["measured"]["identity"] == identity {
+        return Ok(());
+    }
+    let what = if there["measured"].is_object() { "another measurement" } else { "an experiment" };
+    Err(Exit::new(Code::Identity, format!("{}: belongs to {what}; choose another --out", dir.display())))
+}
+
+fn manifest(args: &MeasureArgs, models: &[Model], text: Option<&Text>, device: &OpenDevice) -> Value {
+    let names: Vec<(&RunName, u64)> = models.iter().map(|model| (&model.name, model.step)).collect();
+    let mut measured = json!({
+        "models": models.iter().map(|model| model.datasheet.clone()).collect::<Vec<_>>(),
+        "names": names,
+        "text": text.map(|text| json!({ "name": text.name, "sha256": text.sha256 })),
+        "window": models.first().map(|model| model.sequences.length),
+        "tokens": args.tokens, "random_bases": args.bases, "null_tokens": args.null_tokens, "seed": args.seed,
+        "rotate": args.rotate, "patch": args.patch, "ablate": args.ablate,
+    });
+    let identity = sha256(measured.to_string().as_bytes());
+    measured["identity"] = identity.into();
+    let mut manifest = json!({ "measured": measured });
+    if let (Value::Object(all), Value::Object(build)) = (&mut manifest, build(device, &models[0].spec)) {
+        all.extend(build);
+    }
+    manifest
+}
