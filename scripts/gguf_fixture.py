@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["gguf==0.19.0", "numpy==2.4.6", "regex"]
+# dependencies = ["gguf==0.19.0", "numpy==2.4.6", "regex==2026.11.19", "sentencepiece==0.2.3"]
 # ///
 """Writes the fixtures of basislab-import in crates/basislab-import/tests:
 
@@ -8,10 +8,12 @@ types.gguf   a GGUF file by the package gguf, with a tensor of each type and a v
 types.json   its tensors as the package gguf dequantizes them with NumPy, as the bits of each f32 in hexadecimal
 words.json   texts cut into words by the patterns of several models, with the package regex; and the tokens of SmolLM2, by a plain
              loop over its merges, where its file is given
+scores.json  the vocabulary of a small BPE model that the package sentencepiece trains, and the texts in its tokens
 
     python scripts/gguf_fixture.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 """
 import importlib.metadata
+import io
 import json
 import pathlib
 import sys
@@ -20,11 +22,12 @@ try:
     import gguf
     import numpy as np
     import regex
+    import sentencepiece
 except ModuleNotFoundError as error:
-    sys.exit(f"needs {error.name}: pip install gguf==0.19.0 numpy regex")
+    sys.exit(f"needs {error.name}: pip install gguf==0.19.0 numpy regex sentencepiece")
 
 FOLDER = pathlib.Path(__file__).parent.parent / "crates/basislab-import/tests"
-VERSIONS = {name: importlib.metadata.version(name) for name in ("gguf", "numpy", "regex")}
+VERSIONS = {name: importlib.metadata.version(name) for name in ("gguf", "numpy", "regex", "sentencepiece")}
 TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K"]
 # Where a block has numbers of 16 bits.
 HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
@@ -138,14 +141,28 @@ def smollm(path):
     return [[token for word in split(text, PATTERNS["smollm"]) for token in encode(word)] for text in TEXTS]
 
 
+def scores():
+    """A model as Llama 2 has it: byte fallback, a blank before each text, no normalisation. Trained on this file and the texts."""
+    lines = [*pathlib.Path(__file__).read_text().splitlines(), *TEXTS[:3], *TEXTS[3:5]] * 3
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=700, byte_fallback=True,
+        character_coverage=0.999, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+    )
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    kind = lambda k: 6 if processor.is_byte(k) else 3 if processor.is_control(k) or processor.is_unknown(k) else 1
+    pieces = [[processor.id_to_piece(k), processor.get_score(k), kind(k)] for k in range(processor.get_piece_size())]
+    write("scores.json", {"texts": TEXTS, "pieces": pieces, "tokens": [processor.encode(text) for text in TEXTS]})
+
+
 def write(name, content):
     content = {"made by": "scripts/gguf_fixture.py", "versions": VERSIONS} | content
-    lines = json.dumps(content, ensure_ascii=True, indent=None).replace('}, "', '},\n"').replace('], "', '],\n"')
-    (FOLDER / name).write_text(lines + "\n")
+    (FOLDER / name).write_text(json.dumps(content) + "\n")
 
 
 FOLDER.mkdir(exist_ok=True)
 types()
+scores()
 words = {"texts": TEXTS, "words": {name: [split(text, patterns) for text in TEXTS] for name, patterns in PATTERNS.items()}}
 if len(sys.argv) > 1:
     words["SmolLM2-135M-Instruct.Q4_1.gguf"] = smollm(sys.argv[1])

@@ -125,7 +125,7 @@ pub(super) fn describe(header: &Header) -> Result<Description, String> {
         has_head: true,
         parameters: check_tensors(header, &spec, d_vocab)?,
         types: types(header),
-        licence: header.optional("general.license", Value::text)?.map(str::to_owned),
+        licence: header.metadata.get("general.license").and_then(Value::text).map(str::to_owned),
         spec,
     })
 }
