@@ -6,8 +6,8 @@
 
 types.gguf   a GGUF file by the package gguf, with a tensor of each type and a value of each kind
 types.json   its tensors as the package gguf dequantizes them with NumPy, as the bits of each f32 in hexadecimal
-words.json   texts cut into words by the patterns of several models, with the package regex; and the tokens of SmolLM2, by a plain
-             loop over its merges, where its file is given
+words.json   texts cut into words by the patterns of several models, with the package regex; and the tokens of SmolLM2, by
+             a plain loop over its merges, where its file is given
 scores.json  the vocabulary of a small BPE model that the package sentencepiece trains, and the texts in its tokens
 
     python scripts/gguf_fixture.py [SmolLM2-135M-Instruct.Q4_1.gguf]
@@ -34,7 +34,8 @@ HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 PATTERNS = {"gpt-2": [GPT2], "smollm": [r"\p{N}", GPT2], "llama-bpe": [LLAMA3], "qwen2": [LLAMA3.replace("{1,3}", "")]}
 TEXTS = [
@@ -43,7 +44,8 @@ TEXTS = [
     "In 2026 there were 1234567 of them, 3.14159 and 1,000 and \u00bd x\u00b2 \u0663\u0664.",
     "two  spaces,   three;\ttab\t\ttabs\n\nparagraph\r\nline \n trailing   ",
     "  leading and    many     spaces\n\n\n   \n x",
-    "\u00dcml\u00e4ute stra\u00dfe d\u00e9j\u00e0 vu e\u0301 na\u00efve \u65e5\u672c\u8a9e \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0939\u093f\u0928\u094d\u0926\u0940",
+    "\u00dcml\u00e4ute stra\u00dfe d\u00e9j\u00e0 vu e\u0301 na\u00efve "
+    "\u65e5\u672c\u8a9e \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0939\u093f\u0928\u094d\u0926\u0940",
     "emoji \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f!!! ?! ... --- _under_score $x_1$ #tag",
     "def f(x):\n    return {'a': [1, 22, 333, 4444]}  # comment\n",
     "\u00a0no\u00a0break\u3000wide\u2003em <|im_start|>user<|endoftext|>",
@@ -58,8 +60,9 @@ def types():
     rng = np.random.default_rng(20261127)
     writer = gguf.GGUFWriter(FOLDER / "types.gguf", "none")
     for kind, value in [
-        ("uint8", 200), ("int8", -100), ("uint16", 60000), ("int16", -30000), ("uint32", 4 * 10**9), ("int32", -2 * 10**9),
-        ("uint64", 10**19), ("int64", -9 * 10**18), ("float32", 0.1), ("float64", 0.1), ("bool", True), ("string", "d\u00e9j\u00e0"),
+        ("uint8", 200), ("int8", -100), ("uint16", 60000), ("int16", -30000), ("uint32", 4 * 10**9),
+        ("int32", -2 * 10**9), ("uint64", 10**19), ("int64", -9 * 10**18), ("float32", 0.1), ("float64", 0.1),
+        ("bool", True), ("string", "d\u00e9j\u00e0"),
     ]:
         getattr(writer, f"add_{kind}")(f"test.{kind}", value)
     writer.add_array("test.strings", ["a", "", "\u2581b"])
@@ -142,8 +145,8 @@ def smollm(path):
 
 
 def scores():
-    """A model as Llama 2 has it: byte fallback, a blank before each text, no normalisation. Trained on this file and the texts."""
-    lines = [*pathlib.Path(__file__).read_text().splitlines(), *TEXTS[:3], *TEXTS[3:5]] * 3
+    """A model as Llama 2 has it: byte fallback, a blank before each text, no normalisation."""
+    lines = [*pathlib.Path(gguf.constants.__file__).read_text().splitlines()[:500], *TEXTS[:5]] * 3
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=700, byte_fallback=True,
