@@ -4,7 +4,11 @@
 //! line. Weights stay on disk until [`Source::read`] asks for one; files are read by position, so that a file that is cut
 //! while it is read gives an error where a memory map would end the program.
 
+mod description;
 mod error;
+mod hugging_face;
+mod rows;
+mod safetensors;
 mod source;
 mod tokenizer;
 

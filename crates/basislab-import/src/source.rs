@@ -1,6 +1,11 @@
+use crate::description::Description;
 use crate::error::ImportError;
+use crate::hugging_face::{self, HuggingFace, PICKLE};
 use crate::tokenizer::Tokenizer;
 use basislab_config::ModelSpec;
+use basislab_store::{LFS_POINTER, is_lfs_pointer};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A model in files.
@@ -28,6 +33,7 @@ pub struct Source {
     pub files: Vec<SourceFile>,
     /// The tokenizer that came with the model, or that was named.
     pub tokenizer: Option<Tokenizer>,
+    weights: Weights,
 }
 
 /// A file of a model.
@@ -39,14 +45,94 @@ pub struct SourceFile {
     pub bytes: u64,
 }
 
+#[derive(Debug)]
+enum Weights {
+    HuggingFace(HuggingFace),
+}
+
 /// Opens a model: a directory of Hugging Face, a `.gguf` file, or a llama2.c `.bin` file; the content decides, not the name.
-/// `tokenizer` replaces the tokenizer that comes with the model. Reads headers only.
+/// `tokenizer` replaces the tokenizer that comes with the model: a `tokenizer.json`, or a `tokenizer.bin` of llama2.c.
+/// Reads headers only.
 ///
 /// # Errors
 /// What is wrong with the files, in one line.
 pub fn open(path: &Path, tokenizer: Option<&Path>) -> Result<Source, ImportError> {
-    let _ = tokenizer;
-    Err(ImportError::new(path, "not implemented"))
+    if !path.metadata().map_err(|error| ImportError::new(path, format!("cannot be read: {error}")))?.is_dir() {
+        refuse(path)?;
+        return Err(ImportError::new(path, "is neither GGUF nor llama2.c"));
+    }
+    let model = hugging_face::open(path)?;
+    let own = path.join("tokenizer.json");
+    let named = tokenizer.or_else(|| own.is_file().then_some(own.as_path()));
+    let mut paths = model.files().to_vec();
+    paths.extend(named.map(Path::to_owned));
+    let description = model.describe().clone();
+    finish(path, "safetensors", description, Weights::HuggingFace(model), paths, None)
+}
+
+fn finish(
+    path: &Path,
+    format: &'static str,
+    description: Description,
+    weights: Weights,
+    paths: Vec<PathBuf>,
+    tokenizer: Option<Tokenizer>,
+) -> Result<Source, ImportError> {
+    let Description { spec, d_vocab, architecture, has_head, parameters, types, licence } = description;
+    if let Some(tokens) = tokenizer.as_ref().map(Tokenizer::d_vocab).filter(|tokens| *tokens > d_vocab) {
+        let what =
+            format!("has a tokenizer of {tokens} tokens, expected at most the model's {d_vocab}: name another one");
+        return Err(ImportError::new(path, what));
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        let info = path.metadata().map_err(|error| ImportError::new(&path, format!("cannot be read: {error}")))?;
+        files.push(SourceFile { bytes: info.len(), path });
+    }
+    // The directory `.` has a name, too.
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = if path.is_dir() { whole.file_name() } else { path.file_stem() };
+    let name = name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+    Ok(Source {
+        name,
+        format,
+        architecture,
+        spec,
+        d_vocab,
+        has_head,
+        parameters,
+        types,
+        licence,
+        files,
+        tokenizer,
+        weights,
+    })
+}
+
+/// Refuses files that are known not to be models, or to be models that are not read.
+fn refuse(path: &Path) -> Result<Vec<u8>, ImportError> {
+    let fail = |what: String| Err(ImportError::new(path, what));
+    let failed = |error| ImportError::new(path, format!("cannot be read: {error}"));
+    if !path.metadata().map_err(failed)?.is_file() {
+        return fail("found something that is neither a file nor a directory".to_owned());
+    }
+    let mut head = Vec::new();
+    File::open(path).and_then(|file| file.take(512).read_to_end(&mut head)).map_err(failed)?;
+    let is_zip = head.starts_with(b"PK\x03\x04");
+    if is_lfs_pointer(&head) {
+        return fail(format!("is {LFS_POINTER}"));
+    }
+    let is_pickle = matches!(head[..], [0x80, 2..=5, third, ..] if third != 0);
+    if is_pickle || is_zip && head.windows(8).any(|bytes| bytes == b"data.pkl") {
+        return fail(format!("is {PICKLE}"));
+    }
+    if is_zip {
+        return fail("is a zip file, expected a model: unpack it".to_owned());
+    }
+    if head.starts_with(b"{") || head.get(8..).is_some_and(|rest| rest.starts_with(b"{\"")) {
+        return fail("is a part of a model of Hugging Face, expected its directory, with config.json in it".to_owned());
+    }
+    Ok(head)
 }
 
 impl Source {
@@ -56,7 +142,8 @@ impl Source {
     /// # Errors
     /// A file that cannot be read, a tensor of another shape, a value that is not finite.
     pub fn read(&self, parameter: &str, shape: [usize; 2]) -> Result<Vec<f32>, ImportError> {
-        let _ = shape;
-        Err(ImportError::new(Path::new(parameter), "not implemented"))
+        match &self.weights {
+            Weights::HuggingFace(model) => model.read(parameter, shape),
+        }
     }
 }
