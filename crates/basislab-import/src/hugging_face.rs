@@ -8,7 +8,7 @@ mod layout;
 mod llama;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::description::Description;
 use crate::error::ImportError;

@@ -1,6 +1,11 @@
+#[cfg(test)]
+mod tests;
+
 use crate::description::Description;
 use crate::error::ImportError;
+use crate::gguf::{self, Gguf};
 use crate::hugging_face::{self, HuggingFace, PICKLE};
+use crate::llama2c::{self, Llama2c};
 use crate::tokenizer::Tokenizer;
 use basislab_config::ModelSpec;
 use basislab_store::{LFS_POINTER, is_lfs_pointer};
@@ -48,6 +53,8 @@ pub struct SourceFile {
 #[derive(Debug)]
 enum Weights {
     HuggingFace(HuggingFace),
+    Gguf(Gguf),
+    Llama2c(Llama2c),
 }
 
 /// Opens a model: a directory of Hugging Face, a `.gguf` file, or a llama2.c `.bin` file; the content decides, not the name.
@@ -57,33 +64,43 @@ enum Weights {
 /// # Errors
 /// What is wrong with the files, in one line.
 pub fn open(path: &Path, tokenizer: Option<&Path>) -> Result<Source, ImportError> {
-    if !path.metadata().map_err(|error| ImportError::new(path, format!("cannot be read: {error}")))?.is_dir() {
-        refuse(path)?;
-        return Err(ImportError::new(path, "is neither GGUF nor llama2.c"));
-    }
-    let model = hugging_face::open(path)?;
+    let is_folder =
+        path.metadata().map_err(|error| ImportError::new(path, format!("cannot be read: {error}")))?.is_dir();
     let own = path.join("tokenizer.json");
-    let named = tokenizer.or_else(|| own.is_file().then_some(own.as_path()));
-    let mut paths = model.files().to_vec();
-    paths.extend(named.map(Path::to_owned));
-    let description = model.describe().clone();
-    finish(path, "safetensors", description, Weights::HuggingFace(model), paths, None)
-}
-
-fn finish(
-    path: &Path,
-    format: &'static str,
-    description: Description,
-    weights: Weights,
-    paths: Vec<PathBuf>,
-    tokenizer: Option<Tokenizer>,
-) -> Result<Source, ImportError> {
-    let Description { spec, d_vocab, architecture, has_head, parameters, types, licence } = description;
-    if let Some(tokens) = tokenizer.as_ref().map(Tokenizer::d_vocab).filter(|tokens| *tokens > d_vocab) {
-        let what =
-            format!("has a tokenizer of {tokens} tokens, expected at most the model's {d_vocab}: name another one");
+    let named = tokenizer.or_else(|| (is_folder && own.is_file()).then_some(own.as_path()));
+    let mut paths = vec![path.to_owned()];
+    let mut inside = None;
+    let first = if is_folder { Vec::new() } else { head(path)? };
+    let (format, description, weights) = if is_folder {
+        let model = hugging_face::open(path)?;
+        paths = model.files().to_vec();
+        ("safetensors", model.describe().clone(), Weights::HuggingFace(model))
+    } else if gguf::is_gguf(&first) {
+        let model = gguf::open(path)?;
+        let description = model.describe()?;
+        if named.is_none() {
+            inside = model.tokenizer()?;
+        }
+        ("gguf", description, Weights::Gguf(model))
+    } else if llama2c::is_llama2c(&first) {
+        let model = llama2c::open(path)?;
+        ("llama2.c", model.describe()?, Weights::Llama2c(model))
+    } else {
+        let what = "is no model that is read, expected a directory of Hugging Face with config.json, a GGUF file, or a \
+                    .bin file of llama2.c in the legacy format";
         return Err(ImportError::new(path, what));
+    };
+    let Description { spec, d_vocab, architecture, has_head, parameters, types, licence } = description;
+    let tokenizer = match named {
+        Some(named) if head(named)?.starts_with(b"{") => Some(Tokenizer::from_hugging_face(named)?),
+        Some(named) => Some(Tokenizer::from_llama2c(named, d_vocab)?),
+        None => inside,
+    };
+    if let Some(tokens) = tokenizer.as_ref().map(Tokenizer::d_vocab).filter(|tokens| *tokens > d_vocab) {
+        let what = format!("has {tokens} tokens, expected at most the model's {d_vocab}: name the model's tokenizer");
+        return Err(ImportError::new(named.unwrap_or(path), what));
     }
+    paths.extend(named.map(Path::to_owned));
     let mut files = Vec::new();
     for path in paths {
         let info = path.metadata().map_err(|error| ImportError::new(&path, format!("cannot be read: {error}")))?;
@@ -91,7 +108,7 @@ fn finish(
     }
     // The directory `.` has a name, too.
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let name = if path.is_dir() { whole.file_name() } else { path.file_stem() };
+    let name = if is_folder { whole.file_name() } else { path.file_stem() };
     let name = name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
     Ok(Source {
         name,
@@ -109,8 +126,8 @@ fn finish(
     })
 }
 
-/// Refuses files that are known not to be models, or to be models that are not read.
-fn refuse(path: &Path) -> Result<Vec<u8>, ImportError> {
+/// The first bytes of a file, unless they tell that it is no model, or one that is not read.
+fn head(path: &Path) -> Result<Vec<u8>, ImportError> {
     let fail = |what: String| Err(ImportError::new(path, what));
     let failed = |error| ImportError::new(path, format!("cannot be read: {error}"));
     if !path.metadata().map_err(failed)?.is_file() {
@@ -129,7 +146,7 @@ fn refuse(path: &Path) -> Result<Vec<u8>, ImportError> {
     if is_zip {
         return fail("is a zip file, expected a model: unpack it".to_owned());
     }
-    if head.starts_with(b"{") || head.get(8..).is_some_and(|rest| rest.starts_with(b"{\"")) {
+    if head.get(8..).is_some_and(|rest| rest.starts_with(b"{\"")) {
         return fail("is a part of a model of Hugging Face, expected its directory, with config.json in it".to_owned());
     }
     Ok(head)
@@ -144,6 +161,8 @@ impl Source {
     pub fn read(&self, parameter: &str, shape: [usize; 2]) -> Result<Vec<f32>, ImportError> {
         match &self.weights {
             Weights::HuggingFace(model) => model.read(parameter, shape),
+            Weights::Gguf(model) => model.read(parameter, shape),
+            Weights::Llama2c(model) => model.read(parameter, shape),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// A copy of a fixture.
-pub(super) fn copy(family: &str) -> TempDir {
+pub(crate) fn copy(family: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fixture(family).read_dir().unwrap() {
         let entry = entry.unwrap();
@@ -51,7 +51,7 @@ fn configured(family: &str, keys: &Value) -> Result<Source, ImportError> {
 }
 
 #[track_caller]
-fn refused(result: Result<Source, ImportError>, parts: &[&str]) {
+pub(crate) fn refused(result: Result<Source, ImportError>, parts: &[&str]) {
     let message = result.unwrap_err().to_string();
     assert!(!message.contains('\n'), "{message}");
     for part in parts {
@@ -291,5 +291,9 @@ fn a_file_that_is_no_model_says_what_it_is() {
     refused(with(b"\x80\x02\x8a\x0al\xfc\x9cF"), &["is a pickle"]);
     refused(with(b"version https://git-lfs.github.com/spec/v1\n"), &["git lfs pull"]);
     refused(open(&fixture("llama").join("model.safetensors"), None), &["expected its directory"]);
-    refused(open(&fixture("llama").join("config.json"), None), &["expected its directory"]);
+    refused(
+        open(&fixture("llama").join("config.json"), None),
+        &["is no model", "a directory of Hugging Face with config.json"],
+    );
+    refused(with(b""), &["is no model"]);
 }
