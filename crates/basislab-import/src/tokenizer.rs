@@ -4,7 +4,6 @@ mod llama2c;
 mod scores;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
 
 use crate::error::ImportError;
@@ -72,7 +71,8 @@ impl Tokenizer {
     }
 
     /// The tokens of a text, without [`Tokenizer::before`] and [`Tokenizer::after`]; special tokens spelt out in the text
-    /// are text.
+    /// are text. What has no token, not even by its bytes, is dropped where the model's own tokenizer drops it: byte-level
+    /// ones without a token for some byte (SmolLM2 and U+0004).
     ///
     /// # Errors
     /// What the tokenizer cannot do.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// A model of width 4, MLP of 6, 2 blocks, 2 heads, 1 of keys and values, vocabulary of 5, 3 positions. The weights are
 /// 0, 1, 2, ... in the order of the file.
-fn model(tied: bool) -> Vec<u8> {
+pub(crate) fn model(tied: bool) -> Vec<u8> {
     let vocabulary = if tied { 5 } else { -5 };
     let mut bytes: Vec<u8> = [4, 6, 2, 2, 1, vocabulary, 3].iter().flat_map(|size: &i32| size.to_le_bytes()).collect();
     let weights = 5 * 4 + 2 * (4 + 16 + 8 + 8 + 16 + 4 + 24 + 24 + 24) + 4;

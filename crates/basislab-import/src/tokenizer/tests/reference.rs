@@ -89,6 +89,7 @@ fn llama_3_leaves_words_that_are_tokens_whole_and_user_defined_tokens_are_cut_ou
     assert_eq!(encode("llama-bpe", "abc"), [5]);
     assert_eq!(encode("qwen2", "abc"), [0, 4]);
     assert_eq!(encode("gpt-2", "a<x>b<y>"), [0, 6, 1, 8, 11, 9]);
+    assert_eq!(encode("gpt-2", "ad\u{e9}b"), [0, 1], "what has no token is dropped, as by llama.cpp and transformers");
 }
 
 #[test]
