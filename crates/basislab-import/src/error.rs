@@ -12,8 +12,10 @@ pub struct ImportError {
 }
 
 impl ImportError {
-    /// About a file. `{:?}` escapes control characters in its name.
+    /// About a file. `{:?}` escapes control characters in its name; in `what`, which may quote the file, they become
+    /// spaces, and it ends after 1000 characters.
     pub(crate) fn new(path: &Path, what: impl Into<String>) -> Self {
-        Self { place: format!("{path:?}"), what: what.into() }
+        let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+        Self { place: format!("{path:?}"), what: what.into().chars().take(1000).map(plain).collect() }
     }
 }

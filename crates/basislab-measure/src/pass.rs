@@ -1,4 +1,4 @@
-use crate::intervention::Intervention;
+use crate::intervention::{Intervention, Turn};
 use crate::self_check::SelfCheck;
 use crate::sequences::Sequences;
 use crate::site::{Bases, Measurements};
@@ -45,7 +45,12 @@ pub struct Pass<'a> {
     pub losses: Vec<f32>,
     /// The values at the last site.
     pub last: Vec<f32>,
+    /// The logits of the first tokens, at most [`SAMPLED`] rows.
+    pub logits: Vec<f32>,
 }
+
+/// Rows of logits that are kept to be compared.
+const SAMPLED: usize = 64;
 
 /// Runs the model once, with the changes of `intervention`. `read` gives the values of a parameter by its path and shape.
 ///
@@ -70,18 +75,38 @@ pub fn run(
             failed = pass.at(site, streams, intervention).err();
         }
     };
-    let (mut row, mut losses) = (0, Vec::new());
+    let (mut row, mut losses, mut sampled) = (0, Vec::new(), Vec::new());
     let mut on_logits = |logits: Tensor<2>| {
         let rows = logits.dims()[0];
+        if row < SAMPLED {
+            sampled.extend(values(&[logits.clone().narrow(0, 0, rows.min(SAMPLED - row))]));
+        }
         losses.extend(token_losses(logits, &sequences.targets[row..row + rows]));
         row += rows;
     };
     parts.forward(tokens(sequences, device), read, &mut on_site, &mut on_logits)?;
-    pass.losses = losses;
+    (pass.losses, pass.logits) = (losses, sampled);
     failed.map_or(Ok(()), Err)
 }
 
 impl Pass<'_> {
+    /// The norm of what changed until `after`, over the norm of what was: of the logits of the first tokens, or without a
+    /// head of the stream at the last site, turned back where it was rotated.
+    pub fn relative_change(&self, after: &Pass<'_>, turn: Option<&Turn>, d: usize) -> f64 {
+        let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+        let (was, is) = match self.logits.is_empty() {
+            false => (wide(&self.logits), wide(&after.logits)),
+            true => {
+                let back = turn.and_then(|turn| turn.rotation(d)).map(|q| q.transpose());
+                let is = wide(&after.last);
+                (wide(&self.last), back.map_or_else(|| is.clone(), |q| q.apply_rows(&is)))
+            }
+        };
+        let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+        let changed = squares(&mut was.iter().zip(&is).map(|(a, b)| b - a));
+        (changed / squares(&mut was.iter().copied())).sqrt()
+    }
+
     fn at(&mut self, site: Site, streams: &mut [Tensor<2>], intervention: &Intervention) -> Result<()> {
         if let Some(check) = &mut self.self_check {
             check.before(site, &values(streams));

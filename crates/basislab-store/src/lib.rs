@@ -7,6 +7,7 @@ mod file;
 mod lock;
 mod matrix;
 mod npy;
+mod tensor_table;
 mod tensors;
 
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub use file::{
 pub use lock::{Lock, LockError};
 pub use matrix::MatrixFile;
 pub use npy::npy_bytes;
+pub use tensor_table::{TensorPlace, tensor_table};
 pub use tensors::{Dtype, NamedTensor, TensorError, decode, decode_any, encode};

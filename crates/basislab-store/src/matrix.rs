@@ -1,11 +1,8 @@
 //! A user's matrix in a .npy or .safetensors file: the header is read first, the values when they are asked for.
 
-use crate::file::{LFS_POINTER, is_lfs_pointer};
 use crate::npy;
+use crate::tensor_table::{refuse_pointer, tensor_table};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// A matrix of float16, bfloat16, float32 or float64 in a file, whose header fits the file's length.
@@ -75,21 +72,8 @@ impl<R: Read + Seek> MatrixFile<R> {
     /// # Errors
     /// What the file holds instead.
     pub fn safetensors(mut source: R, name: Option<&str>) -> Result<Self, String> {
-        refuse_pointer(&mut source)?;
-        let header = safetensors_header(&mut source)?;
-        let fail = |what: String| format!("not a .safetensors file: {what}");
-        let file: Metadata = serde_json::from_slice(&header).map_err(|error| fail(error.to_string()))?;
-        if let Some(twice) = name_found_twice(&header) {
-            return Err(format!("found tensor {twice:?} twice, expected distinct names"));
-        }
-        let start = 8 + header.len() as u64;
-        let length = source.seek(SeekFrom::End(0)).map_err(|error| error.to_string())?;
-        let expected = start.saturating_add(file.data_len() as u64);
-        if length != expected {
-            return Err(fail(format!("found {length} bytes, expected {expected} as its header says")));
-        }
-        let mut names = file.offset_keys();
-        names.sort_unstable();
+        let mut tensors = tensor_table(&mut source)?;
+        let names = tensors.keys().cloned().collect::<Vec<_>>();
         let name = match (name, &names[..]) {
             (Some(name), _) => name,
             (None, [only]) => only,
@@ -98,7 +82,7 @@ impl<R: Read + Seek> MatrixFile<R> {
                 return Err(format!("found {found} tensors, expected --tensor with one of {all}"));
             }
         };
-        let Some(tensor) = file.info(name) else {
+        let Some(tensor) = tensors.remove(name) else {
             return Err(format!("no tensor {name:?}, expected one of {}", names.join(", ")));
         };
         let float = match tensor.dtype {
@@ -108,9 +92,16 @@ impl<R: Read + Seek> MatrixFile<R> {
             Dtype::BF16 => Float::Bf16,
             other => return Err(format!("tensor {name:?}: found dtype {other:?}, expected F16, BF16, F32 or F64")),
         };
-        let shape = two_axes(tensor.shape.clone())?;
-        let start = start + tensor.data_offsets.0 as u64;
-        Ok(Self { source, start, float, big_endian: false, fortran: false, shape, narrow: float.narrow() })
+        let shape = two_axes(tensor.shape)?;
+        Ok(Self {
+            source,
+            start: tensor.bytes.start,
+            float,
+            big_endian: false,
+            fortran: false,
+            shape,
+            narrow: float.narrow(),
+        })
     }
 
     /// The two axes.
@@ -190,32 +181,6 @@ fn numbers<const N: usize>(bytes: &[u8], big_endian: bool) -> impl Iterator<Item
     })
 }
 
-fn refuse_pointer(source: &mut (impl Read + Seek)) -> Result<(), String> {
-    let mut head = Vec::new();
-    let read = source.take(64).read_to_end(&mut head).and_then(|_| source.seek(SeekFrom::Start(0)));
-    read.map_err(|error| error.to_string())?;
-    if is_lfs_pointer(&head) { Err(format!("is {LFS_POINTER}")) } else { Ok(()) }
-}
-
-/// The JSON at the start of a .safetensors file. No more is allocated than the file holds.
-fn safetensors_header(source: &mut impl Read) -> Result<Vec<u8>, String> {
-    // The format's own limit.
-    const MOST_BYTES: u64 = 100_000_000;
-    let fail = |what: String| format!("not a .safetensors file: {what}");
-    let mut length = [0; 8];
-    source.read_exact(&mut length).map_err(|error| fail(error.to_string()))?;
-    let length = u64::from_le_bytes(length);
-    if length > MOST_BYTES {
-        return Err(fail(format!("found a header of {length} bytes, expected at most {MOST_BYTES}")));
-    }
-    let mut header = Vec::new();
-    source.take(length).read_to_end(&mut header).map_err(|error| fail(error.to_string()))?;
-    if (header.len() as u64) < length {
-        return Err(fail(format!("found {} bytes of a header of {length}", header.len())));
-    }
-    Ok(header)
-}
-
 fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
     let shape = <[usize; 2]>::try_from(shape).map_err(|shape| {
         format!(
@@ -227,27 +192,4 @@ fn two_axes(shape: Vec<usize>) -> Result<[usize; 2], String> {
         Some(_) => Ok(shape),
         None => Err(format!("found shape {shape:?}, more values than any file holds")),
     }
-}
-
-/// A name that occurs twice in the header of a safetensors file; the parser keeps the last one without an error.
-fn name_found_twice(header: &[u8]) -> Option<String> {
-    struct Names;
-    impl<'de> Visitor<'de> for Names {
-        type Value = Option<String>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a header")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut seen, mut twice) = (BTreeSet::new(), None);
-            while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
-                if !seen.insert(name.clone()) {
-                    twice.get_or_insert(name);
-                }
-            }
-            Ok(twice)
-        }
-    }
-    serde_json::Deserializer::from_slice(header).deserialize_map(Names).ok()?
 }

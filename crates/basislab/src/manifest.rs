@@ -13,7 +13,7 @@ pub(crate) fn manifest(named: &Named, device: &OpenDevice, certificates: Value) 
     let origins: Vec<Value> = named.loaded.origins.iter().map(origin).collect();
     let mut manifest = json!({ "experiment": named.name });
     let rest = json!({ "certificates": certificates, "origins": origins, "report": reporter() });
-    for part in [build(device, experiment), rest] {
+    for part in [build(device, &experiment.shared.model), rest] {
         if let (Value::Object(all), Value::Object(part)) = (&mut manifest, part) {
             all.extend(part);
         }

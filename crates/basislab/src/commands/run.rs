@@ -208,7 +208,7 @@ impl Work<'_> {
             device: &device.device,
             ahead: device.ahead(),
             device_names: [info.backend.to_owned(), info.name.clone(), info.driver.clone()],
-            build: build(device, experiment),
+            build: build(device, &experiment.shared.model),
             reuse: !args.no_reuse,
             lock: !args.no_lock,
             finished_runs: Default::default(),

@@ -41,7 +41,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
         check_parts(dir, &experiment)?;
     }
     let corpora = check_corpora(dir, &experiment, &manifest)?;
-    let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment)))?);
+    let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment.shared.model)))?);
     let one = resources::Runs { at_once: 1, all: 1, resumed: 0 };
     resources::check(&experiment, &one, &std::env::temp_dir(), &device.info, &ADVICE)?;
     let (mut arms, mut total) = (BTreeSet::new(), 0);
