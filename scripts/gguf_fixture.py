@@ -1,17 +1,19 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["gguf==0.19.0", "numpy==2.4.6", "regex"]
+# dependencies = ["gguf==0.19.0", "numpy==2.4.6", "regex==2026.11.19", "sentencepiece==0.2.3"]
 # ///
 """Writes the fixtures of basislab-import in crates/basislab-import/tests:
 
 types.gguf   a GGUF file by the package gguf, with a tensor of each type and a value of each kind
 types.json   its tensors as the package gguf dequantizes them with NumPy, as the bits of each f32 in hexadecimal
-words.json   texts cut into words by the patterns of several models, with the package regex; and the tokens of SmolLM2, by a plain
-             loop over its merges, where its file is given
+words.json   texts cut into words by the patterns of several models, with the package regex; and the tokens of SmolLM2, by
+             a plain loop over its merges, where its file is given
+scores.json  the vocabulary of a small BPE model that the package sentencepiece trains, and the texts in its tokens
 
     python scripts/gguf_fixture.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 """
 import importlib.metadata
+import io
 import json
 import pathlib
 import sys
@@ -20,18 +22,20 @@ try:
     import gguf
     import numpy as np
     import regex
+    import sentencepiece
 except ModuleNotFoundError as error:
-    sys.exit(f"needs {error.name}: pip install gguf==0.19.0 numpy regex")
+    sys.exit(f"needs {error.name}: pip install gguf==0.19.0 numpy regex sentencepiece")
 
 FOLDER = pathlib.Path(__file__).parent.parent / "crates/basislab-import/tests"
-VERSIONS = {name: importlib.metadata.version(name) for name in ("gguf", "numpy", "regex")}
+VERSIONS = {name: importlib.metadata.version(name) for name in ("gguf", "numpy", "regex", "sentencepiece")}
 TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K"]
 # Where a block has numbers of 16 bits.
 HALVES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 PATTERNS = {"gpt-2": [GPT2], "smollm": [r"\p{N}", GPT2], "llama-bpe": [LLAMA3], "qwen2": [LLAMA3.replace("{1,3}", "")]}
 TEXTS = [
@@ -40,7 +44,8 @@ TEXTS = [
     "In 2026 there were 1234567 of them, 3.14159 and 1,000 and \u00bd x\u00b2 \u0663\u0664.",
     "two  spaces,   three;\ttab\t\ttabs\n\nparagraph\r\nline \n trailing   ",
     "  leading and    many     spaces\n\n\n   \n x",
-    "\u00dcml\u00e4ute stra\u00dfe d\u00e9j\u00e0 vu e\u0301 na\u00efve \u65e5\u672c\u8a9e \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0939\u093f\u0928\u094d\u0926\u0940",
+    "\u00dcml\u00e4ute stra\u00dfe d\u00e9j\u00e0 vu e\u0301 na\u00efve "
+    "\u65e5\u672c\u8a9e \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0939\u093f\u0928\u094d\u0926\u0940",
     "emoji \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f!!! ?! ... --- _under_score $x_1$ #tag",
     "def f(x):\n    return {'a': [1, 22, 333, 4444]}  # comment\n",
     "\u00a0no\u00a0break\u3000wide\u2003em <|im_start|>user<|endoftext|>",
@@ -55,8 +60,9 @@ def types():
     rng = np.random.default_rng(20261127)
     writer = gguf.GGUFWriter(FOLDER / "types.gguf", "none")
     for kind, value in [
-        ("uint8", 200), ("int8", -100), ("uint16", 60000), ("int16", -30000), ("uint32", 4 * 10**9), ("int32", -2 * 10**9),
-        ("uint64", 10**19), ("int64", -9 * 10**18), ("float32", 0.1), ("float64", 0.1), ("bool", True), ("string", "d\u00e9j\u00e0"),
+        ("uint8", 200), ("int8", -100), ("uint16", 60000), ("int16", -30000), ("uint32", 4 * 10**9),
+        ("int32", -2 * 10**9), ("uint64", 10**19), ("int64", -9 * 10**18), ("float32", 0.1), ("float64", 0.1),
+        ("bool", True), ("string", "d\u00e9j\u00e0"),
     ]:
         getattr(writer, f"add_{kind}")(f"test.{kind}", value)
     writer.add_array("test.strings", ["a", "", "\u2581b"])
@@ -138,14 +144,28 @@ def smollm(path):
     return [[token for word in split(text, PATTERNS["smollm"]) for token in encode(word)] for text in TEXTS]
 
 
+def scores():
+    """A model as Llama 2 has it: byte fallback, a blank before each text, no normalisation."""
+    lines = [*pathlib.Path(gguf.constants.__file__).read_text().splitlines()[:500], *TEXTS[:5]] * 3
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=700, byte_fallback=True,
+        character_coverage=0.999, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+    )
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    kind = lambda k: 6 if processor.is_byte(k) else 3 if processor.is_control(k) or processor.is_unknown(k) else 1
+    pieces = [[processor.id_to_piece(k), processor.get_score(k), kind(k)] for k in range(processor.get_piece_size())]
+    write("scores.json", {"texts": TEXTS, "pieces": pieces, "tokens": [processor.encode(text) for text in TEXTS]})
+
+
 def write(name, content):
     content = {"made by": "scripts/gguf_fixture.py", "versions": VERSIONS} | content
-    lines = json.dumps(content, ensure_ascii=True, indent=None).replace('}, "', '},\n"').replace('], "', '],\n"')
-    (FOLDER / name).write_text(lines + "\n")
+    (FOLDER / name).write_text(json.dumps(content) + "\n")
 
 
 FOLDER.mkdir(exist_ok=True)
 types()
+scores()
 words = {"texts": TEXTS, "words": {name: [split(text, patterns) for text in TEXTS] for name, patterns in PATTERNS.items()}}
 if len(sys.argv) > 1:
     words["SmolLM2-135M-Instruct.Q4_1.gguf"] = smollm(sys.argv[1])

@@ -1,6 +1,7 @@
 //! The legacy format of llama2.c: seven sizes, then all weights as f32, one kind after the other.
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 pub(crate) mod tests;
 
 use crate::description::Description;
@@ -79,7 +80,7 @@ fn spec(header: &[u8]) -> Option<(ModelSpec, usize)> {
         return None;
     }
     let [d_model, d_mlp, n_layers, n_heads, n_kv_heads, d_vocab, n_ctx] = sizes.map(|size| size as usize);
-    if d_model % n_heads != 0 || d_model / n_heads % 2 != 0 || n_heads % n_kv_heads != 0 {
+    if !d_model.is_multiple_of(n_heads) || d_model / n_heads % 2 == 1 || !n_heads.is_multiple_of(n_kv_heads) {
         return None;
     }
     let spec = ModelSpec {

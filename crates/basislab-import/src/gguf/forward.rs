@@ -74,13 +74,11 @@ pub(super) fn describe(header: &Header) -> Result<Description, String> {
             return Err(format!("\"{architecture}.{name}\" is {found}; expected the width of a head, {expected}"));
         }
     }
-    if n_kv_heads == 0 || n_heads % n_kv_heads != 0 {
+    if n_kv_heads == 0 || !n_heads.is_multiple_of(n_kv_heads) {
         return Err(format!("has {n_heads} heads and {n_kv_heads} of keys and values; expected a divisor"));
     }
-    if d_head == 0
-        || d_head % 2 != 0
-        || (header.metadata.get(&format!("{architecture}.attention.key_length")).is_none() && d_model % n_heads != 0)
-    {
+    let is_derived = !header.metadata.contains_key(&format!("{architecture}.attention.key_length"));
+    if d_head == 0 || !d_head.is_multiple_of(2) || (is_derived && !d_model.is_multiple_of(n_heads)) {
         return Err(format!("has width {d_model} and {n_heads} heads of {d_head}; expected an even width of heads"));
     }
     let epsilon = format!("{architecture}.attention.layer_norm_rms_epsilon");
@@ -125,7 +123,7 @@ pub(super) fn describe(header: &Header) -> Result<Description, String> {
         has_head: true,
         parameters: check_tensors(header, &spec, d_vocab)?,
         types: types(header),
-        licence: header.optional("general.license", Value::text)?.map(str::to_owned),
+        licence: header.metadata.get("general.license").and_then(Value::text).map(str::to_owned),
         spec,
     })
 }

@@ -254,7 +254,7 @@ pub(crate) fn parse(inner: impl Read, size: u64) -> Result<Header, String> {
     }
     let data = input.at.next_multiple_of(alignment);
     for (name, tensor) in &mut header.tensors {
-        if tensor.offset % alignment != 0 {
+        if !tensor.offset.is_multiple_of(alignment) {
             return Err(format!("tensor {name:?} starts at {}, no multiple of {alignment}", tensor.offset));
         }
         let bytes = bytes(tensor).ok_or_else(|| {
@@ -276,7 +276,7 @@ pub(crate) fn parse(inner: impl Read, size: u64) -> Result<Header, String> {
 /// Bytes of a tensor; `None` where its sizes are not those of whole blocks, or beyond any file.
 fn bytes(tensor: &Tensor) -> Option<u64> {
     let (numbers, bytes) = tensor.kind.block();
-    if tensor.shape.contains(&0) || tensor.shape[0] % numbers != 0 {
+    if tensor.shape.contains(&0) || !tensor.shape[0].is_multiple_of(numbers) {
         return None;
     }
     let total = tensor.shape.iter().try_fold(1_u64, |total, size| total.checked_mul(*size as u64))?;

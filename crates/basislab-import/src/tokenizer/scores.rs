@@ -31,7 +31,7 @@ pub(crate) struct Scores {
     /// The normal ones by their text.
     pub(super) tokens: BTreeMap<String, u32>,
     /// Tokens of the 256 bytes.
-    bytes: [Option<u32>; 256],
+    bytes: BTreeMap<u8, u32>,
     /// What stands for a blank.
     blank: &'static str,
     /// Whether a blank is put before the text.
@@ -81,7 +81,7 @@ impl Scores {
     /// # Errors
     /// A score that is not finite.
     pub(crate) fn new(pieces: Vec<Piece>, blank: &'static str, leads_with_blank: bool) -> Result<Self, String> {
-        let (mut tokens, mut bytes) = (BTreeMap::new(), [None; 256]);
+        let (mut tokens, mut bytes) = (BTreeMap::new(), BTreeMap::new());
         for (id, piece) in (0_u32..).zip(&pieces) {
             if !piece.score.is_finite() {
                 return Err(format!("token {id} has score {}; expected a finite number", piece.score));
@@ -90,7 +90,9 @@ impl Scores {
                 PieceKind::Normal => {
                     tokens.entry(piece.text.clone()).or_insert(id);
                 }
-                PieceKind::Byte(byte) => bytes[usize::from(byte)] = Some(id),
+                PieceKind::Byte(byte) => {
+                    bytes.insert(byte, id);
+                }
                 PieceKind::UserDefined | PieceKind::Control => (),
             }
         }
@@ -141,7 +143,7 @@ impl Scores {
                 continue;
             }
             for byte in piece.bytes() {
-                let token = self.bytes[usize::from(byte)];
+                let token = self.bytes.get(&byte).copied();
                 tokens.push(
                     token.ok_or_else(|| format!("has no token for {piece:?}, nor one for its byte {byte:#04X}"))?,
                 );

@@ -49,10 +49,9 @@ fn hyperparameters_that_are_missing_or_not_understood() {
     ] {
         refused(llama().without(key), &format!("has no {key:?}, which is required"));
     }
-    let cases: [(&str, u32, Vec<u8>, &str); 22] = [
+    let cases: [(&str, u32, Vec<u8>, &str); 21] = [
         ("general.architecture", 8, text("gemma"), "has architecture \"gemma\"; expected llama, qwen2 or qwen3"),
         ("general.architecture", 4, u32s(1), "\"general.architecture\" has a value of an unexpected type"),
-        ("general.license", 4, u32s(1), "\"general.license\" has a value of an unexpected type"),
         ("llama.rope.scaling.type", 8, text("yarn"), "\"llama.rope.scaling.type\" is \"yarn\": such a forward pass"),
         ("llama.rope.scaling.factor", 6, 8_f32.to_le_bytes().to_vec(), "\"llama.rope.scaling.factor\" is 8: such"),
         ("llama.expert_count", 4, u32s(8), "\"llama.expert_count\" is 8: such a forward pass is not computed here"),

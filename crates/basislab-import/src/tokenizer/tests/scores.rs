@@ -1,6 +1,6 @@
 use super::spelt;
 use crate::gguf::tests::hostile::{Mutator, count};
-use crate::tokenizer::{Piece, PieceKind, Scores, Tokenizer, llama2c};
+use crate::tokenizer::{Piece, PieceKind, Scores, Tokenizer, byte_token, llama2c};
 use std::path::Path;
 use std::time::Instant;
 
@@ -56,6 +56,29 @@ fn a_user_defined_token_in_a_text_is_refused() {
     let error = scores.encode("a <x>").unwrap_err();
     assert_eq!(error, "cannot encode a text with the user-defined token \"<x>\"; remove it");
     assert_eq!(scores.encode("a").unwrap_err(), "has no token for \"a\", nor one for its byte 0x61");
+}
+
+/// A model of the Python package `sentencepiece`, and its tokens: scripts/gguf_fixture.py.
+#[test]
+fn texts_have_the_tokens_of_sentencepiece() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scores.json");
+    let fixture: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let read = |entry: &serde_json::Value| {
+        let text = entry[0].as_str().unwrap();
+        let kind = match entry[2].as_i64().unwrap() {
+            1 => PieceKind::Normal,
+            6 => PieceKind::Byte(byte_token(text).unwrap()),
+            _ => PieceKind::Control,
+        };
+        piece(text, entry[1].as_f64().unwrap() as f32, kind)
+    };
+    let scores =
+        Scores::new(fixture["pieces"].as_array().unwrap().iter().map(read).collect(), "\u{2581}", true).unwrap();
+    let (texts, tokens) = (fixture["texts"].as_array().unwrap(), fixture["tokens"].as_array().unwrap());
+    assert!(texts.len() == tokens.len() && texts.len() > 10);
+    for (text, tokens) in texts.iter().zip(tokens) {
+        assert_eq!(serde_json::json!(scores.encode(text.as_str().unwrap()).unwrap()), *tokens, "{text}");
+    }
 }
 
 /// The definition: of all neighbours that are a token together, merge the best, until there are none.
