@@ -17,6 +17,7 @@ mod fused;
 mod fuzz;
 mod golden;
 mod gradients;
+mod import;
 mod laws;
 mod matrices;
 mod model;

@@ -97,6 +97,11 @@ impl Tokenizer {
         text
     }
 
+    /// How many bytes of text a token stands for.
+    pub fn bytes(&self, token: u32) -> usize {
+        self.spellings.get(&token).map_or(0, Vec::len)
+    }
+
     /// One more than its largest token.
     pub fn d_vocab(&self) -> usize {
         self.spellings.last_key_value().map_or(0, |(last, _)| *last as usize + 1)
