@@ -1,5 +1,6 @@
 //! Host numerics in f64: random streams, rotations, residual metrics, inference. Knows neither burn nor files.
 
+mod code_length;
 mod excess;
 mod inference;
 mod measure;
@@ -9,7 +10,9 @@ mod privilege;
 mod random;
 mod residuals;
 mod rotation;
+mod special;
 
+pub use code_length::{bits_per_byte, unigram_loss};
 pub use excess::{BasisExcess, basis_excess, excess, random_basis};
 pub use inference::{
     Interval, MaxT, Method, PERMUTATION_DRAWS, Side, Tost, Verdict, block_means, bound_p, correlation_interval,
@@ -24,6 +27,10 @@ pub use privilege::{Alignment, PRIVILEGE_METRICS, Privilege, PrivilegeStatistic,
 pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};
 pub use residuals::{Residuals, ResidualsError};
 pub use rotation::Rotation;
+pub use special::{
+    DominantToken, LargestValue, SpecialDimension, dominant_tokens, largest_dimension_ratio, largest_values,
+    special_dimensions,
+};
 
 #[cfg(test)]
 mod tests;
