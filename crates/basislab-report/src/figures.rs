@@ -10,6 +10,9 @@ mod losses;
 mod map;
 #[cfg(test)]
 mod map_tests;
+mod measured;
+#[cfg(test)]
+mod measured_tests;
 mod scale;
 mod steps;
 mod sweep;
@@ -24,6 +27,7 @@ use basislab_stats::Verdict;
 use basislab_store::FileError;
 use basislab_tables::{SelectionRow, Tables, VerdictRow};
 use frame::{Dash, Key, Mark, Weight, colour, dash};
+pub(crate) use measured::{evenly, measured_figure_names, measured_figures};
 use plotters::style::RGBColor;
 pub(crate) use scale::digits;
 use std::io;

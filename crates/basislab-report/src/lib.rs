@@ -6,6 +6,7 @@ mod compare;
 mod evidence;
 mod figures;
 mod index;
+mod measured;
 mod narrative;
 mod needed;
 mod note;
@@ -27,6 +28,10 @@ pub use compare::{
     ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
 };
 pub use figures::OVER_STEPS;
+pub use measured::{
+    CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, report_measured,
+    seal_measured,
+};
 pub use report::{
     Written, answer_about, check_seal, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
 };

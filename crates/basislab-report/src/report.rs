@@ -137,17 +137,17 @@ pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Res
     Ok(about)
 }
 
-fn write_package(dir: &Path) -> Result<(), FileError> {
+pub(crate) fn write_package(dir: &Path) -> Result<(), FileError> {
     write_if_changed(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
 }
 
-fn write_figure(dir: &Path, name: &str, svg: &str) -> Result<(), FileError> {
+pub(crate) fn write_figure(dir: &Path, name: &str, svg: &str) -> Result<(), FileError> {
     let folder = dir.join("figures");
     fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
     write_if_changed(&folder.join(name), svg.as_bytes())
 }
 
-fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
+pub(crate) fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
     let path = dir.join("figures").join(name);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", &path, error)),

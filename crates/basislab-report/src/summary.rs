@@ -1,7 +1,7 @@
 //! The last probe of every run, over seeds.
 
 use crate::index::{Losses, RunState, Runs, Values, mean, pooled_null};
-use basislab_config::{Arm, Basis, Cell, Experiment};
+use basislab_config::{Arm, Basis, Cell, Experiment, RunName};
 use basislab_stats::{mean_sd, metric, t_interval};
 use basislab_tables::{SummaryRow, Tables};
 
@@ -67,18 +67,32 @@ fn metric_row(experiment: &Experiment, arm: &Arm, seeds: &[u64], cell: &Cell, va
     let last = arm.run.train.steps;
     let measured: Vec<f64> = seeds.iter().filter_map(|&seed| values.value(&arm.name, seed, last, cell.basis)).collect();
     let draws: Vec<&[f64]> = seeds.iter().map(|&seed| values.draws(&arm.name, seed, last)).collect();
-    let (recorded, null_sd) = pooled_null(&draws);
     let tokens_used = usize::try_from(values.tokens_used).unwrap_or(usize::MAX);
-    let closed_form = || metric(&cell.metric)?.null.map(|null| null(arm.run.model.d_model, tokens_used));
-    let null_mean = if measured.is_empty() { None } else { recorded.or_else(closed_form) };
+    let closed_form = metric(&cell.metric).and_then(|metric| Some(metric.null?(arm.run.model.d_model, tokens_used)));
     let mut row = row(arm, &cell.metric, &measured);
-    row.null_mean = null_mean;
-    row.null_sd = null_sd;
     let of_seed =
         |seed: u64| Some((values.value(&arm.name, seed, last, cell.basis)?, values.draws(&arm.name, seed, last)));
     let pairs: Vec<(f64, &[f64])> = seeds.iter().filter_map(|&seed| of_seed(seed)).collect();
+    compare_with_null(&mut row, &draws, &pairs, closed_form);
+    row.site = Some(experiment.site(cell, arm));
+    row.basis = Some(cell.basis);
+    row.tokens = Some(cell.tokens);
+    row
+}
+
+/// What a row says of random bases: the `draws` of each run, and the value of each run that has one with its draws. Where
+/// there are none, the metric's closed form is its null.
+pub(crate) fn compare_with_null(
+    row: &mut SummaryRow,
+    draws: &[&[f64]],
+    pairs: &[(f64, &[f64])],
+    closed_form: Option<f64>,
+) {
+    let (recorded, null_sd) = pooled_null(draws);
+    row.null_mean = if pairs.is_empty() { None } else { recorded.or(closed_form) };
+    row.null_sd = null_sd;
     let log_ratio = |(value, draws): &(f64, &[f64])| {
-        let ratio = value / mean(draws).or_else(closed_form)?;
+        let ratio = value / mean(draws).or(closed_form)?;
         (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
     };
     let logs: Option<Vec<f64>> = pairs.iter().map(log_ratio).collect();
@@ -91,17 +105,18 @@ fn metric_row(experiment: &Experiment, arm: &Arm, seeds: &[u64], cell: &Cell, va
     row.bases = draws.iter().map(|draws| draws.len()).filter(|bases| *bases > 0).min().unwrap_or(0);
     row.seeds_above = count(|value, draw| value > draw);
     row.seeds_below = count(|value, draw| value < draw);
-    row.site = Some(experiment.site(cell, arm));
-    row.basis = Some(cell.basis);
-    row.tokens = Some(cell.tokens);
-    row
 }
 
 fn row(arm: &Arm, name: &str, values: &[f64]) -> SummaryRow {
+    summary_row(&arm.name, arm.run.train.steps, arm.seeds.len(), name, values)
+}
+
+/// A row without site and null: mean, spread and interval of `values`, one for each seed.
+pub(crate) fn summary_row(arm: &RunName, step: u64, seeds_planned: usize, metric: &str, values: &[f64]) -> SummaryRow {
     let interval = t_interval(values, 0.95);
     SummaryRow {
-        arm: arm.name.clone(),
-        metric: name.to_owned(),
+        arm: arm.clone(),
+        metric: metric.to_owned(),
         site: None,
         n_seeds: values.len(),
         mean: mean(values),
@@ -116,8 +131,8 @@ fn row(arm: &Arm, name: &str, values: &[f64]) -> SummaryRow {
         seeds_below: 0,
         basis: None,
         tokens: None,
-        step: arm.run.train.steps,
-        seeds_planned: arm.seeds.len(),
+        step,
+        seeds_planned,
         made_on: String::new(),
     }
 }

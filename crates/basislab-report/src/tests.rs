@@ -8,6 +8,7 @@ mod comparisons;
 mod counts;
 mod files;
 mod kinds;
+pub(crate) mod measured;
 mod notes;
 mod numbers;
 mod p_tests;

@@ -1,5 +1,6 @@
 //! Host numerics in f64: random streams, rotations, residual metrics, inference, quantization. Knows neither burn nor files.
 
+mod code_length;
 mod excess;
 mod hadamard;
 mod inference;
@@ -11,7 +12,9 @@ mod quantize;
 mod random;
 mod residuals;
 mod rotation;
+mod special;
 
+pub use code_length::{bits_per_byte, unigram_loss};
 pub use excess::{BasisExcess, basis_excess, excess, random_basis};
 pub use hadamard::{hadamard_rows, random_signs};
 pub use inference::{
@@ -28,6 +31,10 @@ pub use quantize::{Granularity, Kept, Levels, quantize, relative_error};
 pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};
 pub use residuals::{Residuals, ResidualsError};
 pub use rotation::Rotation;
+pub use special::{
+    DominantToken, LargestValue, SpecialDimension, dominant_tokens, largest_dimension_ratio, largest_values,
+    special_dimensions,
+};
 
 #[cfg(test)]
 mod tests;

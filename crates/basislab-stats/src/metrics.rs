@@ -8,8 +8,8 @@ pub(crate) mod shared;
 mod spread;
 
 use crate::residuals::Residuals;
-pub(crate) use arithmetic::is_narrow;
 use arithmetic::large_values;
+pub(crate) use arithmetic::{is_narrow, median_of_bits, median_size_in_place};
 
 /// One number about activations: its meaning, its null, and how to compute it.
 #[derive(Debug)]

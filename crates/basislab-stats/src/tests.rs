@@ -1,6 +1,7 @@
 //! Laws and golden values of this crate, one file per module; `parity` compares with NumPy and SciPy.
 
 mod bounds;
+mod code_length;
 mod excess;
 mod exchange;
 mod inference;
@@ -18,6 +19,7 @@ mod random;
 mod residuals;
 mod rotation;
 mod spearman;
+mod special;
 
 use crate::{Purpose, Residuals, gaussian, metric, stream};
 

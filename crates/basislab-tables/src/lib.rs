@@ -5,6 +5,8 @@
 
 mod cell;
 mod error;
+mod measured;
+mod measured_rows;
 mod merge;
 mod read;
 mod record;
@@ -15,6 +17,8 @@ mod shard;
 
 pub use cell::{CellType, CellValue};
 pub use error::TableError;
+pub use measured::{MeasuredTokens, special_rows};
+pub use measured_rows::{DominantTokenRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
 pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_rows, read_rows_if_any, read_table, read_tables};
 pub use record::{Identity, RunRecord};
@@ -23,7 +27,7 @@ pub use rows::{
     StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
-pub use seal::{Remedy, SUMS, Seal, is_sealed, seal};
+pub use seal::{Remedy, SUMS, Seal, is_sealed, seal, seal_measured};
 pub use shard::{
     Ending, LineDifference, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, tables_reach, work_dir,
     write_table, write_timing,

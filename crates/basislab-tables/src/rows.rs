@@ -1,6 +1,7 @@
 //! One struct per CSV file, one field per column, in the file's order.
 
 use crate::cell::{CellType, CellValue, plain};
+use crate::measured_rows::{DominantTokenRow, MassiveRow, ModelRow, SpecialDimensionRow};
 use crate::schema::{Table, TableRow, rows};
 use basislab_config::{Basis, Direction, RunName, Site, Tokens, choice};
 use basislab_stats::{Alignment, Verdict};
@@ -17,6 +18,10 @@ pub static TABLES: &[&Table] = &[
     ResidualRow::TABLE,
     DimensionRow::TABLE,
     TimingRow::TABLE,
+    ModelRow::TABLE,
+    SpecialDimensionRow::TABLE,
+    MassiveRow::TABLE,
+    DominantTokenRow::TABLE,
 ];
 
 /// The files that a run writes while it trains.

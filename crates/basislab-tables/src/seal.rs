@@ -2,7 +2,7 @@
 
 use crate::error::TableError;
 use crate::read::read_tables;
-use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, VerdictRow};
+use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, TABLES, TimingRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow};
 use basislab_store::{FileError, LFS_POINTER, is_lfs_pointer, read_capped, sha256, write_if_changed};
 use std::fs;
@@ -129,13 +129,31 @@ fn sums(dir: &Path, figures: &[String]) -> Result<String, FileError> {
     let figures = figures.iter().map(|name| format!("figures/{name}"));
     let tables_that_may_be = [SelectionRow::TABLE.file, PrivilegeRow::TABLE.file].map(str::to_owned);
     let others = tables_that_may_be.into_iter().chain(figures).filter(|file| dir.join(file).exists());
+    lines(dir, tables.into_iter().chain(derived).chain(others))
+}
+
+/// A line for each file.
+fn lines(dir: &Path, files: impl Iterator<Item = String>) -> Result<String, FileError> {
     let mut lines = String::new();
-    for file in tables.into_iter().chain(derived).chain(others) {
+    for file in files {
         let path = dir.join(&file);
         let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
         lines += &format!("{}  {file}\n", sha256(&bytes));
     }
     Ok(lines)
+}
+
+/// Seals a directory of `basislab measure`: the tables but the timing, the data package and the `figures`, as far as they are
+/// there. The last thing that is written there.
+///
+/// # Errors
+/// The file that could not be read or written.
+pub fn seal_measured(dir: &Path, figures: &[String]) -> Result<(), FileError> {
+    let figures = figures.iter().map(|name| format!("figures/{name}"));
+    let tables = TABLES.iter().map(|table| table.file).filter(|file| *file != TimingRow::TABLE.file);
+    let files = tables.chain([PACKAGE]).map(str::to_owned).chain(figures);
+    let sums = lines(dir, files.filter(|file| dir.join(file).exists()))?;
+    write_if_changed(&dir.join(SUMS), sums.as_bytes())
 }
 
 /// Whether the seal is there and fits every file as it is. `figures` are the names of all figures that the experiment can

@@ -59,10 +59,15 @@ fn profiles<'a>(scene: &Scene<'a>) -> BTreeMap<(&'a str, u64, Basis), Vec<f64>> 
     }
     profiles.retain(|_, sizes| {
         sizes.sort_by(|a, b| b.total_cmp(a));
-        let middle = sizes.len() / 2;
-        let median = if sizes.len() % 2 == 0 { (sizes[middle - 1] + sizes[middle]) / 2.0 } else { sizes[middle] };
+        let median = median_of_sorted(sizes);
         sizes.iter_mut().for_each(|size| *size /= median);
         median > 0.0
     });
     profiles
+}
+
+/// The median of values in order, at least one.
+pub(super) fn median_of_sorted(sizes: &[f64]) -> f64 {
+    let middle = sizes.len() / 2;
+    if sizes.len() % 2 == 0 { (sizes[middle - 1] + sizes[middle]) / 2.0 } else { sizes[middle] }
 }

@@ -65,7 +65,7 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
 }
 
 /// `blocks.3.resid_mid` as `3.mid`.
-fn short_site(site: Site) -> String {
+pub(super) fn short_site(site: Site) -> String {
     match site {
         Site::ResidMid(layer) => format!("{layer}.mid"),
         Site::ResidPost(layer) => format!("{layer}.post"),

@@ -120,7 +120,7 @@ pub(super) fn median_size_in(x: &[f64], bits: &mut Vec<u64>) -> f64 {
 }
 
 /// The median of magnitudes by their bit patterns, which order as they do, and integers compare faster.
-pub(super) fn median_of_bits(bits: &mut [u64]) -> f64 {
+pub(crate) fn median_of_bits(bits: &mut [u64]) -> f64 {
     let even = bits.len().is_multiple_of(2);
     let half = bits.len() / 2;
     let (below, middle, _) = bits.select_nth_unstable(half);
@@ -133,7 +133,7 @@ pub(super) fn median_of_bits(bits: &mut [u64]) -> f64 {
 
 /// [`median_size`] of a slice too long to be copied: digit after digit of the bit pattern, the values that share the
 /// digits found so far are counted by their next one.
-pub(super) fn median_size_in_place(x: &[f64]) -> f64 {
+pub(crate) fn median_size_in_place(x: &[f64]) -> f64 {
     const DIGIT: u32 = 13;
     let bits = || x.iter().map(|v| v.abs().to_bits());
     // Five digits hold the 63 bits of a magnitude.
