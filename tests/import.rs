@@ -9,9 +9,8 @@ use basislab_store::{NamedTensor, decode_any};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use std::collections::BTreeMap;
 
-const FAMILIES: [&str; 9] = [
-    "bert", "gpt2", "gpt_neox", "gpt_neox_sequential", "llama", "llama_sharded", "mistral", "qwen2", "qwen3",
-];
+const FAMILIES: [&str; 9] =
+    ["bert", "gpt2", "gpt_neox", "gpt_neox_sequential", "llama", "llama_sharded", "mistral", "qwen2", "qwen3"];
 
 /// What `transformers` computed: numbers by name, and the tokens with their shape.
 fn expected(family: &str) -> (BTreeMap<String, Vec<f64>>, (Vec<i32>, [usize; 2])) {
@@ -68,7 +67,8 @@ fn every_site_of_every_family_is_that_of_transformers() {
 
 #[test]
 fn the_list_of_families_is_whole() {
-    let folders = std::fs::read_dir(root().join("tests/import")).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    let folders =
+        std::fs::read_dir(root().join("tests/import")).unwrap().flatten().filter(|entry| entry.path().is_dir());
     let mut names: Vec<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, FAMILIES);

@@ -250,7 +250,8 @@ fn a_rotated_stream_changes_nothing_where_no_coordinate_is_special() {
         let spec = ModelSpec { init_std: 0.3, ..small(changes).shared.model };
         let model = init(&spec, 32, 3, &flex()).reference();
         let (expected, sites) = in_parts(&model, &spec, None);
-        let of_stream = |site: &Site| matches!(site, Site::Embed | Site::ResidMid(_) | Site::ResidPost(_) | Site::Final);
+        let of_stream =
+            |site: &Site| matches!(site, Site::Embed | Site::ResidMid(_) | Site::ResidPost(_) | Site::Final);
         for site in sites.into_iter().filter(of_stream) {
             let (logits, _) = in_parts(&model, &spec, Some((site, q.clone())));
             let error = relative(&logits, &expected);

@@ -1,7 +1,7 @@
 //! What one key alone cannot show.
 
-use crate::cell::SitePattern;
 use crate::basis::{BasisSpec, RotatedAxes, RotationSpec};
+use crate::cell::SitePattern;
 use crate::claims::check_claim;
 use crate::corpus::{CorpusSpec, TokenizerKind};
 use crate::error::ConfigError;

@@ -112,7 +112,8 @@ impl FromStr for Ablation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("found {text:?}, expected SITE:DIMS=zero or SITE:DIMS=mean, e.g. embed:5,17,40-47=zero");
+        let expected =
+            || format!("found {text:?}, expected SITE:DIMS=zero or SITE:DIMS=mean, e.g. embed:5,17,40-47=zero");
         let (at, filling) = text.split_once('=').ok_or_else(expected)?;
         let (site, dims) = at.split_once(':').ok_or_else(expected)?;
         let known = Filling::ALL.iter().find(|known| known.name() == filling);
@@ -152,7 +153,9 @@ impl FromStr for Turn {
         let site: Site = site.parse()?;
         match site {
             Site::Embed | Site::ResidMid(_) | Site::ResidPost(_) | Site::Final => Ok(Self { site, haar }),
-            _ => Err(format!("found {site}, expected embed, blocks.N.resid_mid, blocks.N.resid_post or final: the stream")),
+            _ => Err(format!(
+                "found {site}, expected embed, blocks.N.resid_mid, blocks.N.resid_post or final: the stream"
+            )),
         }
     }
 }
@@ -183,7 +186,15 @@ mod tests {
         let ablation: Ablation = "blocks.3.resid_post:17,5,40-42,41=mean".parse().unwrap();
         assert_eq!((ablation.site, &ablation.dims[..]), (Site::ResidPost(3), &[5, 17, 40, 41, 42][..]));
         assert_eq!(ablation.to_string().parse(), Ok(ablation));
-        for wrong in ["embed", "embed:=zero", "embed:5", "embed:5=one", "embed:7-5=zero", "nowhere:5=zero", "embed:1-99999999=zero"] {
+        for wrong in [
+            "embed",
+            "embed:=zero",
+            "embed:5",
+            "embed:5=one",
+            "embed:7-5=zero",
+            "nowhere:5=zero",
+            "embed:1-99999999=zero",
+        ] {
             assert!(wrong.parse::<Ablation>().is_err(), "{wrong}");
         }
         let turn: Turn = "embed=haar:7".parse().unwrap();

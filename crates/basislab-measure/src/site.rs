@@ -116,7 +116,7 @@ fn in_random_bases(sample: &Residuals, bases: &Bases) -> (Vec<MetricValue>, Opti
     let mut largest: Option<f64> = None;
     for (found, ratio) in each.collect::<Vec<_>>() {
         values.extend(found);
-        largest = largest.max(ratio);
+        largest = largest.into_iter().chain(ratio).reduce(f64::max);
     }
     (values, largest)
 }

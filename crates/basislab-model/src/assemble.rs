@@ -69,9 +69,8 @@ impl Block {
         let w_gate = (spec.mlp == Mlp::Swiglu).then(|| make("w_gate", read, [d_model, d_mlp])).transpose()?;
         let w_in = make("w_in", read, [d_model, d_mlp])?;
         let w_out = make("w_out", write, [d_mlp, d_model])?;
-        let mut bias = |has: bool, name: &str, n: usize| {
-            has.then(|| make(name, Start::Constant(0.0), [1, n])).transpose()
-        };
+        let mut bias =
+            |has: bool, name: &str, n: usize| has.then(|| make(name, Start::Constant(0.0), [1, n])).transpose();
         let (of_qkv, of_others) = (spec.biases || spec.qkv_biases, spec.biases);
         let biases = Biases {
             q: bias(of_qkv, "b_q", d_q)?,

@@ -157,7 +157,8 @@ fn composed_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`
 fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
-    let inner = (x.clone() + x.clone().powi_scalar(3).mul_scalar(0.044715)).mul_scalar((2.0 / std::f64::consts::PI).sqrt());
+    let inner =
+        (x.clone() + x.clone().powi_scalar(3).mul_scalar(0.044715)).mul_scalar((2.0 / std::f64::consts::PI).sqrt());
     x * inner.tanh().add_scalar(1.0).mul_scalar(0.5)
 }
 

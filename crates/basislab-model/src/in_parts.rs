@@ -102,7 +102,8 @@ impl InParts<'_> {
         let (attention, mlp) = (is_before(Site::AttnOut(layer)), is_before(Site::MlpOut(layer)));
         block.for_each(&mut |name, role, weight| {
             let of_mlp = ["w_gate", "w_in", "w_out", "b_out", "norm_2.bias"].contains(&name);
-            let faces_stream = matches!(role, Role::Read | Role::Write) || name.starts_with("b_") || name.ends_with(".bias");
+            let faces_stream =
+                matches!(role, Role::Read | Role::Write) || name.starts_with("b_") || name.ends_with(".bias");
             if faces_stream && role != Role::Other && (if of_mlp { mlp } else { attention }) {
                 weight.rotation = Some(q.clone());
             }

@@ -18,7 +18,7 @@ mod shard;
 pub use cell::{CellType, CellValue};
 pub use error::TableError;
 pub use measured::{MeasuredTokens, special_rows};
-pub use measured_rows::{DominantTokenRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
+pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
 pub use merge::{check_parts, guessable, merge};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_rows, read_rows_if_any, read_table, read_tables};
 pub use record::{Identity, RunRecord};

@@ -148,4 +148,24 @@ rows! {
         /// Whether the token is the first of its sequence.
         first: bool,
     }
+
+    /// What interventions did to one model. The file exists where there were any; the other tables are of the model with them.
+    pub struct InterventionRow in "interventions.csv" {
+        /// The model's name.
+        model: RunName,
+        /// Training step of the checkpoint; 0 where it is not known.
+        step: u64,
+        /// The interventions as they are written on the command line.
+        interventions: String,
+        /// Mean cross-entropy without them, nats per predicted token; empty without a head.
+        loss_before: Option<f64>,
+        /// Mean cross-entropy with them, nats per predicted token; empty without a head.
+        loss: Option<f64>,
+        /// Mean absolute change of a predicted token's loss, nats; empty without a head.
+        mean_change: Option<f64>,
+        /// Largest absolute change of a predicted token's loss, nats; empty without a head.
+        largest_change: Option<f64>,
+        /// Norm of the change of the logits at the first 64 tokens over their norm; without a head, of the stream at the last site.
+        relative_change: Option<f64>,
+    }
 }

@@ -1,7 +1,7 @@
 //! One struct per CSV file, one field per column, in the file's order.
 
 use crate::cell::{CellType, CellValue, plain};
-use crate::measured_rows::{DominantTokenRow, MassiveRow, ModelRow, SpecialDimensionRow};
+use crate::measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow};
 use crate::schema::{Table, TableRow, rows};
 use basislab_config::{Basis, Direction, RunName, Site, Tokens, choice};
 use basislab_stats::{Alignment, Verdict};
@@ -22,6 +22,7 @@ pub static TABLES: &[&Table] = &[
     SpecialDimensionRow::TABLE,
     MassiveRow::TABLE,
     DominantTokenRow::TABLE,
+    InterventionRow::TABLE,
 ];
 
 /// The files that a run writes while it trains.

@@ -5,7 +5,8 @@ mod cgroups;
 use crate::backend::DeviceInfo;
 use crate::exit::{Code, Exit};
 use basislab_config::{
-    Arm, BasisSpec, CorpusSpec, Experiment, Mlp, ModelSpec, OptimizerSpec, Positions, RotatedAxes, RunSpec, Sharing, count,
+    Arm, BasisSpec, CorpusSpec, Experiment, Mlp, ModelSpec, OptimizerSpec, Positions, RotatedAxes, RunSpec, Sharing,
+    count,
 };
 use basislab_optim::rule;
 use std::path::Path;

@@ -12,13 +12,13 @@ use crate::exit::{Code, Exit};
 use crate::progress::Progress;
 use crate::resources::require;
 use crate::terminal::{say, say_json};
-use basislab_config::{Mlp, NormPlace, RunName, Site, Split};
+use basislab_config::{Mlp, NormPlace, RunName, Site};
 use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
 use basislab_report::{MeasuredAnswer, report_measured, seal_measured};
 use basislab_runs::{create_output_dir, lock, read_manifest, write_manifest};
 use basislab_stats::{bits_per_byte, unigram_loss};
 use basislab_store::{remove, sha256};
-use basislab_tables::{EvalRow, InterventionRow, MeasuredTokens, ModelRow, SUMS, Verified, write_table};
+use basislab_tables::{EvalRow, InterventionRow, MeasuredTokens, ModelRow, SUMS, Split, Verified, write_table};
 use model::{Model, Text};
 use saved::What;
 use serde_json::{Value, json};
@@ -117,7 +117,8 @@ impl Wanted {
         let mut intervention = self.intervention.clone();
         let d = model.spec.d_model;
         let known = sites_of(model);
-        let saved = self.save.iter().filter_map(|(what, _)| if let What::Site(site) = what { Some(*site) } else { None });
+        let saved =
+            self.save.iter().filter_map(|(what, _)| if let What::Site(site) = what { Some(*site) } else { None });
         let patched = self.patches.iter().map(|(site, _)| *site);
         for site in intervention.sites().chain(saved).chain(patched) {
             if !known.contains(&site) {
@@ -179,7 +180,13 @@ fn memory(model: &Model, bases: u64) -> f64 {
     80e6 + 4.0 * numbers + 8.0 * ((bases as f64 + 2.1) * d * d + 3.0 * n * d)
 }
 
-fn one(model: &Model, wanted: &Wanted, args: &MeasureArgs, device: &OpenDevice, progress: &Progress) -> Result<Found, Exit> {
+fn one(
+    model: &Model,
+    wanted: &Wanted,
+    args: &MeasureArgs,
+    device: &OpenDevice,
+    progress: &Progress,
+) -> Result<Found, Exit> {
     require(memory(model, args.bases), model.name.as_str(), "use a smaller --tokens or --window")?;
     let intervention = wanted.fit(model)?;
     let Sequences { length, tokens, .. } = &model.sequences;
@@ -267,7 +274,8 @@ fn intervention_row(model: &Model, wanted: &Wanted, before: &Pass<'_>, after: &P
         loss: mean(&after.losses),
         mean_change: mean(&changes),
         largest_change: changes.iter().copied().map(f64::from).reduce(f64::max),
-        relative_change: before.relative_change(after, wanted.intervention.turn.as_ref(), model.spec.d_model),
+        relative_change: Some(before.relative_change(after, wanted.intervention.turn.as_ref(), model.spec.d_model))
+            .filter(|change| change.is_finite()),
     }
 }
 

@@ -120,7 +120,10 @@ fn open(
         return Err(Exit::usage(format!("{}: {what}", path.display())));
     };
     let Some(tokenizer) = &source.tokenizer else {
-        return Err(Exit::data(format!("{}: comes without a tokenizer; name its file with --tokenizer", path.display())));
+        return Err(Exit::data(format!(
+            "{}: comes without a tokenizer; name its file with --tokenizer",
+            path.display()
+        )));
     };
     let at = path.display();
     let n_ctx = source.spec.n_ctx;
@@ -244,7 +247,10 @@ pub(super) fn default_out(models: &[Model], identity: &str) -> std::path::PathBu
 /// An error of the device or of the caller, for a site that the models do not have.
 pub(super) fn no_site(model: &Model, what: &str, site: basislab_config::Site) -> Exit {
     let of = quoted(model.name.as_str());
-    Exit::new(Code::Usage, format!("{what}: found {site}, which {of} does not have; `embed`, `blocks.N.resid_post` are sites"))
+    Exit::new(
+        Code::Usage,
+        format!("{what}: found {site}, which {of} does not have; `embed`, `blocks.N.resid_post` are sites"),
+    )
 }
 
 #[cfg(test)]

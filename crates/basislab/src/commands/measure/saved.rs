@@ -24,7 +24,10 @@ pub(super) fn parse(option: &str, text: &str) -> Result<(What, PathBuf), Exit> {
     let file = PathBuf::from(file);
     let ending = file.extension().map(|ending| ending.to_string_lossy().into_owned());
     if !matches!(ending.as_deref(), Some("npy" | "safetensors")) {
-        return Err(wrong(format!("found {:?}, expected a name that ends with .npy or .safetensors", file.display().to_string())));
+        return Err(wrong(format!(
+            "found {:?}, expected a name that ends with .npy or .safetensors",
+            file.display().to_string()
+        )));
     }
     let what = if name == "tokens" { What::Tokens } else { What::Site(name.parse().map_err(wrong)?) };
     Ok((what, file))
@@ -64,7 +67,9 @@ pub(super) fn read(path: &Path, shape: [usize; 2]) -> Result<Vec<f32>, Exit> {
     }
     let values = matrix.read().map_err(|error| Exit::data(format!("{at}: cannot read: {error}")))?;
     match values.iter().position(|value| !value.is_finite()) {
-        Some(index) => Err(Exit::data(format!("{at}: found {} at index {index}, expected finite numbers", values[index]))),
+        Some(index) => {
+            Err(Exit::data(format!("{at}: found {} at index {index}, expected finite numbers", values[index])))
+        }
         None => Ok(values.into_iter().map(|value| value as f32).collect()),
     }
 }
