@@ -160,8 +160,13 @@ choice! {
         First = "first",
         /// All but the first of each sequence.
         Rest = "rest",
+        /// Those of the rest that `basislab measure` measures in random bases too.
+        Sample = "sample",
     }
 }
+
+/// A key that holds those that every probe measures.
+pub(crate) const PROBED: Kind = Kind::Choice(Tokens::CHOICES.split_at(3).0);
 
 /// The coordinates that activations are measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -281,7 +286,7 @@ impl Cell {
         /// The site.
         site: SitePattern = Kind::Site, optional;
         /// Which tokens.
-        tokens: Tokens = Tokens::KIND, optional;
+        tokens: Tokens = PROBED, optional;
         /// The basis measured in.
         basis: Basis = MEASURED, optional;
         /// After which update: a probe, or `"last"`.

@@ -1,6 +1,6 @@
 //! What is decided, and by which rule.
 
-use crate::cell::{Basis, Cell, MEASURED, SitePattern, StepPattern, Tokens};
+use crate::cell::{Basis, Cell, MEASURED, PROBED, SitePattern, StepPattern, Tokens};
 use crate::keys::{Key, Kind, choice, keys, table, tagged};
 use crate::name::RunName;
 use crate::symmetry::Symmetry;
@@ -14,7 +14,7 @@ table! {
         /// The site; `blocks.last.resid_post` follows the depth of the model.
         site: SitePattern = Kind::Site;
         /// Which tokens.
-        tokens: Tokens = Tokens::KIND;
+        tokens: Tokens = PROBED;
         /// The basis measured in.
         basis: Basis = MEASURED;
         /// After which update: a probe, or `"last"`.

@@ -1,4 +1,4 @@
-use crate::cell::{SitePattern, Tokens};
+use crate::cell::{PROBED, SitePattern, Tokens};
 use crate::keys::{Kind, choice, table};
 use crate::model::SIZE;
 
@@ -66,7 +66,7 @@ table! {
         /// Haar bases in which the same activations are measured again, at the first, middle and last probe.
         random_bases: usize = Kind::Integer(8, 4096);
         /// Which tokens are measured in random bases and dimension by dimension.
-        tokens: Tokens = Tokens::KIND;
+        tokens: Tokens = PROBED;
         /// Haar bases at the last probe for `null_metrics` at `null_sites`, which claims are decided against.
         null_bases: usize = Kind::Integer(8, 4096);
         /// Metrics that are measured in all `null_bases`.

@@ -107,10 +107,10 @@ impl Measurements {
 /// Every metric that depends on the basis, of the sample in the standard basis and in each random one; and the largest
 /// ratio of a dimension's RMS to the median one's in any random basis.
 fn in_random_bases(sample: &Residuals, bases: &Bases) -> (Vec<MetricValue>, Option<f64>) {
-    let mut values = measure_in(sample, (Tokens::Rest, Basis::Standard), |metric| metric.basis_dependent);
+    let mut values = measure_in(sample, (Tokens::Sample, Basis::Standard), |metric| metric.basis_dependent);
     let each = bases.random.par_iter().enumerate().map(|(k, q)| {
         let rotated = sample.rotated(q);
-        let at = (Tokens::Rest, Basis::Random(k as u32));
+        let at = (Tokens::Sample, Basis::Random(k as u32));
         (measure_in(&rotated, at, |metric| metric.basis_dependent), largest_dimension_ratio(&rotated))
     });
     let mut largest: Option<f64> = None;

@@ -142,6 +142,7 @@ impl<'a> Scene<'a> {
             Tokens::All => "all tokens",
             Tokens::First => "first token of each sequence",
             Tokens::Rest => "first token of each sequence left out",
+            Tokens::Sample => "sample of the tokens",
         }
     }
 

@@ -59,7 +59,7 @@ pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
     let mut measured = Measured { large: LargeValues::of(x), ..Measured::default() };
     let rotated = wanted.optimizer.map(|q| x.rotated(q));
     // `all` comes first: what a metric computes of each token serves the subsets too.
-    for &tokens in Tokens::ALL {
+    for tokens in [Tokens::All, Tokens::First, Tokens::Rest] {
         let Some(part) = subset(x, wanted.n_ctx, tokens) else { continue };
         let rotated = rotated.as_ref().and_then(|x| subset(x, wanted.n_ctx, tokens));
         measured.values.extend(measure_in(&part, (tokens, Basis::Standard), |_| true));

@@ -117,7 +117,7 @@ fn which(tokens: Tokens) -> &'static str {
     match tokens {
         Tokens::All => "all tokens",
         Tokens::First => "first tokens",
-        Tokens::Rest => "later tokens",
+        Tokens::Rest | Tokens::Sample => "later tokens",
     }
 }
 

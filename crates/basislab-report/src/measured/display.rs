@@ -108,7 +108,7 @@ fn which(tokens: Tokens) -> &'static str {
     match tokens {
         Tokens::All => "all tokens",
         Tokens::First => "first token of each sequence",
-        Tokens::Rest => "first token of each sequence left out",
+        Tokens::Rest | Tokens::Sample => "first token of each sequence left out",
     }
 }
 

@@ -45,14 +45,16 @@ impl<'a> Readings<'a> {
     pub(crate) fn of(rows: &'a [ResidualRow]) -> Self {
         let mut all = Self { readings: BTreeMap::new(), sites: BTreeMap::new(), detailed: BTreeMap::new() };
         for row in rows {
-            let key = (row.arm.as_str(), row.step, row.site, row.tokens, row.metric.as_str());
+            // A sample is measured for the comparison with random bases alone.
+            let tokens = if row.tokens == Tokens::Sample { Tokens::Rest } else { row.tokens };
+            let key = (row.arm.as_str(), row.step, row.site, tokens, row.metric.as_str());
             let reading = all.readings.entry(key).or_default();
             match (row.basis, row.value) {
                 (Basis::Standard, Some(value)) => reading.standard.push((row.tokens_used, value)),
                 (Basis::Random(_), Some(value)) => {
                     reading.draws.push(value);
                     reading.tokens_of_draws = row.tokens_used;
-                    all.detailed.insert((&row.arm, row.step), row.tokens);
+                    all.detailed.insert((&row.arm, row.step), tokens);
                 }
                 _ => {}
             }
