@@ -44,9 +44,7 @@ pub use error::{ConfigError, Origin, count, nearest, one_of};
 pub use experiment::{Arm, Choose, Criterion, Experiment, Sweep, SweepPoint};
 pub use keys::{Choice, Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
 pub use load::{FindBase, Library, Loaded, load};
-pub use model::{
-    Activation, Attention, Branches, Mask, Mlp, ModelSpec, NormKind, NormPlace, Positions, RopePairs,
-};
+pub use model::{Activation, Attention, Branches, Mask, Mlp, ModelSpec, NormKind, NormPlace, Positions, RopePairs};
 pub use name::RunName;
 pub use number::integer;
 pub use optimizer::{GroupSpec, OptimizerSpec, Parameter, Role, RuleKeys, RuleSpec};

@@ -74,10 +74,10 @@ fn where_nothing_can_be_compared_nothing_is_found() {
     let dead = residuals([vec![5.0, 0.0, 0.0, 0.0], vec![3.0, 0.0, 0.0, 0.0]].concat(), 4);
     assert!(special_dimensions(&dead, 2, 1.0).is_empty() && largest_dimension_ratio(&dead).is_none());
     let largest = largest_values(&dead, 2, 3);
-    assert_eq!(largest.iter().map(|one| (one.token, one.dim, one.ratio)).collect::<Vec<_>>(), [
-        (0, 0, None),
-        (1, 0, None)
-    ]);
+    assert_eq!(
+        largest.iter().map(|one| (one.token, one.dim, one.ratio)).collect::<Vec<_>>(),
+        [(0, 0, None), (1, 0, None)]
+    );
     // Sequences of one token have first tokens alone.
     let x = gaussian_residuals(32, 6, 4);
     assert!(special_dimensions(&x, 1, 0.0).is_empty());
