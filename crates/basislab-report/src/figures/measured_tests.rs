@@ -92,8 +92,8 @@ fn dimensions_that_stand_out_are_drawn_at_every_site_with_what_random_bases_reac
     let labels: Vec<&str> = found.iter().map(|(label, _)| label.as_str()).collect();
     assert_eq!(labels, ["dimension 5", "dimension 2", "random bases"]);
     assert_points(&found[0].1, [1.0, 1.0, 9.0, 1.0, 9.0, 1.0].into_iter().enumerate().map(|(x, y)| (x as f64, y)));
-    assert_points(&found[1].1, [1.0, 1.0, 4.5, 1.0, 1.0, 1.0].into_iter().enumerate().map(|(x, y)| (x as f64, y)));
-    assert_points(&found[2].1, [(2.0, 1.75), (4.0, 1.75)]);
+    assert_points(&found[1].1, [3.0, 1.0, 4.5, 1.0, 1.0, 1.0].into_iter().enumerate().map(|(x, y)| (x as f64, y)));
+    assert_points(&found[2].1, [(0.0, 1.75), (2.0, 1.75), (4.0, 1.75)]);
     // Without `dimensions.csv`, where they stand out.
     let without = MeasuredTables { dimensions: Vec::new(), ..tables };
     assert_points(&lines(&of(&without).unwrap())[0].1, [(2.0, 9.0), (4.0, 9.0)]);

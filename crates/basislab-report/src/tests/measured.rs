@@ -48,7 +48,7 @@ pub(crate) fn kurtosis(place: usize, slope: f64) -> f64 {
     3.0 + slope * place as f64
 }
 
-/// What one checkpoint leaves behind. Dimension 5 is large after each block, dimension 2 after the first.
+/// What one checkpoint leaves behind. Dimension 5 is large after each block, dimension 2 after the first and in the embedding.
 pub(crate) fn measured(tables: &mut MeasuredTables, model: ModelRow, slope: f64) {
     let all = sites(model.n_layers);
     for (place, &site) in all.iter().enumerate() {
@@ -83,6 +83,7 @@ pub(crate) fn measured(tables: &mut MeasuredTables, model: ModelRow, slope: f64)
         let sizes: Vec<(usize, f64)> = match site {
             Site::ResidPost(0) => vec![(5, 9.0), (2, 4.5)],
             Site::ResidPost(_) => vec![(5, 9.0)],
+            Site::Embed => vec![(2, 3.0)],
             _ => Vec::new(),
         };
         let found = sizes.iter().zip(1..);
@@ -122,11 +123,13 @@ pub(crate) fn measured(tables: &mut MeasuredTables, model: ModelRow, slope: f64)
     tables.models.push(model);
 }
 
-/// The RMS of dimension 5 is 9 times the median after each block, that of dimension 2 4.5 times after the first.
+/// The RMS of dimension 5 is 9 times the median after each block, that of dimension 2 4.5 times after the first and
+/// 3 times in the embedding.
 fn dimension(model: &ModelRow, site: Site, dim: usize) -> DimensionRow {
     let rms = match (site, dim) {
         (Site::ResidPost(_), 5) => 4.5,
         (Site::ResidPost(0), 2) => 2.25,
+        (Site::Embed, 2) => 1.5,
         _ => 0.5,
     };
     DimensionRow {

@@ -86,3 +86,12 @@ fn where_nothing_can_be_compared_nothing_is_found() {
     let zero = residuals(vec![0.0; 8], 4);
     assert!(largest_values(&zero, 2, 3).is_empty() && dominant_tokens(&zero, 2, 3).is_empty());
 }
+
+#[test]
+fn of_equal_ones_the_earlier_is_kept() {
+    let equal = residuals(vec![1.0; 12], 4);
+    let largest: Vec<_> = largest_values(&equal, 2, 2).iter().map(|one| (one.token, one.dim)).collect();
+    assert_eq!(largest, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+    let dominant: Vec<_> = dominant_tokens(&equal, 3, 2).iter().map(|one| (one.token, one.share)).collect();
+    assert_eq!(dominant, [(0, 1.0 / 3.0), (1, 1.0 / 3.0), (2, 1.0 / 3.0)]);
+}
