@@ -8,6 +8,7 @@ mod layout;
 mod llama;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 pub(crate) mod tests;
 
 use crate::description::Description;

@@ -4,8 +4,6 @@
 //! line. Weights stay on disk until [`Source::read`] asks for one; files are read by position, so that a file that is cut
 //! while it is read gives an error where a memory map would end the program.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should stop"))]
-
 mod description;
 mod error;
 mod gguf;
