@@ -6,6 +6,7 @@ mod quant;
 mod vocabulary;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 pub(crate) mod tests;
 
 use crate::description::Description;

@@ -168,3 +168,42 @@ fn fill<const N: usize>(out: &mut [f32], bytes: &[u8], value: impl Fn([u8; N]) -
         *out = value(*bytes);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests {
+    use super::*;
+    use basislab_store::{NamedTensor, encode};
+
+    #[test]
+    fn values_of_each_type_are_read_from_any_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let tensor = |dtype: Dtype, value: &dyn Fn(u8) -> Vec<u8>| NamedTensor {
+            name: format!("{dtype:?}"),
+            dtype,
+            shape: vec![5, 2],
+            bytes: (0..10).flat_map(value).collect(),
+        };
+        let tensors = [
+            tensor(Dtype::F64, &|n| f64::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::F32, &|n| f32::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::F16, &|n| f16::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::BF16, &|n| bf16::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::U8, &|n| vec![n]),
+        ];
+        std::fs::write(&path, encode(&tensors)).unwrap();
+        let weights = Weights::open(&path).unwrap();
+        let mut out = [0.0; 3];
+        for name in ["F64", "F32", "F16", "BF16"] {
+            weights.read(name, 4, &mut out).unwrap();
+            assert_eq!(out, [4.0, 5.0, 6.0], "{name}");
+            assert_eq!(weights.read(name, 8, &mut out).unwrap_err(), "holds [5, 2] values, expected 3 from 8 on");
+        }
+        assert!(weights.read("U8", 0, &mut out).unwrap_err().contains("type U8, expected F16"));
+        assert_eq!(weights.read("F8", 0, &mut out).unwrap_err(), "found no tensor \"F8\"");
+        // Cut after its header was read.
+        std::fs::write(&path, b"").unwrap();
+        assert!(weights.read("F32", 0, &mut out).unwrap_err().starts_with("cannot be read"));
+    }
+}
