@@ -122,7 +122,7 @@ fn old_and_new_spellings_of_one_model_are_one() {
         ("gpt_neox", old_neox),
         ("gpt_neox", json!({"tie_word_embeddings": null, "attention_bias": null, "use_parallel_residual": null})),
         ("llama", json!({"rope_parameters": null, "rope_theta": 500.0, "rope_scaling": null, "head_dim": null})),
-        ("llama", json!({"rope_interleaved": false, "is_llama_config": true, "pruned_heads": {}})),
+        ("llama", json!({"rope_interleaved": false, "is_llama_config": true, "pruned_heads": {}, "_num_labels": 1})),
         ("gpt2", json!({"tie_word_embeddings": null, "n_inner": 96, "n_ctx": 16})),
         ("mistral", json!({"max_position_embeddings": 12, "sliding_window": 4096})),
         ("qwen2", json!({"sliding_window": 8, "use_sliding_window": false})),
