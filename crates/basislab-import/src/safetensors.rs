@@ -1,13 +1,13 @@
 //! Tensors of one or several .safetensors files, read a few rows at a time.
 
 use crate::error::ImportError;
+use crate::rows::read_at;
 use basislab_store::{Dtype, TensorPlace, is_lfs_pointer, read_capped, tensor_table};
 use half::{bf16, f16};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Most bytes of an index, the limit of a header of .safetensors.
@@ -116,8 +116,7 @@ impl Weights {
         if start + bytes.len() as u64 > place.bytes.end {
             return Err(format!("holds {:?} values, expected {} from {first} on", place.shape, out.len()));
         }
-        let file = &self.shards[*shard].1;
-        file.read_exact_at(&mut bytes, start).map_err(|error| format!("cannot be read: {error}"))?;
+        read_at(&self.shards[*shard].1, &mut bytes, start).map_err(|error| format!("cannot be read: {error}"))?;
         match place.dtype {
             Dtype::F64 => fill(out, &bytes, |bytes| f64::from_le_bytes(bytes) as f32),
             Dtype::F16 => fill(out, &bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
