@@ -16,7 +16,7 @@ Examples:
   basislab measure smollm2.gguf --text book.txt
   basislab measure model-directory --text builtin:shakespeare-tragedies
   basislab measure stories.bin --tokenizer tok512.bin --text story.txt
-  basislab measure runs/adam-vs-sgd-1a2b3c4d/parts/adam/2000
+  basislab measure runs/my-run/parts/adam/2000
   basislab measure step1000 step2000 step4000 --text book.txt
   basislab measure m.gguf --text book.txt --save blocks.3.resid_post=x.npy
   basislab measure m.gguf --text book.txt --ablate blocks.3.resid_post:5=zero

@@ -10,9 +10,9 @@ use crate::backend::OpenDevice;
 use crate::build::build;
 use crate::exit::{Code, Exit};
 use crate::progress::Progress;
-use crate::resources::require;
+use crate::resources;
 use crate::terminal::{say, say_json};
-use basislab_config::{Mlp, NormPlace, RunName, Site};
+use basislab_config::{NormPlace, RunName, Site};
 use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
 use basislab_report::{MeasuredAnswer, report_measured, seal_measured};
 use basislab_runs::{create_output_dir, lock, read_manifest, write_manifest};
@@ -49,7 +49,7 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
         return Err(Exit::usage("--save and interventions are for one model at a time"));
     }
     let manifest = manifest(args, &models, text.as_ref(), &device);
-    let identity = manifest["measured"]["identity"].as_str().unwrap_or_default().to_owned();
+    let identity = manifest["measured"]["hash"].as_str().unwrap_or_default().to_owned();
     let dir = args.out.clone().unwrap_or_else(|| model::default_out(&models, &identity));
     create_output_dir(&dir)?;
     let _lock = lock(&dir, false)?;
@@ -166,20 +166,6 @@ fn passes(wanted: &Wanted) -> u64 {
     if wanted.intervenes() { 2 } else { 1 }
 }
 
-/// Bytes that measuring takes at its peak: the embeddings or the head, one block, the stream with its statistics, a few rows
-/// of logits.
-fn memory(model: &Model, bases: u64) -> f64 {
-    let spec = &model.spec;
-    let [d, f, v, n] = [spec.d_model, spec.d_mlp, model.d_vocab, model.sequences.tokens.len()].map(|size| size as f64);
-    let wide = if spec.mlp == Mlp::Swiglu { 3.0 } else { 2.0 };
-    let heads = (spec.n_heads * spec.d_head()) as f64;
-    let block = 4.0 * d * heads + wide * d * f;
-    let batch = n.min(2048.0);
-    let pattern = batch * spec.n_heads as f64 * model.sequences.length as f64;
-    let numbers = 1.6 * v * d + 1.6 * block + 8.0 * n * d + batch * 4.0 * f + 3.0 * pattern + 4.0 * 256.0 * v;
-    80e6 + 4.0 * numbers + 8.0 * ((bases as f64 + 2.1) * d * d + 3.0 * n * d)
-}
-
 fn one(
     model: &Model,
     wanted: &Wanted,
@@ -187,7 +173,9 @@ fn one(
     device: &OpenDevice,
     progress: &Progress,
 ) -> Result<Found, Exit> {
-    require(memory(model, args.bases), model.name.as_str(), "use a smaller --tokens or --window")?;
+    let size = (model.sequences.tokens.len(), model.sequences.length);
+    let need = resources::measuring(&model.spec, model.d_vocab, size, args.bases);
+    resources::require(need, model.name.as_str(), "use a smaller --tokens or --window")?;
     let intervention = wanted.fit(model)?;
     let Sequences { length, tokens, .. } = &model.sequences;
     let (d, n_tokens) = (model.spec.d_model, tokens.len());
@@ -323,7 +311,7 @@ fn self_check_result(found: &[Found]) -> CommandResult {
 /// A directory of another measurement, or of an experiment, is left alone.
 fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
     let Some(there) = read_manifest(dir)? else { return Ok(()) };
-    if there["measured"]["identity"] == identity {
+    if there["measured"]["hash"] == identity {
         return Ok(());
     }
     let what = if there["measured"].is_object() { "another measurement" } else { "an experiment" };
@@ -341,7 +329,7 @@ fn manifest(args: &MeasureArgs, models: &[Model], text: Option<&Text>, device: &
         "rotate": args.rotate, "patch": args.patch, "ablate": args.ablate,
     });
     let identity = sha256(measured.to_string().as_bytes());
-    measured["identity"] = identity.into();
+    measured["hash"] = identity.into();
     let mut manifest = json!({ "measured": measured });
     if let (Value::Object(all), Value::Object(build)) = (&mut manifest, build(device, &models[0].spec)) {
         all.extend(build);
