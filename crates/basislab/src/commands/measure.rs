@@ -15,7 +15,7 @@ use crate::terminal::{say, say_json};
 use basislab_config::{NormPlace, RunName, Site};
 use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
 use basislab_report::{MeasuredAnswer, report_measured, seal_measured};
-use basislab_runs::{create_output_dir, lock, read_manifest, write_manifest};
+use basislab_runs::{FORMAT, create_output_dir, lock, read_manifest, write_manifest};
 use basislab_stats::{bits_per_byte, unigram_loss};
 use basislab_store::{remove, sha256};
 use basislab_tables::{EvalRow, InterventionRow, MeasuredTokens, ModelRow, SUMS, Split, Verified, write_table};
@@ -71,8 +71,17 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     self_check_result(&found)
 }
 
+/// Makes the report of a directory again from its tables.
+pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    let _lock = lock(dir, false)?;
+    let answer = report_measured(dir)?;
+    seal_measured(dir)?;
+    say_answer(&answer, json)?;
+    Ok(None)
+}
+
 /// Prints the answer.
-pub(crate) fn say_answer(answer: &MeasuredAnswer, json: bool) -> Result<(), Exit> {
+fn say_answer(answer: &MeasuredAnswer, json: bool) -> Result<(), Exit> {
     match json {
         true => say_json(&serde_json::to_value(answer).map_err(Exit::data)?),
         false => say(answer.to_string()),
@@ -330,7 +339,7 @@ fn manifest(args: &MeasureArgs, models: &[Model], text: Option<&Text>, device: &
     });
     let identity = sha256(measured.to_string().as_bytes());
     measured["hash"] = identity.into();
-    let mut manifest = json!({ "measured": measured });
+    let mut manifest = json!({ "format": FORMAT, "measured": measured });
     if let (Value::Object(all), Value::Object(build)) = (&mut manifest, build(device, &models[0].spec)) {
         all.extend(build);
     }
