@@ -29,8 +29,8 @@ pub use compare::{
 };
 pub use figures::OVER_STEPS;
 pub use measured::{
-    CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, report_measured,
-    seal_measured,
+    CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, read_measured,
+    report_measured, seal_measured,
 };
 pub use report::{
     Written, answer_about, check_seal, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,

@@ -9,12 +9,13 @@ use crate::args::MeasureArgs;
 use crate::backend::OpenDevice;
 use crate::build::build;
 use crate::exit::{Code, Exit};
+use crate::manifest::thinned;
 use crate::progress::Progress;
 use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::{NormPlace, RunName, Site};
 use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
-use basislab_report::{MeasuredAnswer, report_measured, seal_measured};
+use basislab_report::{MeasuredAnswer, read_measured, report_measured, seal_measured};
 use basislab_runs::{FORMAT, create_output_dir, lock, read_manifest, write_manifest};
 use basislab_stats::{bits_per_byte, unigram_loss};
 use basislab_store::{remove, sha256};
@@ -73,6 +74,15 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
 
 /// Makes the report of a directory again from its tables.
 pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    let manifest = read_manifest(dir)?.unwrap_or_default();
+    // Figures of a published directory were made from tables that are not all there.
+    if let Some(left_out) = thinned(&manifest) {
+        say_answer(&read_measured(dir)?, json)?;
+        if !json {
+            say(format!("a part of the measurement: {left_out}\n"))?;
+        }
+        return Ok(None);
+    }
     let _lock = lock(dir, false)?;
     let answer = report_measured(dir)?;
     seal_measured(dir)?;
