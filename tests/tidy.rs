@@ -2,6 +2,7 @@
 
 mod additions;
 mod margins;
+mod public_models;
 mod quotes;
 
 use crate::support::{loaded, root};
