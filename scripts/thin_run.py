@@ -15,7 +15,8 @@ claim reads, at the cell's site, and at the last step to the verdict's metric an
 the verdict's site; dimensions.csv to the verdict's site at the last step.
 Summary, verdicts and figures made again from the thinned tables are those of the whole ones, but for the count of
 numbers that `bit-equal` compared. `basislab report` shows the recorded ones, and changes nothing.
-Of a directory of `basislab measure` everything is kept but dimensions.csv.
+Of a directory of `basislab measure` everything is kept but dimensions.csv and the random bases of metrics other than
+token_kurtosis.
 With --summaries, for experiments of many runs, steps.csv, residual.csv and dimensions.csv are left without rows, but for
 the last step of a run that diverged.
 """
@@ -40,7 +41,7 @@ THINNED = (
     " at the last step the verdict's metric and tokens at all sites and all metrics at the verdict's site; dimensions.csv the"
     " verdict's site at the last step"
 )
-NO_DIMENSIONS = "dimensions.csv was left out"
+MEASURED = "dimensions.csv was left out, and of residual.csv the random bases of all metrics but token_kurtosis"
 NO_ROWS = "the rows of steps.csv, residual.csv and dimensions.csv were left out"
 
 
@@ -86,11 +87,7 @@ def main(source, target, summaries=False):
 
     rules = (diverged, diverged, diverged) if summaries else (step, residual, dimension)
     for name, keep in zip(OF_STEPS, rules, strict=True):
-        with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
-            reader = csv.DictReader(old)
-            writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row for row in reader if keep(row))
+        keep_rows(source, target, name, keep)
     finish(source, target)
 
 
@@ -104,8 +101,18 @@ def thin_measured(source, target):
     package = json.loads((source / "datapackage.json").read_text(encoding="utf-8"))
     package["resources"] = [resource for resource in package["resources"] if resource["name"] != "dimensions"]
     (target / "datapackage.json").write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    copy_manifest(source, target, NO_DIMENSIONS)
+    keep_rows(source, target, "residual.csv", lambda row: row["basis"] == "standard" or row["metric"] == "token_kurtosis")
+    copy_manifest(source, target, MEASURED)
     finish(source, target)
+
+
+def keep_rows(source, target, name, keep):
+    """The rows of a table that `keep` accepts."""
+    with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
+        reader = csv.DictReader(old)
+        writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for row in reader if keep(row))
 
 
 def copy_manifest(source, target, said):

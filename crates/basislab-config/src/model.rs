@@ -78,24 +78,34 @@ impl ModelSpec {
         self.n_kv_heads.unwrap_or(self.n_heads)
     }
 
+    /// Every site, in the order of the forward pass, with what the branches write.
+    pub fn sites(&self) -> Vec<Site> {
+        let is_post = self.norm_place == NormPlace::Post;
+        let is_parallel = self.branches == Branches::Parallel;
+        let mut all: Vec<Site> = is_post.then_some(Site::EmbedSum).into_iter().chain([Site::Embed]).collect();
+        for layer in 0..self.n_layers {
+            all.push(Site::AttnOut(layer));
+            all.extend(is_post.then_some(Site::AttnSum(layer)));
+            all.extend((!is_parallel).then_some(Site::ResidMid(layer)));
+            all.push(Site::MlpOut(layer));
+            all.extend(is_post.then_some(Site::MlpSum(layer)));
+            all.push(Site::ResidPost(layer));
+        }
+        all.extend((!is_post).then_some(Site::Final));
+        all
+    }
+
     /// Why a measured site is not there, where it is not.
     pub(crate) fn lacks(&self, site: Site) -> Option<String> {
         if let Some(layer) = site.layer().filter(|layer| *layer >= self.n_layers) {
             return Some(format!("found block {layer}, expected a block below model.n_layers = {}", self.n_layers));
         }
-        let is_post = self.norm_place == NormPlace::Post;
-        let why = match site {
-            Site::AttnOut(_) | Site::MlpOut(_) => "what a branch writes, expected a site of the stream",
-            Site::EmbedSum | Site::AttnSum(_) | Site::MlpSum(_) if !is_post => {
-                "a sum that is normalised, which needs model.norm_place = \"post\""
-            }
-            Site::Final if is_post => "final, expected another site: model.norm_place = \"post\" has no last norm",
-            Site::ResidMid(_) if self.branches == Branches::Parallel => {
-                "resid_mid, expected another site: parallel branches have no stream between them"
-            }
-            _ => return None,
-        };
-        Some(format!("found {why}"))
+        if site.is_branch() {
+            return Some(format!("found {site}, which a branch writes, expected a site of the stream"));
+        }
+        let is_there = site == Site::EveryResidPost || self.sites().contains(&site);
+        let why = "which norm_place = \"post\" and branches = \"parallel\" decide";
+        (!is_there).then(|| format!("found {site}, expected a site that the model has, {why}"))
     }
 
     /// The roles that its parameters have.

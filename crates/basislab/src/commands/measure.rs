@@ -13,7 +13,7 @@ use crate::manifest::thinned;
 use crate::progress::Progress;
 use crate::resources;
 use crate::terminal::{say, say_json};
-use basislab_config::{NormPlace, RunName, Site};
+use basislab_config::{RunName, Site};
 use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
 use basislab_report::{MeasuredAnswer, read_measured, report_measured, seal_measured};
 use basislab_runs::{FORMAT, create_output_dir, lock, read_manifest, write_manifest};
@@ -135,7 +135,7 @@ impl Wanted {
     fn fit(&self, model: &Model) -> Result<Intervention, Exit> {
         let mut intervention = self.intervention.clone();
         let d = model.spec.d_model;
-        let known = sites_of(model);
+        let known = model.spec.sites();
         let saved =
             self.save.iter().filter_map(|(what, _)| if let What::Site(site) = what { Some(*site) } else { None });
         let patched = self.patches.iter().map(|(site, _)| *site);
@@ -158,27 +158,8 @@ impl Wanted {
     }
 }
 
-/// Every site of a model, branches included.
-fn sites_of(model: &Model) -> Vec<Site> {
-    let is_post = model.spec.norm_place == NormPlace::Post;
-    let is_parallel = model.spec.branches == basislab_config::Branches::Parallel;
-    let mut all = Vec::new();
-    all.extend(is_post.then_some(Site::EmbedSum));
-    all.push(Site::Embed);
-    for layer in 0..model.spec.n_layers {
-        all.push(Site::AttnOut(layer));
-        all.extend(is_post.then_some(Site::AttnSum(layer)));
-        all.extend((!is_parallel).then_some(Site::ResidMid(layer)));
-        all.push(Site::MlpOut(layer));
-        all.extend(is_post.then_some(Site::MlpSum(layer)));
-        all.push(Site::ResidPost(layer));
-    }
-    all.extend((!is_post).then_some(Site::Final));
-    all
-}
-
 fn sites(model: &Model) -> u64 {
-    sites_of(model).len() as u64
+    model.spec.sites().len() as u64
 }
 
 fn passes(wanted: &Wanted) -> u64 {
@@ -221,7 +202,7 @@ fn one(
         of_site(site).try_for_each(|(_, file)| Ok(saved::write(file, &site.to_string(), shape, &values)?))
     };
     let mut pass = Pass {
-        save: sites_of(model).into_iter().filter(|site| of_site(*site).next().is_some()).collect(),
+        save: model.spec.sites().into_iter().filter(|site| of_site(*site).next().is_some()).collect(),
         on_saved: Some(&mut on_saved),
         measure: Some((names, &bases)),
         self_check: args.self_check.then(SelfCheck::default),
