@@ -26,17 +26,17 @@ table! {
         d_head: Option<usize> = Kind::Integer(1, 4096), optional;
         /// Hidden width of the MLP.
         d_mlp: usize = Kind::Integer(1, SIZE);
-        /// How the MLP computes its hidden layer.
+        /// How the MLP computes its hidden layer; `plain` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         mlp: Mlp = Mlp::KIND, optional;
         /// The non-linearity of a plain MLP.
         activation: Activation = Activation::KIND;
-        /// Whether the branches of a block read the stream one after the other.
+        /// Whether the branches of a block read the stream one after the other; `sequential` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         branches: Branches = Branches::KIND, optional;
         /// Normalisation of the residual stream.
         norm: NormKind = NormKind::KIND;
-        /// Where the stream is normalised.
+        /// Where the stream is normalised; `pre` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         norm_place: NormPlace = NormPlace::KIND, optional;
         /// Added to the mean square (or variance) under the root.
@@ -45,17 +45,17 @@ table! {
         positions: Positions = Positions::KIND;
         /// Attention weights.
         attention: Attention = Attention::KIND;
-        /// Which keys a query sees.
+        /// Which keys a query sees; `causal` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         mask: Mask = Mask::KIND, optional;
-        /// Whether each head divides queries and keys by their root mean square, with gains that the heads share.
+        /// Whether each head divides queries and keys by their root mean square, with gains that the heads share; `false` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         qk_norm: bool = Kind::Bool, optional;
         /// Whether the head is the transposed embedding.
         tied_head: bool = Kind::Bool;
         /// Whether linear maps carry biases (those written to the residual stream privilege its basis).
         biases: bool = Kind::Bool;
-        /// Whether queries, keys and values carry biases where other maps do not.
+        /// Whether queries, keys and values carry biases where other maps do not; `false` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         qkv_biases: bool = Kind::Bool, optional;
         /// Standard deviation of the Gaussian initial weights; writes are divided by `sqrt(2 n_layers)`.
@@ -226,7 +226,7 @@ tagged! {
         Rope = "rope" {
             /// Wavelength base, 10000 in the literature.
             base: f64 = Kind::Float(1.0, 1e9), preset "10000.0";
-            /// Which coordinates of a head rotate together.
+            /// Which coordinates of a head rotate together; `halves` unless given.
             #[serde(default, skip_serializing_if = "is_default")]
             pairs: RopePairs = RopePairs::KIND, optional;
             /// How many of a head's first coordinates rotate, an even number; all of them unless given.
