@@ -20,6 +20,7 @@ mod gradients;
 mod import;
 mod laws;
 mod matrices;
+mod measure;
 mod model;
 mod parity;
 mod properties;
