@@ -39,7 +39,7 @@ fn replay(target: fn(&[u8]), inputs: &[Vec<u8>]) {
     replay_times(count(), target, inputs);
 }
 
-fn replay_times(count: usize, target: fn(&[u8]), inputs: &[Vec<u8>]) {
+fn replay_times<T>(count: usize, target: fn(&[u8]) -> T, inputs: &[Vec<u8>]) {
     let mut rng = stream(1, Purpose::Simulation, 7);
     for round in 0..count + inputs.len() {
         let mut data = inputs[round % inputs.len()].clone();
@@ -133,4 +133,41 @@ fn matrices() {
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 4], &[0; 32]).unwrap();
     let file = safetensors::serialize([("x", view)], None).unwrap();
     replay(targets::safetensors, &[file]);
+}
+
+// Models are opened from files, which takes longer. The crate that reads them mutates headers without files, 100,000 of each.
+
+/// As [`replay`], of inputs that open as models.
+fn replay_models(target: fn(&[u8]) -> bool, inputs: &[Vec<u8>]) {
+    assert!(inputs.iter().all(|input| target(input)), "an input that does not open tests little");
+    replay_times(count() / 4, target, inputs);
+}
+
+#[test]
+fn models_of_llama2c() {
+    replay_models(targets::llama2c, &[crate::measure::llama2c(5)]);
+}
+
+#[test]
+fn models_of_hugging_face() {
+    let model = |family: &str| {
+        let folder = crate::support::root().join("tests/import").join(family);
+        let [config, weights] =
+            ["config.json", "model.safetensors"].map(|file| std::fs::read(folder.join(file)).unwrap());
+        [(config.len() as u16).to_le_bytes().to_vec(), config, weights].concat()
+    };
+    replay_models(targets::hugging_face, &["llama", "gpt2", "gpt_neox", "bert"].map(model));
+}
+
+#[test]
+fn models_of_gguf() {
+    replay_models(targets::gguf, &[crate::measure::gguf::small()]);
+}
+
+#[test]
+fn tokenizers_of_models() {
+    let spellings =
+        ["<unk>", "<s>", "</s>", "<0xC3>", "<0xA9>", "a", "b", " ", "ab", "The", "c", "t", "s", "e", "h", "T"];
+    let json = crate::measure::tokenizer(16).into_bytes();
+    replay_models(targets::tokenizer, &[json, crate::measure::llama2c_tokenizer(&spellings)]);
 }

@@ -22,6 +22,7 @@ mod laws;
 mod matrices;
 mod measure;
 mod model;
+mod models;
 mod parity;
 mod properties;
 #[cfg(target_os = "linux")]

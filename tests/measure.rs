@@ -1,5 +1,6 @@
 //! `basislab measure` from outside: tiny models of every family and runs of our own.
 
+pub(crate) mod gguf;
 mod interventions;
 mod refused;
 mod repeated;
@@ -30,7 +31,7 @@ fn folder() -> TempDir {
     dir
 }
 
-fn tokenizer(size: u32) -> String {
+pub(crate) fn tokenizer(size: u32) -> String {
     let vocabulary: BTreeMap<String, u32> = (0..size).map(|token| (format!("w{token}"), token)).collect();
     let model = serde_json::json!({ "type": "WordLevel", "vocab": vocabulary, "unk_token": "w0" });
     serde_json::json!({ "version": "1.0", "pre_tokenizer": { "type": "WhitespaceSplit" }, "model": model }).to_string()
@@ -224,6 +225,11 @@ fn the_columns_of_a_model_are_what_they_are_called() {
     // Random weights know nothing of the text.
     assert_eq!(row["verified"], "no-better-than-unigram");
     assert!(said.contains("WARNING: the loss is 5.") && said.contains("probably wrong"), "{said}");
+    // The same as JSON, and nothing else.
+    let (said, aside) = measured(at, &[model.to_str().unwrap()], &["--out", "o", "--json", "--self-check"]);
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["models"][0]["checkpoints"][0]["model"]["verified"], "no-better-than-unigram", "{said}");
+    assert_eq!(aside, "self-check of llama: 4 sums of stream and writes, all equal bit for bit\n");
     assert_eq!(table(&at.join("o/evals.csv"))[0]["loss"], row["loss"]);
 }
 

@@ -87,7 +87,7 @@ fn a_killed_measurement_is_made_again() {
     let model = fixture("llama");
     let model = [model.to_str().unwrap()];
     let slow = ["--tokens", "4800", "--null-tokens", "4800", "--bases", "200", "--out"];
-    // Given twice, an option counts where it is last: `arguments` names fewer tokens.
+    // Instead of the fewer tokens of `arguments`.
     let args = |out: &'static str| {
         let all = arguments(&model, &[&slow[..], &[out]].concat());
         let at = all.iter().position(|arg| *arg == "--tokens").unwrap();
