@@ -5,7 +5,7 @@ mod targets;
 
 use crate::support::small;
 use basislab_stats::{Purpose, below, stream, uniform};
-use basislab_store::{Checkpoint, Extent, save, sha256};
+use basislab_store::{Checkpoint, Dtype, Extent, NamedTensor, encode, save, sha256};
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
@@ -148,15 +148,49 @@ fn models_of_llama2c() {
     replay_models(targets::llama2c, &[crate::measure::llama2c(5)]);
 }
 
+/// A Llama of one block, of width 4, that is mostly header.
+fn small_llama() -> Vec<u8> {
+    let config = serde_json::json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4, "intermediate_size": 6,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 5,
+        "max_position_embeddings": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu", "tie_word_embeddings": true,
+    });
+    let block = "model.layers.0.";
+    let shapes = [
+        ("model.embed_tokens.weight".to_owned(), vec![5, 4]),
+        ("model.norm.weight".to_owned(), vec![4]),
+        (format!("{block}input_layernorm.weight"), vec![4]),
+        (format!("{block}post_attention_layernorm.weight"), vec![4]),
+        (format!("{block}self_attn.q_proj.weight"), vec![4, 4]),
+        (format!("{block}self_attn.k_proj.weight"), vec![2, 4]),
+        (format!("{block}self_attn.v_proj.weight"), vec![2, 4]),
+        (format!("{block}self_attn.o_proj.weight"), vec![4, 4]),
+        (format!("{block}mlp.gate_proj.weight"), vec![6, 4]),
+        (format!("{block}mlp.up_proj.weight"), vec![6, 4]),
+        (format!("{block}mlp.down_proj.weight"), vec![4, 6]),
+    ];
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        NamedTensor { name, dtype: Dtype::F32, shape, bytes }
+    };
+    in_one(config.to_string().as_bytes(), &encode(&shapes.map(tensor)))
+}
+
+/// As the target takes a directory.
+fn in_one(config: &[u8], weights: &[u8]) -> Vec<u8> {
+    [&(config.len() as u16).to_le_bytes(), config, weights].concat()
+}
+
 #[test]
 fn models_of_hugging_face() {
     let model = |family: &str| {
         let folder = crate::support::root().join("tests/import").join(family);
-        let [config, weights] =
-            ["config.json", "model.safetensors"].map(|file| std::fs::read(folder.join(file)).unwrap());
-        [(config.len() as u16).to_le_bytes().to_vec(), config, weights].concat()
+        let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
+        in_one(&read("config.json"), &read("model.safetensors"))
     };
-    replay_models(targets::hugging_face, &["llama", "gpt2", "gpt_neox", "bert"].map(model));
+    let small = small_llama();
+    let [gpt2, neox, bert] = ["gpt2", "gpt_neox", "bert"].map(model);
+    replay_models(targets::hugging_face, &[small.clone(), gpt2, small.clone(), neox, small, bert]);
 }
 
 #[test]
