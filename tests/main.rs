@@ -20,7 +20,9 @@ mod gradients;
 mod import;
 mod laws;
 mod matrices;
+mod measure;
 mod model;
+mod models;
 mod parity;
 mod properties;
 #[cfg(target_os = "linux")]

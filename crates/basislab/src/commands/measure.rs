@@ -49,6 +49,16 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     if !wanted.is_plain() && models.len() > 1 {
         return Err(Exit::usage("--save and interventions are for one model at a time"));
     }
+    // What cannot be done leaves no directory.
+    let mut intervention = Intervention::default();
+    for model in &models {
+        let size = (model.sequences.tokens.len(), model.sequences.length);
+        let need = resources::measuring(&model.spec, model.d_vocab, size, args.bases);
+        resources::require(need, model.name.as_str(), "use a smaller --tokens or --window")?;
+        if !wanted.is_plain() {
+            intervention = wanted.fit(model)?;
+        }
+    }
     let manifest = manifest(args, &models, text.as_ref(), &device);
     let identity = manifest["measured"]["hash"].as_str().unwrap_or_default().to_owned();
     let dir = args.out.clone().unwrap_or_else(|| model::default_out(&models, &identity));
@@ -62,14 +72,14 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     progress.plan(models.iter().map(|model| sites(model) * passes(&wanted)).sum());
     let mut found = Vec::new();
     for model in &models {
-        found.push(device.work(|| one(model, &wanted, args, &device, &progress))?);
+        found.push(device.work(|| one(model, &wanted, &intervention, args, &device, &progress))?);
     }
     progress.finish();
     write_tables(&dir, &found)?;
     let answer = report_measured(&dir)?;
     seal_measured(&dir)?;
     say_answer(&answer, args.json)?;
-    self_check_result(&found)
+    self_check_result(&found, args.json, &progress)
 }
 
 /// Makes the report of a directory again from its tables.
@@ -169,14 +179,11 @@ fn passes(wanted: &Wanted) -> u64 {
 fn one(
     model: &Model,
     wanted: &Wanted,
+    intervention: &Intervention,
     args: &MeasureArgs,
     device: &OpenDevice,
     progress: &Progress,
 ) -> Result<Found, Exit> {
-    let size = (model.sequences.tokens.len(), model.sequences.length);
-    let need = resources::measuring(&model.spec, model.d_vocab, size, args.bases);
-    resources::require(need, model.name.as_str(), "use a smaller --tokens or --window")?;
-    let intervention = wanted.fit(model)?;
     let Sequences { length, tokens, .. } = &model.sequences;
     let (d, n_tokens) = (model.spec.d_model, tokens.len());
     let subject = Subject {
@@ -209,7 +216,7 @@ fn one(
         progress: Some(&step),
         ..Pass::default()
     };
-    run(&subject, &intervention, &mut read, &mut pass)?;
+    run(&subject, intervention, &mut read, &mut pass)?;
     for (_, file) in wanted.save.iter().filter(|(what, _)| *what == What::Tokens) {
         saved::write_tokens(file, [model.sequences.count(), *length], tokens)?;
     }
@@ -290,19 +297,23 @@ fn write_tables(dir: &Path, found: &[Found]) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Says how the self-check ended.
-fn self_check_result(found: &[Found]) -> CommandResult {
+/// Says how the self-check ended; on stderr where stdout is JSON.
+fn self_check_result(found: &[Found], json: bool, progress: &Progress) -> CommandResult {
     let mut code = None;
     for (model, check) in found.iter().filter_map(|found| Some((&found.model.model, found.self_check.as_ref()?))) {
         let compared = check.compared;
-        match &check.wrong[..] {
-            [] => say(format!("self-check of {model}: {compared} sums of stream and writes, all equal bit for bit\n"))?,
+        let line = match &check.wrong[..] {
+            [] => format!("self-check of {model}: {compared} sums of stream and writes, all equal bit for bit"),
             [first, ..] => {
-                let (wrong, site) = (check.wrong.len(), first.site);
-                let what = format!("{wrong} of {compared} sums differ; first at {site}, by up to {:e}", first.largest);
-                say(format!("self-check of {model} FAILED: {what}\n"))?;
                 code = Some(Code::Unsound);
+                let (wrong, site, largest) = (check.wrong.len(), first.site, first.largest);
+                let what = format!("{wrong} of {compared} sums differ; first at {site}, by up to {largest:e}");
+                format!("self-check of {model} FAILED: {what}")
             }
+        };
+        match json {
+            true => progress.warn(&line),
+            false => say(line + "\n")?,
         }
     }
     Ok(code)
