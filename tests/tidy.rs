@@ -44,6 +44,8 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         ("kernels", false),
         ("import", false),
         ("measure", true),
+        ("import", false),
+        ("measure", true),
         ("optim", true),
         ("train", true),
         ("runs", true),

@@ -30,6 +30,11 @@ fn an_ablation_changes_its_dimensions_alone() {
     let (plain, before) = ablated(at, &[]);
     assert_eq!(plain.len(), SEQUENCES * 12 * D);
     assert!(!at.join("o/interventions.csv").exists());
+    // Each batch gets its own rows of a patch.
+    fs::copy(at.join("embed.npy"), at.join("patch.npy")).unwrap();
+    let (patched, _) = ablated(at, &["--patch", "embed=patch.npy"]);
+    assert_eq!(patched, plain);
+    assert_eq!(number(&only(&at.join("o/interventions.csv")), "largest_change"), 0.0);
     let means: Vec<f64> =
         (0..D).map(|dim| plain.iter().skip(dim).step_by(D).sum::<f64>() / (SEQUENCES * 12) as f64).collect();
     for filling in ["zero", "mean"] {

@@ -117,4 +117,13 @@ fn a_killed_measurement_is_made_again() {
     let output = start("killed").wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     expect_same(&files(&at.join("killed")), &files(&at.join("whole")));
+    // While it is made again, it does not count as finished.
+    let mut child = start("killed");
+    while at.join("killed/SHA256SUMS").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the seal was there all the time");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(at.join("killed/manifest.json").exists() && !at.join("killed/SHA256SUMS").exists());
 }
