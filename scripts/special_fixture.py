@@ -44,10 +44,10 @@ def main():
     x = activations()
     token = np.arange(len(x))
     first = token % N_CTX == 0
-    rms = np.sqrt(np.mean(x[~first] ** 2, axis=0))
-    ratio = rms / np.median(rms)
-    special = [int(dim) for dim in np.argsort(-rms) if ratio[dim] > THRESHOLD]
-    all_rms = np.sqrt(np.mean(x**2, axis=0))
+    scaled = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True))
+    size = np.sqrt(np.mean(scaled**2, axis=0))
+    ratio = size / np.median(size)
+    special = [int(dim) for dim in np.argsort(-size) if ratio[dim] > THRESHOLD]
     at = groups(np.repeat(token, D_MODEL), np.abs(x).ravel())
     squares = np.sum(x**2, axis=1)
     most = groups(token, squares)
@@ -58,8 +58,8 @@ def main():
         "count": COUNT,
         "threshold": THRESHOLD,
         "x": x.tolist(),
-        "special": {"dim": special, "rms": rms[special].tolist(), "ratio": ratio[special].tolist()},
-        "largest_dimension_ratio": float(all_rms.max() / np.median(all_rms)),
+        "special": {"dim": special, "size": size[special].tolist(), "ratio": ratio[special].tolist()},
+        "largest_dimension_ratio": float(ratio.max()),
         "largest": {
             "token": (at // D_MODEL).tolist(),
             "dim": (at % D_MODEL).tolist(),

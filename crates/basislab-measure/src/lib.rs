@@ -8,7 +8,7 @@ mod sequences;
 mod site;
 
 pub use intervention::{Ablation, Filling, Intervention, Turn};
-pub use pass::{Pass, Subject, run};
+pub use pass::{Changes, Pass, Subject, run};
 pub use self_check::{SelfCheck, WrongSum};
 pub use sequences::Sequences;
 pub use site::{Bases, Measurements};

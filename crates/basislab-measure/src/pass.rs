@@ -32,7 +32,7 @@ pub struct Pass<'a> {
     /// Sites whose values are handed out, `[tokens, width]`, as they go on from there.
     pub save: Vec<Site>,
     /// Takes the values of a site of `save`.
-    pub on_saved: Option<&'a mut dyn FnMut(Site, Vec<f32>, usize) -> Result<()>>,
+    pub on_saved: Option<&'a mut dyn FnMut(Site, &[f32], usize) -> Result<()>>,
     /// What is measured at every site of the stream: the tokens' names, and the random bases.
     pub measure: Option<(MeasuredTokens<'a>, &'a Bases)>,
     /// Whether every sum is checked.
@@ -43,10 +43,22 @@ pub struct Pass<'a> {
     pub measurements: Measurements,
     /// The loss of every predicted token, nats, in order.
     pub losses: Vec<f32>,
-    /// The values at the last site.
-    pub last: Vec<f32>,
-    /// The logits of the first tokens, at most [`SAMPLED`] rows.
-    pub logits: Vec<f32>,
+    /// Whether what the model ends with is kept, to be compared with another pass.
+    pub keep_end: bool,
+    /// Without a head the values at the last site, else the logits of [`SAMPLED`] tokens, spread over all.
+    pub end: Vec<f32>,
+}
+
+/// What changed from one pass to another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changes {
+    /// Mean absolute change of a predicted token's loss, nats; `None` without a head.
+    pub mean: Option<f64>,
+    /// The largest one.
+    pub largest: Option<f64>,
+    /// The norm of what changed over the norm of what was: of the logits of 64 tokens, or without a head of the stream at the
+    /// last site. `None` where that is 0.
+    pub relative: Option<f64>,
 }
 
 /// Rows of logits that are kept to be compared.
@@ -56,6 +68,9 @@ const SAMPLED: usize = 64;
 ///
 /// # Errors
 /// The first error of `read` or of what takes saved values.
+///
+/// # Panics
+/// If an intervention does not fit: a Hadamard matrix for a width that is no power of two, a patch of another size.
 pub fn run(
     subject: &Subject<'_>,
     intervention: &Intervention,
@@ -69,6 +84,7 @@ pub fn run(
         (turn.site, Tensor::from_data(data, (device, basislab_model::dtype(spec.param_dtype))))
     });
     let parts = InParts { spec, d_vocab, has_head, device, rotation };
+    let (keep, stride) = (pass.keep_end, sequences.tokens.len().div_ceil(SAMPLED));
     let mut failed = None;
     let mut on_site = |site: Site, streams: &mut [Tensor<2>]| {
         if failed.is_none() {
@@ -78,33 +94,43 @@ pub fn run(
     let (mut row, mut losses, mut sampled) = (0, Vec::new(), Vec::new());
     let mut on_logits = |logits: Tensor<2>| {
         let rows = logits.dims()[0];
-        if row < SAMPLED {
-            sampled.extend(values(&[logits.clone().narrow(0, 0, rows.min(SAMPLED - row))]));
+        for at in (0..rows).filter(|at| keep && (row + at).is_multiple_of(stride)) {
+            sampled.extend(values(&[logits.clone().narrow(0, at, 1)]));
         }
         losses.extend(token_losses(logits, &sequences.targets[row..row + rows]));
         row += rows;
     };
     parts.forward(tokens(sequences, device), read, &mut on_site, &mut on_logits)?;
-    (pass.losses, pass.logits) = (losses, sampled);
+    pass.losses = losses;
+    if has_head {
+        pass.end = sampled;
+    }
     failed.map_or(Ok(()), Err)
 }
 
 impl Pass<'_> {
-    /// The norm of what changed until `after`, over the norm of what was: of the logits of the first tokens, or without a
-    /// head of the stream at the last site, turned back where it was rotated.
-    pub fn relative_change(&self, after: &Pass<'_>, turn: Option<&Turn>, d: usize) -> f64 {
+    /// Mean loss of the predicted tokens, nats; `None` without any.
+    pub fn loss(&self) -> Option<f64> {
+        mean(&self.losses)
+    }
+
+    /// What changed from this pass to `after`, whose stream of width `d` was rotated by `turn`. Both must have kept their ends.
+    pub fn changes(&self, after: &Pass<'_>, turn: Option<&Turn>, d: usize) -> Changes {
+        let losses: Vec<f32> = self.losses.iter().zip(&after.losses).map(|(a, b)| (b - a).abs()).collect();
         let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
-        let (was, is) = match self.logits.is_empty() {
-            false => (wide(&self.logits), wide(&after.logits)),
-            true => {
-                let back = turn.and_then(|turn| turn.rotation(d)).map(|q| q.transpose());
-                let is = wide(&after.last);
-                (wide(&self.last), back.map_or_else(|| is.clone(), |q| q.apply_rows(&is)))
-            }
-        };
+        let (was, mut is) = (wide(&self.end), wide(&after.end));
+        if self.losses.is_empty() {
+            let back = turn.and_then(|turn| turn.rotation(d)).map(|q| q.transpose());
+            is = back.map_or(is.clone(), |q| q.apply_rows(&is));
+        }
         let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
         let changed = squares(&mut was.iter().zip(&is).map(|(a, b)| b - a));
-        (changed / squares(&mut was.iter().copied())).sqrt()
+        let relative = (changed / squares(&mut was.iter().copied())).sqrt();
+        Changes {
+            mean: mean(&losses),
+            largest: losses.iter().copied().map(f64::from).reduce(f64::max),
+            relative: Some(relative).filter(|relative| relative.is_finite()),
+        }
     }
 
     fn at(&mut self, site: Site, streams: &mut [Tensor<2>], intervention: &Intervention) -> Result<()> {
@@ -114,25 +140,34 @@ impl Pass<'_> {
             check.before(site, &values(streams));
         }
         intervention.apply(site, streams);
-        let width = streams[0].dims()[1];
-        let found = values(streams);
-        if let Some(check) = &mut self.self_check {
-            check.after(site, found.clone());
-        }
-        if let Some((tokens, bases)) = self.measure.as_ref().filter(|_| !site.is_branch()) {
-            self.measurements.site(site, &found, tokens, bases);
-        }
+        let measured = self.measure.as_ref().filter(|_| !site.is_branch());
+        let saved = self.save.contains(&site);
         if let Some(progress) = self.progress {
             progress(site);
         }
-        if self.save.contains(&site) {
-            if let Some(on_saved) = &mut self.on_saved {
-                on_saved(site, found.clone(), width)?;
-            }
+        if self.self_check.is_none() && measured.is_none() && !saved && !self.keep_end {
+            return Ok(());
         }
-        self.last = found;
+        let width = streams[0].dims()[1];
+        let found = values(streams);
+        if let Some((tokens, bases)) = measured {
+            self.measurements.site(site, &found, tokens, bases);
+        }
+        if let Some(on_saved) = self.on_saved.as_mut().filter(|_| saved) {
+            on_saved(site, &found, width)?;
+        }
+        if let Some(check) = &mut self.self_check {
+            check.after(site, &found);
+        }
+        if self.keep_end {
+            self.end = found;
+        }
         Ok(())
     }
+}
+
+fn mean(losses: &[f32]) -> Option<f64> {
+    (!losses.is_empty()).then(|| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64)
 }
 
 /// Equally long sequences, some at a time.

@@ -47,11 +47,11 @@ impl SelfCheck {
     }
 
     /// Takes the values that go on from there.
-    pub(crate) fn after(&mut self, site: Site, values: Vec<f32>) {
+    pub(crate) fn after(&mut self, site: Site, values: &[f32]) {
         if site.is_branch() {
-            self.written.push(values);
+            self.written.push(values.to_vec());
         } else {
-            (self.stream, self.written) = (values, Vec::new());
+            (self.stream, self.written) = (values.to_vec(), Vec::new());
         }
     }
 }
@@ -65,7 +65,7 @@ mod tests {
         let mut check = SelfCheck::default();
         let mut at = |site, values: &[f32]| {
             check.before(site, values);
-            check.after(site, values.to_vec());
+            check.after(site, values);
         };
         at(Site::Embed, &[1.0, 2.0]);
         at(Site::AttnOut(0), &[0.5, 0.1]);

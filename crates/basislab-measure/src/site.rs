@@ -71,10 +71,11 @@ impl Measurements {
         let measured = measure(&x, &wanted);
         let mut rows = measured.values;
         if bases.sample.len() >= 2 && !bases.random.is_empty() {
-            let (values, largest) = in_random_bases(&x.subset(&bases.sample), bases);
+            let sample = x.subset(&bases.sample);
+            let (values, largest) = in_random_bases(&sample, bases);
             rows.extend(values);
             if let Some(threshold) = largest {
-                self.special.push((site, threshold, special_dimensions(&x, tokens.n_ctx, threshold)));
+                self.special.push((site, threshold, special_dimensions(&sample, threshold)));
             }
         }
         self.residual.extend(rows.into_iter().map(|one| residual_row(tokens, site, one)));
@@ -105,7 +106,7 @@ impl Measurements {
 }
 
 /// Every metric that depends on the basis, of the sample in the standard basis and in each random one; and the largest
-/// ratio of a dimension's RMS to the median one's in any random basis.
+/// ratio of a dimension's size to the median one's in any random basis.
 fn in_random_bases(sample: &Residuals, bases: &Bases) -> (Vec<MetricValue>, Option<f64>) {
     let mut values = measure_in(sample, (Tokens::Sample, Basis::Standard), |metric| metric.basis_dependent);
     let each = bases.random.par_iter().enumerate().map(|(k, q)| {

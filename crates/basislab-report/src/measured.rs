@@ -10,8 +10,8 @@ use crate::summary::{compare_with_null, summary_row};
 use basislab_config::{Basis, RunName};
 use basislab_stats::{METRICS, metric};
 use basislab_tables::{
-    DimensionRow, DominantTokenRow, MassiveRow, ModelRow, PACKAGE, ResidualRow, SpecialDimensionRow, SummaryRow,
-    TableError, TableRow, read_optional, read_table, write_table,
+    DimensionRow, DominantTokenRow, InterventionRow, MassiveRow, ModelRow, PACKAGE, ResidualRow, SpecialDimensionRow,
+    SummaryRow, TableError, TableRow, read_optional, read_table, write_table,
 };
 pub(crate) use lines::over_null;
 pub use lines::{CheckpointLine, DimensionLine, DominantLine, SiteLine};
@@ -38,6 +38,8 @@ pub struct MeasuredAnswer {
 /// One model. Its sites, dimensions and tokens are those of the last checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MeasuredModel {
+    /// What interventions did; the rest is of the model with them.
+    pub interventions: Option<InterventionRow>,
     /// Every checkpoint, in the order of their training steps.
     pub checkpoints: Vec<CheckpointLine>,
     /// Every site, in the order of the forward pass.
@@ -60,10 +62,10 @@ pub struct MeasuredModel {
 pub(crate) struct MeasuredTables {
     pub(crate) models: Vec<ModelRow>,
     pub(crate) residual: Vec<ResidualRow>,
-    pub(crate) dimensions: Vec<DimensionRow>,
     pub(crate) special: Vec<SpecialDimensionRow>,
     pub(crate) massive: Vec<MassiveRow>,
     pub(crate) dominant: Vec<DominantTokenRow>,
+    pub(crate) interventions: Vec<InterventionRow>,
 }
 
 impl MeasuredTables {
@@ -71,10 +73,10 @@ impl MeasuredTables {
         Ok(Self {
             models: read_table(dir)?,
             residual: read_table(dir)?,
-            dimensions: read_optional(dir)?,
             special: read_optional(dir)?,
             massive: read_optional(dir)?,
             dominant: read_optional(dir)?,
+            interventions: read_optional(dir)?,
         })
     }
 
@@ -92,8 +94,8 @@ impl MeasuredTables {
     }
 }
 
-/// Reads `models.csv`, `residual.csv` and, where they exist, `dimensions.csv`, `special_dimensions.csv`, `massive.csv` and
-/// `dominant_tokens.csv` of `dir`; writes `summary.csv`, figures and data package.
+/// Reads `models.csv`, `residual.csv` and, where they exist, `special_dimensions.csv`, `massive.csv`, `dominant_tokens.csv` and
+/// `interventions.csv` of `dir`; writes `summary.csv`, figures and data package.
 ///
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
@@ -162,6 +164,7 @@ fn answer(tables: &MeasuredTables, readings: &Readings<'_>, dir: &Path) -> Measu
         SpecialDimensionRow::TABLE,
         MassiveRow::TABLE,
         DominantTokenRow::TABLE,
+        InterventionRow::TABLE,
         ResidualRow::TABLE,
         DimensionRow::TABLE,
     ];
@@ -185,5 +188,16 @@ fn model(tables: &MeasuredTables, readings: &Readings<'_>, checkpoints: &[&Model
     let largest = last.map_or_else(Vec::new, |row| lines::largest(tables, row));
     let first_token_share = last.map_or_else(Vec::new, |row| lines::first_token_share(tables, row));
     let dominant = last.map_or_else(Vec::new, |row| lines::dominant(tables, row));
-    MeasuredModel { checkpoints, sites, dimensions, massive_activations, largest, first_token_share, dominant }
+    let is_last = |row: &&InterventionRow| last.is_some_and(|last| last.model == row.model && last.step == row.step);
+    let interventions = tables.interventions.iter().find(is_last).cloned();
+    MeasuredModel {
+        interventions,
+        checkpoints,
+        sites,
+        dimensions,
+        massive_activations,
+        largest,
+        first_token_share,
+        dominant,
+    }
 }

@@ -1,52 +1,57 @@
 //! Dimensions that stand out, the largest values, and the tokens that hold most of the sum of squares.
 
-use crate::metrics::shared::columns;
 use crate::metrics::{median_of_bits, median_size_in_place};
 use crate::residuals::Residuals;
 
-/// A dimension whose RMS over tokens is larger, against that of the median dimension, than a threshold.
+/// A dimension that is larger, against the median dimension, than a threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpecialDimension {
     /// 0-based.
     pub dim: usize,
-    /// Root mean square over all tokens but the first of each sequence.
-    pub rms: f64,
-    /// `rms` over the median over dimensions of the same.
+    /// Root mean square over tokens, each of which is scaled to a root mean square of 1.
+    pub size: f64,
+    /// `size` over its median over dimensions.
     pub ratio: f64,
-    /// Its place at the site by `rms`, the largest 1.
+    /// Its place at the site by `size`, the largest 1.
     pub rank: usize,
 }
 
-/// The dimensions of `x` `[n_tokens, d_model]` (sequences of `n_ctx` tokens one after another) whose ratio exceeds `threshold`,
-/// the largest first. The first token of each sequence is left out. None where the median dimension is 0.
+/// The dimensions of `x` `[n_tokens, d_model]` whose ratio exceeds `threshold`, the largest first. None where the median
+/// dimension is 0. `x` is without the first token of each sequence, which is a massive one in many models.
 ///
-/// The threshold of a special basis is the largest [`largest_dimension_ratio`] of the same activations in random bases.
-pub fn special_dimensions(x: &Residuals, n_ctx: usize, threshold: f64) -> Vec<SpecialDimension> {
-    let (d, mut squares, mut n) = (x.d_model(), vec![0.0; x.d_model()], 0);
-    for sequence in x.values().chunks(n_ctx.max(1) * d) {
-        let rest = &sequence[d..];
-        n += rest.len() / d;
-        squares.iter_mut().zip(columns(rest, d).energy).for_each(|(sum, more)| *sum += more);
-    }
-    let rms: Vec<f64> = squares.iter().map(|sum| (sum / n.max(1) as f64).sqrt()).collect();
-    let median = median(&rms);
-    let mut found: Vec<SpecialDimension> = rms
+/// The threshold of a special basis is the largest [`largest_dimension_ratio`] of the same tokens in random bases.
+pub fn special_dimensions(x: &Residuals, threshold: f64) -> Vec<SpecialDimension> {
+    let sizes = sizes(x);
+    let median = median(&sizes);
+    let mut found: Vec<SpecialDimension> = sizes
         .iter()
         .enumerate()
-        .map(|(dim, &rms)| SpecialDimension { dim, rms, ratio: rms / median, rank: 0 })
+        .map(|(dim, &size)| SpecialDimension { dim, size, ratio: size / median, rank: 0 })
         .filter(|one| one.ratio.is_finite() && one.ratio > threshold)
         .collect();
-    found.sort_by(|a, b| b.rms.total_cmp(&a.rms));
+    found.sort_by(|a, b| b.size.total_cmp(&a.size));
     found.iter_mut().zip(1..).for_each(|(one, rank)| one.rank = rank);
     found
 }
 
-/// The RMS of the largest dimension over that of the median one, over all tokens of `x`; `None` where the median is 0. For a
-/// threshold `x` is a sample of tokens, without the first of each sequence, that was rotated already.
+/// The size of the largest dimension over that of the median one; `None` where the median is 0.
 pub fn largest_dimension_ratio(x: &Residuals) -> Option<f64> {
-    let sizes: Vec<f64> = x.energy().iter().map(|squares| squares.sqrt()).collect();
+    let sizes = sizes(x);
     let ratio = sizes.iter().copied().fold(0.0, f64::max) / median(&sizes);
     ratio.is_finite().then_some(ratio)
+}
+
+/// Root mean square of every dimension over tokens, each scaled to a root mean square of 1: otherwise a single token of large
+/// norm would decide alone. Tokens that are 0 count as they are.
+fn sizes(x: &Residuals) -> Vec<f64> {
+    let mut squares = vec![0.0; x.d_model()];
+    for row in x.rows() {
+        let mean = row.iter().map(|value| value * value).sum::<f64>() / row.len() as f64;
+        if mean > 0.0 {
+            squares.iter_mut().zip(row).for_each(|(sum, value)| *sum += value * value / mean);
+        }
+    }
+    squares.iter().map(|sum| (sum / x.n_tokens() as f64).sqrt()).collect()
 }
 
 /// The median of sizes that are at least 0.

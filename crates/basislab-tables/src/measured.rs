@@ -18,7 +18,7 @@ pub fn special_rows(
         site,
         layer: site.layer(),
         dim: one.dim,
-        rms: one.rms,
+        size: one.size,
         ratio: one.ratio,
         threshold,
         rank: one.rank,

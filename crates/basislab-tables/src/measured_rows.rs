@@ -10,7 +10,7 @@ choice! {
     /// Whether the loss on the text speaks for a right forward pass and tokenizer.
     pub enum Verified {
         /// The loss is below that of the unigram code.
-        Loss = "loss",
+        Loss = "below-unigram",
         /// It is not: forward pass or tokenizer are probably wrong.
         NoBetterThanUnigram = "no-better-than-unigram",
         /// The model has no language head, so that there is no loss.
@@ -71,7 +71,7 @@ rows! {
         verified: Verified,
     }
 
-    /// One dimension that stands out at one site: its RMS over the median dimension's exceeds that of every dimension in every random basis.
+    /// One dimension that stands out at one site: its size over the median dimension's exceeds that of every dimension in every random basis.
     pub struct SpecialDimensionRow in "special_dimensions.csv" {
         /// The model's name.
         model: RunName,
@@ -83,13 +83,13 @@ rows! {
         layer: Option<usize>,
         /// The dimension, from 0.
         dim: usize,
-        /// Root of the mean square over all tokens but the first of each sequence.
-        rms: f64,
-        /// `rms` over its median over dimensions.
+        /// Root mean square over the sampled tokens, each of which is scaled to a root mean square of 1.
+        size: f64,
+        /// `size` over its median over dimensions.
         ratio: f64,
-        /// The largest such ratio of any dimension in any random basis of the same activations.
+        /// The largest such ratio of any dimension in any random basis of the same tokens.
         threshold: f64,
-        /// Its place at the site by `rms`, from 1.
+        /// Its place at the site by `size`, from 1.
         rank: usize,
         /// At how many of the model's `resid_post` sites the dimension stands out.
         persistence: usize,
@@ -155,7 +155,7 @@ rows! {
         model: RunName,
         /// Training step of the checkpoint; 0 where it is not known.
         step: u64,
-        /// The interventions as they are written on the command line.
+        /// What was done, and where.
         interventions: String,
         /// Mean cross-entropy without them, nats per predicted token; empty without a head.
         loss_before: Option<f64>,
@@ -165,7 +165,7 @@ rows! {
         mean_change: Option<f64>,
         /// Largest absolute change of a predicted token's loss, nats; empty without a head.
         largest_change: Option<f64>,
-        /// Norm of the change of the logits at the first 64 tokens over their norm; without a head, of the stream at the last site.
+        /// Norm of the change of the logits at 64 tokens, spread over all, over their norm; without a head, of the stream at the last site.
         relative_change: Option<f64>,
     }
 }

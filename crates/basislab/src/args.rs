@@ -53,7 +53,7 @@ Exit codes:
     2  invalid command line or configuration
     3  input data that cannot be read
     4  output that cannot be written
-    5  finished, but a run diverged, or a law or bit-exact self-test failed
+    5  finished, but a run diverged, or a law, self-test or self-check failed
     6  other processes have the remaining runs, or hold the directory's lock
     7  the directory belongs to another configuration, or a file was changed
     8  not enough memory, disk or threads
@@ -78,7 +78,7 @@ pub(crate) enum Command {
     Measure(MeasureArgs),
     /// Rebuild summary, verdicts and figures of a directory from its tables, without training
     Report {
-        /// A directory that `run` wrote
+        /// A directory that `run` or `measure` wrote
         #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Print the summary as JSON

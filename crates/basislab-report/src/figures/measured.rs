@@ -1,12 +1,11 @@
 //! The figures of `basislab measure`: kurtosis over depth, the sizes of dimensions that stand out, kurtosis over training.
 
-use super::dimensions::median_of_sorted;
 use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, NULL_GREY, UP, Weight, colour, log_if_positive, svg};
 use super::layers::short_site;
 use super::scale::{Scale, Spacing, digits};
 use crate::index::pooled_null;
 use crate::measured::{KURTOSIS, MeasuredTables, Reading, Readings, over_null};
-use basislab_config::{Basis, Site, Tokens, count};
+use basislab_config::{Site, Tokens, count};
 use basislab_store::FileError;
 use basislab_tables::{ModelRow, SpecialDimensionRow};
 use std::collections::BTreeMap;
@@ -177,7 +176,7 @@ fn depth_of_one(readings: &Readings<'_>, model: &ModelRow) -> Option<Figure> {
         sites.iter().enumerate().filter_map(reading).collect::<Vec<(f64, &Reading)>>()
     };
     let mut drawing = Drawing::default();
-    for tokens in [Tokens::Rest, Tokens::All, Tokens::First] {
+    for tokens in [Tokens::First, Tokens::All, Tokens::Rest] {
         let points: Vec<_> = at(tokens).iter().filter_map(|(x, reading)| Some((*x, reading.value()?))).collect();
         let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
         drawing.line(which(tokens).to_owned(), format!("at most {}", digits(most)), points);
@@ -190,7 +189,8 @@ fn depth_of_one(readings: &Readings<'_>, model: &ModelRow) -> Option<Figure> {
         subtitle: match (bases, detailed) {
             (false, _) => measured,
             (true, Tokens::Rest) => {
-                format!("{measured}; random bases of later tokens, which are all but the first of each")
+                let sampled = at(detailed).first().map_or(0, |(_, reading)| reading.tokens_compared());
+                format!("{measured}; random bases of {sampled} later tokens, which are all but the first of each")
             }
             (true, _) => format!("{measured}; random bases of {}", which(detailed)),
         },
@@ -200,7 +200,7 @@ fn depth_of_one(readings: &Readings<'_>, model: &ModelRow) -> Option<Figure> {
     drawing.finish(labels, axis_of_sites(&sites)?)
 }
 
-/// The RMS of the dimensions that stand out, over the median dimension's, through depth.
+/// The size of the dimensions that stand out, over the median dimension's, at the sites where they do.
 pub(super) fn special_dimensions(tables: &MeasuredTables, readings: &Readings<'_>, model: &ModelRow) -> Option<Figure> {
     let special: Vec<&SpecialDimensionRow> =
         tables.special.iter().filter(|row| row.model == model.model && row.step == model.step).collect();
@@ -215,13 +215,10 @@ pub(super) fn special_dimensions(tables: &MeasuredTables, readings: &Readings<'_
     let mut dims: Vec<usize> = sizes.keys().copied().collect();
     dims.sort_by(|a, b| sizes[b].0.cmp(&sizes[a].0).then(sizes[b].1.total_cmp(&sizes[a].1)));
     let ends = sites.iter().filter(|site| matches!(site, Site::ResidPost(_))).count();
-    let profiles = profiles(tables, readings, model);
     let mut drawing = Drawing::default();
     for &dim in dims.iter().take(LINES - 1) {
-        let recorded = || special.iter().filter(|row| row.dim == dim).map(|row| (row.site, row.ratio)).collect();
-        let known: Vec<(Site, f64)> = profiles.get(&dim).cloned().unwrap_or_else(recorded);
-        let mut points: Vec<(f64, f64)> =
-            known.into_iter().filter_map(|(site, ratio)| Some((place(site)?, ratio))).collect();
+        let of_dim = special.iter().filter(|row| row.dim == dim);
+        let mut points: Vec<(f64, f64)> = of_dim.filter_map(|row| Some((place(row.site)?, row.ratio))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         drawing.line(format!("dimension {dim}"), format!("{} of {ends} blocks", sizes[&dim].0), points);
     }
@@ -243,36 +240,14 @@ pub(super) fn special_dimensions(tables: &MeasuredTables, readings: &Readings<'_
     let labels = Labels {
         title: format!("Dimensions of {} that stand out", name(model)),
         subtitle: format!(
-            "{} of {}; first token of each sequence left out",
+            "{} of {}, at the sites where they do; every token scaled to RMS 1, first ones left out",
             dims.len().min(LINES - 1),
             count(dims.len(), "dimension")
         ),
         x: X_OF_SITES.to_owned(),
-        y: "RMS / RMS of the median dimension".to_owned(),
+        y: "size / size of the median dimension".to_owned(),
     };
     drawing.finish(labels, axis_of_sites(&sites)?)
-}
-
-/// The RMS of every dimension over the median dimension's, site by site, from `dimensions.csv`.
-fn profiles(tables: &MeasuredTables, readings: &Readings<'_>, model: &ModelRow) -> BTreeMap<usize, Vec<(Site, f64)>> {
-    let tokens = readings.detailed(model);
-    let mut sites: BTreeMap<Site, Vec<(usize, f64)>> = BTreeMap::new();
-    let is_of_model = |arm: &str, step| model.model == *arm && model.step == step;
-    for row in tables.dimensions.iter().filter(|row| is_of_model(&row.arm, row.step)) {
-        if row.tokens == tokens && row.basis == Basis::Standard {
-            sites.entry(row.site).or_default().push((row.dim, row.rms));
-        }
-    }
-    let mut profiles: BTreeMap<usize, Vec<(Site, f64)>> = BTreeMap::new();
-    for (site, sizes) in sites {
-        let mut in_order: Vec<f64> = sizes.iter().map(|size| size.1).collect();
-        in_order.sort_by(f64::total_cmp);
-        let median = median_of_sorted(&in_order);
-        for (dim, size) in sizes.into_iter().filter(|_| median > 0.0) {
-            profiles.entry(dim).or_default().push((site, size / median));
-        }
-    }
-    profiles
 }
 
 /// Kurtosis after the last block over training steps, of every model with several checkpoints: one with its band of random

@@ -55,8 +55,8 @@ fn one_model_is_drawn_by_tokens_with_the_band_of_its_random_bases() {
     let figure = drawn(&tables(&[("smol", 0, 2, 1.5)]), over_depth).unwrap();
     let lines = lines(&figure);
     let labels: Vec<&str> = lines.iter().map(|(label, _)| label.as_str()).collect();
-    assert_eq!(labels, ["later tokens", "all tokens", "first tokens"]);
-    for ((_, points), more) in lines.iter().zip([0.0, 1.0, -2.0]) {
+    assert_eq!(labels, ["first tokens", "all tokens", "later tokens"]);
+    for ((_, points), more) in lines.iter().zip([-2.0, 1.0, 0.0]) {
         assert_points(points, (0..6).map(|place| (place as f64, kurtosis(place, 1.5) + more)));
     }
     let band = band(&figure).unwrap();
@@ -67,7 +67,7 @@ fn one_model_is_drawn_by_tokens_with_the_band_of_its_random_bases() {
     }
     let ticks: Vec<&str> = figure.x.ticks.iter().map(|(_, label)| label.as_str()).collect();
     assert_eq!(ticks, ["embed", "0.mid", "0.post", "1.mid", "1.post", "final"]);
-    assert!(figure.labels.title.contains("smol") && figure.labels.subtitle.contains("random bases of later tokens"));
+    assert!(figure.labels.title.contains("smol") && figure.labels.subtitle.contains("random bases of 6 later tokens"));
 }
 
 #[test]
@@ -84,20 +84,17 @@ fn several_models_are_drawn_over_their_random_bases_and_by_their_share_of_depth(
 }
 
 #[test]
-fn dimensions_that_stand_out_are_drawn_at_every_site_with_what_random_bases_reach() {
+fn dimensions_are_drawn_where_they_stand_out_with_what_random_bases_reach() {
     let tables = tables(&[("smol", 0, 2, 1.5)]);
     let of = |tables: &MeasuredTables| drawn(tables, |tables, all| special_dimensions(tables, all, &tables.models[0]));
     let figure = of(&tables).unwrap();
     let found = lines(&figure);
     let labels: Vec<&str> = found.iter().map(|(label, _)| label.as_str()).collect();
     assert_eq!(labels, ["dimension 5", "dimension 2", "random bases"]);
-    assert_points(&found[0].1, [1.0, 1.0, 9.0, 1.0, 9.0, 1.0].into_iter().enumerate().map(|(x, y)| (x as f64, y)));
-    assert_points(&found[1].1, [3.0, 1.0, 4.5, 1.0, 1.0, 1.0].into_iter().enumerate().map(|(x, y)| (x as f64, y)));
+    assert_points(&found[0].1, [(2.0, 9.0), (4.0, 9.0)]);
+    assert_points(&found[1].1, [(0.0, 3.0), (2.0, 4.5)]);
     assert_points(&found[2].1, [(0.0, 1.75), (2.0, 1.75), (4.0, 1.75)]);
-    // Without `dimensions.csv`, where they stand out.
-    let without = MeasuredTables { dimensions: Vec::new(), ..tables };
-    assert_points(&lines(&of(&without).unwrap())[0].1, [(2.0, 9.0), (4.0, 9.0)]);
-    assert!(of(&MeasuredTables { special: Vec::new(), ..without }).is_none());
+    assert!(of(&MeasuredTables { special: Vec::new(), ..tables }).is_none());
 }
 
 #[test]

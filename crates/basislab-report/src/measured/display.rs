@@ -4,7 +4,7 @@ use super::{CheckpointLine, MeasuredAnswer, MeasuredModel, SiteLine};
 use crate::answer::decimals;
 use crate::figures::{digits, evenly};
 use basislab_config::{Tokens, count};
-use basislab_tables::{ModelRow, Verified};
+use basislab_tables::{InterventionRow, ModelRow, Verified};
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::{self, Display, Formatter};
 
@@ -40,6 +40,9 @@ impl Display for MeasuredModel {
                 writeln!(f, "{}", verification(&line.model, &at))?;
             }
         }
+        if let Some(row) = &self.interventions {
+            writeln!(f, "{}", intervention(row))?;
+        }
         writeln!(f)?;
         for paragraph in [self.kurtosis(), self.special(), self.massive(), self.dominating()] {
             if !paragraph.is_empty() {
@@ -64,6 +67,7 @@ fn tokens(model: &ModelRow) -> String {
     let measured = format!("Measured on {} in {}", count(model.tokens, "token"), count(model.sequences, "sequence"));
     match model.predicted_tokens {
         0 => format!("{measured}."),
+        n if model.predicted_bytes == 0 => format!("{measured}; {n} of them are predicted."),
         n => format!("{measured}; {n} of them are predicted, {} of text.", count(model.predicted_bytes, "byte")),
     }
 }
@@ -96,11 +100,26 @@ fn verification(model: &ModelRow, at: &str) -> String {
             });
             let what = if at.is_empty() { "below" } else { "there" };
             format!(
-                "WARNING: the loss{at} is {loss}{against}. The forward pass or the tokenizer is probably wrong: nothing \
-                 measured {what} can be trusted."
+                "WARNING: the loss{at} is {loss}{against}. The forward pass or the tokenizer is wrong, or the model is hardly \
+                 trained or does not know such text: nothing measured {what} can be trusted before that is known."
             )
         }
     }
+}
+
+/// What interventions did.
+fn intervention(row: &InterventionRow) -> String {
+    let losses = match (row.loss_before, row.mean_change, row.largest_change) {
+        (Some(before), Some(mean), Some(largest)) => format!(
+            "the loss was {before:.3} without it; a token's loss changed by {} nats on average and {} at most; ",
+            digits(mean),
+            digits(largest)
+        ),
+        _ => String::new(),
+    };
+    let what = if row.loss_before.is_some() { "logits" } else { "stream at the last site" };
+    let changed = row.relative_change.map_or_else(|| "beyond measure".to_owned(), |change| format!("by {change:.1e}"));
+    format!("With {}: {losses}the {what} changed {changed} of their norm.", row.interventions)
 }
 
 /// What was left out of the measurement, for a parenthesis.
@@ -174,13 +193,16 @@ impl MeasuredModel {
         let shown = self.shown();
         let against = match bases {
             0 => "without random bases".to_owned(),
-            n => format!("against the same activations in {}", count(n, "random basis")),
+            n => format!("against the same tokens in {}", count(n, "random basis")),
         };
         let of = count(self.sites.len(), "site");
-        let mut text = format!("Token kurtosis ({}) {against}, {} of {of}:\n", which(first.tokens), shown.len());
+        let tokens = count(first.sampled, "token");
+        let left_out = which(first.tokens);
+        let mut text = format!("Token kurtosis of {tokens} ({left_out}) {against}, {} of {of}:\n", shown.len());
         let all: fn(&SiteLine) -> Option<f64> = |line| line.all;
         // What nothing was measured of has no column.
-        let optional = [("median token", (|line| line.median) as fn(&SiteLine) -> Option<f64>), ("all tokens", all)];
+        let varying: fn(&SiteLine) -> Option<f64> = |line| line.varying;
+        let optional = [("less the mean token", varying), ("all tokens", all)];
         let optional = optional.into_iter().chain([("first tokens", (|line| line.first) as fn(&SiteLine) -> _)]);
         let is_all = first.tokens == Tokens::All;
         let optional: Vec<_> = optional
@@ -216,7 +238,7 @@ impl MeasuredModel {
             return String::new();
         }
         let beyond = "exceeds that of every dimension in every random basis";
-        let size = "RMS over tokens (first of each sequence left out), over the median dimension's,";
+        let size = "size (RMS over the same tokens, each scaled to RMS 1), over the median dimension's,";
         if self.dimensions.is_empty() {
             return format!("No dimension stands out: the {size} of none {beyond}.");
         }

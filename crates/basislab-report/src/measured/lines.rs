@@ -23,10 +23,14 @@ pub struct CheckpointLine {
 pub struct SiteLine {
     /// The site.
     pub site: Site,
-    /// The tokens that `value` and the random bases are of.
+    /// Which tokens `value` and the random bases are of.
     pub tokens: Tokens,
+    /// How many of them: those that were measured in random bases too, where there are such.
+    pub sampled: u64,
     /// Mean over these tokens.
     pub value: Option<f64>,
+    /// The same of tokens less their mean vector.
+    pub varying: Option<f64>,
     /// Mean over random bases of the same activations.
     pub null_mean: Option<f64>,
     /// Standard deviation of one random basis.
@@ -39,7 +43,7 @@ pub struct SiteLine {
     pub above: bool,
     /// Whether it is smaller than in every random basis; `false` without any.
     pub below: bool,
-    /// Median over the same tokens.
+    /// Median over all of `tokens`.
     pub median: Option<f64>,
     /// Mean over all tokens.
     pub all: Option<f64>,
@@ -52,7 +56,7 @@ pub struct SiteLine {
 pub struct DimensionLine {
     /// The dimension, from 0.
     pub dim: usize,
-    /// Its largest RMS over that of the median dimension.
+    /// Its largest size over that of the median dimension.
     pub ratio: f64,
     /// Where that is.
     pub site: Site,
@@ -106,7 +110,9 @@ fn site_line(readings: &Readings<'_>, model: &ModelRow, site: Site) -> SiteLine 
     SiteLine {
         site,
         tokens,
-        value: reading.value(),
+        sampled: reading.tokens_compared(),
+        value: reading.compared(),
+        varying: readings.get(model, site, tokens, "varying_kurtosis").and_then(Reading::compared),
         null_mean,
         null_sd,
         ratio: over_null(reading),

@@ -28,6 +28,12 @@ impl Reading {
         same.map(|(_, value)| *value).or_else(|| self.value())
     }
 
+    /// Tokens that [`Reading::compared`] is of.
+    pub(crate) fn tokens_compared(&self) -> u64 {
+        let same = self.standard.iter().any(|(tokens, _)| *tokens == self.tokens_of_draws);
+        if same { self.tokens_of_draws } else { self.tokens() }
+    }
+
     /// Tokens that [`Reading::value`] is of.
     pub(crate) fn tokens(&self) -> u64 {
         self.standard.iter().map(|(tokens, _)| *tokens).max().unwrap_or(0)

@@ -18,9 +18,10 @@ fn headers_are_the_contract() {
         "arm,seed,step,site,layer,dim,mean,rms,variance,skewness,kurtosis,min,max,max_abs,share_of_energy,basis,tokens",
         "arm,seed,seconds,train_seconds,probe_seconds,tokens_per_second,started,backend,device,driver",
         "model,step,format,architecture,parameters,d_model,n_layers,d_vocab,sequences,tokens,predicted_tokens,predicted_bytes,loss,bits_per_byte,unigram_loss,verified",
-        "model,step,site,layer,dim,rms,ratio,threshold,rank,persistence",
+        "model,step,site,layer,dim,size,ratio,threshold,rank,persistence",
         "model,step,site,layer,sequence,position,token,text,dim,value,ratio,first",
         "model,step,site,layer,sequence,position,token,text,share,share_of_group,first",
+        "model,step,interventions,loss_before,loss,mean_change,largest_change,relative_change",
     ];
     let found: Vec<String> = TABLES.iter().map(|table| table.header()).collect();
     assert_eq!(found, golden);

@@ -8,8 +8,8 @@ use crate::{MeasuredAnswer, report_measured, seal_measured};
 use basislab_config::{Basis, Site, Tokens};
 use basislab_stats::{DominantToken, LargestValue, SpecialDimension};
 use basislab_tables::{
-    DimensionRow, DominantTokenRow, MassiveRow, MeasuredTokens, ModelRow, ResidualRow, SUMS, SpecialDimensionRow,
-    SummaryRow, TableRow, Verified, read_table, special_rows, write_table,
+    DominantTokenRow, MassiveRow, MeasuredTokens, ModelRow, ResidualRow, SUMS, SpecialDimensionRow, SummaryRow,
+    TableRow, Verified, read_table, special_rows, write_table,
 };
 use std::fs;
 use std::path::Path;
@@ -73,11 +73,11 @@ pub(crate) fn measured(tables: &mut MeasuredTables, model: ModelRow, slope: f64)
         row(Tokens::First, 2, standard, "token_kurtosis", value - 2.0);
         row(Tokens::Rest, 6, standard, "token_kurtosis", value);
         row(Tokens::Rest, 6, standard, "token_kurtosis_median", value - 0.5);
+        row(Tokens::Rest, 6, standard, "varying_kurtosis", value - 0.25);
         row(Tokens::Rest, 6, standard, "token_rms", 0.25);
         for k in 0..3 {
             row(Tokens::Rest, 6, Basis::Random(k), "token_kurtosis", 2.2 + 0.2 * f64::from(k));
         }
-        tables.dimensions.extend((0..model.d_model).map(|dim| dimension(&model, site, dim)));
     }
     let special = |site: Site| {
         let sizes: Vec<(usize, f64)> = match site {
@@ -87,7 +87,7 @@ pub(crate) fn measured(tables: &mut MeasuredTables, model: ModelRow, slope: f64)
             _ => Vec::new(),
         };
         let found = sizes.iter().zip(1..);
-        found.map(|(&(dim, ratio), rank)| SpecialDimension { dim, rms: 0.5 * ratio, ratio, rank }).collect::<Vec<_>>()
+        found.map(|(&(dim, ratio), rank)| SpecialDimension { dim, size: 0.5 * ratio, ratio, rank }).collect::<Vec<_>>()
     };
     let found: Vec<(Site, f64, Vec<SpecialDimension>)> = all.iter().map(|&site| (site, 1.75, special(site))).collect();
     tables.special.extend(special_rows(&model.model, model.step, &found));
@@ -123,40 +123,9 @@ pub(crate) fn measured(tables: &mut MeasuredTables, model: ModelRow, slope: f64)
     tables.models.push(model);
 }
 
-/// The RMS of dimension 5 is 9 times the median after each block, that of dimension 2 4.5 times after the first and
-/// 3 times in the embedding.
-fn dimension(model: &ModelRow, site: Site, dim: usize) -> DimensionRow {
-    let rms = match (site, dim) {
-        (Site::ResidPost(_), 5) => 4.5,
-        (Site::ResidPost(0), 2) => 2.25,
-        (Site::Embed, 2) => 1.5,
-        _ => 0.5,
-    };
-    DimensionRow {
-        arm: model.model.clone(),
-        seed: 0,
-        step: model.step,
-        site,
-        layer: site.layer(),
-        dim,
-        mean: 0.0,
-        rms,
-        variance: rms * rms,
-        skewness: None,
-        kurtosis: None,
-        min: -rms,
-        max: rms,
-        max_abs: rms,
-        share_of_energy: 0.1,
-        basis: Basis::Standard,
-        tokens: Tokens::Rest,
-    }
-}
-
 pub(crate) fn write(dir: &Path, tables: &MeasuredTables) {
     write_table(dir, &tables.models).unwrap();
     write_table(dir, &tables.residual).unwrap();
-    write_table(dir, &tables.dimensions).unwrap();
     write_table(dir, &tables.special).unwrap();
     write_table(dir, &tables.massive).unwrap();
     write_table(dir, &tables.dominant).unwrap();
@@ -248,8 +217,8 @@ fn the_summary_compares_each_site_with_its_random_bases() {
     let (dir, answer) = reported(&tables);
     let rows: Vec<SummaryRow> = read_table(dir.path()).unwrap();
     assert_eq!(rows, summarise(&tables, &Readings::of(&tables.residual)));
-    // The loss, and three metrics of other tokens at each of 6 sites.
-    assert_eq!(rows.len(), 1 + 3 * 6);
+    // The loss, and four metrics of other tokens at each of 6 sites.
+    assert_eq!(rows.len(), 1 + 4 * 6);
     assert_eq!((rows[0].metric.as_str(), rows[0].mean, rows[0].site), ("loss", Some(3.0), None));
     for (place, &site) in sites(2).iter().enumerate() {
         let of = |metric: &str| rows.iter().find(|row| row.site == Some(site) && row.metric == metric).unwrap();
@@ -261,7 +230,10 @@ fn the_summary_compares_each_site_with_its_random_bases() {
         assert_eq!((row.seeds_above, row.seeds_below), (1, 0));
         let line = &answer.models[0].sites[place];
         assert_eq!((line.site, line.value, line.above, line.below), (site, Some(value), true, false));
-        assert_eq!((line.all, line.first, line.median), (Some(value + 1.0), Some(value - 2.0), Some(value - 0.5)));
+        assert_eq!(
+            (line.all, line.first, line.median, line.varying),
+            (Some(value + 1.0), Some(value - 2.0), Some(value - 0.5), Some(value - 0.25))
+        );
         // A metric that no basis changes has no null.
         assert_eq!((of("token_rms").mean, of("token_rms").ratio, of("token_rms").bases), (Some(0.25), None, 0));
     }
@@ -349,7 +321,6 @@ fn the_directory_is_described_and_sealed() {
     let expected = [
         "summary.csv",
         "residual.csv",
-        "dimensions.csv",
         "models.csv",
         "special_dimensions.csv",
         "massive.csv",

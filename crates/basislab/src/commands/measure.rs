@@ -14,11 +14,11 @@ use crate::progress::Progress;
 use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::{RunName, Site};
-use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
+use basislab_measure::{Bases, Changes, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
 use basislab_report::{MeasuredAnswer, read_measured, report_measured, seal_measured};
 use basislab_runs::{FORMAT, create_output_dir, lock, read_manifest, write_manifest};
 use basislab_stats::{bits_per_byte, unigram_loss};
-use basislab_store::{remove, sha256};
+use basislab_store::{Lock, LockError, remove, sha256};
 use basislab_tables::{EvalRow, InterventionRow, MeasuredTokens, ModelRow, SUMS, Split, Verified, write_table};
 use model::{Model, Text};
 use saved::What;
@@ -59,11 +59,10 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
             intervention = wanted.fit(model)?;
         }
     }
-    let manifest = manifest(args, &models, text.as_ref(), &device);
-    let identity = manifest["measured"]["hash"].as_str().unwrap_or_default().to_owned();
+    let (manifest, identity) = manifest(args, &models, text.as_ref(), &intervention, &device);
     let dir = args.out.clone().unwrap_or_else(|| model::default_out(&models, &identity));
     create_output_dir(&dir)?;
-    let _lock = lock(&dir, false)?;
+    let _lock = take_lock(&dir)?;
     expect_same(&dir, &identity)?;
     // Without the seal the directory counts as unfinished.
     remove(&dir.join(SUMS))?;
@@ -110,7 +109,10 @@ fn say_answer(answer: &MeasuredAnswer, json: bool) -> Result<(), Exit> {
 
 impl Wanted {
     fn of(args: &MeasureArgs) -> Result<Self, Exit> {
-        let save = args.save.iter().map(|text| saved::parse("--save", text)).collect::<Result<_, _>>()?;
+        let save: Vec<_> = args.save.iter().map(|text| saved::parse("--save", text)).collect::<Result<_, _>>()?;
+        for (_, file) in &save {
+            saved::spare(file, &args.models)?;
+        }
         let ablations = args.ablate.iter().map(|text| text.parse()).collect::<Result<_, String>>();
         let ablations = ablations.map_err(|what| Exit::usage(format!("--ablate: {what}")))?;
         let turn = args.rotate.as_deref().map(str::parse::<Turn>).transpose();
@@ -133,12 +135,12 @@ impl Wanted {
         self.save.is_empty() && !self.intervenes()
     }
 
-    /// The interventions in words, as they are written on the command line.
+    /// The interventions in words.
     fn describe(&self) -> String {
-        let ablations = self.intervention.ablations.iter().map(|one| format!("--ablate {one}"));
-        let patches = self.patches.iter().map(|(site, file)| format!("--patch {site}={}", file.display()));
-        let turn = self.intervention.turn.iter().map(|turn| format!("--rotate {turn}"));
-        turn.chain(patches).chain(ablations).collect::<Vec<_>>().join(" ")
+        let ablations = self.intervention.ablations.iter().map(|one| format!("ablate {one}"));
+        let patches = self.patches.iter().map(|(site, file)| format!("patch {site}={}", file.display()));
+        let turn = self.intervention.turn.iter().map(|turn| format!("rotate {turn}"));
+        turn.chain(patches).chain(ablations).collect::<Vec<_>>().join(", ")
     }
 
     /// Checks sites and dimensions against the model, and reads the patches.
@@ -151,7 +153,9 @@ impl Wanted {
         let patched = self.patches.iter().map(|(site, _)| *site);
         for site in intervention.sites().chain(saved).chain(patched) {
             if !known.contains(&site) {
-                return Err(model::no_site(model, "--save, --ablate, --rotate and --patch", site));
+                let (name, last) = (&model.name, model.spec.n_layers - 1);
+                let what = format!("found {site}, which {name} does not have; N of its blocks is 0 to {last}");
+                return Err(Exit::usage(format!("{what} (see `basislab measure --help` for sites)")));
             }
         }
         if let Some(dim) = intervention.ablations.iter().flat_map(|one| &one.dims).find(|dim| **dim >= d) {
@@ -197,16 +201,16 @@ fn one(
     let step = |_: Site| progress.step();
     let mut before = None;
     if wanted.intervenes() {
-        let mut pass = Pass { progress: Some(&step), ..Pass::default() };
+        let mut pass = Pass { progress: Some(&step), keep_end: true, ..Pass::default() };
         run(&subject, &Intervention::default(), &mut read, &mut pass)?;
         before = Some(pass);
     }
     let bases = Bases::draw(args.seed, args.bases as usize, d, n_tokens, *length, args.null_tokens as usize);
     let names = MeasuredTokens { model: &model.name, step: model.step, tokens, n_ctx: *length, texts: &model.texts };
     let of_site = |site: Site| wanted.save.iter().filter(move |(what, _)| *what == What::Site(site));
-    let mut on_saved = |site: Site, values: Vec<f32>, width: usize| {
+    let mut on_saved = |site: Site, values: &[f32], width: usize| {
         let shape = [n_tokens, width];
-        of_site(site).try_for_each(|(_, file)| Ok(saved::write(file, &site.to_string(), shape, &values)?))
+        of_site(site).try_for_each(|(_, file)| Ok(saved::write(file, &site.to_string(), shape, values)?))
     };
     let mut pass = Pass {
         save: model.spec.sites().into_iter().filter(|site| of_site(*site).next().is_some()).collect(),
@@ -214,6 +218,7 @@ fn one(
         measure: Some((names, &bases)),
         self_check: args.self_check.then(SelfCheck::default),
         progress: Some(&step),
+        keep_end: before.is_some(),
         ..Pass::default()
     };
     run(&subject, intervention, &mut read, &mut pass)?;
@@ -224,20 +229,30 @@ fn one(
         let what = format!("found an activation at {site} that is not finite, expected finite numbers");
         return Err(Exit::data(format!("{}: {what}: the weights are broken or overflow", model.name)));
     }
-    let intervention = before.map(|before| intervention_row(model, wanted, &before, &pass));
-    let Pass { losses, measurements, self_check, .. } = pass;
-    Ok(Found { model: model_row(model, &losses), measurements, intervention, self_check })
+    let (loss, loss_before) = (pass.loss(), before.as_ref().map_or_else(|| pass.loss(), Pass::loss));
+    let turn = intervention.turn.as_ref();
+    let changes = before.as_ref().map(|before| before.changes(&pass, turn, d));
+    let intervention = changes.map(|Changes { mean, largest, relative }| InterventionRow {
+        model: model.name.clone(),
+        step: model.step,
+        interventions: wanted.describe(),
+        loss_before,
+        loss,
+        mean_change: mean,
+        largest_change: largest,
+        relative_change: relative,
+    });
+    let model = model_row(model, pass.losses.len() as u64, loss, loss_before);
+    let Pass { measurements, self_check, .. } = pass;
+    Ok(Found { model, measurements, intervention, self_check })
 }
 
-fn mean(losses: &[f32]) -> Option<f64> {
-    (!losses.is_empty()).then(|| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64)
-}
-
-fn model_row(model: &Model, losses: &[f32]) -> ModelRow {
+/// `loss_before` is that without interventions, which tells whether the forward pass is right.
+fn model_row(model: &Model, predicted_tokens: u64, loss: Option<f64>, loss_before: Option<f64>) -> ModelRow {
     let predicted = model.sequences.predicted();
-    let loss = mean(losses).filter(|loss| loss.is_finite());
+    let [loss, loss_before] = [loss, loss_before].map(|loss| loss.filter(|loss| loss.is_finite()));
     let unigram = if model.has_head { unigram_loss(&predicted, model.d_vocab) } else { None };
-    let (count, bytes) = (losses.len() as u64, if model.has_head { model.predicted_bytes } else { 0 });
+    let predicted_bytes = if model.has_head { model.predicted_bytes } else { 0 };
     ModelRow {
         model: model.name.clone(),
         step: model.step,
@@ -249,28 +264,12 @@ fn model_row(model: &Model, losses: &[f32]) -> ModelRow {
         d_vocab: model.d_vocab,
         sequences: model.sequences.count(),
         tokens: model.sequences.tokens.len() as u64,
-        predicted_tokens: count,
-        predicted_bytes: bytes,
+        predicted_tokens,
+        predicted_bytes,
         loss,
-        bits_per_byte: loss.and_then(|loss| bits_per_byte(loss, count, bytes)),
+        bits_per_byte: loss.and_then(|loss| bits_per_byte(loss, predicted_tokens, predicted_bytes)),
         unigram_loss: unigram,
-        verified: Verified::of(model.has_head, loss, unigram),
-    }
-}
-
-/// What the interventions did to the losses, and to what the model ends with.
-fn intervention_row(model: &Model, wanted: &Wanted, before: &Pass<'_>, after: &Pass<'_>) -> InterventionRow {
-    let changes: Vec<f32> = before.losses.iter().zip(&after.losses).map(|(a, b)| (b - a).abs()).collect();
-    InterventionRow {
-        model: model.name.clone(),
-        step: model.step,
-        interventions: wanted.describe(),
-        loss_before: mean(&before.losses),
-        loss: mean(&after.losses),
-        mean_change: mean(&changes),
-        largest_change: changes.iter().copied().map(f64::from).reduce(f64::max),
-        relative_change: Some(before.relative_change(after, wanted.intervention.turn.as_ref(), model.spec.d_model))
-            .filter(|change| change.is_finite()),
+        verified: Verified::of(model.has_head, loss_before, unigram),
     }
 }
 
@@ -319,9 +318,25 @@ fn self_check_result(found: &[Found], json: bool, progress: &Progress) -> Comman
     Ok(code)
 }
 
+/// The lock of the directory, which another measurement may hold for long.
+fn take_lock(dir: &Path) -> Result<Option<Lock>, Exit> {
+    match Lock::take(dir) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Busy(owner)) => {
+            let what = format!("another process measures there ({owner}); wait for it, or choose another --out");
+            Err(Exit::new(Code::Busy, format!("{}: {what}", dir.display())))
+        }
+        Err(_) => Ok(lock(dir, false)?),
+    }
+}
+
 /// A directory of another measurement, or of an experiment, is left alone.
 fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
     let Some(there) = read_manifest(dir)? else { return Ok(()) };
+    if let Some(left_out) = thinned(&there) {
+        let what = format!("holds a published measurement ({left_out}), which would be overwritten");
+        return Err(Exit::new(Code::Identity, format!("{}: {what}; choose another --out", dir.display())));
+    }
     if there["measured"]["hash"] == identity {
         return Ok(());
     }
@@ -329,21 +344,35 @@ fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
     Err(Exit::new(Code::Identity, format!("{}: belongs to {what}; choose another --out", dir.display())))
 }
 
-fn manifest(args: &MeasureArgs, models: &[Model], text: Option<&Text>, device: &OpenDevice) -> Value {
+/// The manifest, and the hash of what decides the numbers.
+fn manifest(
+    args: &MeasureArgs,
+    models: &[Model],
+    text: Option<&Text>,
+    intervention: &Intervention,
+    device: &OpenDevice,
+) -> (Value, String) {
     let names: Vec<(&RunName, u64)> = models.iter().map(|model| (&model.name, model.step)).collect();
+    let patched = |(site, values): &(Site, Vec<f32>)| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        json!([site, sha256(&bytes)])
+    };
     let mut measured = json!({
         "models": models.iter().map(|model| model.datasheet.clone()).collect::<Vec<_>>(),
         "names": names,
-        "text": text.map(|text| json!({ "name": text.name, "sha256": text.sha256 })),
+        "text_sha256": text.map(|text| &text.sha256),
         "window": models.first().map(|model| model.sequences.length),
         "tokens": args.tokens, "random_bases": args.bases, "null_tokens": args.null_tokens, "seed": args.seed,
-        "rotate": args.rotate, "patch": args.patch, "ablate": args.ablate,
+        "rotate": args.rotate, "ablate": args.ablate,
+        "patch": intervention.patches.iter().map(patched).collect::<Vec<_>>(),
     });
     let identity = sha256(measured.to_string().as_bytes());
-    measured["hash"] = identity.into();
+    measured["hash"] = identity.clone().into();
+    // A text is known by its hash, wherever it lies.
+    measured["text"] = text.map(|text| text.name.clone()).into();
     let mut manifest = json!({ "format": FORMAT, "measured": measured });
     if let (Value::Object(all), Value::Object(build)) = (&mut manifest, build(device, &models[0].spec)) {
         all.extend(build);
     }
-    manifest
+    (manifest, identity)
 }

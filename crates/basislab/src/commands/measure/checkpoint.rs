@@ -1,6 +1,6 @@
 //! A run of our own as a model to measure: its newest checkpoint, on the held-out sequences of its corpus.
 
-use super::model::Model;
+use super::model::{Model, run_name};
 use crate::backend::OpenDevice;
 use crate::exit::Exit;
 use crate::experiments::{check_corpora, library};
@@ -29,8 +29,8 @@ pub(super) fn is_own(path: &Path) -> bool {
     place(path).is_some() && path.is_dir()
 }
 
-/// The newest checkpoint of a run.
-pub(super) fn read(path: &Path, device: &OpenDevice) -> Result<Model, Exit> {
+/// The newest checkpoint of a run. Of `several` each has its seed in its name.
+pub(super) fn read(path: &Path, several: bool, device: &OpenDevice) -> Result<Model, Exit> {
     let at = path.display();
     let Some((dir, arm, seed)) = place(path) else { return Err(Exit::data(format!("{at}: no run"))) };
     let Opened { experiment, manifest } = open(dir, library())?;
@@ -64,7 +64,7 @@ pub(super) fn read(path: &Path, device: &OpenDevice) -> Result<Model, Exit> {
     // Weights of other types are widened or rounded to it.
     let spec = ModelSpec { param_dtype: Dtype::F32, compute_dtype: Dtype::F32, ..run.model.clone() };
     Ok(Model {
-        name: arm.name.clone(),
+        name: if several { run_name(&format!("{}-{seed}", arm.name)) } else { arm.name.clone() },
         step,
         format: "checkpoint",
         architecture: "Transformer".to_owned(),

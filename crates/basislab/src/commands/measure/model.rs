@@ -3,19 +3,21 @@
 use super::checkpoint;
 use crate::args::MeasureArgs;
 use crate::backend::OpenDevice;
-use crate::exit::{Code, Exit};
-use crate::terminal::quoted;
+use crate::exit::Exit;
 use basislab_config::{ModelSpec, RunName, count};
 use basislab_data::{BUILTIN_PREFIX, BUILTIN_TEXTS};
 use basislab_import::{Source, Tokenizer};
 use basislab_measure::Sequences;
-use basislab_store::{Hasher, is_lfs_pointer, sha256};
+use basislab_store::{Hasher, is_lfs_pointer, read_capped, sha256};
 use serde_json::{Value, json};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Tokens per sequence where neither the user nor the model asks for fewer.
 const WINDOW: usize = 512;
+
+/// Bytes of the largest text that is read.
+const MOST_TEXT: u64 = 1 << 30;
 
 /// Reads the values of a parameter by its path and shape.
 pub(super) type Weights = Box<dyn Fn(&str, [usize; 2]) -> Result<Vec<f32>, Exit>>;
@@ -62,7 +64,7 @@ impl Text {
                     return Err(Exit::data(format!("--text {name}: {what}")));
                 }
             },
-            None => std::fs::read(name).map_err(|error| Exit::data(format!("{name:?}: cannot read: {error}")))?,
+            None => read_capped(Path::new(name), MOST_TEXT).map_err(|error| Exit::data(error.to_string()))?,
         };
         if is_lfs_pointer(&bytes) {
             return Err(Exit::data(format!("{name:?}: is {}", basislab_store::LFS_POINTER)));
@@ -95,7 +97,17 @@ impl Text {
 /// Opens every model of the command line, in order.
 pub(super) fn open_all(args: &MeasureArgs, text: Option<&Text>, device: &OpenDevice) -> Result<Vec<Model>, Exit> {
     let names = names(&args.models);
-    args.models.iter().zip(names).map(|(path, (name, step))| open(path, name, step, args, text, device)).collect()
+    let mut models: Vec<Model> = Vec::new();
+    for (path, (name, step)) in args.models.iter().zip(names) {
+        let model = open(path, name, step, args, text, device)?;
+        if let Some(other) = models.iter().find(|other| (&other.name, other.step) == (&model.name, model.step)) {
+            let what =
+                format!("would be {} at step {} too, and tables tell models apart by these", other.name, other.step);
+            return Err(Exit::usage(format!("{}: {what}; measure it by itself", path.display())));
+        }
+        models.push(model);
+    }
+    Ok(models)
 }
 
 fn open(
@@ -111,7 +123,8 @@ fn open(
             let what = "is a run of basislab, which is measured on held-out sequences of its own corpus";
             return Err(Exit::usage(format!("{}: {what}; leave out --text, --tokenizer and --window", path.display())));
         }
-        return checkpoint::read(path, device);
+        let several = args.models.len() > 1;
+        return checkpoint::read(path, several, device);
     }
     let source = basislab_import::open(path, args.tokenizer.as_deref()).map_err(Exit::data)?;
     let Some(text) = text else {
@@ -141,10 +154,15 @@ fn open(
     let Some(sequences) = sequences.filter(|sequences| sequences.length > 1) else {
         let needed = format!("{window} (--window), special tokens included");
         let found = count(ids.len(), "token");
-        return Err(Exit::data(format!("{:?}: found {found}, expected at least one sequence of {needed}", text.name)));
+        return Err(Exit::data(format!(
+            "{:?}: found {found}, expected at least one sequence of {needed}; use a smaller --window",
+            text.name
+        )));
     };
     let texts = sequences.tokens.iter().map(|&token| tokenizer.spelling(token)).collect();
-    let predicted_bytes = sequences.predicted().iter().map(|&token| tokenizer.bytes(token) as u64).sum();
+    let predicted_bytes: u64 = sequences.predicted().iter().map(|&token| tokenizer.bytes(token) as u64).sum();
+    // SentencePiece puts a blank before the text.
+    let predicted_bytes = predicted_bytes.min(text.text.len() as u64);
     let datasheet = datasheet(&source, tokenizer)?;
     Ok(Model {
         name,
@@ -190,35 +208,33 @@ fn datasheet(source: &Source, tokenizer: &Tokenizer) -> Result<Value, Exit> {
     }))
 }
 
-/// Name and training step of every model. Paths that differ in a number at their end alone are checkpoints of one model.
-fn names(paths: &[std::path::PathBuf]) -> Vec<(RunName, u64)> {
-    let stem = |path: &Path| {
+/// Name and training step of every model. Paths in one folder that differ in a number at their end alone are checkpoints of
+/// one model.
+fn names(paths: &[PathBuf]) -> Vec<(RunName, u64)> {
+    // So that `.` and a file in this folder have names too.
+    let paths: Vec<PathBuf> = paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let stem = |path: &PathBuf| {
         let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
         name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
     };
-    let stems: Vec<String> = paths.iter().map(|path| stem(path)).collect();
-    let steps: Vec<Option<(&str, u64)>> = stems.iter().map(|stem| step_of(stem)).collect();
-    if let (true, Some(Some((prefix, _)))) = (paths.len() > 1, steps.first()) {
-        if steps.iter().all(|step| step.is_some_and(|(other, _)| other == *prefix)) {
-            let own = prefix.trim_end_matches(['-', '_', '.']);
-            let parent = || paths[0].parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-            let name = match own {
-                "" | "step" | "checkpoint" | "ckpt" => parent().unwrap_or_else(|| "model".to_owned()),
-                _ => own.to_owned(),
-            };
-            return steps.iter().flatten().map(|(_, step)| (run_name(&name), *step)).collect();
-        }
+    let stems: Vec<String> = paths.iter().map(stem).collect();
+    let steps: Vec<(&str, u64)> = stems.iter().map_while(|stem| step_of(stem)).collect();
+    let is_series = steps.len() == paths.len() && steps.iter().all(|(prefix, _)| *prefix == steps[0].0);
+    if paths.len() > 1 && is_series && paths.iter().all(|path| path.parent() == paths[0].parent()) {
+        let parent = paths[0].parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let name = match steps[0].0.trim_end_matches(['-', '_', '.']) {
+            "" | "step" | "checkpoint" | "ckpt" => parent.unwrap_or_else(|| "model".to_owned()),
+            own => own.to_owned(),
+        };
+        return steps.iter().map(|(_, step)| (run_name(&name), *step)).collect();
     }
     let mut all: Vec<(RunName, u64)> = Vec::new();
     for stem in &stems {
-        let taken = |name: &RunName| all.iter().any(|(known, _)| known == name);
-        let mut name = run_name(stem);
-        let mut number = 2;
-        while taken(&name) {
-            name = run_name(&format!("{number}-{stem}"));
-            number += 1;
-        }
-        all.push((name, 0));
+        let name = run_name(stem);
+        let numbered = (2..).map(|number| run_name(&format!("model-{number}-{name}")));
+        let free =
+            std::iter::once(name.clone()).chain(numbered).find(|name| all.iter().all(|(known, _)| known != name));
+        all.push((free.expect("endless"), 0));
     }
     all
 }
@@ -230,7 +246,7 @@ fn step_of(stem: &str) -> Option<(&str, u64)> {
 }
 
 /// The name as tables can have it.
-fn run_name(name: &str) -> RunName {
+pub(super) fn run_name(name: &str) -> RunName {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let name: String = name.chars().map(|c| if fits(c) { c } else { '-' }).collect::<String>().replace("..", ".-");
     let name: String = name.trim_start_matches(['.', '_', '-']).chars().take(57).collect();
@@ -239,24 +255,15 @@ fn run_name(name: &str) -> RunName {
 }
 
 /// The directory of a measurement without --out.
-pub(super) fn default_out(models: &[Model], identity: &str) -> std::path::PathBuf {
+pub(super) fn default_out(models: &[Model], identity: &str) -> PathBuf {
     let name = models.first().map_or("model", |model| model.name.as_str());
     Path::new("runs").join(format!("measure-{name}-{}", &identity[..8]))
-}
-
-/// An error of the device or of the caller, for a site that the models do not have.
-pub(super) fn no_site(model: &Model, what: &str, site: basislab_config::Site) -> Exit {
-    let of = quoted(model.name.as_str());
-    Exit::new(
-        Code::Usage,
-        format!("{what}: found {site}, which {of} does not have; `embed`, `blocks.N.resid_post` are sites"),
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
+    use PathBuf;
 
     fn named(paths: &[&str]) -> Vec<(String, u64)> {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
@@ -276,8 +283,10 @@ mod tests {
     #[test]
     fn other_models_have_their_own_names() {
         assert_eq!(named(&["x/stories260K.bin"]), pairs(&[("stories260K", 0)]));
-        assert_eq!(named(&["a/model.gguf", "b/model.gguf"]), pairs(&[("model", 0), ("2-model", 0)]));
+        assert_eq!(named(&["a/model.gguf", "b/model.gguf"]), pairs(&[("model", 0), ("model-2-model", 0)]));
         assert_eq!(named(&["a/step10"]), pairs(&[("step10", 0)]));
+        assert_eq!(named(&["a/step10", "b/step20"]), pairs(&[("step10", 0), ("step20", 0)]));
+        assert_eq!(named(&["a/a..bin", "b/a..bin"]), pairs(&[("model-a.", 0), ("model-2-model-a.", 0)]));
         assert_eq!(named(&["7.bin", "no+name.bin"]), pairs(&[("model-7", 0), ("no-name", 0)]));
     }
 }

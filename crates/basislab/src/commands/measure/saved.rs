@@ -29,8 +29,28 @@ pub(super) fn parse(option: &str, text: &str) -> Result<(What, PathBuf), Exit> {
             file.display().to_string()
         )));
     }
+    // Found only after the model has run, that would be late.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Exit::write(format!("{option} {text}: there is no folder {}; make it first", folder.display())));
+    }
     let what = if name == "tokens" { What::Tokens } else { What::Site(name.parse().map_err(wrong)?) };
     Ok((what, file))
+}
+
+/// Refuses to write over a model that is to be measured, or into its folder.
+pub(super) fn spare(file: &Path, models: &[PathBuf]) -> Result<(), Exit> {
+    let is_of = |model: &PathBuf| match (file.canonicalize(), model.canonicalize()) {
+        (Ok(file), Ok(model)) => file.starts_with(model),
+        _ => false,
+    };
+    match models.iter().find(|model| is_of(model)) {
+        Some(model) => {
+            let what = format!("--save: {} is a file of the model {}", file.display(), model.display());
+            Err(Exit::usage(format!("{what}, which would be overwritten; choose another name")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Writes float32 values.
