@@ -2,6 +2,7 @@
 
 use super::{changed, gaussian_residuals, residuals, value};
 use crate::metrics::median_size_in_place;
+use crate::metrics::shape;
 use crate::metrics::shared::peaks;
 use crate::{DimensionMoments, Purpose, Residuals, Wanted, below, dimensions, gaussian, measure, random_basis, stream};
 use basislab_config::Tokens;
@@ -110,6 +111,22 @@ fn gram(x: &Residuals, centre: &[f64]) -> Mat<f64> {
 fn mean(x: &Residuals) -> Vec<f64> {
     let sum = |dim| x.rows().fold(0.0, |sum, row| sum + row[dim]);
     (0..x.d_model()).map(|dim| sum(dim) / x.n_tokens() as f64).collect()
+}
+
+#[test]
+fn half_of_a_product_has_the_bits_of_the_whole() {
+    for [n, d] in SHAPES {
+        let x = uneven(n, d);
+        let (mean, zeros) = (mean(&x), vec![0.0; d]);
+        for (half, whole) in
+            [(shape::gram(&x, Some(&mean)), gram(&x, &mean)), (shape::gram(&x, None), gram(&x, &zeros))]
+        {
+            for (k, j) in (0..d).flat_map(|k| (0..=k).map(move |j| (k, j))) {
+                let [found, above, below] = [half[(j, k)], whole[(j, k)], whole[(k, j)]].map(f64::to_bits);
+                assert!(found == above && found == below, "{j}, {k} of {n} x {d}");
+            }
+        }
+    }
 }
 
 #[test]
