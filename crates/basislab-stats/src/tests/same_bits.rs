@@ -30,6 +30,15 @@ fn kinds(n: usize, index: u64) -> Vec<Vec<f64>> {
         // What a sample at any regular distance would see is unlike the rest.
         each(&|at, v| if at % 251 == 0 { 1e9 * v } else { v }),
         each(&|at, v| if at < n / 4 { 1e-9 * v } else { v }),
+        // What a sample of every 251st sees is the upper one of the two middle values alone, and the lower one alone.
+        each(&|at, _| match at % 251 {
+            0 => 2.0,
+            _ => f64::from(1 + 2 * u8::from(at - at / 251 > n / 2)),
+        }),
+        each(&|at, _| match at % 251 {
+            0 => 2.0,
+            _ => f64::from(1 + 2 * u8::from(at - at / 251 + n.div_ceil(251) > n / 2)),
+        }),
         each(&|at, v| at as f64 + 0.1 * v),
         vec![f64::MAX; n],
         vec![5e-324; n],
@@ -81,7 +90,8 @@ fn uneven(n_tokens: usize, d: usize) -> Residuals {
 }
 
 /// Shapes whose products of matrices are small, end with a single token, or are cut into blocks.
-const SHAPES: [[usize; 2]; 12] = [
+const SHAPES: [[usize; 2]; 13] = [
+    [2, 16],
     [2, 4],
     [300, 4],
     [9, 16],
