@@ -53,8 +53,8 @@ pub struct MetricValue {
 }
 
 /// Measures a residual stream, tokens in order, sequence by sequence: every metric of one matrix for all, first and
-/// remaining tokens, in the standard basis and the optimizer's; what else is `wanted` of the detailed tokens. Metrics, and then
-/// random bases, are shared out over the rayon pool that it finds itself in. Fewer than two tokens are not measured.
+/// remaining tokens, in the standard basis and the optimizer's; what else is `wanted` of the detailed tokens. Metrics, and
+/// then random bases, are shared out over the rayon pool that it finds itself in. Fewer than two tokens are not measured.
 pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
     let rotated = wanted.optimizer.map(|q| x.rotated(q));
     // What metrics compute of each token serves the subsets too.

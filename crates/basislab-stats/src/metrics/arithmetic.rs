@@ -112,8 +112,9 @@ pub(super) fn median_size(x: &[f64]) -> f64 {
     median_of_bits(&mut x.iter().map(|v| v.abs().to_bits()).collect::<Vec<_>>())
 }
 
-/// [`median_of_bits`] in fewer steps where it is `near` a known number, whose sign is +: the values below some bound are counted, which
-/// vector instructions do fast, until few remain between two bounds. `between` is memory to work in, as long as `bits`.
+/// [`median_of_bits`] in fewer steps where it is `near` a known number, which is at least 0: the values below some bound are
+/// counted, which vector instructions do fast, until few remain between two bounds. `between` is memory to work in, as long
+/// as `bits`.
 #[inline(always)]
 pub(super) fn median_near(bits: &[i64], near: f64, between: &mut [i64]) -> f64 {
     let (half, even) = (bits.len() / 2, bits.len().is_multiple_of(2));
@@ -166,8 +167,8 @@ pub(crate) fn median_of_bits(bits: &mut [u64]) -> f64 {
     }
 }
 
-/// [`median_size`] of a slice too long to be copied: the bounds that a sample gives to it leave few values, and only those are
-/// copied.
+/// [`median_size`] of a slice too long to be copied: the bounds that a sample gives to it leave few values, and only those
+/// are copied. Two middle values that are equal are not added, since their sum could overflow.
 pub(crate) fn median_size_in_place(x: &[f64]) -> f64 {
     /// Of so many values one is sampled; a prime, so that the sample is no column of a matrix.
     const SAMPLED: usize = 251;
@@ -209,8 +210,8 @@ pub(crate) fn median_size_in_place(x: &[f64]) -> f64 {
     }
 }
 
-/// [`median_size`] in place, whatever the values: digit after digit of the bit pattern, the values that share the digits found
-/// so far are counted by their next one.
+/// [`median_size_in_place`], whatever the values: digit after digit of the bit pattern, the values that share the digits
+/// found so far are counted by their next one.
 fn median_by_digits(x: &[f64]) -> f64 {
     const DIGIT: u32 = 13;
     let bits = || x.iter().map(|v| v.abs().to_bits());

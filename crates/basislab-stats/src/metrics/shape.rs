@@ -62,8 +62,8 @@ pub(super) fn varying_kurtosis(x: &Residuals) -> Option<f64> {
     Arch::new().dispatch(Varying(x))
 }
 
-/// `sum over tokens of (x - centre)(x - centre)^T`: of the symmetric matrix `[d, d]` the upper triangle with its diagonal; what
-/// lies below is not meant to be read.
+/// `sum over tokens of (x - centre)(x - centre)^T`: of the symmetric matrix `[d, d]` the upper triangle with its diagonal;
+/// what lies below is not meant to be read.
 pub(crate) fn gram(x: &Residuals, centre: Option<&[f64]>) -> Mat<f64> {
     let d = x.d_model();
     let mut gram = zeros(d, d);

@@ -147,7 +147,7 @@ pub(crate) fn median_rms(values: &[f64], d_model: usize) -> f64 {
     median_of_bits(&mut values.chunks_exact(d_model).map(rms).collect::<Vec<_>>())
 }
 
-/// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart, because the median takes longer than all of [`Token`].
+/// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart from [`Token`], because of the median.
 pub(crate) fn peaks(values: &[f64], d_model: usize) -> Vec<f64> {
     Arch::new().dispatch(Peaks { values, d_model })
 }
