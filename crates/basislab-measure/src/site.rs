@@ -1,6 +1,6 @@
 use basislab_config::{Basis, RunName, Site, Tokens};
 use basislab_stats::{
-    MetricValue, Residuals, Rotation, SpecialDimension, Wanted, dominant_tokens, largest_dimension_ratio,
+    Metric, MetricValue, Residuals, Rotation, SpecialDimension, Wanted, dominant_tokens, largest_dimension_ratio,
     largest_values, measure, measure_in, random_basis, special_dimensions,
 };
 use basislab_tables::{
@@ -27,6 +27,20 @@ impl Bases {
         let size = sample.min(rest.len());
         let sample = (0..size).map(|i| rest[i * rest.len() / size]).collect();
         Self { random, sample }
+    }
+}
+
+impl Bases {
+    /// What the random bases tell of a site: metrics of the sample, the threshold that special dimensions exceed, and these.
+    /// `None` where there is nothing to compare.
+    fn measure(&self, x: &Residuals) -> Option<(Vec<MetricValue>, Option<f64>, Vec<SpecialDimension>)> {
+        if self.sample.len() < 2 || self.random.is_empty() {
+            return None;
+        }
+        let sample = x.subset(&self.sample);
+        let (values, threshold) = in_random_bases(&sample, self);
+        let special = threshold.map_or_else(Vec::new, |threshold| special_dimensions(&sample, threshold));
+        Some((values, threshold, special))
     }
 }
 
@@ -70,13 +84,12 @@ impl Measurements {
         };
         let measured = measure(&x, &wanted);
         let mut rows = measured.values;
-        if bases.sample.len() >= 2 && !bases.random.is_empty() {
-            let sample = x.subset(&bases.sample);
-            let (values, largest) = in_random_bases(&sample, bases);
+        let (values, dominant) =
+            (|| largest_values(&x, tokens.n_ctx, LISTED), || dominant_tokens(&x, tokens.n_ctx, LISTED));
+        let ((values, dominant), null) = rayon::join(|| rayon::join(values, dominant), || bases.measure(&x));
+        if let Some((values, threshold, special)) = null {
             rows.extend(values);
-            if let Some(threshold) = largest {
-                self.special.push((site, threshold, special_dimensions(&sample, threshold)));
-            }
+            self.special.extend(threshold.map(|threshold| (site, threshold, special)));
         }
         self.residual.extend(rows.into_iter().map(|one| residual_row(tokens, site, one)));
         for (of, basis, m) in measured.dimensions {
@@ -100,22 +113,24 @@ impl Measurements {
                 tokens: of,
             });
         }
-        self.massive.extend(tokens.massive_rows(site, &largest_values(&x, tokens.n_ctx, LISTED)));
-        self.dominant.extend(tokens.dominant_rows(site, &dominant_tokens(&x, tokens.n_ctx, LISTED)));
+        self.massive.extend(tokens.massive_rows(site, &values));
+        self.dominant.extend(tokens.dominant_rows(site, &dominant));
     }
 }
 
 /// Every metric that depends on the basis, of the sample in the standard basis and in each random one; and the largest
 /// ratio of a dimension's size to the median one's in any random basis.
 fn in_random_bases(sample: &Residuals, bases: &Bases) -> (Vec<MetricValue>, Option<f64>) {
-    let mut values = measure_in(sample, (Tokens::Sample, Basis::Standard), |metric| metric.basis_dependent);
+    let is_wanted = |metric: &Metric| metric.basis_dependent;
+    let standard =
+        rayon::iter::once(()).map(|()| (measure_in(sample, (Tokens::Sample, Basis::Standard), is_wanted), None));
     let each = bases.random.par_iter().enumerate().map(|(k, q)| {
         let rotated = sample.rotated(q);
         let at = (Tokens::Sample, Basis::Random(k as u32));
-        (measure_in(&rotated, at, |metric| metric.basis_dependent), largest_dimension_ratio(&rotated))
+        (measure_in(&rotated, at, is_wanted), largest_dimension_ratio(&rotated))
     });
-    let mut largest: Option<f64> = None;
-    for (found, ratio) in each.collect::<Vec<_>>() {
+    let (mut values, mut largest) = (Vec::new(), None::<f64>);
+    for (found, ratio) in standard.chain(each).collect::<Vec<_>>() {
         values.extend(found);
         largest = largest.into_iter().chain(ratio).reduce(f64::max);
     }

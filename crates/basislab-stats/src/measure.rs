@@ -53,43 +53,58 @@ pub struct MetricValue {
 }
 
 /// Measures a residual stream, tokens in order, sequence by sequence: every metric of one matrix for all, first and
-/// remaining tokens, in the standard basis and the optimizer's; what else is `wanted` of the detailed tokens. Bases are
-/// shared out over the rayon pool that it finds itself in. Fewer than two tokens are not measured.
+/// remaining tokens, in the standard basis and the optimizer's; what else is `wanted` of the detailed tokens. Metrics, and
+/// then random bases, are shared out over the rayon pool that it finds itself in. Fewer than two tokens are not measured.
 pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
-    let mut measured = Measured { large: LargeValues::of(x), ..Measured::default() };
     let rotated = wanted.optimizer.map(|q| x.rotated(q));
-    // `all` comes first: what a metric computes of each token serves the subsets too.
-    for tokens in [Tokens::All, Tokens::First, Tokens::Rest] {
-        let Some(part) = subset(x, wanted.n_ctx, tokens) else { continue };
-        let rotated = rotated.as_ref().and_then(|x| subset(x, wanted.n_ctx, tokens));
-        measured.values.extend(measure_in(&part, (tokens, Basis::Standard), |_| true));
-        if let Some(rotated) = &rotated {
-            measured.values.extend(measure_in(rotated, (tokens, Basis::Optimizer), |metric| metric.basis_dependent));
-        }
-        if tokens != wanted.detailed {
-            continue;
-        }
-        let in_random = wanted.random.par_iter().enumerate().map(|(k, q)| {
-            measure_in(&part.rotated(q), (tokens, Basis::Random(k as u32)), |metric| metric.basis_dependent)
-        });
-        measured.values.extend(in_random.collect::<Vec<_>>().into_iter().flatten());
-        if let Some((seed, numbers, metrics)) = wanted.further.clone() {
-            let in_further = numbers.into_par_iter().map(|k| {
-                let x = part.rotated(&random_basis(seed, k, x.d_model()));
-                measure_in(&x, (tokens, Basis::Random(k as u32)), |metric| {
-                    metrics.iter().any(|name| name == metric.name)
-                })
-            });
-            measured.values.extend(in_further.collect::<Vec<_>>().into_iter().flatten());
-        }
-        if wanted.dimensions {
-            let described =
-                |basis, x: &Residuals| dimensions(x).into_iter().map(move |moments| (tokens, basis, moments));
-            measured.dimensions.extend(described(Basis::Standard, &part));
-            measured.dimensions.extend(rotated.iter().flat_map(|x| described(Basis::Optimizer, x)));
-        }
+    // What metrics compute of each token serves the subsets too.
+    for x in std::iter::once(x).chain(&rotated) {
+        rayon::join(|| x.tokens(), || x.each_peak(|_| ()));
     }
-    measured
+    let part = |tokens| {
+        let rotated = rotated.as_ref().and_then(|x| subset(x, wanted.n_ctx, tokens));
+        subset(x, wanted.n_ctx, tokens).map(|x| (tokens, x, rotated))
+    };
+    let parts: Vec<_> = [Tokens::All, Tokens::First, Tokens::Rest].into_iter().filter_map(part).collect();
+    let mut all = Vec::new();
+    for (tokens, x, rotated) in &parts {
+        all.extend(METRICS.iter().map(|metric| (metric, &**x, (*tokens, Basis::Standard))));
+        let moved = METRICS.iter().filter(|metric| metric.basis_dependent);
+        let rotated = rotated.iter().map(|x| &**x);
+        all.extend(rotated.flat_map(|x| moved.clone().map(move |metric| (metric, x, (*tokens, Basis::Optimizer)))));
+    }
+    let detailed = parts.iter().find(|(tokens, ..)| *tokens == wanted.detailed);
+    let describe = || {
+        let (tokens, x, rotated) = detailed.filter(|_| wanted.dimensions)?;
+        let of = |basis, x: &Residuals| dimensions(x).into_iter().map(move |moments| (*tokens, basis, moments));
+        let rotated = rotated.iter().flat_map(|x| of(Basis::Optimizer, x));
+        Some(of(Basis::Standard, x).chain(rotated).collect())
+    };
+    let ((described, large), mut values) = rayon::join(
+        || (describe().unwrap_or_default(), LargeValues::of(x)),
+        || all.par_iter().filter_map(|&(metric, x, at)| value(metric, x, at)).collect::<Vec<_>>(),
+    );
+    if let Some((tokens, x, _)) = detailed {
+        let behind = values.iter().rposition(|value| value.tokens == *tokens).map_or(0, |last| last + 1);
+        values.splice(behind..behind, in_random_bases(x, *tokens, wanted));
+    }
+    Measured { values, dimensions: described, large }
+}
+
+/// What is wanted in Haar bases, basis by basis.
+fn in_random_bases(x: &Residuals, tokens: Tokens, wanted: &Wanted<'_>) -> Vec<MetricValue> {
+    let at = |k: usize| (tokens, Basis::Random(k as u32));
+    let random = wanted.random.par_iter().enumerate();
+    let in_random = random.map(|(k, q)| measure_in(&x.rotated(q), at(k), |metric| metric.basis_dependent));
+    let mut values = in_random.collect::<Vec<_>>().concat();
+    if let Some((seed, numbers, metrics)) = wanted.further.clone() {
+        let in_further = numbers.into_par_iter().map(|k| {
+            let x = x.rotated(&random_basis(seed, k, x.d_model()));
+            measure_in(&x, at(k), |metric| metrics.iter().any(|name| name == metric.name))
+        });
+        values.extend(in_further.collect::<Vec<_>>().concat());
+    }
+    values
 }
 
 /// Every metric of one matrix that is `wanted`. `x` has the coordinates of `basis` already.
@@ -97,18 +112,18 @@ pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
 /// [`measure`] is a layer over this that holds the stream and a rotated copy of it for each basis that is measured at the
 /// time. A caller whose matrix fills the memory cannot hold two: it rotates in place ([`Residuals::into_rotated`]), calls this,
 /// and reads the matrix again for the next basis.
-pub fn measure_in(
-    x: &Residuals,
-    (tokens, basis): (Tokens, Basis),
-    wanted: impl Fn(&Metric) -> bool,
-) -> Vec<MetricValue> {
-    let value = |metric: &Metric| match metric.of {
+pub fn measure_in(x: &Residuals, at: (Tokens, Basis), wanted: impl Fn(&Metric) -> bool) -> Vec<MetricValue> {
+    METRICS.iter().filter(|metric| wanted(metric)).filter_map(|metric| value(metric, x, at)).collect()
+}
+
+/// A metric of one matrix; `None` for one of several layers.
+fn value(metric: &Metric, x: &Residuals, (tokens, basis): (Tokens, Basis)) -> Option<MetricValue> {
+    match metric.of {
         MetricFn::Matrix(of) => {
             Some(MetricValue { tokens, tokens_used: x.n_tokens(), basis, metric: metric.name, value: of(x) })
         }
         MetricFn::Layers { .. } => None,
-    };
-    METRICS.iter().filter(|metric| wanted(metric)).filter_map(value).collect()
+    }
 }
 
 /// Some tokens of each sequence; `None` when too few are left to be measured.

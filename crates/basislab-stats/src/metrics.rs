@@ -3,7 +3,7 @@
 mod arithmetic;
 mod kurtosis;
 mod outliers;
-mod shape;
+pub(crate) mod shape;
 pub(crate) mod shared;
 mod spread;
 

@@ -1,5 +1,6 @@
 use crate::metrics::is_narrow;
 use crate::residuals::Residuals;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Moments of one dimension over tokens. Estimators are biased (divided by the number of tokens).
 #[derive(Debug, Clone, PartialEq)]
@@ -30,33 +31,30 @@ pub struct DimensionMoments {
 /// the standard deviation is below 1e-6 of the mean.
 pub fn dimensions(x: &Residuals) -> Vec<DimensionMoments> {
     let n = x.n_tokens() as f64;
-    let energy: f64 = x.values().iter().map(|v| v * v).sum();
+    let (energy, Columns { sums, squares, smallest, largest, constant }) =
+        rayon::join(|| x.values().iter().map(|v| v * v).sum::<f64>(), || Arch::new().dispatch(First(x)));
+    let first = x.rows().next().expect("residuals hold at least two tokens");
+    // The mean of equal values may miss them by a bit, and a dead dimension would then show a kurtosis.
+    let means: Vec<f64> = (0..x.d_model()).map(|dim| if constant[dim] { first[dim] } else { sums[dim] / n }).collect();
+    let [second, third, fourth] = Arch::new().dispatch(Second { x, means: &means });
     let one = |dim: usize| {
-        let column = || x.rows().map(move |row| row[dim]);
-        let mut column_values = column();
-        let first = column_values.next().expect("residuals hold at least two tokens");
-        // The mean of equal values may miss them by a bit, and a dead dimension would then show a kurtosis.
-        let constant = column_values.all(|v| v == first);
-        let mut mean = if constant { first } else { column().sum::<f64>() / n };
-        let about =
-            |origin: f64, centre: f64, power: i32| column().map(|v| (v - origin - centre).powi(power)).sum::<f64>() / n;
-        let (mut origin, mut centre) = (0.0, mean);
-        if is_narrow(about(0.0, mean, 2).sqrt(), mean) && !constant {
-            (origin, centre) = (first, column().map(|v| v - first).sum::<f64>() / n);
-            mean = origin + centre;
+        let mut mean = means[dim];
+        let [mut m2, mut m3, mut m4] = [&second, &third, &fourth].map(|sums| sums[dim] / n);
+        if is_narrow(m2.sqrt(), mean) && !constant[dim] {
+            let differences = || x.rows().map(|row| row[dim] - first[dim]);
+            let centre = differences().sum::<f64>() / n;
+            mean = first[dim] + centre;
+            [m2, m3, m4] = [2, 3, 4].map(|power| differences().map(|v| (v - centre).powi(power)).sum::<f64>() / n);
         }
-        let central = |power: i32| about(origin, centre, power);
-        let (m2, squares) = (central(2), column().map(|v| v * v).sum::<f64>());
-        let min = column().fold(f64::INFINITY, f64::min);
-        let max = column().fold(f64::NEG_INFINITY, f64::max);
+        let (squares, min, max) = (squares[dim], smallest[dim], largest[dim]);
         let defined = |value: f64| ((m2 * m2).is_normal() && value.is_finite()).then_some(value);
         DimensionMoments {
             dim,
             mean,
             rms: (squares / n).sqrt(),
             variance: m2,
-            skewness: defined(central(3) / m2.powf(1.5)),
-            kurtosis: defined(central(4) / (m2 * m2)),
+            skewness: defined(m3 / m2.powf(1.5)),
+            kurtosis: defined(m4 / (m2 * m2)),
             min,
             max,
             max_abs: max.abs().max(min.abs()),
@@ -64,4 +62,64 @@ pub fn dimensions(x: &Residuals) -> Vec<DimensionMoments> {
         }
     };
     (0..x.d_model()).map(one).collect()
+}
+
+/// What the first pass finds of every dimension, `[d_model]` each.
+struct Columns {
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+    smallest: Vec<f64>,
+    largest: Vec<f64>,
+    /// Whether all tokens have one value.
+    constant: Vec<bool>,
+}
+
+struct First<'a>(&'a Residuals);
+
+impl WithSimd for First<'_> {
+    type Output = Columns;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Columns {
+        let d = self.0.d_model();
+        let [mut sums, mut squares] = [(); 2].map(|()| vec![0.0; d]);
+        let [mut smallest, mut largest] = [f64::INFINITY, f64::NEG_INFINITY].map(|from| vec![from; d]);
+        for row in self.0.rows() {
+            let values = row.iter().zip(sums.iter_mut().zip(&mut squares).zip(smallest.iter_mut().zip(&mut largest)));
+            for (&value, ((sum, squares), (smallest, largest))) in values {
+                *sum += value;
+                *squares += value * value;
+                *smallest = smallest.min(value);
+                *largest = largest.max(value);
+            }
+        }
+        let constant = smallest.iter().zip(&largest).map(|(smallest, largest)| smallest == largest).collect();
+        Columns { sums, squares, smallest, largest, constant }
+    }
+}
+
+/// Sums over tokens of the second, third and fourth power of the differences to `means`, `[d_model]` each.
+struct Second<'a> {
+    x: &'a Residuals,
+    means: &'a [f64],
+}
+
+impl WithSimd for Second<'_> {
+    type Output = [Vec<f64>; 3];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [Vec<f64>; 3] {
+        let [mut second, mut third, mut fourth] = [(); 3].map(|()| vec![0.0; self.means.len()]);
+        for row in self.x.rows() {
+            let sums = second.iter_mut().zip(third.iter_mut().zip(&mut fourth));
+            for ((value, mean), (second, (third, fourth))) in row.iter().zip(self.means).zip(sums) {
+                let difference = value - mean;
+                let square = difference * difference;
+                *second += square;
+                *third += difference * square;
+                *fourth += square * square;
+            }
+        }
+        [second, third, fourth]
+    }
 }

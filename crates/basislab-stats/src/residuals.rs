@@ -1,3 +1,4 @@
+use crate::metrics::median_size_in_place;
 use crate::metrics::shared::{ColumnStats, Token, TokenMeans, columns, median_rms, peaks, tokens};
 use crate::rotation::Rotation;
 use std::sync::OnceLock;
@@ -13,6 +14,7 @@ pub struct Residuals {
     peaks: OnceLock<Vec<f64>>,
     means: OnceLock<TokenMeans>,
     median_rms: OnceLock<f64>,
+    median_size: OnceLock<f64>,
     columns: OnceLock<ColumnStats>,
 }
 
@@ -132,12 +134,17 @@ impl Residuals {
         *self.median_rms.get_or_init(|| median_rms(&self.values, self.d_model))
     }
 
+    /// The median magnitude of all values.
+    pub(crate) fn median_size(&self) -> f64 {
+        *self.median_size.get_or_init(|| median_size_in_place(&self.values))
+    }
+
     /// Largest over median magnitude of every token in turn.
     pub(crate) fn each_peak(&self, see: impl FnMut(f64)) {
         if self.n_tokens() <= KEPT {
-            self.peaks.get_or_init(|| peaks(&self.values, self.d_model).collect()).iter().copied().for_each(see);
+            self.peaks.get_or_init(|| peaks(&self.values, self.d_model)).iter().copied().for_each(see);
         } else {
-            peaks(&self.values, self.d_model).for_each(see);
+            self.values.chunks(4096 * self.d_model).flat_map(|block| peaks(block, self.d_model)).for_each(see);
         }
     }
 
@@ -165,7 +172,7 @@ impl Residuals {
     }
 
     fn from_finite(values: Vec<f64>, d_model: usize) -> Self {
-        let (tokens, peaks, means, median_rms, columns) = Default::default();
-        Self { values, d_model, tokens, peaks, means, median_rms, columns }
+        let (tokens, peaks, means, median_rms, median_size, columns) = Default::default();
+        Self { values, d_model, tokens, peaks, means, median_rms, median_size, columns }
     }
 }

@@ -1,6 +1,6 @@
 //! Dimensions that stand out, the largest values, and the tokens that hold most of the sum of squares.
 
-use crate::metrics::{median_of_bits, median_size_in_place};
+use crate::metrics::median_of_bits;
 use crate::residuals::Residuals;
 
 /// A dimension that is larger, against the median dimension, than a threshold.
@@ -77,7 +77,7 @@ pub struct LargestValue {
 /// The `count` values of largest magnitude at first tokens of sequences of `n_ctx` tokens, the largest first, then the
 /// `count` largest at other tokens. Zeros are left out; of equal ones the earlier is kept.
 pub fn largest_values(x: &Residuals, n_ctx: usize, count: usize) -> Vec<LargestValue> {
-    let median = median_size_in_place(x.values());
+    let median = x.median_size();
     let mut groups = [Vec::new(), Vec::new()];
     for (token, row) in x.rows().enumerate() {
         let first = token.is_multiple_of(n_ctx.max(1));

@@ -18,6 +18,7 @@ mod quantize;
 mod random;
 mod residuals;
 mod rotation;
+mod same_bits;
 mod spearman;
 mod special;
 

@@ -79,11 +79,11 @@ pub(super) fn massive_normalised(x: &Residuals) -> Option<f64> {
 }
 
 fn massive_above(x: &Residuals, threshold: f64) -> f64 {
-    // Most matrices have none, and the median of a whole matrix is the most expensive step of all metrics.
+    // Most matrices have none, and the median of a whole matrix takes long.
     if x.columns().largest.iter().all(|largest| *largest <= threshold) {
         return 0.0;
     }
-    let middle = median_size_in_place(x.values());
+    let middle = x.median_size();
     let is_massive = |v: &&f64| v.abs() > threshold && v.abs() >= 1000.0 * middle;
     x.values().iter().filter(is_massive).count() as f64
 }
@@ -109,14 +109,50 @@ pub(super) fn dettmers(layers: &[LargeValues]) -> Option<f64> {
 
 /// The median magnitude; the mean of the two middle ones for an even count.
 pub(super) fn median_size(x: &[f64]) -> f64 {
-    median_size_in(x, &mut Vec::with_capacity(x.len()))
+    median_of_bits(&mut x.iter().map(|v| v.abs().to_bits()).collect::<Vec<_>>())
 }
 
-/// [`median_size`] with memory to work in.
-pub(super) fn median_size_in(x: &[f64], bits: &mut Vec<u64>) -> f64 {
-    bits.clear();
-    bits.extend(x.iter().map(|v| v.abs().to_bits()));
-    median_of_bits(bits)
+/// [`median_of_bits`] in fewer steps where it is `near` a known number, which is at least 0: the values below some bound are
+/// counted, which vector instructions do fast, until few remain between two bounds. `between` is memory to work in, as long
+/// as `bits`.
+#[inline(always)]
+pub(super) fn median_near(bits: &[i64], near: f64, between: &mut [i64]) -> f64 {
+    let (half, even) = (bits.len() / 2, bits.len().is_multiple_of(2));
+    let few = 16 + bits.len() / 32;
+    // `below` values are less than `low`, `until` are less than `high`, and the middle ones are neither.
+    let (mut low, mut high) = (0, i64::MAX);
+    let (mut below, mut until) = (0, bits.len());
+    // A quarter of an octave.
+    let (mut bound, mut step) = (near.to_bits() as i64, 1i64 << 50);
+    for _ in 0..10 {
+        if until - below <= few {
+            break;
+        }
+        let count = bits.iter().map(|value| i64::from(*value < bound)).sum::<i64>() as usize;
+        if count + usize::from(even) <= half {
+            (low, below, bound) = (bound, count, bound.saturating_add(step));
+        } else if count > half {
+            (high, until, bound) = (bound, count, bound - step);
+        } else {
+            break;
+        }
+        step *= 2;
+        if bound <= low || bound >= high {
+            bound = low + (high - low) / 2;
+        }
+    }
+    let mut kept = 0;
+    for value in bits {
+        // What is not kept is written over. One comparison, and no branch that would be mispredicted.
+        between[kept] = *value;
+        kept += usize::from(((*value - low) as u64) < (high - low) as u64);
+    }
+    let (smaller, middle, _) = between[..kept].select_nth_unstable(half - below);
+    let middle = f64::from_bits(*middle as u64);
+    match smaller.iter().max() {
+        Some(&previous) if even => 0.5 * (middle + f64::from_bits(previous as u64)),
+        _ => middle,
+    }
 }
 
 /// The median of magnitudes by their bit patterns, which order as they do, and integers compare faster.
@@ -131,9 +167,52 @@ pub(crate) fn median_of_bits(bits: &mut [u64]) -> f64 {
     }
 }
 
-/// [`median_size`] of a slice too long to be copied: digit after digit of the bit pattern, the values that share the
-/// digits found so far are counted by their next one.
+/// [`median_size`] of a slice too long to be copied: the bounds that a sample gives to it leave few values, and only those
+/// are copied. Two middle values that are equal are not added, since their sum could overflow.
 pub(crate) fn median_size_in_place(x: &[f64]) -> f64 {
+    /// Of so many values one is sampled; a prime, so that the sample is no column of a matrix.
+    const SAMPLED: usize = 251;
+    /// Values that are tested for room at a time.
+    const CHUNK: usize = 4096;
+    let mut sample: Vec<u64> = x.iter().step_by(SAMPLED).map(|v| v.abs().to_bits()).collect();
+    // Four standard deviations of the sample's median.
+    let (middle, margin) = (sample.len() / 2, 2 * sample.len().isqrt());
+    if margin >= middle {
+        return median_by_digits(x);
+    }
+    let low = *sample.select_nth_unstable(middle - margin).1;
+    let high = *sample.select_nth_unstable(middle + margin).1;
+    drop(sample);
+    let mut between = vec![0u64; x.len() / 4 + CHUNK];
+    let (mut below, mut kept) = (0, 0);
+    for chunk in x.chunks(CHUNK) {
+        // Many equal values, or a sample that is unlike the rest.
+        let Some(room) = between.get_mut(kept..kept + chunk.len()) else { return median_by_digits(x) };
+        let mut here = 0;
+        for value in chunk {
+            let bits = value.abs().to_bits();
+            room[here] = bits;
+            // One comparison, and no branch that would be mispredicted.
+            here += usize::from(bits.wrapping_sub(low) <= high - low);
+            below += usize::from(bits < low);
+        }
+        kept += here;
+    }
+    let (half, even) = (x.len() / 2, x.len().is_multiple_of(2));
+    if half < below + usize::from(even) || half >= below + kept {
+        return median_by_digits(x);
+    }
+    let (smaller, middle, _) = between[..kept].select_nth_unstable(half - below);
+    let middle = f64::from_bits(*middle);
+    match smaller.iter().max().map(|&bits| f64::from_bits(bits)) {
+        Some(previous) if even && previous < middle => 0.5 * (middle + previous),
+        _ => middle,
+    }
+}
+
+/// [`median_size_in_place`], whatever the values: digit after digit of the bit pattern, the values that share the digits
+/// found so far are counted by their next one.
+fn median_by_digits(x: &[f64]) -> f64 {
     const DIGIT: u32 = 13;
     let bits = || x.iter().map(|v| v.abs().to_bits());
     // Five digits hold the 63 bits of a magnitude.

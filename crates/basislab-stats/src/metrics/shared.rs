@@ -1,6 +1,6 @@
 //! What several metrics read of every token or dimension, computed once for a matrix.
 
-use super::arithmetic::{Mean, central_sums, fourth, median_of_bits, median_size_in, ratio, sum};
+use super::arithmetic::{Mean, central_sums, fourth, median_near, median_of_bits, ratio, sum};
 use pulp::{Arch, Simd, WithSimd};
 
 /// Statistics over the coordinates of one token; NaN where undefined.
@@ -147,22 +147,50 @@ pub(crate) fn median_rms(values: &[f64], d_model: usize) -> f64 {
     median_of_bits(&mut values.chunks_exact(d_model).map(rms).collect::<Vec<_>>())
 }
 
-/// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart, because the median is the most expensive of all.
-pub(crate) fn peaks(values: &[f64], d_model: usize) -> impl Iterator<Item = f64> {
-    let mut bits = Vec::with_capacity(d_model);
-    values.chunks_exact(d_model).map(move |row| {
-        let middle = median_size_in(row, &mut bits);
-        ratio(row.iter().fold(0.0f64, |largest, v| largest.max(v.abs())), middle).unwrap_or(f64::NAN)
-    })
+/// `max_i |x_i| / median_i |x_i|` of every row, NaN where undefined: apart from [`Token`], because of the median.
+pub(crate) fn peaks(values: &[f64], d_model: usize) -> Vec<f64> {
+    Arch::new().dispatch(Peaks { values, d_model })
+}
+
+struct Peaks<'a> {
+    values: &'a [f64],
+    d_model: usize,
+}
+
+impl WithSimd for Peaks<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<f64> {
+        let rows = self.values.chunks_exact(self.d_model);
+        let (mut bits, mut between) = (vec![0; self.d_model], vec![0; self.d_model]);
+        let mut middle = 1.0;
+        let mut all = Vec::with_capacity(rows.len());
+        for row in rows {
+            bits.iter_mut().zip(row).for_each(|(bits, value)| *bits = value.abs().to_bits() as i64);
+            let largest = bits.iter().copied().fold(0, i64::max);
+            middle = median_near(&bits, middle, &mut between);
+            all.push(ratio(f64::from_bits(largest as u64), middle).unwrap_or(f64::NAN));
+        }
+        all
+    }
 }
 
 /// Statistics over the tokens of every dimension.
 #[derive(Debug, Clone)]
 pub(crate) struct ColumnStats {
+    sum: Vec<f64>,
     /// Sum of squares.
     pub(crate) energy: Vec<f64>,
     /// Largest magnitude.
     pub(crate) largest: Vec<f64>,
+}
+
+impl ColumnStats {
+    /// The mean of every column of so many tokens.
+    pub(crate) fn means(&self, n_tokens: usize) -> Vec<f64> {
+        self.sum.iter().map(|sum| sum / n_tokens as f64).collect()
+    }
 }
 
 /// Every column of `values`.
@@ -180,14 +208,16 @@ impl WithSimd for Columns<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> ColumnStats {
-        let (mut energy, mut largest) = (vec![0.0; self.d_model], vec![0.0f64; self.d_model]);
+        let [mut sum, mut energy, mut largest] = [(); 3].map(|()| vec![0.0f64; self.d_model]);
         for row in self.values.chunks_exact(self.d_model) {
-            for ((energy, largest), value) in energy.iter_mut().zip(&mut largest).zip(row) {
+            let columns = sum.iter_mut().zip(energy.iter_mut().zip(&mut largest));
+            for ((sum, (energy, largest)), value) in columns.zip(row) {
+                *sum += value;
                 *energy += value * value;
                 *largest = if value.abs() > *largest { value.abs() } else { *largest };
             }
         }
-        ColumnStats { energy, largest }
+        ColumnStats { sum, energy, largest }
     }
 }
 
