@@ -33,7 +33,8 @@ SUITES = {
     "data": ["-p", "basislab-data", "--test", "text"],
     "config": ["-p", "basislab-config"],
     "stats": ["-p", "basislab-stats"],
-    "measure": ["-p", "basislab-measure"],
+    # Together with the program, which decides what burn is built with.
+    "measure": ["-p", "basislab", "-p", "basislab-measure"],
 }
 
 # name, file, what is there, what is put there, the tests that are run

@@ -1,6 +1,7 @@
 //! The legacy format of llama2.c: seven sizes, then all weights as f32, one kind after the other.
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 pub(crate) mod tests;
 
 use crate::description::Description;

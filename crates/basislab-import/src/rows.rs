@@ -43,6 +43,12 @@ pub(crate) fn assemble(
     Ok(all)
 }
 
+/// Fills `bytes` from a place in a file.
+pub(crate) fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(bytes)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
@@ -86,10 +92,4 @@ mod tests {
             assert_eq!(error, "holds NaN at [70, 2]; expected finite numbers");
         }
     }
-}
-
-/// Fills `bytes` from a place in a file.
-pub(crate) fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(bytes)
 }

@@ -26,13 +26,19 @@ pub struct Subject<'a> {
     pub sequences: &'a Sequences,
 }
 
+/// Takes the values of a site, `[tokens, width]`, and the width.
+type OnSaved<'a> = &'a mut dyn FnMut(Site, &[f32], usize) -> Result<()>;
+
+/// Gives the values of a parameter by its path and shape.
+type Read<'a> = &'a mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>>;
+
 /// What one forward pass is to give, and what it gave.
 #[derive(Default)]
 pub struct Pass<'a> {
     /// Sites whose values are handed out, `[tokens, width]`, as they go on from there.
     pub save: Vec<Site>,
     /// Takes the values of a site of `save`.
-    pub on_saved: Option<&'a mut dyn FnMut(Site, &[f32], usize) -> Result<()>>,
+    pub on_saved: Option<OnSaved<'a>>,
     /// What is measured at every site of the stream: the tokens' names, and the random bases.
     pub measure: Option<(MeasuredTokens<'a>, &'a Bases)>,
     /// Whether every sum is checked.
@@ -71,12 +77,7 @@ const SAMPLED: usize = 64;
 ///
 /// # Panics
 /// If an intervention does not fit: a Hadamard matrix for a width that is no power of two, a patch of another size.
-pub fn run(
-    subject: &Subject<'_>,
-    intervention: &Intervention,
-    read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>>,
-    pass: &mut Pass<'_>,
-) -> Result<()> {
+pub fn run(subject: &Subject<'_>, intervention: &Intervention, read: Read<'_>, pass: &mut Pass<'_>) -> Result<()> {
     let Subject { spec, d_vocab, has_head, device, sequences } = *subject;
     let rotation = intervention.turn.as_ref().map(|turn| {
         let q = turn.rotation(spec.d_model).expect("checked when it was asked for");

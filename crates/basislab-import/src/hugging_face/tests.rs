@@ -148,7 +148,7 @@ fn a_real_encoder_is_read() {
     let Some(folder) =
         models.map(|models| Path::new(&models).join("all-MiniLM-L6-v2")).filter(|folder| folder.exists())
     else {
-        writeln!(std::io::stderr(), "skipped: no all-MiniLM-L6-v2 in the folder BASISLAB_MODELS").unwrap();
+        std::io::stderr().write_all(b"skipped: no all-MiniLM-L6-v2 in the folder BASISLAB_MODELS\n").unwrap();
         return;
     };
     let source = open(&folder, None).unwrap();

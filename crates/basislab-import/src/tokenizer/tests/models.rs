@@ -11,7 +11,8 @@ fn model(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("BASISLAB_MODELS").map(PathBuf::from);
     let path = folder.map(|folder| folder.join(name)).filter(|path| path.exists());
     if path.is_none() {
-        writeln!(std::io::stderr(), "skipped: no {name} in the folder BASISLAB_MODELS").unwrap();
+        let line = format!("skipped: no {name} in the folder BASISLAB_MODELS\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     path
 }
