@@ -68,7 +68,7 @@ pub fn run(
         let data = TensorData::new(q.transpose().as_slice().to_vec(), [spec.d_model; 2]);
         (turn.site, Tensor::from_data(data, (device, basislab_model::dtype(spec.param_dtype))))
     });
-    let parts = InParts { spec, d_vocab, has_head, device, rotation };
+    let parts = InParts { spec, d_vocab, has_head, device, rotation, rounding: intervention.rounding.as_ref() };
     let mut failed = None;
     let mut on_site = |site: Site, streams: &mut [Tensor<2>]| {
         if failed.is_none() {

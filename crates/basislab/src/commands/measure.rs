@@ -93,7 +93,7 @@ impl Wanted {
                 (What::Tokens, _) => return Err(Exit::usage(format!("--patch {text}: tokens cannot be patched"))),
             }
         }
-        Ok(Self { save, intervention: Intervention { ablations, patches: Vec::new(), turn }, patches })
+        Ok(Self { save, intervention: Intervention { ablations, turn, ..Intervention::default() }, patches })
     }
 
     fn intervenes(&self) -> bool {

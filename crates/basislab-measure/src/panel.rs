@@ -1,0 +1,307 @@
+//! The quantization panel: one forward pass for each way to round weights or activations, compared with the model as it is.
+
+use crate::fold::{Read, folded_spec, read_folded, turn_back, why_not_rotated};
+use crate::intervention::{Ablation, Filling, Intervention};
+use crate::pass::{Pass, Subject, run};
+use crate::site::Bases;
+use anyhow::Result;
+use basislab_config::{Branches, RunName, Site, Tokens};
+use basislab_model::Rounding;
+use basislab_stats::{Granularity, Kept, Levels, Purpose, quantize, random_signs, relative_error, stream};
+use basislab_tables::{
+    MeasuredTokens, QuantizationRow, Quantized, QuantizedModelRow, ResidualRow, SpecialDimensionRow, SpecialDimensions,
+};
+use std::fmt;
+
+/// A variant is destroyed where its perplexity is above so many times that of the model as it is.
+const DESTROYED: f64 = 10.0;
+
+/// One forward pass of the panel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// What is rounded.
+    pub quantized: Quantized,
+    /// To which integers, and which values share a scale; `None` where nothing is rounded.
+    pub how: Option<(Levels, Granularity)>,
+    /// Whether the stream is rotated.
+    pub rotated: bool,
+    /// What is done about special dimensions.
+    pub special: SpecialDimensions,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.quantized)?;
+        if let Some((levels, granularity)) = self.how {
+            write!(f, " {levels} {granularity}")?;
+        }
+        match (self.rotated, self.special) {
+            (true, _) => f.write_str(" rotated"),
+            (false, SpecialDimensions::Plain) => Ok(()),
+            (false, special) => write!(f, " special {special}"),
+        }
+    }
+}
+
+/// What a panel needs besides the model.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The model's name and the tokens' names.
+    pub tokens: MeasuredTokens<'a>,
+    /// Random bases, against which dimensions stand out.
+    pub bases: &'a Bases,
+    /// Seed of the signs of the rotation.
+    pub seed: u64,
+    /// Why no weights are rounded, where they are not.
+    pub weights_left_out: Option<String>,
+    /// Tells that a site was passed.
+    pub progress: &'a dyn Fn(Site),
+}
+
+/// The panel of one model.
+#[derive(Debug)]
+pub struct Panel<'a> {
+    subject: &'a Subject<'a>,
+    plan: &'a Plan<'a>,
+    signs: Vec<f32>,
+    special: Vec<usize>,
+    /// The stream of the model as it is after the last block, `[tokens, d_model]`.
+    stream: Vec<f32>,
+    /// The losses of the model as it is, nats per predicted token, in order; empty without a head.
+    pub losses: Vec<f32>,
+    /// What its stream is like.
+    pub model: QuantizedModelRow,
+    /// The first site with a value that is not finite in the model as it is. Nothing else means anything there.
+    pub not_finite: Option<Site>,
+    /// A row for each variant that was run, the model as it is first.
+    pub rows: Vec<QuantizationRow>,
+}
+
+impl<'a> Panel<'a> {
+    /// Runs the model as it is, and finds its special dimensions.
+    ///
+    /// # Errors
+    /// Those of `read`, which gives the values of a parameter by its path and shape.
+    pub fn begin(subject: &'a Subject<'a>, plan: &'a Plan<'a>, read: Read<'_>) -> Result<Self> {
+        let (MeasuredTokens { model, step, .. }, spec) = (plan.tokens, subject.spec);
+        let mut pass = Pass { measure: Some((plan.tokens, plan.bases)), ..Pass::default() };
+        let stream = last_stream(subject, plan, &Intervention::default(), read, &mut pass)?;
+        let Pass { measurements, losses, .. } = pass;
+        let special = special(&measurements.special(model, step), spec.n_layers);
+        let rotation_left_out = why_not_rotated(spec);
+        let of_tokens = |tokens, metric| mean_at_ends(&measurements.residual, tokens, metric);
+        let sizes = [Tokens::First, Tokens::Rest].map(|tokens| of_tokens(tokens, "token_rms"));
+        let not_special = "no dimension stands out at more than half of the ends of blocks";
+        let left_out = |why: Option<&str>| why.unwrap_or_default().to_owned();
+        let model = QuantizedModelRow {
+            model: model.clone(),
+            step,
+            kurtosis: of_tokens(Tokens::Rest, "token_kurtosis"),
+            max_median: of_tokens(Tokens::Rest, "max_median_ratio"),
+            first_token_size: sizes[0].zip(sizes[1]).map(|(first, rest)| first / rest),
+            special_dimensions: special.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+            hadamard_block: rotation_left_out.is_none().then(|| 1 << spec.d_model.trailing_zeros()),
+            weights_left_out: left_out(plan.weights_left_out.as_deref()),
+            rotation_left_out: left_out(rotation_left_out),
+            special_left_out: left_out(special.is_empty().then_some(not_special)),
+        };
+        let mut panel = Self {
+            subject,
+            plan,
+            signs: random_signs(spec.d_model, &mut self::stream(plan.seed, Purpose::Rotation, 0)),
+            special,
+            stream: Vec::new(),
+            losses: Vec::new(),
+            model,
+            not_finite: measurements.not_finite,
+            rows: Vec::new(),
+        };
+        let as_it_is =
+            Variant { quantized: Quantized::Nothing, how: None, rotated: false, special: SpecialDimensions::Plain };
+        panel.stream.clone_from(&stream);
+        panel.push(as_it_is, &losses, &stream);
+        Ok(Self { losses, ..panel })
+    }
+
+    /// The variants that make sense for this model, without the model as it is: first those in which nothing is rounded.
+    pub fn variants(&self) -> Vec<Variant> {
+        use Granularity::{Channel, Group32, Group128, Tensor, Token};
+        use Quantized::{Activations, Nothing, Weights};
+        use SpecialDimensions::{Ablated, Kept, Plain};
+        let mut all = Vec::new();
+        let mut add = |quantized, granularities: &[Granularity], rotated: bool, special: SpecialDimensions| {
+            let how = Levels::ALL.iter().flat_map(|levels| granularities.iter().map(move |one| Some((*levels, *one))));
+            let how: Vec<_> = if quantized == Nothing { vec![None] } else { how.collect() };
+            all.extend(how.into_iter().map(|how| Variant { quantized, how, rotated, special }));
+        };
+        let (of_weights, of_activations) = ([Tensor, Channel, Group128, Group32], [Tensor, Channel, Token]);
+        let rotations: &[bool] = if self.model.rotation_left_out.is_empty() { &[false, true] } else { &[false] };
+        if rotations.len() > 1 {
+            add(Nothing, &[], true, Plain);
+        }
+        if !self.special.is_empty() {
+            add(Nothing, &[], false, Ablated);
+        }
+        for &rotated in rotations {
+            add(Activations, &of_activations, rotated, Plain);
+        }
+        if !self.special.is_empty() {
+            add(Activations, &of_activations, false, Ablated);
+            add(Activations, &of_activations, false, Kept);
+        }
+        if self.model.weights_left_out.is_empty() {
+            for &rotated in rotations {
+                add(Weights, &of_weights, rotated, Plain);
+            }
+        }
+        all
+    }
+
+    /// Runs a variant. Those in which nothing is rounded come first.
+    ///
+    /// # Errors
+    /// As for [`Panel::begin`].
+    pub fn run(&mut self, variant: Variant, read: Read<'_>) -> Result<()> {
+        let spec = self.subject.spec;
+        let folded = if variant.rotated { folded_spec(spec) } else { spec.clone() };
+        let of_weights = variant.how.filter(|_| variant.quantized == Quantized::Weights);
+        let of_inputs = variant.how.filter(|_| variant.quantized == Quantized::Activations);
+        let mut read = |path: &str, shape: [usize; 2]| {
+            let mut values = match variant.rotated {
+                true => read_folded(spec, &self.signs, read, path, shape)?,
+                false => read(path, shape)?,
+            };
+            if let Some((levels, granularity)) = of_weights.filter(|_| is_matrix_of_block(path)) {
+                quantize(&mut values, shape[1], levels, granularity, Kept::Nothing);
+            }
+            Ok(values)
+        };
+        let kept = if variant.special == SpecialDimensions::Kept { self.special.clone() } else { Vec::new() };
+        let intervention = Intervention {
+            rounding: of_inputs.map(|(levels, granularity)| Rounding { levels, granularity, kept }),
+            ablations: if variant.special == SpecialDimensions::Ablated { self.ablations() } else { Vec::new() },
+            ..Intervention::default()
+        };
+        let mut pass = Pass::default();
+        let subject = Subject { spec: &folded, ..*self.subject };
+        let mut stream = last_stream(&subject, self.plan, &intervention, &mut read, &mut pass)?;
+        if variant.rotated {
+            turn_back(&mut stream, &self.signs);
+        }
+        self.push(variant, &pass.losses, &stream);
+        Ok(())
+    }
+
+    /// By how much the rotated model with nothing rounded differs from the model as it is: the largest of its relative errors
+    /// and of the relative change of its loss. It is a rounding error, or the weights were folded wrongly. `None` where it was
+    /// not run; infinite where something in it is not finite.
+    pub fn difference_of_rotated(&self) -> Option<f64> {
+        let [as_it_is, rotated] = [false, true].map(|rotated| self.nothing_rounded(rotated, SpecialDimensions::Plain));
+        let (as_it_is, rotated) = (as_it_is?, rotated?);
+        let of_loss = as_it_is.loss.map(|loss| Some((rotated.loss? - loss).abs() / loss.abs()));
+        let all = [rotated.relative_error, rotated.relative_error_later].into_iter().chain(of_loss);
+        Some(all.map(|one| one.filter(|one| one.is_finite()).unwrap_or(f64::INFINITY)).fold(0.0, f64::max))
+    }
+
+    fn nothing_rounded(&self, rotated: bool, special: SpecialDimensions) -> Option<&QuantizationRow> {
+        let is_it = |row: &&QuantizationRow| {
+            row.quantized == Quantized::Nothing && row.rotated == rotated && row.special == special
+        };
+        self.rows.iter().find(is_it)
+    }
+
+    fn push(&mut self, variant: Variant, losses: &[f32], stream: &[f32]) {
+        let (MeasuredTokens { model, step, n_ctx, .. }, d) = (self.plan.tokens, self.subject.spec.d_model);
+        let loss =
+            (!losses.is_empty()).then(|| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64);
+        let loss = loss.filter(|loss| loss.is_finite());
+        let alike = match variant.special {
+            SpecialDimensions::Kept => SpecialDimensions::Plain,
+            special => special,
+        };
+        let above = |row: Option<&QuantizationRow>| Some(loss? - row.map_or(loss, |row| row.loss)?);
+        let loss_increase = above(self.nothing_rounded(false, SpecialDimensions::Plain));
+        let later = |values: &[f32]| values.chunks(n_ctx * d).flat_map(|all| &all[d..]).copied().collect::<Vec<f32>>();
+        let row = QuantizationRow {
+            model: model.clone(),
+            step,
+            quantized: variant.quantized,
+            levels: variant.how.map(|how| how.0),
+            granularity: variant.how.map(|how| how.1),
+            rotated: variant.rotated,
+            special: variant.special,
+            loss,
+            perplexity: loss.map(f64::exp),
+            loss_increase,
+            loss_increase_alike: above(self.nothing_rounded(variant.rotated, alike)),
+            relative_error: relative_error(stream, &self.stream),
+            relative_error_later: relative_error(&later(stream), &later(&self.stream)),
+            destroyed: !losses.is_empty() && loss_increase.is_none_or(|increase| increase > DESTROYED.ln()),
+        };
+        self.rows.push(row);
+    }
+
+    /// The special dimensions are 0 wherever the stream is written.
+    fn ablations(&self) -> Vec<Ablation> {
+        let spec = self.subject.spec;
+        let is_sequential = spec.branches != Branches::Parallel;
+        let of_block = |n| is_sequential.then_some(Site::ResidMid(n)).into_iter().chain([Site::ResidPost(n)]);
+        let sites = std::iter::once(Site::Embed).chain((0..spec.n_layers).flat_map(of_block));
+        sites.map(|site| Ablation { site, dims: self.special.clone(), filling: Filling::Zero }).collect()
+    }
+}
+
+/// Runs the model, and gives its stream after the last block.
+fn last_stream(
+    subject: &Subject<'_>,
+    plan: &Plan<'_>,
+    intervention: &Intervention,
+    read: Read<'_>,
+    pass: &mut Pass<'_>,
+) -> Result<Vec<f32>> {
+    let mut stream = Vec::new();
+    let mut on_saved = |_: Site, values: Vec<f32>, _: usize| {
+        stream = values;
+        Ok(())
+    };
+    let mut whole = Pass {
+        save: vec![Site::ResidPost(subject.spec.n_layers - 1)],
+        on_saved: Some(&mut on_saved),
+        measure: pass.measure.take(),
+        progress: Some(plan.progress),
+        ..Pass::default()
+    };
+    run(subject, intervention, read, &mut whole)?;
+    let Pass { measurements, losses, .. } = whole;
+    (pass.measurements, pass.losses) = (measurements, losses);
+    Ok(stream)
+}
+
+/// Whether a parameter is a matrix of a block.
+fn is_matrix_of_block(path: &str) -> bool {
+    path.starts_with("blocks.") && path.rsplit('.').next().is_some_and(|name| name.starts_with("w_"))
+}
+
+/// Dimensions that stand out at more than half of the ends of blocks, those at the most first.
+fn special(rows: &[SpecialDimensionRow], n_layers: usize) -> Vec<usize> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for row in rows.iter().filter(|row| 2 * row.persistence > n_layers) {
+        if found.iter().all(|(_, dim)| *dim != row.dim) {
+            found.push((row.persistence, row.dim));
+        }
+    }
+    found.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    found.into_iter().map(|(_, dim)| dim).collect()
+}
+
+/// Mean of a metric over the ends of blocks, in the standard basis.
+fn mean_at_ends(rows: &[ResidualRow], tokens: Tokens, metric: &str) -> Option<f64> {
+    let is_it = |row: &&ResidualRow| {
+        matches!(row.site, Site::ResidPost(_))
+            && row.tokens == tokens
+            && row.basis == basislab_config::Basis::Standard
+            && row.metric == metric
+    };
+    let values: Vec<f64> = rows.iter().filter(is_it).filter_map(|row| row.value).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
