@@ -65,7 +65,7 @@ pub fn read_folded(spec: &ModelSpec, signs: &[f32], read: Read<'_>, path: &str, 
 }
 
 /// Turns rows of the rotated stream back, in place: `x Qᵀ`.
-pub fn turn_back(rows: &mut [f32], signs: &[f32]) {
+pub(crate) fn turn_back(rows: &mut [f32], signs: &[f32]) {
     hadamard_rows(rows, &vec![1.0; signs.len()]);
     let back = |row: &mut [f32]| row.iter_mut().zip(signs).for_each(|(value, sign)| *value *= sign);
     rows.par_chunks_exact_mut(signs.len()).for_each(back);

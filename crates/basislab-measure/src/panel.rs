@@ -5,7 +5,7 @@ use crate::intervention::{Ablation, Filling, Intervention};
 use crate::pass::{Pass, Subject, run};
 use crate::site::Bases;
 use anyhow::Result;
-use basislab_config::{Branches, RunName, Site, Tokens};
+use basislab_config::{Basis, Branches, Site, Tokens};
 use basislab_model::Rounding;
 use basislab_stats::{Granularity, Kept, Levels, Purpose, quantize, random_signs, relative_error, stream};
 use basislab_tables::{
@@ -44,7 +44,6 @@ impl fmt::Display for Variant {
 }
 
 /// What a panel needs besides the model.
-#[derive(Debug)]
 pub struct Plan<'a> {
     /// The model's name and the tokens' names.
     pub tokens: MeasuredTokens<'a>,
@@ -59,7 +58,6 @@ pub struct Plan<'a> {
 }
 
 /// The panel of one model.
-#[derive(Debug)]
 pub struct Panel<'a> {
     subject: &'a Subject<'a>,
     plan: &'a Plan<'a>,
@@ -67,8 +65,9 @@ pub struct Panel<'a> {
     special: Vec<usize>,
     /// The stream of the model as it is after the last block, `[tokens, d_model]`.
     stream: Vec<f32>,
-    /// The losses of the model as it is, nats per predicted token, in order; empty without a head.
-    pub losses: Vec<f32>,
+    /// The losses with nothing rounded, nats per predicted token, in order, by rotation and treatment of special dimensions;
+    /// the model as it is first. Empty without a head.
+    references: Vec<((bool, SpecialDimensions), Vec<f32>)>,
     /// What its stream is like.
     pub model: QuantizedModelRow,
     /// The first site with a value that is not finite in the model as it is. Nothing else means anything there.
@@ -85,12 +84,16 @@ impl<'a> Panel<'a> {
     pub fn begin(subject: &'a Subject<'a>, plan: &'a Plan<'a>, read: Read<'_>) -> Result<Self> {
         let (MeasuredTokens { model, step, .. }, spec) = (plan.tokens, subject.spec);
         let mut pass = Pass { measure: Some((plan.tokens, plan.bases)), ..Pass::default() };
-        let stream = last_stream(subject, plan, &Intervention::default(), read, &mut pass)?;
+        let (mut sizes, mut stream) = (Vec::new(), Vec::new());
+        let mut on_end = |values: Vec<f32>| {
+            sizes.push(first_token_size(&values, plan.tokens.n_ctx * spec.d_model, spec.d_model));
+            stream = values;
+        };
+        run_with_ends(subject, plan, &Intervention::default(), read, &mut pass, &mut on_end)?;
         let Pass { measurements, losses, .. } = pass;
         let special = special(&measurements.special(model, step), spec.n_layers);
         let rotation_left_out = why_not_rotated(spec);
         let of_tokens = |tokens, metric| mean_at_ends(&measurements.residual, tokens, metric);
-        let sizes = [Tokens::First, Tokens::Rest].map(|tokens| of_tokens(tokens, "token_rms"));
         let not_special = "no dimension stands out at more than half of the ends of blocks";
         let left_out = |why: Option<&str>| why.unwrap_or_default().to_owned();
         let model = QuantizedModelRow {
@@ -98,7 +101,7 @@ impl<'a> Panel<'a> {
             step,
             kurtosis: of_tokens(Tokens::Rest, "token_kurtosis"),
             max_median: of_tokens(Tokens::Rest, "max_median_ratio"),
-            first_token_size: sizes[0].zip(sizes[1]).map(|(first, rest)| first / rest),
+            first_token_size: mean(sizes.into_iter()),
             special_dimensions: special.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
             hadamard_block: rotation_left_out.is_none().then(|| 1 << spec.d_model.trailing_zeros()),
             weights_left_out: left_out(plan.weights_left_out.as_deref()),
@@ -111,7 +114,7 @@ impl<'a> Panel<'a> {
             signs: random_signs(spec.d_model, &mut self::stream(plan.seed, Purpose::Rotation, 0)),
             special,
             stream: Vec::new(),
-            losses: Vec::new(),
+            references: Vec::new(),
             model,
             not_finite: measurements.not_finite,
             rows: Vec::new(),
@@ -120,7 +123,7 @@ impl<'a> Panel<'a> {
             Variant { quantized: Quantized::Nothing, how: None, rotated: false, special: SpecialDimensions::Plain };
         panel.stream.clone_from(&stream);
         panel.push(as_it_is, &losses, &stream);
-        Ok(Self { losses, ..panel })
+        Ok(panel)
     }
 
     /// The variants that make sense for this model, without the model as it is: first those in which nothing is rounded.
@@ -157,6 +160,11 @@ impl<'a> Panel<'a> {
         all
     }
 
+    /// The losses of the model as it is, nats per predicted token, in order; empty without a head.
+    pub fn losses(&self) -> &[f32] {
+        self.references.first().map_or(&[], |(_, losses)| losses)
+    }
+
     /// Runs a variant. Those in which nothing is rounded come first.
     ///
     /// # Errors
@@ -184,7 +192,8 @@ impl<'a> Panel<'a> {
         };
         let mut pass = Pass::default();
         let subject = Subject { spec: &folded, ..*self.subject };
-        let mut stream = last_stream(&subject, self.plan, &intervention, &mut read, &mut pass)?;
+        let mut stream = Vec::new();
+        run_with_ends(&subject, self.plan, &intervention, &mut read, &mut pass, &mut |values| stream = values)?;
         if variant.rotated {
             turn_back(&mut stream, &self.signs);
         }
@@ -212,15 +221,18 @@ impl<'a> Panel<'a> {
 
     fn push(&mut self, variant: Variant, losses: &[f32], stream: &[f32]) {
         let (MeasuredTokens { model, step, n_ctx, .. }, d) = (self.plan.tokens, self.subject.spec.d_model);
-        let loss =
-            (!losses.is_empty()).then(|| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64);
-        let loss = loss.filter(|loss| loss.is_finite());
         let alike = match variant.special {
             SpecialDimensions::Kept => SpecialDimensions::Plain,
             special => special,
         };
-        let above = |row: Option<&QuantizationRow>| Some(loss? - row.map_or(loss, |row| row.loss)?);
-        let loss_increase = above(self.nothing_rounded(false, SpecialDimensions::Plain));
+        let increase = |rotated: bool, special: SpecialDimensions| {
+            let before =
+                self.references.iter().find(|(at, _)| *at == (rotated, special)).map(|(_, losses)| &losses[..]);
+            paired_increase(losses, before.unwrap_or(losses))
+        };
+        let loss = mean(losses.iter().map(|&loss| f64::from(loss)));
+        let loss_increase = increase(false, SpecialDimensions::Plain).map(|increase| increase.0);
+        let of_alike = increase(variant.rotated, alike);
         let later = |values: &[f32]| values.chunks(n_ctx * d).flat_map(|all| &all[d..]).copied().collect::<Vec<f32>>();
         let row = QuantizationRow {
             model: model.clone(),
@@ -233,11 +245,15 @@ impl<'a> Panel<'a> {
             loss,
             perplexity: loss.map(f64::exp),
             loss_increase,
-            loss_increase_alike: above(self.nothing_rounded(variant.rotated, alike)),
+            loss_increase_alike: of_alike.map(|increase| increase.0),
+            standard_error: of_alike.map(|increase| increase.1),
             relative_error: relative_error(stream, &self.stream),
             relative_error_later: relative_error(&later(stream), &later(&self.stream)),
             destroyed: !losses.is_empty() && loss_increase.is_none_or(|increase| increase > DESTROYED.ln()),
         };
+        if variant.quantized == Quantized::Nothing {
+            self.references.push(((variant.rotated, variant.special), losses.to_vec()));
+        }
         self.rows.push(row);
     }
 
@@ -251,21 +267,21 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Runs the model, and gives its stream after the last block.
-fn last_stream(
+/// Runs the model. `on_end` gets its stream after each block, `[tokens, d_model]`.
+fn run_with_ends(
     subject: &Subject<'_>,
     plan: &Plan<'_>,
     intervention: &Intervention,
     read: Read<'_>,
     pass: &mut Pass<'_>,
-) -> Result<Vec<f32>> {
-    let mut stream = Vec::new();
+    on_end: &mut dyn FnMut(Vec<f32>),
+) -> Result<()> {
     let mut on_saved = |_: Site, values: Vec<f32>, _: usize| {
-        stream = values;
+        on_end(values);
         Ok(())
     };
     let mut whole = Pass {
-        save: vec![Site::ResidPost(subject.spec.n_layers - 1)],
+        save: (0..subject.spec.n_layers).map(Site::ResidPost).collect(),
         on_saved: Some(&mut on_saved),
         measure: pass.measure.take(),
         progress: Some(plan.progress),
@@ -274,7 +290,31 @@ fn last_stream(
     run(subject, intervention, read, &mut whole)?;
     let Pass { measurements, losses, .. } = whole;
     (pass.measurements, pass.losses) = (measurements, losses);
-    Ok(stream)
+    Ok(())
+}
+
+/// Root mean square of the first tokens of sequences over that of the other tokens. A sequence is `sequence` values.
+fn first_token_size(values: &[f32], sequence: usize, d: usize) -> f64 {
+    let squares = |values: &[f32]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
+    let [first, other] = [0..d, d..sequence].map(|part| {
+        let sum: f64 = values.chunks(sequence).map(|all| squares(&all[part.clone()])).sum();
+        sum / part.len() as f64
+    });
+    (first / other).sqrt()
+}
+
+/// The mean of `after - before` and its standard error; `None` where there is nothing to compare or it is not finite.
+fn paired_increase(after: &[f32], before: &[f32]) -> Option<(f64, f64)> {
+    let differences = || after.iter().zip(before).map(|(after, before)| f64::from(*after) - f64::from(*before));
+    let (mean, n) = (mean(differences())?, after.len() as f64);
+    let variance = differences().map(|one| (one - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    Some((mean, (variance / n).sqrt()))
+}
+
+/// `None` where there are none, or where it is not finite.
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let n = values.len() as f64;
+    Some(values.sum::<f64>() / n).filter(|mean| mean.is_finite())
 }
 
 /// Whether a parameter is a matrix of a block.
@@ -299,9 +339,9 @@ fn mean_at_ends(rows: &[ResidualRow], tokens: Tokens, metric: &str) -> Option<f6
     let is_it = |row: &&ResidualRow| {
         matches!(row.site, Site::ResidPost(_))
             && row.tokens == tokens
-            && row.basis == basislab_config::Basis::Standard
+            && row.basis == Basis::Standard
             && row.metric == metric
     };
     let values: Vec<f64> = rows.iter().filter(is_it).filter_map(|row| row.value).collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    mean(values.into_iter())
 }

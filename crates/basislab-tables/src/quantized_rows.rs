@@ -62,6 +62,8 @@ rows! {
         loss_increase: Option<f64>,
         /// The loss minus that of the row with nothing rounded that is rotated and ablated alike, nats per token.
         loss_increase_alike: Option<f64>,
+        /// Standard error of `loss_increase_alike` over predicted tokens, paired and as if they were independent.
+        standard_error: Option<f64>,
         /// Norm of the change of the stream after the last block over its norm, turned back where it was rotated: of all tokens.
         relative_error: Option<f64>,
         /// The same of all tokens but the first of each sequence.

@@ -10,9 +10,9 @@ use std::io;
 use std::path::Path;
 
 /// Costs below it are drawn there: nats per token, or relative error.
-const LEAST: f64 = 1e-4;
-/// Where the perplexity is 10 times that of the unquantized model.
-const DESTROYED: f64 = std::f64::consts::LN_10;
+const LEAST: f64 = 1e-3;
+/// Between the points of two treatments at one place.
+const BESIDE: f64 = 0.07;
 
 /// One figure for each model: `quantization.NAME.svg`, with the step where several have the name.
 pub(crate) fn quantized_figure_names(models: &[QuantizedModel]) -> Vec<String> {
@@ -53,7 +53,7 @@ fn costs(model: &QuantizedModel) -> Option<Figure> {
     let there = |quantized| model.rows.iter().any(|row| row.quantized == quantized);
     let places: Vec<_> = places.into_iter().filter(|(_, quantized, _)| there(*quantized)).collect();
     let [int8, int4] = [Levels::Int8, Levels::Int4].map(|levels| panel(model, &places, levels));
-    let mut values: Vec<f64> = int8.1.iter().chain(&int4.1).copied().collect();
+    let values: Vec<f64> = int8.1.iter().chain(&int4.1).copied().collect();
     if values.is_empty() {
         return None;
     }
@@ -67,10 +67,8 @@ fn costs(model: &QuantizedModel) -> Option<Figure> {
             keys.push(Key::Line { label, detail, colour: colour(index), weight: SOLID });
         }
     }
-    if model.has_loss() {
-        values.push(DESTROYED);
-        let (label, detail) = ("destroyed above".to_owned(), "perplexity times 10".to_owned());
-        keys.push(Key::Level { label, detail });
+    if model.rows.iter().any(|row| row.destroyed) {
+        keys.push(Key::Cross { label: "destroyed".to_owned() });
     }
     let xs: Vec<f64> = places.iter().map(|place| place.0).collect();
     let mut x = Scale::over(&xs, Spacing::Linear, 0.06, ACROSS)?;
@@ -86,7 +84,9 @@ fn costs(model: &QuantizedModel) -> Option<Figure> {
     };
     let labels = Labels {
         title: format!("{what} of {} with rounded numbers", model.name()),
-        subtitle: format!("A: activations, W: weights; above int8, below int4; what is below {LEAST} is drawn there"),
+        subtitle: format!(
+            "A: activations, W: weights; int8 above, int4 below; costs below {LEAST} are drawn there, crosses: perplexity above 10 times"
+        ),
         x: "what shares a scale".to_owned(),
         y: format!("int8: {unit}, log axis"),
     };
@@ -101,25 +101,33 @@ fn tick(quantized: Quantized, granularity: Granularity) -> String {
     format!("{letter} {}", granularity.name().trim_start_matches("group-"))
 }
 
-/// The marks of one panel and every number in it: a line for each treatment of activations, and of weights.
+/// The marks of one panel and every number in it: a line for each treatment of activations, and of weights, broken where the
+/// model is destroyed.
 fn panel(model: &QuantizedModel, places: &[(f64, Quantized, Granularity)], levels: Levels) -> (Vec<Mark>, Vec<f64>) {
-    let (mut marks, mut values) = (Vec::new(), Vec::new());
-    if model.has_loss() {
-        marks.push(Mark::Level { y: DESTROYED });
-    }
+    let (mut marks, mut values, mut destroyed) = (Vec::new(), Vec::new(), Vec::new());
     for (index, treatment) in Treatment::ALL.into_iter().enumerate() {
-        for (group, _) in WAYS {
-            let of_group = places.iter().filter(|(_, quantized, _)| *quantized == group);
-            let point = |&(x, quantized, granularity): &(f64, Quantized, Granularity)| {
-                let row = model.row(quantized, Some((levels, granularity)), treatment)?;
-                Some((x, model.cost(row)?.max(LEAST)))
-            };
-            let points: Vec<(f64, f64)> = of_group.filter_map(point).collect();
-            values.extend(points.iter().map(|point| point.1));
+        let mut line = |points: &mut Vec<(f64, f64)>| {
+            let points = std::mem::take(points);
             if !points.is_empty() {
                 marks.push(Mark::Line { points, colour: colour(index), weight: SOLID });
             }
+        };
+        for (group, _) in WAYS {
+            let mut points: Vec<(f64, f64)> = Vec::new();
+            for &(x, quantized, granularity) in places.iter().filter(|(_, quantized, _)| *quantized == group) {
+                let x = x + BESIDE * (index as f64 - 1.5);
+                let Some(row) = model.row(quantized, Some((levels, granularity)), treatment) else { continue };
+                if row.destroyed {
+                    destroyed.push(x);
+                    line(&mut points);
+                } else if let Some(cost) = model.cost(row) {
+                    values.push(cost.max(LEAST));
+                    points.push((x, cost.max(LEAST)));
+                }
+            }
+            line(&mut points);
         }
     }
+    marks.push(Mark::Cross { at: destroyed });
     (marks, values)
 }

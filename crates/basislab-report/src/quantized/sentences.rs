@@ -52,15 +52,23 @@ fn tensor_against_token(model: &QuantizedModel) -> Option<String> {
         let (tensor, token) = (cost(tensor), cost(token));
         return Some(format!("Int8 activations {tensor} with one scale per tensor; with one per token they {token}."));
     }
+    let noise = |row: &QuantizationRow| 2.0 * row.standard_error.unwrap_or(0.0);
+    let (tensor_noise, token_noise) = (noise(tensor), noise(token));
     let (tensor, token) = (model.cost(tensor)?, model.cost(token)?);
     let costs = format!(
         "Int8 activations cost {} with one scale per tensor and {} with one per token",
         amount(model, tensor),
         amount(model, token)
     );
-    let published = "published for GPT-2 and models of its size: 32 to 46 times less nats";
-    Some(if tensor <= 0.0 || token <= 0.0 {
-        format!("{costs}: there is no ratio of what costs nothing ({published}).")
+    let published = "published for GPT-2 and models of its size: 32 to 46 times less loss";
+    Some(if tensor <= tensor_noise {
+        format!("{costs}; the former is within two standard errors of 0, so that there is no ratio ({published}).")
+    } else if token <= token_noise {
+        let least = digits(tensor / (token.max(0.0) + token_noise));
+        format!(
+            "{costs}; the latter is within two standard errors of 0, and at least {least} times less ({published}): the \
+             direction is the published one."
+        )
     } else if tensor > token {
         format!("{costs}, {} times less ({published}): the direction is the published one.", digits(tensor / token))
     } else {
@@ -71,37 +79,36 @@ fn tensor_against_token(model: &QuantizedModel) -> Option<String> {
 /// In how many ways of rounding the rotation lowered the cost.
 fn rotation(model: &QuantizedModel) -> Option<String> {
     let mut parts = Vec::new();
-    let mut both_destroyed = 0;
     for (quantized, granularities) in WAYS {
-        let (mut lower, mut all) = (0, 0);
+        let (mut lower, mut higher, mut all) = (0, 0, 0);
         let ways = Levels::ALL.iter().flat_map(|levels| granularities.iter().map(move |one| Some((*levels, *one))));
         for how in ways {
             let row = |treatment| model.row(quantized, how, treatment);
             let (Some(plain), Some(rotated)) = (row(Treatment::Plain), row(Treatment::Rotated)) else { continue };
-            if plain.destroyed && rotated.destroyed {
-                both_destroyed += 1;
-                continue;
-            }
-            let cost = |row| if QuantizationRow::clone(row).destroyed { Some(f64::INFINITY) } else { model.cost(row) };
-            let (Some(plain), Some(rotated)) = (cost(plain), cost(rotated)) else { continue };
             all += 1;
-            lower += usize::from(rotated < plain);
+            let change = match (plain.destroyed, rotated.destroyed) {
+                (true, true) => 0.0,
+                (true, false) => f64::NEG_INFINITY,
+                (false, true) => f64::INFINITY,
+                (false, false) => model.cost(rotated)? - model.cost(plain)?,
+            };
+            let noise = plain.standard_error.unwrap_or(0.0).hypot(rotated.standard_error.unwrap_or(0.0));
+            // The losses of what is destroyed have no use, and neither have their errors.
+            let noise = if change.is_finite() { 2.0 * noise } else { 0.0 };
+            lower += usize::from(change < -noise);
+            higher += usize::from(change > noise);
         }
         if all > 0 {
-            parts.push(format!("{lower} of {all} ways to round {quantized}"));
+            parts.push(format!(
+                "of {all} ways to round {quantized} it lowered the cost of {lower} and raised that of {higher}"
+            ));
         }
     }
-    let beside = match both_destroyed {
-        0 => String::new(),
-        n => format!("; {n} that destroyed the model with and without it are not compared"),
-    };
     let block = model.stream.hadamard_block?;
+    let rule = "by more than two standard errors; what was destroyed both ways is neither";
     (!parts.is_empty()).then(|| {
-        format!(
-            "Rotation (blocks of {block} of {}) lowered the cost of {}{beside}.",
-            model.model.d_model,
-            parts.join(" and of ")
-        )
+        let d = model.model.d_model;
+        format!("Rotation (blocks of {block} of {d}): {} ({rule}).", parts.join("; "))
     })
 }
 
@@ -127,7 +134,7 @@ fn special(model: &QuantizedModel) -> Option<String> {
                 amount(model, is),
                 amount(model, was)
             );
-            match was > 0.0 && is < was {
+            match was > 2.0 * plain.standard_error.unwrap_or(0.0) && is < was {
                 true => format!("{costs}: they carried {} % of it", digits(100.0 * (1.0 - is.max(0.0) / was))),
                 false => format!("{costs}: they carried none of it"),
             }

@@ -1,7 +1,7 @@
 //! `basislab measure`: the residual stream of finished models, whoever trained them.
 
 mod checkpoint;
-mod model;
+pub(super) mod model;
 mod saved;
 
 use super::CommandResult;
@@ -44,13 +44,13 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     let wanted = Wanted::of(args)?;
     let device = args.on.open()?;
     let text = args.text.as_deref().map(Text::open).transpose()?;
-    let models = model::open_all(args, text.as_ref(), &device)?;
+    let models = model::open_all(&args.into(), text.as_ref(), &device)?;
     if !wanted.is_plain() && models.len() > 1 {
         return Err(Exit::usage("--save and interventions are for one model at a time"));
     }
     let manifest = manifest(args, &models, text.as_ref(), &device);
     let identity = manifest["measured"]["identity"].as_str().unwrap_or_default().to_owned();
-    let dir = args.out.clone().unwrap_or_else(|| model::default_out(&models, &identity));
+    let dir = args.out.clone().unwrap_or_else(|| model::default_out("measure", &models, &identity));
     create_output_dir(&dir)?;
     let _lock = lock(&dir, false)?;
     expect_same(&dir, &identity)?;
@@ -158,7 +158,7 @@ fn sites_of(model: &Model) -> Vec<Site> {
     all
 }
 
-fn sites(model: &Model) -> u64 {
+pub(super) fn sites(model: &Model) -> u64 {
     sites_of(model).len() as u64
 }
 
@@ -168,7 +168,7 @@ fn passes(wanted: &Wanted) -> u64 {
 
 /// Bytes that measuring takes at its peak: the embeddings or the head, one block, the stream with its statistics, a few rows
 /// of logits.
-fn memory(model: &Model, bases: u64) -> f64 {
+pub(super) fn memory(model: &Model, bases: u64) -> f64 {
     let spec = &model.spec;
     let [d, f, v, n] = [spec.d_model, spec.d_mlp, model.d_vocab, model.sequences.tokens.len()].map(|size| size as f64);
     let wide = if spec.mlp == Mlp::Swiglu { 3.0 } else { 2.0 };
@@ -238,7 +238,7 @@ fn mean(losses: &[f32]) -> Option<f64> {
     (!losses.is_empty()).then(|| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64)
 }
 
-fn model_row(model: &Model, losses: &[f32]) -> ModelRow {
+pub(super) fn model_row(model: &Model, losses: &[f32]) -> ModelRow {
     let predicted = model.sequences.predicted();
     let loss = mean(losses).filter(|loss| loss.is_finite());
     let unigram = if model.has_head { unigram_loss(&predicted, model.d_vocab) } else { None };
@@ -321,7 +321,7 @@ fn self_check_result(found: &[Found]) -> CommandResult {
 }
 
 /// A directory of another measurement, or of an experiment, is left alone.
-fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
+pub(super) fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
     let Some(there) = read_manifest(dir)? else { return Ok(()) };
     if there["measured"]["identity"] == identity {
         return Ok(());
