@@ -23,6 +23,7 @@ mod matrices;
 mod model;
 mod parity;
 mod properties;
+mod quantize;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod reports;

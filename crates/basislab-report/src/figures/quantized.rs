@@ -11,8 +11,8 @@ use std::path::Path;
 
 /// Costs below it are drawn there: nats per token, or relative error.
 const LEAST: f64 = 1e-3;
-/// Between the points of two treatments at one place.
-const BESIDE: f64 = 0.07;
+/// Between the points of two treatments at one place, as a share of the axis.
+const BESIDE: f64 = 0.012;
 
 /// One figure for each model: `quantization.NAME.svg`, with the step where several have the name.
 pub(crate) fn quantized_figure_names(models: &[QuantizedModel]) -> Vec<String> {
@@ -106,6 +106,8 @@ fn tick(quantized: Quantized, granularity: Granularity) -> String {
 fn panel(model: &QuantizedModel, places: &[(f64, Quantized, Granularity)], levels: Levels) -> (Vec<Mark>, Vec<f64>) {
     let (mut marks, mut values, mut destroyed) = (Vec::new(), Vec::new(), Vec::new());
     for (index, treatment) in Treatment::ALL.into_iter().enumerate() {
+        let span = places.last().map_or(0.0, |last| last.0 - places[0].0);
+        let beside = BESIDE * span * (index as f64 - 1.5);
         let mut line = |points: &mut Vec<(f64, f64)>| {
             let points = std::mem::take(points);
             if !points.is_empty() {
@@ -115,7 +117,7 @@ fn panel(model: &QuantizedModel, places: &[(f64, Quantized, Granularity)], level
         for (group, _) in WAYS {
             let mut points: Vec<(f64, f64)> = Vec::new();
             for &(x, quantized, granularity) in places.iter().filter(|(_, quantized, _)| *quantized == group) {
-                let x = x + BESIDE * (index as f64 - 1.5);
+                let x = x + beside;
                 let Some(row) = model.row(quantized, Some((levels, granularity)), treatment) else { continue };
                 if row.destroyed {
                     destroyed.push(x);
