@@ -115,12 +115,15 @@ def pandas_type(field):
 
 
 def overview(tables):
-    """A few lines of text: how many rows, and what was decided."""
+    """A few lines of text: how many rows, and what was decided or measured."""
     lines = [f"{name:<11} {len(table):>8} rows, {table.shape[1]:>2} columns" for name, table in tables.items()]
-    verdicts = tables["verdicts"]
-    if len(verdicts):
-        lines.append("")
-        lines.append(verdicts[["claim", "n_seeds", "estimate", "ci_low", "ci_high", "verdict"]].to_string(index=False))
+    shown = {
+        "verdicts": ["claim", "n_seeds", "estimate", "ci_low", "ci_high", "verdict"],
+        "models": ["model", "step", "tokens", "loss", "bits_per_byte", "unigram_loss", "verified"],
+    }
+    for name, columns in shown.items():
+        if name in tables and len(tables[name]):
+            lines += ["", tables[name][columns].to_string(index=False)]
     return "\n".join(lines)
 
 

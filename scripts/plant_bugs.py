@@ -25,6 +25,7 @@ TRAIN, RUNS, CONFIG = "crates/basislab-train/src/", "crates/basislab-runs/src/",
 STATS, TABLES = "crates/basislab-stats/src/", "crates/basislab-tables/src/"
 KERNELS, REPORT, STORE = "crates/basislab-kernels/src/", "crates/basislab-report/src/", "crates/basislab-store/src/"
 DATA, PROGRAM = "crates/basislab-data/src/", "crates/basislab/src/"
+IMPORT, MEASURE = "crates/basislab-import/src/", "crates/basislab-measure/src/"
 
 # Where tests are that do not lie in the integration binary: `report: NAME ...`.
 SUITES = {
@@ -32,21 +33,22 @@ SUITES = {
     "data": ["-p", "basislab-data", "--test", "text"],
     "config": ["-p", "basislab-config"],
     "stats": ["-p", "basislab-stats"],
+    "measure": ["-p", "basislab-measure"],
 }
 
 # name, file, what is there, what is put there, the tests that are run
 BUGS = [
     ("undo turns the wrong way", OPTIM + "basis.rs", "(q.transpose(), w)", "(q, w)", "laws"),
     ("the gradient is not rotated", OPTIM + "optimizer.rs", "basis.apply(grad)", "grad", "laws"),
-    ("wrong residual axis of w_q", MODEL + "model.rs", 'visit("w_q", Role::Read,', 'visit("w_q", Role::Write,', "laws model"),
-    ("w_o forgotten", MODEL + "model.rs", 'visit("w_o", Role::Write,', 'visit("w_o", Role::Other,', "laws model"),
+    ("wrong residual axis of w_q", MODEL + "block.rs", 'visit("w_q", Role::Read,', 'visit("w_q", Role::Write,', "laws model"),
+    ("w_o forgotten", MODEL + "block.rs", 'visit("w_o", Role::Write,', 'visit("w_o", Role::Other,', "laws model"),
     ("no bias correction of the second moment", RULES + "adam.rs", "(1.0 - beta_2.powf(count)).sqrt()", "1.0", "parity"),
     ("epsilon inside the root", RULES + "adam.rs", "second.clone().sqrt().mul_scalar(1.0 / correction_2).add_scalar(epsilon)", "second.clone().add_scalar(epsilon).sqrt().mul_scalar(1.0 / correction_2)", "parity"),
     ("the betas are swapped", RULES + "adam.rs", "decayed(first, grad.clone(), beta_1)", "decayed(first, grad.clone(), beta_2)", "parity"),
     ("decoupled decay without the learning rate", OPTIM + "optimizer.rs", "1.0 - lr * decoupled", "1.0 - decoupled", "parity"),
     ("nesterov forgets the gradient", RULES + "sgd.rs", "grad + buffer.mul_scalar(momentum)", "buffer.mul_scalar(momentum)", "parity"),
     ("clipping per tensor's own norm", TRAIN + "trainee.rs", "let (gradients, norm) = clip(gradients, train.clip_norm);", "let norm: f64 = 0.5; let gradients: Vec<Tensor<2>> = gradients.into_iter().map(|g| clip(vec![g], train.clip_norm).0.remove(0)).collect();", "parity"),
-    ("the mask lets a query see one key ahead", MODEL + "model.rs", "keys.greater(queries)", "keys.greater(queries.add_scalar(1))", "model parity"),
+    ("the mask lets a query see one key ahead", MODEL + "block.rs", "keys.greater(queries)", "keys.greater(queries.add_scalar(1))", "model parity"),
     ("the norm forgets its gain", MODEL + "norm.rs", "x = x * gain.in_stream();", "let _ = gain;", "parity gradients"),
     ("targets are not shifted", TRAIN + "trainee.rs", "sequences.iter().map(|s| &s[1..]).collect()", "sequences.iter().map(|s| &s[..s.len() - 1]).collect()", "parity"),
     ("micro-batches are summed, not averaged", TRAIN + "trainee.rs", "grad.div_scalar(parts as f64)", "grad", "model"),
@@ -54,8 +56,8 @@ BUGS = [
     ("the run's seed is ignored at init", MODEL + "init.rs", "stream(seed, Purpose::Init", "stream(0 * seed, Purpose::Init", "model"),
     ("a non-finite loss is updated all the same", TRAIN + "trainee.rs", "if !loss.is_finite() || !norm.is_finite() {", "if false {", "training"),
     ("own basis measured with the transposed map", TRAIN + "probe.rs", "optimizer_basis(basis, plan.seed, model.d_model)", "optimizer_basis(basis, plan.seed, model.d_model).map(|q| q.transpose())", "golden call_sites"),
-    ("soft-max-1 is soft-max", MODEL + "model.rs", "activation::quiet_softmax(scores, 3)", "activation::softmax(scores, 3)", "parity"),
-    ("rotary frequencies fall half as fast", MODEL + "model.rs", "base.powf(-2.0 *", "base.powf(-1.0 *", "parity"),
+    ("soft-max-1 is soft-max", MODEL + "block.rs", "activation::quiet_softmax(scores, 3)", "activation::softmax(scores, 3)", "parity"),
+    ("rotary frequencies fall half as fast", MODEL + "rope.rs", "base.powf(-2.0 *", "base.powf(-1.0 *", "parity"),
     ("the fused mask lets a query see one key ahead", KERNELS + "attention.rs", "split_at_mut(first + i + 1)", "split_at_mut((first + i + 2).min(end))", "fused"),
     ("the fused softmax's gradient forgets its mean", KERNELS + "attention.rs", "p * (*ds - mean) * scale", "p * (*ds - 0.0 * mean) * scale", "fused"),
     ("a block of queries overwrites what others gave the keys", KERNELS + "attention.rs", "let add = end < pos;", "let add = false;", "fused"),
@@ -125,7 +127,7 @@ BUGS = [
     ("the summary's interval is 90 %", REPORT + "summary.rs", "t_interval(values, 0.95)", "t_interval(values, 0.90)", "report: tests figures"),
     ("the summary's null is that of step 0", REPORT + "summary.rs", "seeds.iter().map(|&seed| values.draws(&arm.name, seed, last))", "seeds.iter().map(|&seed| values.draws(&arm.name, seed, 0 * last))", "report: tests figures"),
     ("seeds above all random bases are those below", REPORT + "summary.rs", "row.seeds_above = count(|value, draw| value > draw);", "row.seeds_above = count(|value, draw| value < draw);", "report: tests figures"),
-    ("the closed form takes tokens for width", REPORT + "summary.rs", "null(arm.run.model.d_model, tokens_used)", "null(tokens_used, arm.run.model.d_model)", "report: tests figures"),
+    ("the closed form takes tokens for width", REPORT + "summary.rs", "metric.null?(arm.run.model.d_model, tokens_used)", "metric.null?(tokens_used, arm.run.model.d_model)", "report: tests figures"),
     ("the null's mean is over bases, not over runs", REPORT + "index.rs", "(mean(&means), sd)", "(mean(&runs.concat()), sd)", "report: tests figures"),
     ("the null's spread counts a degree of freedom too many", REPORT + "index.rs", "freedom += draws.len() - 1", "freedom += draws.len()", "report: tests figures"),
     ("a sentence turns the ratio of two arms round", REPORT + "narrative/claims.rs", "{} {other}{at}{}\", ratio::in_words(estimate.exp())", "{} {other}{at}{}\", ratio::in_words((-estimate).exp())", "report: tests figures"),
@@ -226,6 +228,28 @@ BUGS = [
     ("the p of an order is one-sided", STATS + "inference/ordered.rs", "None => u64::from(sum.abs() >= extreme),", "None => u64::from(sum >= extreme),", "stats: ordered"),
     ("the p of a correlation is one-sided", STATS + "inference/spearman.rs", "u32::from(product(&x, y).abs() >= extreme)", "u32::from(product(&x, y) >= extreme)", "stats: spearman"),
     ("draws of a permutation test may give p = 0", STATS + "inference/permutation.rs", "f64::from(1 + hits) / f64::from(1 + PERMUTATION_DRAWS)", "f64::from(hits) / f64::from(PERMUTATION_DRAWS)", "stats: drawn_p"),
+    # Models that other people trained, and what is done to them.
+    ("queries and keys of a GGUF are rotated in halves", IMPORT + "gguf/forward.rs", "(RopePairs::Interleaved, false, false)", "(RopePairs::Halves, false, false)", "measure::gguf models"),
+    ("square matrices are not transposed", IMPORT + "hugging_face.rs", "assemble([rows, columns], stored.transposed, |range, out|", "assemble([rows, columns], stored.transposed && rows != columns, |range, out|", "measure::every_site import"),
+    ("a key of config.json that is not known is ignored", IMPORT + "hugging_face.rs", "    config.finish(layout.ignored_keys)?;\n", "    let _ = config.finish(layout.ignored_keys);\n", "measure::refused"),
+    ("a tokenizer may have twice the model's tokens", IMPORT + "source.rs", "*tokens > d_vocab", "*tokens > 2 * d_vocab", "measure::refused"),
+    ("a token is its own target", MEASURE + "sequences.rs", "all.tokens_at(position + 1)", "all.tokens_at(position)", "measure::every_site measure::the_columns"),
+    ("what follows a special token is not predicted", MEASURE + "sequences.rs", "is_text.contains(&(position + 1)).then", "(is_text.contains(&(position + 1)) && is_text.contains(&position)).then", "measure::models_in_other"),
+    ("dimensions are compared with the standard basis", MEASURE + "site.rs", "largest_dimension_ratio(&rotated)", "largest_dimension_ratio(sample)", "measure::interventions::a_huge"),
+    ("the dimensions before are ablated", MEASURE + "intervention.rs", "!self.dims.contains(&dim)", "!self.dims.contains(&(dim + 1))", "measure::interventions"),
+    ("the mean of an ablation is that of the first batch", MEASURE + "intervention.rs", "streams.iter().map(|x| x.clone().sum_dim(0));", "streams.iter().map(|x| x.clone().sum_dim(0)).take(1);", "measure::interventions::an_ablation"),
+    ("every batch gets the first rows of a patch", MEASURE + "intervention.rs", "start += count;", "start += 0 * count;", "measure::interventions::an_ablation"),
+    ("values are saved before the intervention", MEASURE + "pass.rs", "        intervention.apply(site, streams);\n        let width = streams[0].dims()[1];\n        let found = values(streams);\n", "        let width = streams[0].dims()[1];\n        let found = values(streams);\n        intervention.apply(site, streams);\n", "measure::interventions"),
+    ("the stream is compared with itself", MEASURE + "self_check.rs", "let mut sum = std::mem::take(&mut self.stream);", "let mut sum = values.to_vec(); self.written.clear();", "measure: self_check"),
+    ("a sum is expected where a rotation begins", MEASURE + "pass.rs", ".filter(|_| !begins)", ".filter(|_| !begins || begins)", "measure::interventions::a_rotation"),
+    ("a parallel block adds its MLP twice", MODEL + "model.rs", "sums(sums(resid, written), by_mlp)", "{ let _ = written; sums(sums(resid, by_mlp.clone()), by_mlp) }", "measure::every_site"),
+    ("the head is not rotated with the stream", MODEL + "in_parts.rs", "head.rotation = Some(q.clone());", "let _ = head;", "measure::interventions::a_rotation"),
+    ("bits are counted over the bytes of all tokens", PROGRAM + "commands/measure/model.rs", "sequences.predicted().iter().map(|&token| tokenizer.bytes(token)", "sequences.tokens.iter().map(|&token| tokenizer.bytes(token)", "measure::the_columns"),
+    ("a loss far above the unigram code is a proof", TABLES + "measured_rows.rs", "if loss < unigram =>", "if loss < 2.0 * unigram =>", "measure::the_columns"),
+    ("ablations are no part of a measurement's identity", PROGRAM + "commands/measure.rs", '"patch": args.patch, "ablate": args.ablate,', '"patch": args.patch,', "measure::repeated::a_directory"),
+    ("the seal stays while a measurement is made again", PROGRAM + "commands/measure.rs", "    remove(&dir.join(SUMS))?;\n", "    let _ = remove;\n", "measure::repeated::a_killed"),
+    ("a rotated model is measured with its own weights", PROGRAM + "commands/measure/checkpoint.rs", "weight.out_of_stream()", "weight.value.clone()", "measure::a_run"),
+    ("a run is measured on sequences of another seed", PROGRAM + "commands/measure/checkpoint.rs", "corpus.held_out(seed, run.probe", "corpus.held_out(seed + 1, run.probe", "measure::a_run"),
 ]
 
 

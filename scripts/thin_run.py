@@ -15,6 +15,8 @@ claim reads, at the cell's site, and at the last step to the verdict's metric an
 the verdict's site; dimensions.csv to the verdict's site at the last step.
 Summary, verdicts and figures made again from the thinned tables are those of the whole ones, but for the count of
 numbers that `bit-equal` compared. `basislab report` shows the recorded ones, and changes nothing.
+Of a directory of `basislab measure` everything is kept but dimensions.csv and the random bases of metrics other than
+token_kurtosis.
 With --summaries, for experiments of many runs, steps.csv, residual.csv and dimensions.csv are left without rows, but for
 the last step of a run that diverged.
 """
@@ -39,12 +41,15 @@ THINNED = (
     " at the last step the verdict's metric and tokens at all sites and all metrics at the verdict's site; dimensions.csv the"
     " verdict's site at the last step"
 )
+MEASURED = "dimensions.csv was left out, and of residual.csv the random bases of all metrics but token_kurtosis"
 NO_ROWS = "the rows of steps.csv, residual.csv and dimensions.csv were left out"
 
 
 def main(source, target, summaries=False):
     if not (source / "SHA256SUMS").is_file():
         sys.exit(f"{source}: found no SHA256SUMS, expected the directory of a finished run")
+    if (source / "models.csv").is_file():
+        return thin_measured(source, target)
     config = tomllib.loads((source / "config.toml").read_text(encoding="utf-8"))
     verdict, cells = config["verdict"], cells_of(config)
     last, layers = ends(source / "evals.csv", source / "residual.csv")
@@ -54,13 +59,7 @@ def main(source, target, summaries=False):
     # A text's path is that of one machine, and decides nothing.
     text = re.sub(r"(?m)^path = .*$", own_name, (source / "config.toml").read_text(encoding="utf-8"))
     (target / "config.toml").write_text(text, encoding="utf-8", newline="")
-    # As text, so that every number stays as it was written.
-    manifest = (source / "manifest.json").read_text(encoding="utf-8").rstrip()
-    if "thinned" not in json.loads(manifest):
-        said = NO_ROWS if summaries else THINNED
-        manifest = f'{manifest[:-1].rstrip()},\n  "thinned": {json.dumps(said)}\n}}'
-    (target / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
-    shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
+    copy_manifest(source, target, NO_ROWS if summaries else THINNED)
 
     def at_end(row):
         return int(row["step"]) == last.get(row["arm"])
@@ -88,11 +87,45 @@ def main(source, target, summaries=False):
 
     rules = (diverged, diverged, diverged) if summaries else (step, residual, dimension)
     for name, keep in zip(OF_STEPS, rules, strict=True):
-        with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
-            reader = csv.DictReader(old)
-            writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row for row in reader if keep(row))
+        keep_rows(source, target, name, keep)
+    finish(source, target)
+
+
+def thin_measured(source, target):
+    """A directory of `basislab measure`."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.glob("*.csv"):
+        if path.name != "dimensions.csv":
+            shutil.copy(path, target / path.name)
+    # Made again, it would not have the table that is left out.
+    package = json.loads((source / "datapackage.json").read_text(encoding="utf-8"))
+    package["resources"] = [resource for resource in package["resources"] if resource["name"] != "dimensions"]
+    (target / "datapackage.json").write_text(json.dumps(package, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep_rows(source, target, "residual.csv", lambda row: row["basis"] == "standard" or row["metric"] == "token_kurtosis")
+    copy_manifest(source, target, MEASURED)
+    finish(source, target)
+
+
+def keep_rows(source, target, name, keep):
+    """The rows of a table that `keep` accepts."""
+    with open(source / name, newline="") as old, open(target / name, "w", newline="") as new:
+        reader = csv.DictReader(old)
+        writer = csv.DictWriter(new, reader.fieldnames, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for row in reader if keep(row))
+
+
+def copy_manifest(source, target, said):
+    """The manifest with a sentence on what was left out, and the figures."""
+    # As text, so that every number stays as it was written.
+    manifest = (source / "manifest.json").read_text(encoding="utf-8").rstrip()
+    if "thinned" not in json.loads(manifest):
+        manifest = f'{manifest[:-1].rstrip()},\n  "thinned": {json.dumps(said)}\n}}'
+    (target / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
+    shutil.copytree(source / "figures", target / "figures", dirs_exist_ok=True)
+
+
+def finish(source, target):
     seal(source, target)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{target}: {total} bytes")

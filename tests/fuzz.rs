@@ -5,7 +5,7 @@ mod targets;
 
 use crate::support::small;
 use basislab_stats::{Purpose, below, stream, uniform};
-use basislab_store::{Checkpoint, Extent, save, sha256};
+use basislab_store::{Checkpoint, Dtype, Extent, NamedTensor, encode, save, sha256};
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ fn replay(target: fn(&[u8]), inputs: &[Vec<u8>]) {
     replay_times(count(), target, inputs);
 }
 
-fn replay_times(count: usize, target: fn(&[u8]), inputs: &[Vec<u8>]) {
+fn replay_times<T>(count: usize, target: fn(&[u8]) -> T, inputs: &[Vec<u8>]) {
     let mut rng = stream(1, Purpose::Simulation, 7);
     for round in 0..count + inputs.len() {
         let mut data = inputs[round % inputs.len()].clone();
@@ -133,4 +133,75 @@ fn matrices() {
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 4], &[0; 32]).unwrap();
     let file = safetensors::serialize([("x", view)], None).unwrap();
     replay(targets::safetensors, &[file]);
+}
+
+// Models are opened from files, which takes longer. The crate that reads them mutates headers without files, 100,000 of each.
+
+/// As [`replay`], of inputs that open as models.
+fn replay_models(target: fn(&[u8]) -> bool, inputs: &[Vec<u8>]) {
+    assert!(inputs.iter().all(|input| target(input)), "an input that does not open tests little");
+    replay_times(count() / 4, target, inputs);
+}
+
+#[test]
+fn models_of_llama2c() {
+    replay_models(targets::llama2c, &[crate::measure::llama2c(5)]);
+}
+
+/// A Llama of one block, of width 4, that is mostly header.
+fn small_llama() -> Vec<u8> {
+    let config = serde_json::json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4, "intermediate_size": 6,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 5,
+        "max_position_embeddings": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu", "tie_word_embeddings": true,
+    });
+    let block = "model.layers.0.";
+    let shapes = [
+        ("model.embed_tokens.weight".to_owned(), vec![5, 4]),
+        ("model.norm.weight".to_owned(), vec![4]),
+        (format!("{block}input_layernorm.weight"), vec![4]),
+        (format!("{block}post_attention_layernorm.weight"), vec![4]),
+        (format!("{block}self_attn.q_proj.weight"), vec![4, 4]),
+        (format!("{block}self_attn.k_proj.weight"), vec![2, 4]),
+        (format!("{block}self_attn.v_proj.weight"), vec![2, 4]),
+        (format!("{block}self_attn.o_proj.weight"), vec![4, 4]),
+        (format!("{block}mlp.gate_proj.weight"), vec![6, 4]),
+        (format!("{block}mlp.up_proj.weight"), vec![6, 4]),
+        (format!("{block}mlp.down_proj.weight"), vec![4, 6]),
+    ];
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        NamedTensor { name, dtype: Dtype::F32, shape, bytes }
+    };
+    in_one(config.to_string().as_bytes(), &encode(&shapes.map(tensor)))
+}
+
+/// As the target takes a directory.
+fn in_one(config: &[u8], weights: &[u8]) -> Vec<u8> {
+    [&(config.len() as u16).to_le_bytes(), config, weights].concat()
+}
+
+#[test]
+fn models_of_hugging_face() {
+    let model = |family: &str| {
+        let folder = crate::support::root().join("tests/import").join(family);
+        let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
+        in_one(&read("config.json"), &read("model.safetensors"))
+    };
+    let small = small_llama();
+    let [gpt2, neox, bert] = ["gpt2", "gpt_neox", "bert"].map(model);
+    replay_models(targets::hugging_face, &[small.clone(), gpt2, small.clone(), neox, small, bert]);
+}
+
+#[test]
+fn models_of_gguf() {
+    replay_models(targets::gguf, &[crate::measure::gguf::small()]);
+}
+
+#[test]
+fn tokenizers_of_models() {
+    let spellings =
+        ["<unk>", "<s>", "</s>", "<0xC3>", "<0xA9>", "a", "b", " ", "ab", "The", "c", "t", "s", "e", "h", "T"];
+    let json = crate::measure::tokenizer(16).into_bytes();
+    replay_models(targets::tokenizer, &[json, crate::measure::llama2c_tokenizer(&spellings)]);
 }

@@ -9,11 +9,11 @@ use basislab_store::{NamedTensor, decode_any};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use std::collections::BTreeMap;
 
-const FAMILIES: [&str; 9] =
+pub(crate) const FAMILIES: [&str; 9] =
     ["bert", "gpt2", "gpt_neox", "gpt_neox_sequential", "llama", "llama_sharded", "mistral", "qwen2", "qwen3"];
 
 /// What `transformers` computed: numbers by name, and the tokens with their shape.
-fn expected(family: &str) -> (BTreeMap<String, Vec<f64>>, (Vec<i32>, [usize; 2])) {
+pub(crate) fn expected(family: &str) -> (BTreeMap<String, Vec<f64>>, (Vec<i32>, [usize; 2])) {
     let file = root().join("tests/import").join(family).join("expected.safetensors");
     let (mut all, mut tokens) = (BTreeMap::new(), None);
     for NamedTensor { name, shape, bytes, dtype } in decode_any(&std::fs::read(file).unwrap()).unwrap() {

@@ -187,6 +187,9 @@ fn sites(changes: &[(&str, &str)]) -> String {
         sites.push(site);
     });
     assert!(sites.is_sorted_by_key(|site| site.order()), "{sites:?}");
+    // A fused branch is one operation: what it writes is no site.
+    let all = small(changes).shared.model.sites().into_iter().filter(|site| !(model.is_fused() && site.is_branch()));
+    assert_eq!(sites, all.collect::<Vec<_>>());
     sites.iter().map(Site::to_string).collect::<Vec<_>>().join(" ").replace("blocks.", "")
 }
 

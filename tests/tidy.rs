@@ -2,6 +2,7 @@
 
 mod additions;
 mod margins;
+mod public_models;
 mod quotes;
 
 use crate::support::{loaded, root};
@@ -41,6 +42,10 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         ("store", false),
         ("model", true),
         ("kernels", false),
+        ("import", false),
+        ("measure", true),
+        ("import", false),
+        ("measure", true),
         ("optim", true),
         ("train", true),
         ("runs", true),
@@ -51,7 +56,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
         assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
     }
-    for name in ["config", "stats", "data", "tables", "report", "store", "kernels"] {
+    for name in ["config", "stats", "data", "tables", "report", "store", "kernels", "import"] {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-p", &format!("basislab-{name}")])
             .current_dir(root())

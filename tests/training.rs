@@ -193,7 +193,7 @@ fn probes_come_at_their_steps_with_every_site_and_basis() {
                         Tokens::All => 32,
                         Tokens::First => 4,
                         Tokens::Rest => 28,
-                        Tokens::Sample => panic!("runs measure no samples"),
+                        Tokens::Sample => panic!("no probe measures a sample"),
                     }
                 );
             }

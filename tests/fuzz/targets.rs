@@ -5,11 +5,13 @@
 
 use basislab_config::{Library, TextSpec, TokenizerKind, load};
 use basislab_data::Text;
+use basislab_import::open;
 use basislab_store::{MatrixFile, newest};
 use basislab_tables::{
     DimensionRow, EvalRow, ResidualRow, RunEnd, StepRow, SummaryRow, TimingRow, VerdictRow, parse_table,
 };
 use std::io::Cursor;
+use std::path::Path;
 
 pub(crate) fn config(data: &[u8]) {
     let library = Library { rules: basislab_optim::rule_keys(), base: &|_| Err("no base".to_owned()) };
@@ -85,4 +87,61 @@ fn read_all(file: Result<MatrixFile<Cursor<&[u8]>>, String>) {
         let [rows, columns] = file.shape();
         assert_eq!(file.read().expect("as long as its header says").len(), rows * columns);
     }
+}
+
+/// Whether it is a model that opens.
+pub(crate) fn gguf(data: &[u8]) -> bool {
+    model("model.gguf", data, None)
+}
+
+/// Whether it is a model that opens.
+pub(crate) fn llama2c(data: &[u8]) -> bool {
+    model("model.bin", data, None)
+}
+
+/// A directory of Hugging Face: the length of `config.json` in two bytes, `config.json`, `model.safetensors`.
+pub(crate) fn hugging_face(data: &[u8]) -> bool {
+    let (length, rest) = data.split_first_chunk::<2>().unwrap_or((&[0; 2], &[]));
+    let (config, weights) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes(*length))));
+    let root = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(root.path().join("config.json"), config).expect("writable");
+    std::fs::write(root.path().join("model.safetensors"), weights).expect("writable");
+    read_model(root.path(), None)
+}
+
+/// A small model of llama2.c whose `tokenizer.json` or `tokenizer.bin` is the input.
+pub(crate) fn tokenizer(data: &[u8]) -> bool {
+    let sizes = [2_i32, 1, 1, 1, 1, 16, 1];
+    // Embedding, three norms, six matrices, cosine and sine of position 0.
+    let weights = [vec![0.0_f32; 16 * 2 + 3 * 2 + 4 * 4 + 3 * 2], vec![1.0, 0.0]].concat();
+    let header = sizes.iter().flat_map(|size| size.to_le_bytes());
+    let bytes: Vec<u8> = header.chain(weights.iter().flat_map(|weight| weight.to_le_bytes())).collect();
+    model("model.bin", &bytes, Some(data))
+}
+
+fn model(name: &str, data: &[u8], tokenizer: Option<&[u8]>) -> bool {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let (path, beside) = (root.path().join(name), root.path().join("tokenizer"));
+    std::fs::write(&path, data).expect("writable");
+    if let Some(tokenizer) = tokenizer {
+        std::fs::write(&beside, tokenizer).expect("writable");
+    }
+    read_model(&path, tokenizer.is_some().then_some(beside.as_path()))
+}
+
+/// What is opened has some of the parameters that it says it has, and a tokenizer that encodes or says why not.
+fn read_model(path: &Path, tokenizer: Option<&Path>) -> bool {
+    let Ok(source) = open(path, tokenizer) else { return false };
+    let (d, vocabulary) = (source.spec.d_model, source.d_vocab);
+    if let Ok(values) = source.read("w_e", [vocabulary, d]) {
+        assert_eq!(values.len(), vocabulary * d);
+    }
+    let _ = source.read("blocks.0.w_q", [d, d]);
+    if let Some(tokenizer) = &source.tokenizer {
+        assert!(tokenizer.d_vocab() <= vocabulary);
+        for token in tokenizer.encode("The cats ab \u{e9}\u{2581}").unwrap_or_default() {
+            let _ = (tokenizer.spelling(token), tokenizer.bytes(token));
+        }
+    }
+    true
 }

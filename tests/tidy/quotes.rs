@@ -16,7 +16,7 @@ pub(super) fn number(row: &Cells, column: &str) -> f64 {
     row[column].parse().unwrap_or_else(|_| panic!("{column}: {:?}", row[column]))
 }
 
-fn text(file: &str) -> String {
+pub(super) fn text(file: &str) -> String {
     std::fs::read_to_string(root().join(file)).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn cells(line: &str) -> Vec<String> {
 }
 
 /// The line of a table that begins with `| first |`.
-fn line_of(readme: &str, first: &str) -> Vec<String> {
+pub(super) fn line_of(readme: &str, first: &str) -> Vec<String> {
     let line = readme.lines().find(|line| line.starts_with(&format!("| {first} |")));
     cells(line.unwrap_or_else(|| panic!("no line of {first}")))
 }

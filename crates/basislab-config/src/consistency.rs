@@ -125,22 +125,22 @@ type Fail<'a> = &'a dyn Fn(&str, String) -> Checked;
 
 /// What ties the shape of the heads to the rest of the model.
 fn check_heads(model: &ModelSpec, fail: Fail<'_>) -> Checked {
-    if model.d_head.is_none() && model.d_model % model.n_heads != 0 {
+    if model.d_head.is_none() && !model.d_model.is_multiple_of(model.n_heads) {
         let what = format!("found {}, expected a divisor of model.d_model = {}", model.n_heads, model.d_model);
         return fail("model.n_heads", what);
     }
-    if model.n_heads % model.n_kv_heads() != 0 {
+    if !model.n_heads.is_multiple_of(model.n_kv_heads()) {
         let what = format!("found {}, expected a divisor of model.n_heads = {}", model.n_kv_heads(), model.n_heads);
         return fail("model.n_kv_heads", what);
     }
     let d_head = model.d_head();
     let Positions::Rope { dims, .. } = model.positions else { return Ok(()) };
     match dims {
-        Some(dims) if dims % 2 != 0 || dims > d_head => {
+        Some(dims) if !dims.is_multiple_of(2) || dims > d_head => {
             let what = format!("found {dims}, expected an even number up to the width of a head, {d_head}");
             fail("model.positions.dims", what)
         }
-        None if d_head % 2 != 0 => {
+        None if !d_head.is_multiple_of(2) => {
             fail("model.positions", format!("found rope with heads of width {d_head}, expected an even width"))
         }
         _ => Ok(()),

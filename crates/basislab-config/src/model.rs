@@ -26,17 +26,17 @@ table! {
         d_head: Option<usize> = Kind::Integer(1, 4096), optional;
         /// Hidden width of the MLP.
         d_mlp: usize = Kind::Integer(1, SIZE);
-        /// How the MLP computes its hidden layer.
+        /// How the MLP computes its hidden layer; `plain` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         mlp: Mlp = Mlp::KIND, optional;
         /// The non-linearity of a plain MLP.
         activation: Activation = Activation::KIND;
-        /// Whether the branches of a block read the stream one after the other.
+        /// Whether the branches of a block read the stream one after the other; `sequential` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         branches: Branches = Branches::KIND, optional;
         /// Normalisation of the residual stream.
         norm: NormKind = NormKind::KIND;
-        /// Where the stream is normalised.
+        /// Where the stream is normalised; `pre` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         norm_place: NormPlace = NormPlace::KIND, optional;
         /// Added to the mean square (or variance) under the root.
@@ -45,17 +45,17 @@ table! {
         positions: Positions = Positions::KIND;
         /// Attention weights.
         attention: Attention = Attention::KIND;
-        /// Which keys a query sees.
+        /// Which keys a query sees; `causal` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         mask: Mask = Mask::KIND, optional;
-        /// Whether each head divides queries and keys by their root mean square, with gains that the heads share.
+        /// Whether each head divides queries and keys by their root mean square, with gains that the heads share; `false` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         qk_norm: bool = Kind::Bool, optional;
         /// Whether the head is the transposed embedding.
         tied_head: bool = Kind::Bool;
         /// Whether linear maps carry biases (those written to the residual stream privilege its basis).
         biases: bool = Kind::Bool;
-        /// Whether queries, keys and values carry biases where other maps do not.
+        /// Whether queries, keys and values carry biases where other maps do not; `false` unless given.
         #[serde(default, skip_serializing_if = "is_default")]
         qkv_biases: bool = Kind::Bool, optional;
         /// Standard deviation of the Gaussian initial weights; writes are divided by `sqrt(2 n_layers)`.
@@ -78,24 +78,34 @@ impl ModelSpec {
         self.n_kv_heads.unwrap_or(self.n_heads)
     }
 
+    /// Every site, in the order of the forward pass, with what the branches write.
+    pub fn sites(&self) -> Vec<Site> {
+        let is_post = self.norm_place == NormPlace::Post;
+        let is_parallel = self.branches == Branches::Parallel;
+        let mut all: Vec<Site> = is_post.then_some(Site::EmbedSum).into_iter().chain([Site::Embed]).collect();
+        for layer in 0..self.n_layers {
+            all.push(Site::AttnOut(layer));
+            all.extend(is_post.then_some(Site::AttnSum(layer)));
+            all.extend((!is_parallel).then_some(Site::ResidMid(layer)));
+            all.push(Site::MlpOut(layer));
+            all.extend(is_post.then_some(Site::MlpSum(layer)));
+            all.push(Site::ResidPost(layer));
+        }
+        all.extend((!is_post).then_some(Site::Final));
+        all
+    }
+
     /// Why a measured site is not there, where it is not.
     pub(crate) fn lacks(&self, site: Site) -> Option<String> {
         if let Some(layer) = site.layer().filter(|layer| *layer >= self.n_layers) {
             return Some(format!("found block {layer}, expected a block below model.n_layers = {}", self.n_layers));
         }
-        let is_post = self.norm_place == NormPlace::Post;
-        let why = match site {
-            Site::AttnOut(_) | Site::MlpOut(_) => "what a branch writes, expected a site of the stream",
-            Site::EmbedSum | Site::AttnSum(_) | Site::MlpSum(_) if !is_post => {
-                "a sum that is normalised, which needs model.norm_place = \"post\""
-            }
-            Site::Final if is_post => "final, expected another site: model.norm_place = \"post\" has no last norm",
-            Site::ResidMid(_) if self.branches == Branches::Parallel => {
-                "resid_mid, expected another site: parallel branches have no stream between them"
-            }
-            _ => return None,
-        };
-        Some(format!("found {why}"))
+        if site.is_branch() {
+            return Some(format!("found {site}, which a branch writes, expected a site of the stream"));
+        }
+        let is_there = site == Site::EveryResidPost || self.sites().contains(&site);
+        let why = "which norm_place = \"post\" and branches = \"parallel\" decide";
+        (!is_there).then(|| format!("found {site}, expected a site that the model has, {why}"))
     }
 
     /// The roles that its parameters have.
@@ -216,7 +226,7 @@ tagged! {
         Rope = "rope" {
             /// Wavelength base, 10000 in the literature.
             base: f64 = Kind::Float(1.0, 1e9), preset "10000.0";
-            /// Which coordinates of a head rotate together.
+            /// Which coordinates of a head rotate together; `halves` unless given.
             #[serde(default, skip_serializing_if = "is_default")]
             pairs: RopePairs = RopePairs::KIND, optional;
             /// How many of a head's first coordinates rotate, an even number; all of them unless given.

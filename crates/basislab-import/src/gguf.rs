@@ -6,16 +6,16 @@ mod quant;
 mod vocabulary;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 pub(crate) mod tests;
 
 use crate::description::Description;
 use crate::error::ImportError;
-use crate::rows::assemble;
+use crate::rows::{assemble, read_at};
 use crate::tokenizer::Tokenizer;
 use header::{Header, Tensor};
 use std::fs::File;
 use std::io::BufReader;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A GGUF file whose header has been read.
@@ -104,7 +104,7 @@ impl Gguf {
         let values = assemble([rows, columns], transposed, |range, out| {
             buffer.resize(range.len() * row_bytes, 0);
             let offset = tensor.offset + (range.start * row_bytes) as u64;
-            self.file.read_exact_at(&mut buffer, offset).map_err(|error| format!("cannot be read: {error}"))?;
+            read_at(&self.file, &mut buffer, offset).map_err(|error| format!("cannot be read: {error}"))?;
             tensor.kind.dequantize(&buffer, out);
             Ok(())
         });

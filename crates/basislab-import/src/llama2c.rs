@@ -5,12 +5,11 @@ pub(crate) mod tests;
 
 use crate::description::Description;
 use crate::error::ImportError;
-use crate::rows::assemble;
+use crate::rows::{assemble, read_at};
 use basislab_config::{
     Activation, Attention, Branches, Dtype, Mask, Mlp, ModelSpec, NormKind, NormPlace, Positions, RopePairs,
 };
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes of the sizes.
@@ -56,7 +55,7 @@ pub(crate) fn open(path: &Path) -> Result<Llama2c, ImportError> {
     if size < HEADER as u64 {
         return Err(error(format!("has {size} bytes; expected the {HEADER} of a llama2.c header")));
     }
-    file.read_exact_at(&mut header, 0).map_err(failed)?;
+    read_at(&file, &mut header, 0).map_err(failed)?;
     let (spec, d_vocab) = spec(&header).ok_or_else(|| {
         error("has sizes that no llama2.c model has; expected the legacy format (export.py --version 0)".to_owned())
     })?;
@@ -207,7 +206,7 @@ impl Llama2c {
                 let values = assemble(kind.shape, transposed, |range, out| {
                     let mut bytes = vec![0; 4 * out.len()];
                     let offset = offset + 4 * (range.start * columns) as u64;
-                    self.file.read_exact_at(&mut bytes, offset).map_err(|error| format!("cannot be read: {error}"))?;
+                    read_at(&self.file, &mut bytes, offset).map_err(|error| format!("cannot be read: {error}"))?;
                     for (value, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
                         *value = f32::from_le_bytes(*bytes);
                     }

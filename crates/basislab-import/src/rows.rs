@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 /// Rows that are read at a time: 256 bytes of each column are written together where the matrix is transposed.
@@ -42,6 +44,7 @@ pub(crate) fn assemble(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use super::*;
 
@@ -83,4 +86,10 @@ mod tests {
             assert_eq!(error, "holds NaN at [70, 2]; expected finite numbers");
         }
     }
+}
+
+/// Fills `bytes` from a place in a file.
+pub(crate) fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(bytes)
 }

@@ -1,13 +1,13 @@
 //! Tensors of one or several .safetensors files, read a few rows at a time.
 
 use crate::error::ImportError;
+use crate::rows::read_at;
 use basislab_store::{Dtype, TensorPlace, is_lfs_pointer, read_capped, tensor_table};
 use half::{bf16, f16};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Most bytes of an index, the limit of a header of .safetensors.
@@ -116,8 +116,7 @@ impl Weights {
         if start + bytes.len() as u64 > place.bytes.end {
             return Err(format!("holds {:?} values, expected {} from {first} on", place.shape, out.len()));
         }
-        let file = &self.shards[*shard].1;
-        file.read_exact_at(&mut bytes, start).map_err(|error| format!("cannot be read: {error}"))?;
+        read_at(&self.shards[*shard].1, &mut bytes, start).map_err(|error| format!("cannot be read: {error}"))?;
         match place.dtype {
             Dtype::F64 => fill(out, &bytes, |bytes| f64::from_le_bytes(bytes) as f32),
             Dtype::F16 => fill(out, &bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
@@ -166,5 +165,44 @@ pub(crate) fn shorten(text: &str) -> String {
 fn fill<const N: usize>(out: &mut [f32], bytes: &[u8], value: impl Fn([u8; N]) -> f32) {
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *out = value(*bytes);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests {
+    use super::*;
+    use basislab_store::{NamedTensor, encode};
+
+    #[test]
+    fn values_of_each_type_are_read_from_any_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let tensor = |dtype: Dtype, value: &dyn Fn(u8) -> Vec<u8>| NamedTensor {
+            name: format!("{dtype:?}"),
+            dtype,
+            shape: vec![5, 2],
+            bytes: (0..10).flat_map(value).collect(),
+        };
+        let tensors = [
+            tensor(Dtype::F64, &|n| f64::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::F32, &|n| f32::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::F16, &|n| f16::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::BF16, &|n| bf16::from(n).to_le_bytes().to_vec()),
+            tensor(Dtype::U8, &|n| vec![n]),
+        ];
+        std::fs::write(&path, encode(&tensors)).unwrap();
+        let weights = Weights::open(&path).unwrap();
+        let mut out = [0.0; 3];
+        for name in ["F64", "F32", "F16", "BF16"] {
+            weights.read(name, 4, &mut out).unwrap();
+            assert_eq!(out, [4.0, 5.0, 6.0], "{name}");
+            assert_eq!(weights.read(name, 8, &mut out).unwrap_err(), "holds [5, 2] values, expected 3 from 8 on");
+        }
+        assert!(weights.read("U8", 0, &mut out).unwrap_err().contains("type U8, expected F16"));
+        assert_eq!(weights.read("F8", 0, &mut out).unwrap_err(), "found no tensor \"F8\"");
+        // Cut after its header was read.
+        std::fs::write(&path, b"").unwrap();
+        assert!(weights.read("F32", 0, &mut out).unwrap_err().starts_with("cannot be read"));
     }
 }

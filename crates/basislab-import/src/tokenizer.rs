@@ -4,6 +4,7 @@ mod llama2c;
 mod scores;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
 
 use crate::error::ImportError;

@@ -5,7 +5,7 @@ use crate::intervention::{Ablation, Filling, Intervention};
 use crate::pass::{Pass, Subject, run};
 use crate::site::Bases;
 use anyhow::Result;
-use basislab_config::{Basis, Branches, Site, Tokens};
+use basislab_config::{Basis, Site, Tokens};
 use basislab_model::Rounding;
 use basislab_stats::{Granularity, Kept, Levels, Purpose, quantize, random_signs, relative_error, stream};
 use basislab_tables::{
@@ -259,10 +259,8 @@ impl<'a> Panel<'a> {
 
     /// The special dimensions are 0 wherever the stream is written.
     fn ablations(&self) -> Vec<Ablation> {
-        let spec = self.subject.spec;
-        let is_sequential = spec.branches != Branches::Parallel;
-        let of_block = |n| is_sequential.then_some(Site::ResidMid(n)).into_iter().chain([Site::ResidPost(n)]);
-        let sites = std::iter::once(Site::Embed).chain((0..spec.n_layers).flat_map(of_block));
+        let is_written = |site: &Site| matches!(site, Site::Embed | Site::ResidMid(_) | Site::ResidPost(_));
+        let sites = self.subject.spec.sites().into_iter().filter(is_written);
         sites.map(|site| Ablation { site, dims: self.special.clone(), filling: Filling::Zero }).collect()
     }
 }

@@ -30,8 +30,8 @@ pub use compare::{
 };
 pub use figures::OVER_STEPS;
 pub use measured::{
-    CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, report_measured,
-    seal_measured,
+    CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, read_measured,
+    report_measured, seal_measured,
 };
 pub use quantized::{QuantizedAnswer, QuantizedModel, report_quantized, seal_quantized};
 pub use report::{

@@ -111,6 +111,15 @@ pub fn report_measured(dir: &Path) -> Result<MeasuredAnswer, TableError> {
     Ok(answer(&tables, &readings, dir))
 }
 
+/// What [`report_measured`] says of a directory, from its tables alone: nothing is written.
+///
+/// # Errors
+/// The table that is wrong, with line and column.
+pub fn read_measured(dir: &Path) -> Result<MeasuredAnswer, TableError> {
+    let tables = MeasuredTables::read(dir)?;
+    Ok(answer(&tables, &Readings::of(&tables.residual), dir))
+}
+
 /// Seals the directory, the last thing that is written there.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// Format of `manifest.json`.
-pub(crate) const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 2;
 
 /// A directory as it was left.
 #[derive(Debug)]

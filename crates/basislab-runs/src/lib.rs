@@ -23,7 +23,7 @@ mod tests;
 pub use corpora::Corpora;
 pub use create::{create_or_extend, needs_manifest, plan_hash};
 pub use directory::{
-    Opened, create_output_dir, finished, lock, open, pending, read_manifest, remove_temporary_files, resumable,
+    FORMAT, Opened, create_output_dir, finished, lock, open, pending, read_manifest, remove_temporary_files, resumable,
     unfinished_runs, write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};

@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use basislab_config::count;
+use basislab_runs::read_manifest;
 use std::path::{Path, PathBuf};
 
 /// The experiment directories one folder down, in the order of their names.
@@ -19,9 +20,18 @@ pub(crate) fn is_one(dir: &Path) -> bool {
     dir.join("manifest.json").exists()
 }
 
+/// Whether the directory is one of `basislab measure`.
+pub(crate) fn is_measured(dir: &Path) -> bool {
+    matches!(read_manifest(dir), Ok(Some(manifest)) if manifest["measured"].is_object())
+}
+
 /// Refuses a directory that only holds directories of experiments, and names them. Any other directory passes: what opens it
 /// says what is wrong.
 pub(crate) fn expect_one(dir: &Path) -> Result<(), Exit> {
+    if is_measured(dir) {
+        let what = "found a directory of `basislab measure`, expected one of `basislab run`";
+        return Err(Exit::data(format!("{}: {what}; `basislab report` reads both", dir.display())));
+    }
     let folders = inside(dir).unwrap_or_default();
     if is_one(dir) || dir.join("config.toml").exists() || folders.is_empty() {
         return Ok(());

@@ -117,6 +117,18 @@ fn memory_of_run(run: &RunSpec) -> f64 {
     rotations(run) + number * (activations + weights) + 8.0 * probes
 }
 
+/// Bytes that measuring a finished model on `tokens` (in all, and per sequence) takes at its peak: the embeddings or the
+/// head, one block, the stream with its statistics and its random bases, a few rows of logits.
+pub(crate) fn measuring(model: &ModelSpec, d_vocab: usize, tokens: (usize, usize), bases: u64) -> f64 {
+    let [d, f, vocab, n, pos, heads] =
+        [model.d_model, model.d_mlp, d_vocab, tokens.0, tokens.1, model.n_heads].map(|size| size as f64);
+    let wide = if model.mlp == Mlp::Swiglu { 3.0 } else { 2.0 };
+    let block = 4.0 * d * heads * model.d_head() as f64 + wide * d * f;
+    let batch = n.min(2048.0) * (4.0 * f + 3.0 * heads * pos);
+    let numbers = 1.6 * (vocab * d + block) + 8.0 * n * d + batch + 1024.0 * vocab;
+    PROGRAM + 4.0 * numbers + 8.0 * ((bases as f64 + HAAR) * d * d + 3.0 * n * d)
+}
+
 /// The largest of what `of` says of the arms' runs.
 fn most(experiment: &Experiment, of: fn(&RunSpec) -> f64) -> f64 {
     experiment.arms.iter().map(|arm| of(&arm.run)).fold(0.0, f64::max)

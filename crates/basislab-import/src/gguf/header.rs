@@ -150,7 +150,11 @@ impl<R: Read> Input<R> {
 
     fn list<T>(&mut self, bytes: u64, read: fn(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
         let count = self.count(bytes)?;
-        (0..count).map(|_| read(self)).collect()
+        let mut list = Vec::with_capacity(count);
+        for _ in 0..count {
+            list.push(read(self)?);
+        }
+        Ok(list)
     }
 
     fn value(&mut self) -> Result<Value, String> {

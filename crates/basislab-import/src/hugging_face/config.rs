@@ -18,6 +18,7 @@ pub(super) const LAYERS: RangeInclusive<u64> = 1..=1024;
 const IGNORED: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
+    "_num_labels",
     "attn_implementation",
     "begin_suppress_tokens",
     "bos_token_id",

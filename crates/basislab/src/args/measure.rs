@@ -16,7 +16,7 @@ Examples:
   basislab measure smollm2.gguf --text book.txt
   basislab measure model-directory --text builtin:shakespeare-tragedies
   basislab measure stories.bin --tokenizer tok512.bin --text story.txt
-  basislab measure runs/adam-vs-sgd-1a2b3c4d/parts/adam/2000
+  basislab measure runs/my-run/parts/adam/2000
   basislab measure step1000 step2000 step4000 --text book.txt
   basislab measure m.gguf --text book.txt --save blocks.3.resid_post=x.npy
   basislab measure m.gguf --text book.txt --ablate blocks.3.resid_post:5=zero
@@ -31,7 +31,7 @@ pub(crate) struct MeasureArgs {
     /// measured on held-out sequences of their own corpus
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<String>,
-    /// The tokenizer, where the model comes without one: tokenizer.json or a tokenizer.bin of llama2.c
+    /// A tokenizer instead of the model's own, or where it has none: tokenizer.json or a tokenizer.bin of llama2.c
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(crate) struct MeasureArgs {
     /// ids. Repeatable
     #[arg(long, value_name = "SITE=FILE")]
     pub(crate) save: Vec<String>,
-    /// Overwrite dimensions of a site with 0 or with their mean over tokens, e.g. `embed:5,40-47=mean`. Repeatable
+    /// Overwrite dimensions of a site with 0 or with their mean over all tokens, e.g. `embed:5,40-47=mean`. Repeatable
     #[arg(long, value_name = "SITE:DIMS=zero|mean")]
     pub(crate) ablate: Vec<String>,
     /// Rotate the stream at a site, and all that reads and writes it from there on: `SITE=haar:SEED` or `SITE=hadamard`. The

@@ -9,13 +9,14 @@ use crate::args::MeasureArgs;
 use crate::backend::OpenDevice;
 use crate::build::build;
 use crate::exit::{Code, Exit};
+use crate::manifest::thinned;
 use crate::progress::Progress;
-use crate::resources::require;
+use crate::resources;
 use crate::terminal::{say, say_json};
-use basislab_config::{Mlp, NormPlace, RunName, Site};
+use basislab_config::{RunName, Site};
 use basislab_measure::{Bases, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
-use basislab_report::{MeasuredAnswer, report_measured, seal_measured};
-use basislab_runs::{create_output_dir, lock, read_manifest, write_manifest};
+use basislab_report::{MeasuredAnswer, read_measured, report_measured, seal_measured};
+use basislab_runs::{FORMAT, create_output_dir, lock, read_manifest, write_manifest};
 use basislab_stats::{bits_per_byte, unigram_loss};
 use basislab_store::{remove, sha256};
 use basislab_tables::{EvalRow, InterventionRow, MeasuredTokens, ModelRow, SUMS, Split, Verified, write_table};
@@ -48,8 +49,18 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     if !wanted.is_plain() && models.len() > 1 {
         return Err(Exit::usage("--save and interventions are for one model at a time"));
     }
+    // What cannot be done leaves no directory.
+    let mut intervention = Intervention::default();
+    for model in &models {
+        let size = (model.sequences.tokens.len(), model.sequences.length);
+        let need = resources::measuring(&model.spec, model.d_vocab, size, args.bases);
+        resources::require(need, model.name.as_str(), "use a smaller --tokens or --window")?;
+        if !wanted.is_plain() {
+            intervention = wanted.fit(model)?;
+        }
+    }
     let manifest = manifest(args, &models, text.as_ref(), &device);
-    let identity = manifest["measured"]["identity"].as_str().unwrap_or_default().to_owned();
+    let identity = manifest["measured"]["hash"].as_str().unwrap_or_default().to_owned();
     let dir = args.out.clone().unwrap_or_else(|| model::default_out("measure", &models, &identity));
     create_output_dir(&dir)?;
     let _lock = lock(&dir, false)?;
@@ -61,18 +72,36 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     progress.plan(models.iter().map(|model| sites(model) * passes(&wanted)).sum());
     let mut found = Vec::new();
     for model in &models {
-        found.push(device.work(|| one(model, &wanted, args, &device, &progress))?);
+        found.push(device.work(|| one(model, &wanted, &intervention, args, &device, &progress))?);
     }
     progress.finish();
     write_tables(&dir, &found)?;
     let answer = report_measured(&dir)?;
     seal_measured(&dir)?;
     say_answer(&answer, args.json)?;
-    self_check_result(&found)
+    self_check_result(&found, args.json, &progress)
+}
+
+/// Makes the report of a directory again from its tables.
+pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    let manifest = read_manifest(dir)?.unwrap_or_default();
+    // Figures of a published directory were made from tables that are not all there.
+    if let Some(left_out) = thinned(&manifest) {
+        say_answer(&read_measured(dir)?, json)?;
+        if !json {
+            say(format!("a part of the measurement: {left_out}\n"))?;
+        }
+        return Ok(None);
+    }
+    let _lock = lock(dir, false)?;
+    let answer = report_measured(dir)?;
+    seal_measured(dir)?;
+    say_answer(&answer, json)?;
+    Ok(None)
 }
 
 /// Prints the answer.
-pub(crate) fn say_answer(answer: &MeasuredAnswer, json: bool) -> Result<(), Exit> {
+fn say_answer(answer: &MeasuredAnswer, json: bool) -> Result<(), Exit> {
     match json {
         true => say_json(&serde_json::to_value(answer).map_err(Exit::data)?),
         false => say(answer.to_string()),
@@ -116,7 +145,7 @@ impl Wanted {
     fn fit(&self, model: &Model) -> Result<Intervention, Exit> {
         let mut intervention = self.intervention.clone();
         let d = model.spec.d_model;
-        let known = sites_of(model);
+        let known = model.spec.sites();
         let saved =
             self.save.iter().filter_map(|(what, _)| if let What::Site(site) = what { Some(*site) } else { None });
         let patched = self.patches.iter().map(|(site, _)| *site);
@@ -139,56 +168,22 @@ impl Wanted {
     }
 }
 
-/// Every site of a model, branches included.
-fn sites_of(model: &Model) -> Vec<Site> {
-    let is_post = model.spec.norm_place == NormPlace::Post;
-    let is_parallel = model.spec.branches == basislab_config::Branches::Parallel;
-    let mut all = Vec::new();
-    all.extend(is_post.then_some(Site::EmbedSum));
-    all.push(Site::Embed);
-    for layer in 0..model.spec.n_layers {
-        all.push(Site::AttnOut(layer));
-        all.extend(is_post.then_some(Site::AttnSum(layer)));
-        all.extend((!is_parallel).then_some(Site::ResidMid(layer)));
-        all.push(Site::MlpOut(layer));
-        all.extend(is_post.then_some(Site::MlpSum(layer)));
-        all.push(Site::ResidPost(layer));
-    }
-    all.extend((!is_post).then_some(Site::Final));
-    all
-}
-
 pub(super) fn sites(model: &Model) -> u64 {
-    sites_of(model).len() as u64
+    model.spec.sites().len() as u64
 }
 
 fn passes(wanted: &Wanted) -> u64 {
     if wanted.intervenes() { 2 } else { 1 }
 }
 
-/// Bytes that measuring takes at its peak: the embeddings or the head, one block, the stream with its statistics, a few rows
-/// of logits.
-pub(super) fn memory(model: &Model, bases: u64) -> f64 {
-    let spec = &model.spec;
-    let [d, f, v, n] = [spec.d_model, spec.d_mlp, model.d_vocab, model.sequences.tokens.len()].map(|size| size as f64);
-    let wide = if spec.mlp == Mlp::Swiglu { 3.0 } else { 2.0 };
-    let heads = (spec.n_heads * spec.d_head()) as f64;
-    let block = 4.0 * d * heads + wide * d * f;
-    let batch = n.min(2048.0);
-    let pattern = batch * spec.n_heads as f64 * model.sequences.length as f64;
-    let numbers = 1.6 * v * d + 1.6 * block + 8.0 * n * d + batch * 4.0 * f + 3.0 * pattern + 4.0 * 256.0 * v;
-    80e6 + 4.0 * numbers + 8.0 * ((bases as f64 + 2.1) * d * d + 3.0 * n * d)
-}
-
 fn one(
     model: &Model,
     wanted: &Wanted,
+    intervention: &Intervention,
     args: &MeasureArgs,
     device: &OpenDevice,
     progress: &Progress,
 ) -> Result<Found, Exit> {
-    require(memory(model, args.bases), model.name.as_str(), "use a smaller --tokens or --window")?;
-    let intervention = wanted.fit(model)?;
     let Sequences { length, tokens, .. } = &model.sequences;
     let (d, n_tokens) = (model.spec.d_model, tokens.len());
     let subject = Subject {
@@ -214,14 +209,14 @@ fn one(
         of_site(site).try_for_each(|(_, file)| Ok(saved::write(file, &site.to_string(), shape, &values)?))
     };
     let mut pass = Pass {
-        save: sites_of(model).into_iter().filter(|site| of_site(*site).next().is_some()).collect(),
+        save: model.spec.sites().into_iter().filter(|site| of_site(*site).next().is_some()).collect(),
         on_saved: Some(&mut on_saved),
         measure: Some((names, &bases)),
         self_check: args.self_check.then(SelfCheck::default),
         progress: Some(&step),
         ..Pass::default()
     };
-    run(&subject, &intervention, &mut read, &mut pass)?;
+    run(&subject, intervention, &mut read, &mut pass)?;
     for (_, file) in wanted.save.iter().filter(|(what, _)| *what == What::Tokens) {
         saved::write_tokens(file, [model.sequences.count(), *length], tokens)?;
     }
@@ -302,19 +297,23 @@ fn write_tables(dir: &Path, found: &[Found]) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Says how the self-check ended.
-fn self_check_result(found: &[Found]) -> CommandResult {
+/// Says how the self-check ended; on stderr where stdout is JSON.
+fn self_check_result(found: &[Found], json: bool, progress: &Progress) -> CommandResult {
     let mut code = None;
     for (model, check) in found.iter().filter_map(|found| Some((&found.model.model, found.self_check.as_ref()?))) {
         let compared = check.compared;
-        match &check.wrong[..] {
-            [] => say(format!("self-check of {model}: {compared} sums of stream and writes, all equal bit for bit\n"))?,
+        let line = match &check.wrong[..] {
+            [] => format!("self-check of {model}: {compared} sums of stream and writes, all equal bit for bit"),
             [first, ..] => {
-                let (wrong, site) = (check.wrong.len(), first.site);
-                let what = format!("{wrong} of {compared} sums differ; first at {site}, by up to {:e}", first.largest);
-                say(format!("self-check of {model} FAILED: {what}\n"))?;
                 code = Some(Code::Unsound);
+                let (wrong, site, largest) = (check.wrong.len(), first.site, first.largest);
+                let what = format!("{wrong} of {compared} sums differ; first at {site}, by up to {largest:e}");
+                format!("self-check of {model} FAILED: {what}")
             }
+        };
+        match json {
+            true => progress.warn(&line),
+            false => say(line + "\n")?,
         }
     }
     Ok(code)
@@ -323,7 +322,7 @@ fn self_check_result(found: &[Found]) -> CommandResult {
 /// A directory of another measurement, or of an experiment, is left alone.
 pub(super) fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
     let Some(there) = read_manifest(dir)? else { return Ok(()) };
-    if there["measured"]["identity"] == identity {
+    if there["measured"]["hash"] == identity {
         return Ok(());
     }
     let what = if there["measured"].is_object() { "another measurement" } else { "an experiment" };
@@ -341,8 +340,8 @@ fn manifest(args: &MeasureArgs, models: &[Model], text: Option<&Text>, device: &
         "rotate": args.rotate, "patch": args.patch, "ablate": args.ablate,
     });
     let identity = sha256(measured.to_string().as_bytes());
-    measured["identity"] = identity.into();
-    let mut manifest = json!({ "measured": measured });
+    measured["hash"] = identity.into();
+    let mut manifest = json!({ "format": FORMAT, "measured": measured });
     if let (Value::Object(all), Value::Object(build)) = (&mut manifest, build(device, &models[0].spec)) {
         all.extend(build);
     }

@@ -2,17 +2,17 @@
 
 use super::CommandResult;
 use super::measure::model::{Chosen, Model, Text, default_out, open_all};
-use super::measure::{expect_same, memory, model_row, sites};
+use super::measure::{expect_same, model_row, sites};
 use crate::args::QuantizeArgs;
 use crate::backend::OpenDevice;
 use crate::build::build;
 use crate::exit::{Code, Exit};
 use crate::progress::Progress;
-use crate::resources::require;
+use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_measure::{Bases, Panel, Plan, Subject, why_not_rotated};
 use basislab_report::{report_quantized, seal_quantized};
-use basislab_runs::{create_output_dir, lock, write_manifest};
+use basislab_runs::{FORMAT, create_output_dir, lock, write_manifest};
 use basislab_store::{remove, sha256};
 use basislab_tables::{MeasuredTokens, ModelRow, QuantizationRow, QuantizedModelRow, SUMS, write_table};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
     let text = args.text.as_deref().map(Text::open).transpose()?;
     let models = open_all(&Chosen::from(args), text.as_ref(), &device)?;
     let manifest = manifest(args, &models, text.as_ref(), &device);
-    let identity = manifest["measured"]["identity"].as_str().unwrap_or_default().to_owned();
+    let identity = manifest["measured"]["hash"].as_str().unwrap_or_default().to_owned();
     let dir = args.out.clone().unwrap_or_else(|| default_out("quantize", &models, &identity));
     create_output_dir(&dir)?;
     let _lock = lock(&dir, false)?;
@@ -68,8 +68,9 @@ fn one(model: &Model, args: &QuantizeArgs, device: &OpenDevice, progress: &Progr
     let (n_tokens, length, d) = (model.sequences.tokens.len(), model.sequences.length, model.spec.d_model);
     // A rotated head is made from a copy of the embeddings, and turned.
     let rotated = if why_not_rotated(&model.spec).is_none() { 12.0 * (model.d_vocab * d) as f64 } else { 0.0 };
-    let need = memory(model, BASES as u64) + rotated + 12.0 * (n_tokens * d) as f64;
-    require(need, model.name.as_str(), "use a smaller --tokens or --window")?;
+    let need = resources::measuring(&model.spec, model.d_vocab, (n_tokens, length), BASES as u64);
+    let need = need + rotated + 12.0 * (n_tokens * d) as f64;
+    resources::require(need, model.name.as_str(), "use a smaller --tokens or --window")?;
     let subject = Subject {
         spec: &model.spec,
         d_vocab: model.d_vocab,
@@ -135,8 +136,8 @@ fn manifest(args: &QuantizeArgs, models: &[Model], text: Option<&Text>, device: 
         "tokens": args.tokens, "random_bases": BASES, "null_tokens": NULL_TOKENS, "seed": args.seed,
     });
     let identity = sha256(measured.to_string().as_bytes());
-    measured["identity"] = identity.into();
-    let mut manifest = json!({ "measured": measured });
+    measured["hash"] = identity.into();
+    let mut manifest = json!({ "format": FORMAT, "measured": measured });
     if let (Value::Object(all), Value::Object(build)) = (&mut manifest, build(device, &models[0].spec)) {
         all.extend(build);
     }

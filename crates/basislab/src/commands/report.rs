@@ -2,7 +2,7 @@
 
 use super::CommandResult;
 use crate::build::{builder, in_words, reporter};
-use crate::directories::expect_one;
+use crate::directories::{expect_one, is_measured};
 use crate::exit::{Code, Exit};
 use crate::experiments::library;
 use crate::manifest::{broken_law, smoke_note, thinned};
@@ -18,6 +18,9 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    if is_measured(dir) {
+        return super::measure::report(dir, json);
+    }
     expect_one(dir)?;
     resources::check_tables(dir)?;
     let Opened { experiment, mut manifest } = open(dir, library())?;

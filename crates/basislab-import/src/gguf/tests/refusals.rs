@@ -97,6 +97,8 @@ fn hyperparameters_that_are_missing_or_not_understood() {
     refused(set("x", 9, &array(9, &[])), "has elements of type 9");
     refused(set("x", 8, &[1, 0, 0, 0, 0, 0, 0, 0, 0xFF]), "is not UTF-8");
     refused(set("x", 9, &[8, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]), "does not fit the");
+    let long = [u32s(6), (1_u64 << 20).to_le_bytes().to_vec()].concat();
+    refused(set("x", 9, &long), "an array of 1048576 elements does not fit the");
     refused(set("general.alignment", 4, &u32s(24)), "aligns its tensors to 24 bytes; expected a power of two");
 }
 

@@ -53,7 +53,7 @@ fn configured(family: &str, keys: &Value) -> Result<Source, ImportError> {
 #[track_caller]
 pub(crate) fn refused(result: Result<Source, ImportError>, parts: &[&str]) {
     let message = result.unwrap_err().to_string();
-    assert!(!message.contains('\n'), "{message}");
+    assert!(!message.contains(char::is_control), "{message:?}");
     for part in parts {
         assert!(message.contains(part), "{message}\ndoes not contain {part}");
     }
@@ -65,10 +65,19 @@ fn a_key_that_changes_the_forward_pass_is_named() {
         ("llama", json!({"hidden_act": "gelu"}), r#"found hidden_act = "gelu", expected "silu""#),
         ("llama", json!({"attention_bias": true}), "found attention_bias = true, a key that is not supported"),
         ("llama", json!({"mlp_bias": true}), "mlp_bias = true"),
+        ("llama", json!({"new\nkey\u{9b}": 2}), "found new key  = 2"),
         ("llama", json!({"new_key": 2}), "found new_key = 2, a key that is not supported"),
         ("llama", json!({"quantization_config": {"bits": 4}}), "quantization_config"),
-        ("llama", json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), r#"rope_scaling.type = "linear""#),
-        ("llama", json!({"rope_parameters": {"rope_type": "llama3"}}), r#"rope_parameters.rope_type = "llama3""#),
+        (
+            "llama",
+            json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
+            r#"rope_scaling.type = "linear", expected "default""#,
+        ),
+        (
+            "llama",
+            json!({"rope_parameters": {"rope_type": "llama3"}}),
+            r#"rope_parameters.rope_type = "llama3", expected "default""#,
+        ),
         ("llama", json!({"rope_parameters": {"factor": 2.0}}), "rope_parameters.factor = 2.0"),
         ("llama", json!({"rope_theta": 600.0}), "as another key says"),
         ("llama", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor = 0.5, expected 1"),
@@ -113,7 +122,7 @@ fn old_and_new_spellings_of_one_model_are_one() {
         ("gpt_neox", old_neox),
         ("gpt_neox", json!({"tie_word_embeddings": null, "attention_bias": null, "use_parallel_residual": null})),
         ("llama", json!({"rope_parameters": null, "rope_theta": 500.0, "rope_scaling": null, "head_dim": null})),
-        ("llama", json!({"rope_interleaved": false, "is_llama_config": true, "pruned_heads": {}})),
+        ("llama", json!({"rope_interleaved": false, "is_llama_config": true, "pruned_heads": {}, "_num_labels": 1})),
         ("gpt2", json!({"tie_word_embeddings": null, "n_inner": 96, "n_ctx": 16})),
         ("mistral", json!({"max_position_embeddings": 12, "sliding_window": 4096})),
         ("qwen2", json!({"sliding_window": 8, "use_sliding_window": false})),
@@ -196,6 +205,18 @@ fn a_model_without_its_head_has_none() {
     let source = configured("llama", &json!({"architectures": ["LlamaModel"]})).unwrap();
     assert!(!source.has_head && source.spec.tied_head);
     refused(configured("mistral", &json!({"architectures": ["MistralModel"]})), &["lm_head.weight"]);
+}
+
+#[test]
+fn the_licence_is_that_of_the_model_card() {
+    let folder = copy("llama");
+    let licence = |card: &str| {
+        fs::write(folder.path().join("README.md"), card).unwrap();
+        open(folder.path(), None).unwrap().licence
+    };
+    assert_eq!(licence("---\nlanguage: en\nlicense: \"mit\"\n---\n# A model\n").as_deref(), Some("mit"));
+    assert_eq!(licence("---\nlanguage: en\n---\nlicense: mit\n"), None);
+    assert_eq!(licence("license: mit\n"), None);
 }
 
 /// Float types may be mixed: each tensor is read by its own.

@@ -38,9 +38,27 @@ fn smollm2_has_the_tokens_of_the_reference() {
     assert_eq!(tokenizer.spelling(1), "<|im_start|>");
 }
 
+/// Values as the Python package `gguf` 0.19.0 reads them: of tensor blk.29.ffn_down.weight, [576, 1536] as stored, those
+/// of row 0 at columns 0, 1, 577 and 1000; and the sum of token_embd.weight.
+#[test]
+fn smollm2_has_the_weights_of_the_reference() {
+    let Some(path) = model("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+    let gguf = crate::gguf::open(&path).unwrap();
+    let w_out = gguf.read("blocks.29.w_out", [1536, 576]).unwrap();
+    assert_eq!(
+        [0, 1, 577, 1000].map(|row| w_out[row * 576]),
+        [-0.273_315_43, 0.186_279_3, 0.095_947_266, 0.083_923_34]
+    );
+    let w_e = gguf.read("w_e", [49152, 576]).unwrap();
+    assert_eq!((w_e[0], w_e[1], w_e[577]), (-0.106_544_495, 0.032_978_058, -0.015_869_14));
+    let sum: f64 = w_e.iter().map(|value| f64::from(*value)).sum();
+    assert!((sum + 15353.04449415207).abs() < 1e-6, "{sum}");
+}
+
 #[test]
 fn stories260k_has_the_published_tokens() {
-    let (Some(weights), Some(path)) = (model("stories260K.bin"), model("tok512.bin")) else { return };
+    let Some(weights) = model("stories260K.bin") else { return };
+    let Some(path) = model("tok512.bin") else { return };
     let source = crate::llama2c::open(&weights).unwrap();
     let description = source.describe().unwrap();
     let spec = &description.spec;

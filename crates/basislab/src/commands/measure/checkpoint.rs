@@ -74,7 +74,7 @@ pub(super) fn read(path: &Path, device: &OpenDevice) -> Result<Model, Exit> {
         sequences,
         texts,
         predicted_bytes,
-        datasheet: json!({ "run": at.to_string(), "seed": seed, "step": step, "identity": owner, "sha256": sums, "spec": spec }),
+        datasheet: json!({ "run": at.to_string(), "seed": seed, "step": step, "of_run": owner, "sha256": sums, "spec": spec }),
         spec,
         stored_as_integers: None,
         weights: Box::new(move |path: &str, shape: [usize; 2]| match weights.get(path) {
