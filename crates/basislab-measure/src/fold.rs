@@ -26,7 +26,7 @@ pub fn why_not_rotated(spec: &ModelSpec) -> Option<&'static str> {
 
 /// The architecture of the rotated model: without gains per dimension, and with a head of its own where the last gain was
 /// folded into a tied one.
-pub fn folded_spec(spec: &ModelSpec) -> ModelSpec {
+pub(crate) fn folded_spec(spec: &ModelSpec) -> ModelSpec {
     match spec.norm {
         NormKind::RmsGain => ModelSpec { norm: NormKind::Rms, tied_head: false, ..spec.clone() },
         _ => spec.clone(),
@@ -37,7 +37,13 @@ pub fn folded_spec(spec: &ModelSpec) -> ModelSpec {
 ///
 /// # Errors
 /// Those of `read`, which gives the parameters of the model as it is.
-pub fn read_folded(spec: &ModelSpec, signs: &[f32], read: Read<'_>, path: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
+pub(crate) fn read_folded(
+    spec: &ModelSpec,
+    signs: &[f32],
+    read: Read<'_>,
+    path: &str,
+    shape: [usize; 2],
+) -> Result<Vec<f32>> {
     let name = path.rsplit('.').next().unwrap_or(path);
     let norm = match name {
         "w_q" | "w_k" | "w_v" => "norm_1",

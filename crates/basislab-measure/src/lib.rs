@@ -9,7 +9,7 @@ mod self_check;
 mod sequences;
 mod site;
 
-pub use fold::{Read, folded_spec, read_folded, why_not_rotated};
+pub use fold::{Read, why_not_rotated};
 pub use intervention::{Ablation, Filling, Intervention, Turn};
 pub use panel::{Panel, Plan, Variant};
 pub use pass::{Pass, Subject, run};

@@ -35,6 +35,10 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
     let device = args.on.open()?;
     let text = args.text.as_deref().map(Text::open).transpose()?;
     let models = open_all(&Chosen::from(args), text.as_ref(), &device)?;
+    // What cannot be done leaves no directory.
+    for model in &models {
+        resources::require(memory(model), model.name.as_str(), "use a smaller --tokens or --window")?;
+    }
     let manifest = manifest(args, &models, text.as_ref(), &device);
     let identity = manifest["measured"]["hash"].as_str().unwrap_or_default().to_owned();
     let dir = args.out.clone().unwrap_or_else(|| default_out("quantize", &models, &identity));
@@ -66,11 +70,6 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
 
 fn one(model: &Model, args: &QuantizeArgs, device: &OpenDevice, progress: &Progress) -> Result<Found, Exit> {
     let (n_tokens, length, d) = (model.sequences.tokens.len(), model.sequences.length, model.spec.d_model);
-    // A rotated head is made from a copy of the embeddings, and turned.
-    let rotated = if why_not_rotated(&model.spec).is_none() { 12.0 * (model.d_vocab * d) as f64 } else { 0.0 };
-    let need = resources::measuring(&model.spec, model.d_vocab, (n_tokens, length), BASES as u64);
-    let need = need + rotated + 12.0 * (n_tokens * d) as f64;
-    resources::require(need, model.name.as_str(), "use a smaller --tokens or --window")?;
     let subject = Subject {
         spec: &model.spec,
         d_vocab: model.d_vocab,
@@ -108,6 +107,16 @@ fn one(model: &Model, args: &QuantizeArgs, device: &OpenDevice, progress: &Progr
         stream: panel.model,
         rows: panel.rows,
     })
+}
+
+/// Bytes that a panel takes at its peak: what measuring takes, the streams that are compared, and a rotated head, which is made
+/// from a copy of the embeddings and turned.
+fn memory(model: &Model) -> f64 {
+    let (n_tokens, length, d) = (model.sequences.tokens.len(), model.sequences.length, model.spec.d_model);
+    let rotated = if why_not_rotated(&model.spec).is_none() { 12.0 * (model.d_vocab * d) as f64 } else { 0.0 };
+    resources::measuring(&model.spec, model.d_vocab, (n_tokens, length), BASES as u64)
+        + rotated
+        + 12.0 * (n_tokens * d) as f64
 }
 
 /// Says where a rotated model is another one.
