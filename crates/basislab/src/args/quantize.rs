@@ -22,7 +22,7 @@ Examples:
   basislab quantize model-directory --text book.txt
   basislab quantize smollm2.gguf --text builtin:shakespeare-tragedies
   basislab quantize stories.bin --tokenizer tok512.bin --text story.txt
-  basislab quantize runs/adam-vs-sgd-1a2b3c4d/parts/{adam,sgd}/2000";
+  basislab quantize runs/my-run-1a2b3c4d/parts/{adam,sgd}/2000";
 
 #[derive(Debug, Args)]
 pub(crate) struct QuantizeArgs {
