@@ -53,10 +53,12 @@ fn costs(model: &QuantizedModel) -> Option<Figure> {
     let there = |quantized| model.rows.iter().any(|row| row.quantized == quantized);
     let places: Vec<_> = places.into_iter().filter(|(_, quantized, _)| there(*quantized)).collect();
     let [int8, int4] = [Levels::Int8, Levels::Int4].map(|levels| panel(model, &places, levels));
-    let values: Vec<f64> = int8.1.iter().chain(&int4.1).copied().collect();
+    let mut values: Vec<f64> = int8.1.iter().chain(&int4.1).copied().collect();
     if values.is_empty() {
         return None;
     }
+    // Small differences do not fill the panel.
+    values.extend([LEAST, 1.0]);
     let mut keys: Vec<Key> = Vec::new();
     for (index, treatment) in Treatment::ALL.into_iter().enumerate() {
         let is_there = |(_, quantized, granularity): &(f64, Quantized, Granularity)| {
