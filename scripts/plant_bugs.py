@@ -251,6 +251,16 @@ BUGS = [
     ("the seal stays while a measurement is made again", PROGRAM + "commands/measure.rs", "    remove(&dir.join(SUMS))?;\n", "    let _ = remove;\n", "measure::repeated::a_killed"),
     ("a rotated model is measured with its own weights", PROGRAM + "commands/measure/checkpoint.rs", "weight.out_of_stream()", "weight.value.clone()", "measure::a_run"),
     ("a run is measured on sequences of another seed", PROGRAM + "commands/measure/checkpoint.rs", "corpus.held_out(seed, run.probe", "corpus.held_out(seed + 1, run.probe", "measure::a_run"),
+    # What rounding costs.
+    ("a rotated MLP has the gains of attention", MEASURE + "fold.rs", '"w_gate" | "w_in" => "norm_2",', '"w_gate" | "w_in" => "norm_1",', "quantize"),
+    ("a rotated stream is compared without being turned back", MEASURE + "panel.rs", "turn_back(&mut stream, &self.signs);", "", "quantize"),
+    ("LayerNorm is rotated", MEASURE + "fold.rs", 'NormKind::Layernorm => Some("LayerNorm', 'NormKind::Layernorm if spec.d_model > 0 => None, NormKind::Layernorm => Some("LayerNorm', "quantize"),
+    ("dimensions of the stream are kept in the hidden layer", MODEL + "in_parts.rs", "Some(Rounding { kept: Vec::new(), ..rounding.clone() })", "Some(rounding.clone())", "quantize"),
+    ("what is read from the stream is not rounded", MODEL + "weight.rs", "product(self.rounded(x), self.out_of_stream()", "product(x, self.out_of_stream()", "quantize"),
+    ("weights that are integers are rounded again", PROGRAM + "commands/measure/model.rs", "name.starts_with('Q')", "name.starts_with('X')", "quantize"),
+    ("per token is divided by per tensor", REPORT + "quantized/sentences.rs", "digits(tensor / token)", "digits(token / tensor)", "report: quantized"),
+    ("models are ranked by cost from below", REPORT + "quantized/sentences.rs", "of(b).total_cmp(&of(a))", "of(a).total_cmp(&of(b))", "report: quantized"),
+    ("what is destroyed is ranked", REPORT + "quantized/sentences.rs", "model.has_loss() && !row.destroyed)", "model.has_loss())", "report: quantized"),
 ]
 
 

@@ -324,7 +324,7 @@ fn help_pages_fit_a_terminal() {
         }
     }
     let with_examples = all.iter().filter(|command| help(dir.path(), command, "--help", "80").contains("\n\nExamples"));
-    assert_eq!(with_examples.count(), 5, "the program, run, backends, measure, metrics eval");
+    assert_eq!(with_examples.count(), 6, "the program, run, backends, measure, quantize, metrics eval");
 }
 
 #[test]

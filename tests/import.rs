@@ -44,7 +44,7 @@ fn found(family: &str, device: &Device) -> BTreeMap<String, Vec<f64>> {
     let mut on_site = |site: Site, streams: &mut [Tensor<2>]| {
         sites.insert(site.to_string(), values(&streams[0]));
     };
-    let parts = InParts { spec, d_vocab, has_head, device, rotation: None };
+    let parts = InParts { spec, d_vocab, has_head, device, rotation: None, rounding: None };
     parts.forward(vec![tokens], &mut read, &mut on_site, &mut |rows| logits.extend(values(&rows))).unwrap();
     if has_head {
         sites.insert("logits".to_owned(), logits);

@@ -25,6 +25,7 @@ mod model;
 mod models;
 mod parity;
 mod properties;
+mod quantize;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod reports;

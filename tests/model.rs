@@ -223,7 +223,7 @@ fn in_parts(model: &Transformer, spec: &ModelSpec, rotation: Option<(Site, Tenso
     let batches = batch(4);
     let rows: Vec<&[u32]> = batches.iter().map(|row| &row[..8]).collect();
     let (mut logits, mut sites) = (Vec::new(), Vec::new());
-    let parts = InParts { spec, d_vocab: 32, has_head: true, device: &flex(), rotation };
+    let parts = InParts { spec, d_vocab: 32, has_head: true, device: &flex(), rotation, rounding: None };
     let tokens = vec![model.tokens(&rows[..2]), model.tokens(&rows[2..])];
     let mut on_logits = |part: Tensor<2>| logits.extend(values(&part));
     parts.forward(tokens, &mut read, &mut |site, _| sites.push(site), &mut on_logits).unwrap();

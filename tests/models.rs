@@ -43,7 +43,7 @@ fn logits(source: &Source, tokens: &[u32]) -> Vec<Vec<f64>> {
     let mut read = |path: &str, shape: [usize; 2]| -> Result<Vec<f32>, ImportError> { source.read(path, shape) };
     let mut all = Vec::new();
     let mut on_logits = |rows: Tensor<2>| all.extend(values(&rows).chunks(d_vocab).map(<[f64]>::to_vec));
-    let parts = InParts { spec, d_vocab, has_head, device, rotation: None };
+    let parts = InParts { spec, d_vocab, has_head, device, rotation: None, rounding: None };
     parts.forward(vec![batch], &mut read, &mut |_, _| {}, &mut on_logits).unwrap();
     all
 }

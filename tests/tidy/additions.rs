@@ -163,7 +163,9 @@ fn a_key_is_declared_once_and_written_in_the_default_experiment() {
 
 #[test]
 fn a_column_is_one_field() {
-    let rows = ["rows", "measured_rows"].map(|file| read(&format!("crates/basislab-tables/src/{file}.rs"))).concat();
+    let rows = ["rows", "measured_rows", "quantized_rows"]
+        .map(|file| read(&format!("crates/basislab-tables/src/{file}.rs")))
+        .concat();
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     let columns = basislab_tables::TABLES.iter().flat_map(|table| table.columns);
     columns.for_each(|column| *count.entry(column.name).or_default() += 1);

@@ -1,6 +1,7 @@
 //! What is changed on the way through the model: `SITE:DIMS=zero|mean`, `SITE=haar:SEED|hadamard`, `SITE=FILE`.
 
 use basislab_config::{Site, choice};
+use basislab_model::Rounding;
 use basislab_stats::{Purpose, Rotation, stream};
 use burn::tensor::{Tensor, TensorData};
 use std::fmt;
@@ -46,12 +47,14 @@ pub struct Intervention {
     pub patches: Vec<(Site, Vec<f32>)>,
     /// A change of basis.
     pub turn: Option<Turn>,
+    /// How the inputs of the blocks' matrices are rounded.
+    pub rounding: Option<Rounding>,
 }
 
 impl Intervention {
     /// Whether nothing is changed.
     pub fn is_none(&self) -> bool {
-        self.ablations.is_empty() && self.patches.is_empty() && self.turn.is_none()
+        self.ablations.is_empty() && self.patches.is_empty() && self.turn.is_none() && self.rounding.is_none()
     }
 
     /// The sites that are named.

@@ -51,8 +51,10 @@ pub struct Pass<'a> {
     pub losses: Vec<f32>,
     /// Whether what the model ends with is kept, to be compared with another pass.
     pub keep_end: bool,
-    /// Without a head the values at the last site, else the logits of [`SAMPLED`] tokens, spread over all.
-    pub end: Vec<f32>,
+    /// The values at the last site.
+    pub last: Vec<f32>,
+    /// The logits of at most [`SAMPLED`] tokens, spread over all.
+    pub logits: Vec<f32>,
 }
 
 /// What changed from one pass to another.
@@ -84,7 +86,7 @@ pub fn run(subject: &Subject<'_>, intervention: &Intervention, read: Read<'_>, p
         let data = TensorData::new(q.transpose().as_slice().to_vec(), [spec.d_model; 2]);
         (turn.site, Tensor::from_data(data, (device, basislab_model::dtype(spec.param_dtype))))
     });
-    let parts = InParts { spec, d_vocab, has_head, device, rotation };
+    let parts = InParts { spec, d_vocab, has_head, device, rotation, rounding: intervention.rounding.as_ref() };
     let (keep, stride) = (pass.keep_end, sequences.tokens.len().div_ceil(SAMPLED));
     let mut failed = None;
     let mut on_site = |site: Site, streams: &mut [Tensor<2>]| {
@@ -102,34 +104,34 @@ pub fn run(subject: &Subject<'_>, intervention: &Intervention, read: Read<'_>, p
         row += rows;
     };
     parts.forward(tokens(sequences, device), read, &mut on_site, &mut on_logits)?;
-    pass.losses = losses;
-    if has_head {
-        pass.end = sampled;
-    }
+    (pass.losses, pass.logits) = (losses, sampled);
     failed.map_or(Ok(()), Err)
 }
 
 impl Pass<'_> {
     /// Mean loss of the predicted tokens, nats; `None` without any.
     pub fn loss(&self) -> Option<f64> {
-        mean(&self.losses)
+        mean(self.losses.iter().map(|&loss| f64::from(loss)))
     }
 
     /// What changed from this pass to `after`, whose stream of width `d` was rotated by `turn`. Both must have kept their ends.
     pub fn changes(&self, after: &Pass<'_>, turn: Option<&Turn>, d: usize) -> Changes {
-        let losses: Vec<f32> = self.losses.iter().zip(&after.losses).map(|(a, b)| (b - a).abs()).collect();
+        let pairs = self.losses.iter().zip(&after.losses);
+        let losses: Vec<f64> = pairs.map(|(a, b)| f64::from((b - a).abs())).collect();
         let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
-        let (was, mut is) = (wide(&self.end), wide(&after.end));
-        if self.losses.is_empty() {
-            let back = turn.and_then(|turn| turn.rotation(d)).map(|q| q.transpose());
-            is = back.map_or(is.clone(), |q| q.apply_rows(&is));
-        }
+        let (was, is) = match self.logits.is_empty() {
+            false => (wide(&self.logits), wide(&after.logits)),
+            true => {
+                let (back, is) = (turn.and_then(|turn| turn.rotation(d)).map(|q| q.transpose()), wide(&after.last));
+                (wide(&self.last), back.map_or_else(|| is.clone(), |q| q.apply_rows(&is)))
+            }
+        };
         let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
         let changed = squares(&mut was.iter().zip(&is).map(|(a, b)| b - a));
         let relative = (changed / squares(&mut was.iter().copied())).sqrt();
         Changes {
-            mean: mean(&losses),
-            largest: losses.iter().copied().map(f64::from).reduce(f64::max),
+            mean: mean(losses.iter().copied()),
+            largest: losses.iter().copied().reduce(f64::max),
             relative: Some(relative).filter(|relative| relative.is_finite()),
         }
     }
@@ -161,14 +163,16 @@ impl Pass<'_> {
             check.after(site, &found);
         }
         if self.keep_end {
-            self.end = found;
+            self.last = found;
         }
         Ok(())
     }
 }
 
-fn mean(losses: &[f32]) -> Option<f64> {
-    (!losses.is_empty()).then(|| losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64)
+/// `None` where there are none, or where it is not finite.
+pub(crate) fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let n = values.len() as f64;
+    Some(values.sum::<f64>() / n).filter(|mean| mean.is_finite())
 }
 
 /// Equally long sequences, some at a time.

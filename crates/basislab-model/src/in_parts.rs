@@ -3,7 +3,7 @@ use crate::block::{Block, Gelu};
 use crate::model::{OnSite, Transformer};
 use crate::norm::Norm;
 use crate::product::dtype;
-use crate::weight::Weight;
+use crate::weight::{Rounding, Weight};
 use basislab_config::{ModelSpec, NormKind, Role, Site};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -27,6 +27,8 @@ pub struct InParts<'a> {
     /// From a site on, the stream and all that reads and writes it are in the basis of an orthogonal `Q`, `[D, D]`: the
     /// stream `x` becomes `x Q`. The gains of norms are per coordinate, whatever the basis: they are left as they are.
     pub rotation: Option<(Site, Tensor<2>)>,
+    /// How the inputs of the blocks' matrices are rounded, where they are.
+    pub rounding: Option<&'a Rounding>,
 }
 
 impl InParts<'_> {
@@ -62,6 +64,7 @@ impl InParts<'_> {
         for layer in 0..self.spec.n_layers {
             let mut block = Block::make(self.spec, layer, &mut make)?;
             self.rotate_block(layer, &mut block);
+            self.round_inputs(&mut block);
             resid = model.block(layer, &block, resid, pos, on_site);
         }
         model.head = Head::make(self.spec, self.has_head.then_some(self.d_vocab), &mut make)?;
@@ -110,6 +113,16 @@ impl InParts<'_> {
             if faces_stream && role != Role::Other && (if of_mlp { mlp } else { attention }) {
                 weight.rotation = Some(q.clone());
             }
+        });
+    }
+
+    /// Rounds what the matrices of a block multiply. Only what is read from the stream has its dimensions.
+    fn round_inputs(&self, block: &mut Block) {
+        let Some(rounding) = self.rounding else { return };
+        block.for_each(&mut |_, role, weight| match role {
+            Role::Read => weight.rounding = Some(rounding.clone()),
+            Role::Write => weight.rounding = Some(Rounding { kept: Vec::new(), ..rounding.clone() }),
+            _ => {}
         });
     }
 }

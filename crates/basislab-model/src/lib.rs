@@ -20,4 +20,4 @@ pub use init::init;
 pub use model::{OnSite, Transformer, cross_entropy};
 pub use norm::Norm;
 pub use product::{at_least_f32, dtype};
-pub use weight::Weight;
+pub use weight::{Rounding, Weight};

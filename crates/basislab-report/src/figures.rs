@@ -13,6 +13,7 @@ mod map_tests;
 mod measured;
 #[cfg(test)]
 mod measured_tests;
+mod quantized;
 mod scale;
 mod steps;
 mod sweep;
@@ -29,6 +30,7 @@ use basislab_tables::{SelectionRow, Tables, VerdictRow};
 use frame::{Dash, Key, Mark, Weight, colour, dash};
 pub(crate) use measured::{evenly, measured_figure_names, measured_figures};
 use plotters::style::RGBColor;
+pub(crate) use quantized::{quantized_figure_names, quantized_figures};
 pub(crate) use scale::digits;
 use std::io;
 use std::path::Path;

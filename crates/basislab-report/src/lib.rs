@@ -11,6 +11,7 @@ mod narrative;
 mod needed;
 mod note;
 mod privilege;
+mod quantized;
 mod registration;
 mod report;
 mod selection;
@@ -32,6 +33,7 @@ pub use measured::{
     CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, read_measured,
     report_measured, seal_measured,
 };
+pub use quantized::{QuantizedAnswer, QuantizedModel, report_quantized, seal_quantized};
 pub use report::{
     Written, answer_about, check_seal, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
 };

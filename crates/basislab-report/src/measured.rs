@@ -1,6 +1,6 @@
 //! The report on a directory of `basislab measure`: summary, figures and sentences, from its tables alone.
 
-mod display;
+pub(crate) mod display;
 mod lines;
 mod readings;
 

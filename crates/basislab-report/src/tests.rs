@@ -14,6 +14,7 @@ mod numbers;
 mod p_tests;
 mod printed;
 mod privileges;
+mod quantized;
 mod registration;
 mod selection;
 mod self_tests;

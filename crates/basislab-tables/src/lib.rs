@@ -8,6 +8,7 @@ mod error;
 mod measured;
 mod measured_rows;
 mod merge;
+mod quantized_rows;
 mod read;
 mod record;
 mod rows;
@@ -20,6 +21,7 @@ pub use error::TableError;
 pub use measured::{MeasuredTokens, special_rows};
 pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
 pub use merge::{check_parts, guessable, merge};
+pub use quantized_rows::{QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_rows, read_rows_if_any, read_table, read_tables};
 pub use record::{Identity, RunRecord};
 pub use rows::{

@@ -2,6 +2,7 @@
 
 use crate::cell::{CellType, CellValue, plain};
 use crate::measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow};
+use crate::quantized_rows::{QuantizationRow, QuantizedModelRow};
 use crate::schema::{Table, TableRow, rows};
 use basislab_config::{Basis, Direction, RunName, Site, Tokens, choice};
 use basislab_stats::{Alignment, Verdict};
@@ -23,6 +24,8 @@ pub static TABLES: &[&Table] = &[
     MassiveRow::TABLE,
     DominantTokenRow::TABLE,
     InterventionRow::TABLE,
+    QuantizationRow::TABLE,
+    QuantizedModelRow::TABLE,
 ];
 
 /// The files that a run writes while it trains.

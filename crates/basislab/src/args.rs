@@ -1,4 +1,5 @@
 mod measure;
+mod quantize;
 
 use crate::backend::{Backend, OpenDevice};
 use crate::commands::check::LAW_STEPS;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 
 use measure::MEASURE_EXAMPLES;
 pub(crate) use measure::MeasureArgs;
+use quantize::QUANTIZE_EXAMPLES;
+pub(crate) use quantize::QuantizeArgs;
 
 /// Where a count without an end of its own ends.
 const MOST: u64 = 1 << 40;
@@ -76,6 +79,9 @@ pub(crate) enum Command {
     /// Measure models that are trained already: GGUF, Hugging Face, llama2.c, or runs of basislab
     #[command(after_help = MEASURE_EXAMPLES)]
     Measure(MeasureArgs),
+    /// Say what rounding weights and activations to int8 and int4 costs models that are trained already
+    #[command(after_help = QUANTIZE_EXAMPLES)]
+    Quantize(QuantizeArgs),
     /// Rebuild summary, verdicts and figures of a directory from its tables, without training
     Report {
         /// A directory that `run` or `measure` wrote

@@ -52,6 +52,7 @@ fn work(command: Command) -> CommandResult {
     match command {
         Command::Run(args) => commands::run::run(&args),
         Command::Measure(args) => commands::measure::measure(&args),
+        Command::Quantize(args) => commands::quantize::quantize(&args),
         Command::List { json } => commands::list::list(json),
         Command::Report { dir, json } => commands::report::report(&dir, json),
         Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),

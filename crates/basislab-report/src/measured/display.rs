@@ -53,7 +53,7 @@ impl Display for MeasuredModel {
     }
 }
 
-fn about(model: &ModelRow) -> String {
+pub(crate) fn about(model: &ModelRow) -> String {
     let ModelRow { model: name, architecture, format, n_layers, d_model, d_vocab, step, .. } = model;
     let at_step = if *step > 0 { format!(" at step {step}") } else { String::new() };
     format!(
@@ -63,7 +63,7 @@ fn about(model: &ModelRow) -> String {
     )
 }
 
-fn tokens(model: &ModelRow) -> String {
+pub(crate) fn tokens(model: &ModelRow) -> String {
     let measured = format!("Measured on {} in {}", count(model.tokens, "token"), count(model.sequences, "sequence"));
     match model.predicted_tokens {
         0 => format!("{measured}."),
@@ -82,7 +82,7 @@ fn large(number: u64) -> String {
 }
 
 /// The loss of a checkpoint, and what it says of everything else. `at` is empty or ` at step N`.
-fn verification(model: &ModelRow, at: &str) -> String {
+pub(crate) fn verification(model: &ModelRow, at: &str) -> String {
     let per_byte = model.bits_per_byte.map_or(String::new(), |bits| format!(", {bits:.3} bits per byte"));
     let loss = model.loss.map(|loss| format!("{loss:.3} nats per token{per_byte}"));
     let unigram = model.unigram_loss.map(|loss| format!("{loss:.3} nats per token"));
@@ -131,7 +131,7 @@ fn which(tokens: Tokens) -> &'static str {
     }
 }
 
-fn plain(header: &[&str]) -> Table {
+pub(crate) fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header);
@@ -139,14 +139,14 @@ fn plain(header: &[&str]) -> Table {
 }
 
 /// The table as text, its numbers to the right.
-fn aligned(mut table: Table) -> String {
+pub(crate) fn aligned(mut table: Table) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.trim_fmt()
 }
 
-fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), digits)
 }
 

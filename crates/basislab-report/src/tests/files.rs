@@ -22,6 +22,8 @@ fn headers_are_the_contract() {
         "model,step,site,layer,sequence,position,token,text,dim,value,ratio,first",
         "model,step,site,layer,sequence,position,token,text,share,share_of_group,first",
         "model,step,interventions,loss_before,loss,mean_change,largest_change,relative_change",
+        "model,step,quantized,levels,granularity,rotated,special,loss,perplexity,loss_increase,loss_increase_alike,standard_error,relative_error,relative_error_later,destroyed",
+        "model,step,kurtosis,max_median,first_token_size,special_dimensions,hadamard_block,weights_left_out,rotation_left_out,special_left_out",
     ];
     let found: Vec<String> = TABLES.iter().map(|table| table.header()).collect();
     assert_eq!(found, golden);

@@ -1,7 +1,7 @@
 //! `basislab measure`: the residual stream of finished models, whoever trained them.
 
 mod checkpoint;
-mod model;
+pub(super) mod model;
 mod saved;
 
 use super::CommandResult;
@@ -45,7 +45,7 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     let wanted = Wanted::of(args)?;
     let device = args.on.open()?;
     let text = args.text.as_deref().map(Text::open).transpose()?;
-    let models = model::open_all(args, text.as_ref(), &device)?;
+    let models = model::open_all(&args.into(), text.as_ref(), &device)?;
     if !wanted.is_plain() && models.len() > 1 {
         return Err(Exit::usage("--save and interventions are for one model at a time"));
     }
@@ -60,7 +60,7 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
         }
     }
     let (manifest, identity) = manifest(args, &models, text.as_ref(), &intervention, &device);
-    let dir = args.out.clone().unwrap_or_else(|| model::default_out(&models, &identity));
+    let dir = args.out.clone().unwrap_or_else(|| model::default_out("measure", &models, &identity));
     create_output_dir(&dir)?;
     let _lock = take_lock(&dir)?;
     expect_same(&dir, &identity)?;
@@ -124,7 +124,7 @@ impl Wanted {
                 (What::Tokens, _) => return Err(Exit::usage(format!("--patch {text}: tokens cannot be patched"))),
             }
         }
-        Ok(Self { save, intervention: Intervention { ablations, patches: Vec::new(), turn }, patches })
+        Ok(Self { save, intervention: Intervention { ablations, turn, ..Intervention::default() }, patches })
     }
 
     fn intervenes(&self) -> bool {
@@ -172,7 +172,7 @@ impl Wanted {
     }
 }
 
-fn sites(model: &Model) -> u64 {
+pub(super) fn sites(model: &Model) -> u64 {
     model.spec.sites().len() as u64
 }
 
@@ -248,7 +248,7 @@ fn one(
 }
 
 /// `loss_before` is that without interventions, which tells whether the forward pass is right.
-fn model_row(model: &Model, predicted_tokens: u64, loss: Option<f64>, loss_before: Option<f64>) -> ModelRow {
+pub(super) fn model_row(model: &Model, predicted_tokens: u64, loss: Option<f64>, loss_before: Option<f64>) -> ModelRow {
     let predicted = model.sequences.predicted();
     let [loss, loss_before] = [loss, loss_before].map(|loss| loss.filter(|loss| loss.is_finite()));
     let unigram = if model.has_head { unigram_loss(&predicted, model.d_vocab) } else { None };
@@ -331,7 +331,7 @@ fn take_lock(dir: &Path) -> Result<Option<Lock>, Exit> {
 }
 
 /// A directory of another measurement, or of an experiment, is left alone.
-fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
+pub(super) fn expect_same(dir: &Path, identity: &str) -> Result<(), Exit> {
     let Some(there) = read_manifest(dir)? else { return Ok(()) };
     if let Some(left_out) = thinned(&there) {
         let what = format!("holds a published measurement ({left_out}), which would be overwritten");

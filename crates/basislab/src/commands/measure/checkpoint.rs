@@ -76,6 +76,7 @@ pub(super) fn read(path: &Path, several: bool, device: &OpenDevice) -> Result<Mo
         predicted_bytes,
         datasheet: json!({ "run": at.to_string(), "seed": seed, "step": step, "of_run": owner, "sha256": sums, "spec": spec }),
         spec,
+        stored_as_integers: None,
         weights: Box::new(move |path: &str, shape: [usize; 2]| match weights.get(path) {
             Some(values) if values.len() == shape[0] * shape[1] => Ok(values.clone()),
             _ => Err(Exit::data(format!("the checkpoint has no {path} of shape {shape:?}"))),

@@ -1,7 +1,7 @@
 //! The models of a command line: where they come from, what they are called, and the text that they are measured on.
 
 use super::checkpoint;
-use crate::args::MeasureArgs;
+use crate::args::{MeasureArgs, QuantizeArgs};
 use crate::backend::OpenDevice;
 use crate::exit::Exit;
 use basislab_config::{ModelSpec, RunName, count};
@@ -20,41 +20,43 @@ const WINDOW: usize = 512;
 const MOST_TEXT: u64 = 1 << 30;
 
 /// Reads the values of a parameter by its path and shape.
-pub(super) type Weights = Box<dyn Fn(&str, [usize; 2]) -> Result<Vec<f32>, Exit>>;
+pub(in crate::commands) type Weights = Box<dyn Fn(&str, [usize; 2]) -> Result<Vec<f32>, Exit>>;
 
 /// A model and what it is measured on.
-pub(super) struct Model {
+pub(in crate::commands) struct Model {
     /// Its name in tables.
-    pub(super) name: RunName,
+    pub(in crate::commands) name: RunName,
     /// Training step, 0 where it is not known.
-    pub(super) step: u64,
-    pub(super) format: &'static str,
-    pub(super) architecture: String,
-    pub(super) spec: ModelSpec,
-    pub(super) d_vocab: usize,
-    pub(super) has_head: bool,
-    pub(super) parameters: u64,
-    pub(super) sequences: Sequences,
+    pub(in crate::commands) step: u64,
+    pub(in crate::commands) format: &'static str,
+    pub(in crate::commands) architecture: String,
+    pub(in crate::commands) spec: ModelSpec,
+    pub(in crate::commands) d_vocab: usize,
+    pub(in crate::commands) has_head: bool,
+    pub(in crate::commands) parameters: u64,
+    pub(in crate::commands) sequences: Sequences,
     /// The text of every token of `sequences`.
-    pub(super) texts: Vec<String>,
+    pub(in crate::commands) texts: Vec<String>,
     /// Bytes of text that the predicted tokens cover.
-    pub(super) predicted_bytes: u64,
+    pub(in crate::commands) predicted_bytes: u64,
     /// What a reader of the numbers must know of it.
-    pub(super) datasheet: Value,
-    pub(super) weights: Weights,
+    pub(in crate::commands) datasheet: Value,
+    /// The types of integers that weights are stored as, with their numbers of tensors, where the file holds such.
+    pub(in crate::commands) stored_as_integers: Option<String>,
+    pub(in crate::commands) weights: Weights,
 }
 
 /// A text to measure on.
-pub(super) struct Text {
+pub(in crate::commands) struct Text {
     /// As the user named it.
-    pub(super) name: String,
-    pub(super) sha256: String,
+    pub(in crate::commands) name: String,
+    pub(in crate::commands) sha256: String,
     text: String,
 }
 
 impl Text {
     /// Reads a file, or takes a built-in text.
-    pub(super) fn open(name: &str) -> Result<Self, Exit> {
+    pub(in crate::commands) fn open(name: &str) -> Result<Self, Exit> {
         let bytes = match name.strip_prefix(BUILTIN_PREFIX) {
             Some(wanted) => match BUILTIN_TEXTS.iter().find(|text| text.name == wanted) {
                 Some(text) => text.bytes.to_vec(),
@@ -94,12 +96,35 @@ impl Text {
     }
 }
 
+/// The models that a command line names, and how much of a text they are run on.
+pub(in crate::commands) struct Chosen<'a> {
+    models: &'a [PathBuf],
+    tokenizer: Option<&'a Path>,
+    window: Option<u64>,
+    tokens: u64,
+}
+
+impl<'a> From<&'a MeasureArgs> for Chosen<'a> {
+    fn from(args: &'a MeasureArgs) -> Self {
+        Self { models: &args.models, tokenizer: args.tokenizer.as_deref(), window: args.window, tokens: args.tokens }
+    }
+}
+
+impl<'a> From<&'a QuantizeArgs> for Chosen<'a> {
+    fn from(args: &'a QuantizeArgs) -> Self {
+        Self { models: &args.models, tokenizer: args.tokenizer.as_deref(), window: args.window, tokens: args.tokens }
+    }
+}
+
 /// Opens every model of the command line, in order.
-pub(super) fn open_all(args: &MeasureArgs, text: Option<&Text>, device: &OpenDevice) -> Result<Vec<Model>, Exit> {
-    let names = names(&args.models);
+pub(in crate::commands) fn open_all(
+    chosen: &Chosen<'_>,
+    text: Option<&Text>,
+    device: &OpenDevice,
+) -> Result<Vec<Model>, Exit> {
     let mut models: Vec<Model> = Vec::new();
-    for (path, (name, step)) in args.models.iter().zip(names) {
-        let model = open(path, name, step, args, text, device)?;
+    for (path, (name, step)) in chosen.models.iter().zip(names(chosen.models)) {
+        let model = open(path, name, step, chosen, text, device)?;
         if let Some(other) = models.iter().find(|other| (&other.name, other.step) == (&model.name, model.step)) {
             let what =
                 format!("would be {} at step {} too, and tables tell models apart by these", other.name, other.step);
@@ -114,19 +139,19 @@ fn open(
     path: &Path,
     name: RunName,
     step: u64,
-    args: &MeasureArgs,
+    chosen: &Chosen<'_>,
     text: Option<&Text>,
     device: &OpenDevice,
 ) -> Result<Model, Exit> {
     if checkpoint::is_own(path) {
-        if args.text.is_some() || args.tokenizer.is_some() || args.window.is_some() {
+        if text.is_some() || chosen.tokenizer.is_some() || chosen.window.is_some() {
             let what = "is a run of basislab, which is measured on held-out sequences of its own corpus";
             return Err(Exit::usage(format!("{}: {what}; leave out --text, --tokenizer and --window", path.display())));
         }
-        let several = args.models.len() > 1;
+        let several = chosen.models.len() > 1;
         return checkpoint::read(path, several, device);
     }
-    let source = basislab_import::open(path, args.tokenizer.as_deref()).map_err(Exit::data)?;
+    let source = basislab_import::open(path, chosen.tokenizer).map_err(Exit::data)?;
     let Some(text) = text else {
         let known: Vec<String> = BUILTIN_TEXTS.iter().map(|text| format!("{BUILTIN_PREFIX}{}", text.name)).collect();
         let what = format!("needs a text to be measured on: add --text FILE, or --text {}", known.join(" or "));
@@ -140,15 +165,15 @@ fn open(
     };
     let at = path.display();
     let n_ctx = source.spec.n_ctx;
-    let window = args.window.map_or(WINDOW.min(n_ctx), |window| window as usize);
+    let window = chosen.window.map_or(WINDOW.min(n_ctx), |window| window as usize);
     if window > n_ctx {
         return Err(Exit::usage(format!("--window: found {window}, expected at most {n_ctx}, the context of {at}")));
     }
-    let wanted = args.tokens as usize;
+    let wanted = chosen.tokens as usize;
     let ids = text.tokens(tokenizer, wanted.max(window))?;
     if let Some(id) = ids.iter().find(|id| **id as usize >= source.d_vocab) {
         let what = format!("found token {id}, expected tokens below {}, the vocabulary of {at}", source.d_vocab);
-        return Err(Exit::data(format!("{}: {what}: is it another model's tokenizer?", tokenizer_name(args, path))));
+        return Err(Exit::data(format!("{}: {what}: is it another model's tokenizer?", tokenizer_name(chosen, path))));
     }
     let sequences = Sequences::cut(&ids, &tokenizer.before, &tokenizer.after, window, wanted);
     let Some(sequences) = sequences.filter(|sequences| sequences.length > 1) else {
@@ -164,6 +189,9 @@ fn open(
     // SentencePiece puts a blank before the text.
     let predicted_bytes = predicted_bytes.min(text.text.len() as u64);
     let datasheet = datasheet(&source, tokenizer)?;
+    let integers = source.types.iter().filter(|(name, _)| source.format == "gguf" && name.starts_with('Q'));
+    let integers: Vec<String> =
+        integers.map(|(name, tensors)| format!("{} of {name}", count(*tensors, "tensor"))).collect();
     Ok(Model {
         name,
         step,
@@ -177,12 +205,13 @@ fn open(
         texts,
         predicted_bytes,
         datasheet,
+        stored_as_integers: (!integers.is_empty()).then(|| integers.join(", ")),
         weights: Box::new(move |path, shape| source.read(path, shape).map_err(Exit::data)),
     })
 }
 
-fn tokenizer_name(args: &MeasureArgs, model: &Path) -> String {
-    args.tokenizer.as_deref().unwrap_or(model).display().to_string()
+fn tokenizer_name(chosen: &Chosen<'_>, model: &Path) -> String {
+    chosen.tokenizer.unwrap_or(model).display().to_string()
 }
 
 fn datasheet(source: &Source, tokenizer: &Tokenizer) -> Result<Value, Exit> {
@@ -246,7 +275,7 @@ fn step_of(stem: &str) -> Option<(&str, u64)> {
 }
 
 /// The name as tables can have it.
-pub(super) fn run_name(name: &str) -> RunName {
+pub(in crate::commands) fn run_name(name: &str) -> RunName {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let name: String = name.chars().map(|c| if fits(c) { c } else { '-' }).collect::<String>().replace("..", ".-");
     let name: String = name.trim_start_matches(['.', '_', '-']).chars().take(57).collect();
@@ -255,15 +284,14 @@ pub(super) fn run_name(name: &str) -> RunName {
 }
 
 /// The directory of a measurement without --out.
-pub(super) fn default_out(models: &[Model], identity: &str) -> PathBuf {
+pub(in crate::commands) fn default_out(command: &str, models: &[Model], identity: &str) -> PathBuf {
     let name = models.first().map_or("model", |model| model.name.as_str());
-    Path::new("runs").join(format!("measure-{name}-{}", &identity[..8]))
+    Path::new("runs").join(format!("{command}-{name}-{}", &identity[..8]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PathBuf;
 
     fn named(paths: &[&str]) -> Vec<(String, u64)> {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
