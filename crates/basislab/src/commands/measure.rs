@@ -111,7 +111,7 @@ impl Wanted {
     fn of(args: &MeasureArgs) -> Result<Self, Exit> {
         let save: Vec<_> = args.save.iter().map(|text| saved::parse("--save", text)).collect::<Result<_, _>>()?;
         for (_, file) in &save {
-            saved::spare(file, &args.models)?;
+            saved::check_target(file, &args.models, args.out.as_deref())?;
         }
         let ablations = args.ablate.iter().map(|text| text.parse()).collect::<Result<_, String>>();
         let ablations = ablations.map_err(|what| Exit::usage(format!("--ablate: {what}")))?;

@@ -29,17 +29,18 @@ pub(super) fn parse(option: &str, text: &str) -> Result<(What, PathBuf), Exit> {
             file.display().to_string()
         )));
     }
-    // Found only after the model has run, that would be late.
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(Exit::write(format!("{option} {text}: there is no folder {}; make it first", folder.display())));
-    }
     let what = if name == "tokens" { What::Tokens } else { What::Site(name.parse().map_err(wrong)?) };
     Ok((what, file))
 }
 
-/// Refuses to write over a model that is to be measured, or into its folder.
-pub(super) fn spare(file: &Path, models: &[PathBuf]) -> Result<(), Exit> {
+/// Refuses a file in a folder that is not there (`out` will be made), and a file of a model that is to be
+/// measured. Found only after the model has run, either would be late.
+pub(super) fn check_target(file: &Path, models: &[PathBuf], out: Option<&Path>) -> Result<(), Exit> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() && out != Some(folder) {
+        let what = format!("--save: there is no folder {}; make it first", folder.display());
+        return Err(Exit::write(what));
+    }
     let is_of = |model: &PathBuf| match (file.canonicalize(), model.canonicalize()) {
         (Ok(file), Ok(model)) => file.starts_with(model),
         _ => false,
