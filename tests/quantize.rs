@@ -197,7 +197,7 @@ fn runs_of_our_own_make_one_table() {
     let rows: Vec<QuantizationRow> = read_table(&at.join("q")).unwrap();
     let models: Vec<QuantizedModelRow> = read_table(&at.join("q")).unwrap();
     let names: Vec<&str> = models.iter().map(|row| row.model.as_str()).collect();
-    assert_eq!(names, ["adam", "2-adam", "sgd"]);
+    assert_eq!(names, ["adam-0", "adam-1", "sgd-0"]);
     for model in &models {
         let special = usize::from(model.special_left_out.is_empty());
         let own = || rows.iter().filter(|row| row.model == model.model);
@@ -208,7 +208,8 @@ fn runs_of_our_own_make_one_table() {
         assert!(rotated.relative_error.unwrap() < 1e-5, "{rotated:?}");
     }
     let files = ["quantization.csv", "quantized_models.csv", "models.csv", "datapackage.json", "manifest.json"];
-    for file in files.into_iter().chain(["SHA256SUMS", "figures/quantization.adam.svg", "figures/quantization.sgd.svg"])
+    for file in
+        files.into_iter().chain(["SHA256SUMS", "figures/quantization.adam-0.svg", "figures/quantization.sgd-0.svg"])
     {
         assert!(at.join("q").join(file).metadata().is_ok_and(|info| info.len() > 0), "{file}");
     }
