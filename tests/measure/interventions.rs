@@ -209,7 +209,7 @@ fn a_huge_dimension_is_named_and_in_a_rotated_basis_none_is() {
     let found = at_embed("plain");
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((&found[0]["dim"][..], &found[0]["rank"][..]), ("5", "1"));
-    // All tokens but the first of each sequence.
+    // All tokens but the first of each sequence, which are fewer than the sample may have; each counts as much as another.
     let embed = saved(&at.join("embed.npy"));
     let rest: Vec<&[f64]> =
         embed.chunks(D).enumerate().filter(|(token, _)| token % 12 > 0).map(|(_, row)| row).collect();
