@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 pub(crate) const FAMILIES: [&str; 9] =
     ["bert", "gpt2", "gpt_neox", "gpt_neox_sequential", "llama", "llama_sharded", "mistral", "qwen2", "qwen3"];
 
+/// Token ids, and the shape `[sequences, tokens]`.
+type TokensAndShape = (Vec<i32>, [usize; 2]);
+
 /// What `transformers` computed: numbers by name, and the tokens with their shape.
-pub(crate) fn expected(family: &str) -> (BTreeMap<String, Vec<f64>>, (Vec<i32>, [usize; 2])) {
+pub(crate) fn expected(family: &str) -> (BTreeMap<String, Vec<f64>>, TokensAndShape) {
     let file = root().join("tests/import").join(family).join("expected.safetensors");
     let (mut all, mut tokens) = (BTreeMap::new(), None);
     for NamedTensor { name, shape, bytes, dtype } in decode_any(&std::fs::read(file).unwrap()).unwrap() {

@@ -22,7 +22,7 @@ fn model(name: &str, tokenizer: Option<&str>) -> Option<Source> {
     let path = |name: &str| {
         let path = folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists());
         if path.is_none() {
-            writeln!(std::io::stderr(), "skipped: no {name} in the folder BASISLAB_MODELS").unwrap();
+            let _ = writeln!(std::io::stderr(), "skipped: no {name} in the folder BASISLAB_MODELS");
         }
         path
     };

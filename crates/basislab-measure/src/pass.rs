@@ -1,3 +1,4 @@
+use crate::fold::Read;
 use crate::intervention::{Intervention, Turn};
 use crate::self_check::SelfCheck;
 use crate::sequences::Sequences;
@@ -26,13 +27,16 @@ pub struct Subject<'a> {
     pub sequences: &'a Sequences,
 }
 
+/// Takes the values of a site, `[tokens, width]`, and their width.
+pub type OnSaved<'a> = &'a mut dyn FnMut(Site, Vec<f32>, usize) -> Result<()>;
+
 /// What one forward pass is to give, and what it gave.
 #[derive(Default)]
 pub struct Pass<'a> {
     /// Sites whose values are handed out, `[tokens, width]`, as they go on from there.
     pub save: Vec<Site>,
     /// Takes the values of a site of `save`.
-    pub on_saved: Option<&'a mut dyn FnMut(Site, Vec<f32>, usize) -> Result<()>>,
+    pub on_saved: Option<OnSaved<'a>>,
     /// What is measured at every site of the stream: the tokens' names, and the random bases.
     pub measure: Option<(MeasuredTokens<'a>, &'a Bases)>,
     /// Whether every sum is checked.
@@ -56,12 +60,7 @@ const SAMPLED: usize = 64;
 ///
 /// # Errors
 /// The first error of `read` or of what takes saved values.
-pub fn run(
-    subject: &Subject<'_>,
-    intervention: &Intervention,
-    read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>>,
-    pass: &mut Pass<'_>,
-) -> Result<()> {
+pub fn run(subject: &Subject<'_>, intervention: &Intervention, read: Read<'_>, pass: &mut Pass<'_>) -> Result<()> {
     let Subject { spec, d_vocab, has_head, device, sequences } = *subject;
     let rotation = intervention.turn.as_ref().map(|turn| {
         let q = turn.rotation(spec.d_model).expect("checked when it was asked for");
@@ -125,10 +124,10 @@ impl Pass<'_> {
         if let Some(progress) = self.progress {
             progress(site);
         }
-        if self.save.contains(&site) {
-            if let Some(on_saved) = &mut self.on_saved {
-                on_saved(site, found.clone(), width)?;
-            }
+        if self.save.contains(&site)
+            && let Some(on_saved) = &mut self.on_saved
+        {
+            on_saved(site, found.clone(), width)?;
         }
         self.last = found;
         Ok(())

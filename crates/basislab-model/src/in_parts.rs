@@ -10,6 +10,9 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 /// Rows of logits that exist at a time: a large vocabulary makes more of them large.
 const LOGIT_ROWS: usize = 256;
 
+/// Gives the values of a parameter by its path and shape, row-major.
+pub type Read<'a, E> = &'a mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>, E>;
+
 /// A forward pass whose weights are read when it gets to them and forgotten after it: the embeddings, each block, the head.
 #[derive(Debug)]
 pub struct InParts<'a> {
@@ -37,7 +40,7 @@ impl InParts<'_> {
     pub fn forward<E>(
         &self,
         tokens: Vec<Tensor<2, Int>>,
-        read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>, E>,
+        read: Read<'_, E>,
         on_site: OnSite<'_>,
         on_logits: &mut dyn FnMut(Tensor<2>),
     ) -> Result<(), E> {

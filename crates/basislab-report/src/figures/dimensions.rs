@@ -69,5 +69,5 @@ fn profiles<'a>(scene: &Scene<'a>) -> BTreeMap<(&'a str, u64, Basis), Vec<f64>> 
 /// The median of values in order, at least one.
 pub(super) fn median_of_sorted(sizes: &[f64]) -> f64 {
     let middle = sizes.len() / 2;
-    if sizes.len() % 2 == 0 { (sizes[middle - 1] + sizes[middle]) / 2.0 } else { sizes[middle] }
+    if sizes.len().is_multiple_of(2) { (sizes[middle - 1] + sizes[middle]) / 2.0 } else { sizes[middle] }
 }

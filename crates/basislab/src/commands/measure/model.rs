@@ -238,16 +238,16 @@ fn names(paths: &[PathBuf]) -> Vec<(RunName, u64)> {
     };
     let stems: Vec<String> = paths.iter().map(|path| stem(path)).collect();
     let steps: Vec<Option<(&str, u64)>> = stems.iter().map(|stem| step_of(stem)).collect();
-    if let (true, Some(Some((prefix, _)))) = (paths.len() > 1, steps.first()) {
-        if steps.iter().all(|step| step.is_some_and(|(other, _)| other == *prefix)) {
-            let own = prefix.trim_end_matches(['-', '_', '.']);
-            let parent = || paths[0].parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-            let name = match own {
-                "" | "step" | "checkpoint" | "ckpt" => parent().unwrap_or_else(|| "model".to_owned()),
-                _ => own.to_owned(),
-            };
-            return steps.iter().flatten().map(|(_, step)| (run_name(&name), *step)).collect();
-        }
+    if let (true, Some(Some((prefix, _)))) = (paths.len() > 1, steps.first())
+        && steps.iter().all(|step| step.is_some_and(|(other, _)| other == *prefix))
+    {
+        let own = prefix.trim_end_matches(['-', '_', '.']);
+        let parent = || paths[0].parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let name = match own {
+            "" | "step" | "checkpoint" | "ckpt" => parent().unwrap_or_else(|| "model".to_owned()),
+            _ => own.to_owned(),
+        };
+        return steps.iter().flatten().map(|(_, step)| (run_name(&name), *step)).collect();
     }
     let mut all: Vec<(RunName, u64)> = Vec::new();
     for stem in &stems {
