@@ -7,8 +7,8 @@ use basislab_config::{ModelSpec, NormKind, NormPlace};
 use basislab_stats::hadamard_rows;
 use rayon::prelude::*;
 
-/// Reads the values of a parameter by its path and shape.
-pub type Read<'a> = &'a mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>>;
+/// Gives the values of a parameter by its path and shape.
+pub type Read<'a> = basislab_model::Read<'a, anyhow::Error>;
 
 /// Why the stream of a model cannot be rotated by changing its weights; `None` where it can.
 pub fn why_not_rotated(spec: &ModelSpec) -> Option<&'static str> {
@@ -17,7 +17,7 @@ pub fn why_not_rotated(spec: &ModelSpec) -> Option<&'static str> {
             Some("the stream itself is normalised, with a gain for each dimension that no matrix can take over")
         }
         NormKind::Layernorm => Some("LayerNorm subtracts the mean over dimensions, which is along one fixed direction"),
-        _ if spec.d_model % 2 == 1 => {
+        _ if !spec.d_model.is_multiple_of(2) => {
             Some("d_model is odd, and the blocks of the Hadamard matrix are powers of two that divide it")
         }
         NormKind::None | NormKind::Rms | NormKind::RmsScalar | NormKind::RmsGain => None,

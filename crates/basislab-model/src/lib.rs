@@ -15,7 +15,7 @@ mod product;
 mod rope;
 mod weight;
 
-pub use in_parts::InParts;
+pub use in_parts::{InParts, Read};
 pub use init::init;
 pub use model::{OnSite, Transformer, cross_entropy};
 pub use norm::Norm;
