@@ -83,8 +83,8 @@ impl QuantizedModel {
         self.rows.iter().find(is_it)
     }
 
-    /// What rounding costs in a row: the increase of the loss, nats per token; without a head the relative error of the last
-    /// stream. Both are of later tokens where first tokens are apart, and against the same model with nothing rounded.
+    /// What rounding costs in a row: the increase of the loss over the same model, rotated or ablated alike, with nothing rounded,
+    /// nats per token; without a head the relative error of the last stream at later tokens, in which ablating is included.
     pub(crate) fn cost(&self, row: &QuantizationRow) -> Option<f64> {
         if self.has_loss() { row.loss_increase_alike } else { row.relative_error_later }
     }
