@@ -1,4 +1,5 @@
 use crate::fold::Read;
+use crate::fold::Read;
 use crate::intervention::{Intervention, Turn};
 use crate::self_check::SelfCheck;
 use crate::sequences::Sequences;
@@ -28,10 +29,7 @@ pub struct Subject<'a> {
 }
 
 /// Takes the values of a site, `[tokens, width]`, and the width.
-type OnSaved<'a> = &'a mut dyn FnMut(Site, &[f32], usize) -> Result<()>;
-
-/// Gives the values of a parameter by its path and shape.
-type Read<'a> = &'a mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>>;
+pub type OnSaved<'a> = &'a mut dyn FnMut(Site, &[f32], usize) -> Result<()>;
 
 /// What one forward pass is to give, and what it gave.
 #[derive(Default)]

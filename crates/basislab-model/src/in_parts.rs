@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 const LOGIT_ROWS: usize = 256;
 
 /// Gives the values of a parameter by its path and shape.
-type Read<'a, E> = &'a mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>, E>;
+pub type Read<'a, E> = &'a mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>, E>;
 
 /// A forward pass whose weights are read when it gets to them and forgotten after it: the embeddings, each block, the head.
 #[derive(Debug)]

@@ -84,7 +84,7 @@ pub(crate) enum Command {
     Quantize(QuantizeArgs),
     /// Rebuild summary, verdicts and figures of a directory from its tables, without training
     Report {
-        /// A directory that `run` or `measure` wrote
+        /// A directory that `run`, `measure` or `quantize` wrote
         #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Print the summary as JSON

@@ -20,7 +20,7 @@ pub(crate) fn is_one(dir: &Path) -> bool {
     dir.join("manifest.json").exists()
 }
 
-/// Whether the directory is one of `basislab measure`.
+/// Whether the directory is one of `basislab measure` or `basislab quantize`.
 pub(crate) fn is_measured(dir: &Path) -> bool {
     matches!(read_manifest(dir), Ok(Some(manifest)) if manifest["measured"].is_object())
 }
@@ -29,8 +29,8 @@ pub(crate) fn is_measured(dir: &Path) -> bool {
 /// says what is wrong.
 pub(crate) fn expect_one(dir: &Path) -> Result<(), Exit> {
     if is_measured(dir) {
-        let what = "found a directory of `basislab measure`, expected one of `basislab run`";
-        return Err(Exit::data(format!("{}: {what}; `basislab report` reads both", dir.display())));
+        let what = "found a directory of `basislab measure` or `quantize`, expected one of `basislab run`";
+        return Err(Exit::data(format!("{}: {what}; `basislab report` reads them all", dir.display())));
     }
     let folders = inside(dir).unwrap_or_default();
     if is_one(dir) || dir.join("config.toml").exists() || folders.is_empty() {

@@ -14,8 +14,9 @@ use basislab_measure::{Bases, Panel, Plan, Subject, why_not_rotated};
 use basislab_report::{report_quantized, seal_quantized};
 use basislab_runs::{FORMAT, create_output_dir, lock, write_manifest};
 use basislab_store::{remove, sha256};
-use basislab_tables::{MeasuredTokens, ModelRow, QuantizationRow, QuantizedModelRow, SUMS, write_table};
+use basislab_tables::{MeasuredTokens, ModelRow, QuantizationRow, QuantizedModelRow, SUMS, TableRow, write_table};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// Random bases, and tokens that are measured in them, to find special dimensions.
 const BASES: usize = 8;
@@ -59,13 +60,30 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
     write_table(&dir, &found.iter().map(|found| found.model.clone()).collect::<Vec<_>>())?;
     write_table(&dir, &found.iter().map(|found| found.stream.clone()).collect::<Vec<_>>())?;
     write_table(&dir, &found.iter().flat_map(|found| found.rows.clone()).collect::<Vec<_>>())?;
-    let answer = report_quantized(&dir)?;
-    seal_quantized(&dir)?;
-    match args.json {
-        true => say_json(&serde_json::to_value(&answer).map_err(Exit::data)?)?,
-        false => say(answer.to_string())?,
-    }
+    write_report(&dir, args.json)?;
     rotation_result(&found)
+}
+
+/// Makes the report of a directory from its tables, and prints the answer.
+fn write_report(dir: &Path, json: bool) -> Result<(), Exit> {
+    let answer = report_quantized(dir)?;
+    seal_quantized(dir)?;
+    match json {
+        true => say_json(&serde_json::to_value(&answer).map_err(Exit::data)?),
+        false => say(answer.to_string()),
+    }
+}
+
+/// Whether a directory of `basislab measure` or `basislab quantize` is one of the latter.
+pub(super) fn is_one(dir: &Path) -> bool {
+    dir.join(QuantizationRow::TABLE.file).exists()
+}
+
+/// Makes the report of a directory again.
+pub(super) fn report(dir: &Path, json: bool) -> CommandResult {
+    let _lock = lock(dir, false)?;
+    write_report(dir, json)?;
+    Ok(None)
 }
 
 fn one(model: &Model, args: &QuantizeArgs, device: &OpenDevice, progress: &Progress) -> Result<Found, Exit> {

@@ -18,6 +18,9 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    if is_measured(dir) && super::quantize::is_one(dir) {
+        return super::quantize::report(dir, json);
+    }
     if is_measured(dir) {
         return super::measure::report(dir, json);
     }
