@@ -1,5 +1,4 @@
 use crate::fold::Read;
-use crate::fold::Read;
 use crate::intervention::{Intervention, Turn};
 use crate::self_check::SelfCheck;
 use crate::sequences::Sequences;
