@@ -12,7 +12,7 @@ mod site;
 pub use fold::{Read, why_not_rotated};
 pub use intervention::{Ablation, Filling, Intervention, Turn};
 pub use panel::{Panel, Plan, Variant};
-pub use pass::{Changes, Pass, Subject, run};
+pub use pass::{Changes, OnSaved, Pass, Subject, run};
 pub use self_check::{SelfCheck, WrongSum};
 pub use sequences::Sequences;
 pub use site::{Bases, Measurements};

@@ -63,7 +63,7 @@ fn site(c: &mut Criterion) {
     let values = heavy_tailed();
     let bases: Vec<Rotation> = (0..8).map(|k| random_basis(1, k, WIDTH)).collect();
     let large = |x: &Residuals| {
-        black_box((special_dimensions(x, N_CTX, 1.5), dominant_tokens(x, N_CTX, 8), largest_values(x, N_CTX, 8)));
+        black_box((special_dimensions(x, 1.5), dominant_tokens(x, N_CTX, 8), largest_values(x, N_CTX, 8)));
     };
     let mut group = c.benchmark_group(format!("measure/{TOKENS}x{WIDTH}"));
     group.sample_size(20);
