@@ -1,14 +1,16 @@
 //! README and `results/README.md` quote the measurements of public models.
 
 use super::quotes::{Cells, line_of, number, rows_of, text};
+use std::collections::BTreeMap;
 
 /// What both pages say of a public model.
 struct PublicModel {
     models: Cells,
-    /// `(site, ratio, mean, whether above all random bases)` of token kurtosis, in the order of the forward pass.
-    kurtosis: Vec<(String, f64, f64, bool)>,
-    /// Dimensions that stand out at the end of every block, in order.
-    everywhere: Vec<usize>,
+    /// Token kurtosis, and that of what varies between tokens, in the order of the forward pass.
+    kurtosis: Vec<Cells>,
+    varying: Vec<Cells>,
+    /// `(dimension, at how many ends of blocks it stands out)`: the two that do at most, of equals the larger one.
+    dimensions: Vec<(usize, usize)>,
     /// Name and SHA-256 of its weights.
     file: (String, String),
 }
@@ -17,27 +19,29 @@ impl PublicModel {
     fn read(name: &str) -> Self {
         let results = format!("public-models/{name}");
         let models = rows_of(&results, "models.csv").remove(0);
-        let of_kurtosis = |row: &Cells| row["metric"] == "token_kurtosis";
-        let kurtosis = rows_of(&results, "summary.csv").into_iter().filter(of_kurtosis);
-        let kurtosis = kurtosis.map(|row| {
-            (row["site"].clone(), number(&row, "ratio"), number(&row, "mean"), number(&row, "seeds_above") == 1.0)
-        });
-        let everywhere = rows_of(&results, "special_dimensions.csv").into_iter();
-        let everywhere = everywhere.filter(|row| row["persistence"] == models["n_layers"]);
-        let mut everywhere: Vec<usize> = everywhere.map(|row| number(&row, "dim") as usize).collect();
-        everywhere.sort_unstable();
-        everywhere.dedup();
+        let summary = rows_of(&results, "summary.csv");
+        let of = |metric: &str| summary.iter().filter(|row| row["metric"] == metric).cloned().collect();
+        let mut sizes: BTreeMap<usize, (usize, f64)> = BTreeMap::new();
+        for row in rows_of(&results, "special_dimensions.csv") {
+            let size = sizes.entry(number(&row, "dim") as usize).or_default();
+            *size = (number(&row, "persistence") as usize, size.1.max(number(&row, "ratio")));
+        }
+        let mut dimensions: Vec<(usize, (usize, f64))> = sizes.into_iter().collect();
+        dimensions.sort_by(|(_, a), (_, b)| b.partial_cmp(a).unwrap());
+        let dimensions = dimensions.into_iter().take(2).map(|(dim, (ends, _))| (dim, ends)).collect();
         let manifest: serde_json::Value =
             serde_json::from_str(&text(&format!("results/{results}/manifest.json"))).unwrap();
         let files = manifest["measured"]["models"][0]["files"].as_array().unwrap();
         let largest = files.iter().max_by_key(|file| file["bytes"].as_u64().unwrap()).unwrap();
         let cell = |key: &str| largest[key].as_str().unwrap().to_owned();
         let file = (cell("name"), cell("sha256"));
-        Self { kurtosis: kurtosis.collect(), everywhere, file, models }
+        Self { kurtosis: of("token_kurtosis"), varying: of("varying_kurtosis"), dimensions, file, models }
     }
 
-    fn after_last_block(&self) -> &(String, f64, f64, bool) {
-        self.kurtosis.iter().rfind(|(site, ..)| site.ends_with("resid_post")).unwrap()
+    /// The mean, or the ratio to random bases, after the last block.
+    fn after_last_block(rows: &[Cells], column: &str) -> String {
+        let row = rows.iter().rfind(|row| row["site"].ends_with("resid_post")).unwrap();
+        format!("{:.1}", number(row, column))
     }
 
     fn digits(&self, column: &str) -> String {
@@ -54,20 +58,16 @@ fn the_tables_of_public_models_are_those_of_their_directories() {
         ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2", "all-MiniLM-L6-v2"),
     ] {
         let model = PublicModel::read(folder);
-        let (_, ratio, mean, _) = model.after_last_block();
-        let (site, largest, ..) = model.kurtosis.iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        let [mean, ratio] = ["mean", "ratio"].map(|column| PublicModel::after_last_block(&model.kurtosis, column));
+        let [varying, of_varying] =
+            ["mean", "ratio"].map(|column| PublicModel::after_last_block(&model.varying, column));
         let (loss, bits) = (model.digits("loss"), model.digits("bits_per_byte"));
         let of_loss = if loss.is_empty() { "no head".to_owned() } else { format!("{loss} ({bits})") };
-        let everywhere: Vec<String> = model.everywhere.iter().map(usize::to_string).collect();
-        let expected = [
-            in_readme.to_owned(),
-            of_loss,
-            format!("{ratio:.2}"),
-            format!("{largest:.2}, `{site}`"),
-            everywhere.join(", "),
-        ];
+        let [(first, ends), (second, fewer)] = model.dimensions[..] else { panic!("{:?}", model.dimensions) };
+        let dimensions = format!("{first} (after {ends} of {} blocks), {second} ({fewer})", model.models["n_layers"]);
+        let expected = [in_readme.to_owned(), of_loss, ratio.clone(), of_varying.clone(), dimensions];
         assert_eq!(line_of(&readme, in_readme), expected);
-        let above = model.kurtosis.iter().filter(|(.., above)| *above).count();
+        let above = model.kurtosis.iter().filter(|row| row["seeds_above"] == "1").count();
         let expected = [
             name.to_owned(),
             format!("`{}`", model.file.0),
@@ -76,9 +76,41 @@ fn the_tables_of_public_models_are_those_of_their_directories() {
             loss,
             bits,
             format!("{above} of {}", model.kurtosis.len()),
-            format!("{mean:.2}"),
-            format!("{ratio:.2}"),
+            mean,
+            ratio,
+            varying,
+            of_varying,
         ];
         assert_eq!(line_of(&results, name), expected);
+    }
+}
+
+/// The numbers in the sentences below the table.
+#[test]
+fn sentences_on_public_models_quote_the_tables() {
+    let page = text("results/README.md").replace('\n', " ");
+    let ratio = |rows: &[Cells], site: &str| number(rows.iter().find(|row| row["site"] == site).unwrap(), "ratio");
+    let (smol, encoder) = (PublicModel::read("SmolLM2-135M-Instruct"), PublicModel::read("all-MiniLM-L6-v2"));
+    let site = "blocks.28.resid_post";
+    let largest = smol.kurtosis.iter().map(|row| number(row, "ratio")).fold(0.0, f64::max);
+    assert_eq!(largest, ratio(&smol.kurtosis, site));
+    let dominant: Vec<Cells> = rows_of("public-models/SmolLM2-135M-Instruct", "dominant_tokens.csv");
+    let at_11 = |first: &str| {
+        let mut rows = dominant.iter().filter(|row| row["site"] == "blocks.11.resid_post" && row["first"] == first);
+        rows.next().unwrap()
+    };
+    let (first, other) = (at_11("true"), at_11("false"));
+    assert_eq!(other["position"], "1");
+    for sentence in [
+        format!(
+            "is {largest:.1} times that of random bases, what varies is at {:.1} times",
+            ratio(&smol.varying, site)
+        ),
+        format!("first tokens hold {:.0} %", 100.0 * number(first, "share") / number(first, "share_of_group")),
+        format!("one token at position 1 has {:.0} %", 100.0 * number(other, "share_of_group")),
+        format!("{:.1} times random bases before the last one", ratio(&encoder.kurtosis, "blocks.5.mlp_sum")),
+        format!("{:.1} times after it", ratio(&encoder.kurtosis, "blocks.5.resid_post")),
+    ] {
+        assert!(page.contains(&sentence), "results/README.md lacks: {sentence}");
     }
 }
