@@ -1,14 +1,17 @@
-//! What `basislab measure` computes of one site of SmolLM2-135M on 2048 tokens, all of it and part by part.
+//! What `basislab measure` computes of one site of SmolLM2-135M on 2048 tokens, all of it and part by part, and the forward
+//! pass of one block, which has two sites.
 //! `cargo bench -p basislab --bench measure`
 
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 
-use basislab_config::{Basis, Tokens};
+use basislab_config::{Basis, Change, Library, Tokens, load};
+use basislab_model::init;
 use basislab_stats::{
     Measured, MetricValue, Purpose, Residuals, Rotation, Wanted, dominant_tokens, gaussian, largest_dimension_ratio,
     largest_values, measure, measure_in, random_basis, special_dimensions, stream,
 };
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use rayon::prelude::*;
 use std::hint::black_box;
@@ -85,5 +88,32 @@ fn site(c: &mut Criterion) {
     group.bench_function("large values", |b| b.iter_batched_ref(fresh, |x| large(x), BatchSize::PerIteration));
 }
 
-criterion_group!(benches, site);
+/// The forward pass of one block of SmolLM2-135M, without gradients: it has two sites, whose measuring should cost no more.
+fn block(c: &mut Criterion) {
+    let changes = [
+        ("model.d_model", "576"),
+        ("model.n_layers", "1"),
+        ("model.n_heads", "9"),
+        ("model.n_kv_heads", "3"),
+        ("model.d_mlp", "1536"),
+        ("model.n_ctx", "512"),
+        ("model.norm", "rms-gain"),
+        ("model.mlp", "swiglu"),
+        ("model.positions.kind", "rope"),
+        ("model.positions.pairs", "interleaved"),
+    ];
+    let changes = changes.map(|(path, value)| Change::set(path, value, ""));
+    let library = Library { rules: basislab_optim::rule_keys(), base: &|_| Err("no base".to_owned()) };
+    let config = include_str!("../../../configs/adam-vs-sgd.toml");
+    let run = load(config, "adam-vs-sgd", &changes, library).unwrap().experiment.shared;
+    let device = Device::flex();
+    let model = init(&run.model, 256, 0, &device);
+    let values = TensorData::new(heavy_tailed(), [TOKENS, WIDTH]);
+    let resid = Tensor::<2>::from_data(values, (&device, DType::F32));
+    let mut group = c.benchmark_group(format!("forward/{TOKENS}x{WIDTH}"));
+    group.sample_size(20);
+    group.bench_function("block", |b| b.iter(|| black_box(model.one_block(0, resid.clone(), N_CTX)).into_data()));
+}
+
+criterion_group!(benches, site, block);
 criterion_main!(benches);

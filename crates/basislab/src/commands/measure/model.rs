@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(named(&["a/model.gguf", "b/model.gguf"]), pairs(&[("model", 0), ("model-2-model", 0)]));
         assert_eq!(named(&["a/step10"]), pairs(&[("step10", 0)]));
         assert_eq!(named(&["a/step10", "b/step20"]), pairs(&[("step10", 0), ("step20", 0)]));
-        assert_eq!(named(&["a/a..bin", "b/a..bin"]), pairs(&[("model-a.", 0), ("model-2-model-a.", 0)]));
+        assert_eq!(named(&["a/a..bin", "b/a..bin"]), pairs(&[("model", 0), ("model-2-model", 0)]));
         assert_eq!(named(&["7.bin", "no+name.bin"]), pairs(&[("model-7", 0), ("no-name", 0)]));
     }
 }
