@@ -181,6 +181,43 @@ fn the_inputs_of_the_matrices_of_blocks_are_rounded_and_nothing_else() {
 }
 
 #[test]
+fn an_experiment_asks_what_rounding_costs_its_arms() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    let config = "base = \"adam-vs-sgd\"\nonly = [\"adam\", \"sgd\"]\nquestion = \"?\"\n[quantize]\narms = [\"sgd\"]\n";
+    fs::write(at.join("rounded.toml"), config).unwrap();
+    let run = |seeds: &str, more: &[&str]| {
+        let args = ["run", "rounded.toml", "--smoke", "--seeds", seeds, "--out", "o", "--quiet"];
+        let output = basislab(at, &[&args, more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let names = || {
+        let models: Vec<QuantizedModelRow> = read_table(&at.join("o/quantization")).unwrap();
+        models.into_iter().map(|row| row.model.to_string()).collect::<Vec<_>>()
+    };
+    let said = run("2000", &[]);
+    assert!(said.contains("Rounded weights") && said.contains("o/quantization: figures"), "{said}");
+    assert_eq!(names(), ["sgd"]);
+    // Nothing is rounded again, and JSON stays JSON.
+    let written = || fs::metadata(at.join("o/quantization/quantization.csv")).unwrap().modified().unwrap();
+    let before = written();
+    serde_json::from_str::<serde_json::Value>(&run("2000", &["--json"])).unwrap();
+    assert_eq!(written(), before);
+    // More runs make it anew.
+    run("2000..2002", &[]);
+    assert_eq!(names(), ["sgd-2000", "sgd-2001"]);
+    fs::write(at.join("wrong.toml"), config.replace("arms = [\"sgd\"]", "arms = [\"adam-short\"]")).unwrap();
+    let output = basislab(at, &["run", "wrong.toml", "--smoke", "--out", "w"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("quantize.arms: found \"adam-short\", expected names of arms"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn runs_of_our_own_make_one_table() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();

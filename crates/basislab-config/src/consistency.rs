@@ -30,6 +30,15 @@ pub(crate) fn check(experiment: &Experiment, root: &Node, shared: &Node, arms: &
         check_name(arm, root, rules)?;
     }
     check_seeds(experiment, root)?;
+    for name in experiment.quantize.iter().flat_map(|quantize| &quantize.arms) {
+        let Some(arm) = experiment.arm(name) else {
+            return fail(root, "", "quantize.arms", format!("found {:?}, expected names of arms", name.as_str()));
+        };
+        if !arm.seeds.iter().any(|seed| experiment.seeds.contains(seed)) {
+            let what = format!("found {:?}, which has selection seeds alone, expected other arms", name.as_str());
+            return fail(root, "", "quantize.arms", what);
+        }
+    }
     selection::check(experiment, root)?;
     experiment.claims.iter().try_for_each(|claim| check_claim(experiment, claim, root))
 }

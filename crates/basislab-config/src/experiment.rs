@@ -1,7 +1,7 @@
 use crate::cell::{Cell, Site};
 use crate::claim::{Claim, ClaimKind, VerdictSpec};
 use crate::hash::sha256_of;
-use crate::keys::{Key, Kind, choice, keys};
+use crate::keys::{Key, Kind, choice, keys, table};
 use crate::name::RunName;
 use crate::run::RunSpec;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,16 @@ pub struct Experiment {
     pub claims: Vec<Claim>,
     /// The grids, one entry for each arm that is swept.
     pub sweeps: Vec<Sweep>,
+    /// Whether rounding is measured when all runs have ended.
+    pub quantize: Option<QuantizeSpec>,
+}
+
+table! {
+    /// What rounding costs the runs of an experiment, measured once all have ended: `basislab quantize` of each.
+    pub struct QuantizeSpec {
+        /// The arms whose runs are rounded, with the experiment's seeds.
+        arms: Vec<RunName> = Kind::Names(1);
+    }
 }
 
 /// One line of the final figure: a run for each of some seeds.
@@ -105,6 +115,8 @@ impl Experiment {
         grid: Vec<Sweep> = Kind::Grids, optional;
         /// The claims to be decided from the tables.
         claim: Vec<Claim> = Kind::Named(Claim::KEYS), optional;
+        /// What rounding costs the runs, measured once all have ended.
+        quantize: QuantizeSpec = Kind::Table(QuantizeSpec::KEYS), optional;
     };
 
     /// The configuration as TOML, arms as changes to the shared tables: loading it gives the same experiment.
@@ -125,6 +137,9 @@ impl Experiment {
                 "claim".to_owned(),
                 listed(self.claims.iter().map(|claim| self.claim_to_toml(claim)).collect()),
             );
+        }
+        if let Some(quantize) = &self.quantize {
+            root.insert("quantize".to_owned(), value_of(quantize));
         }
         toml::to_string(&root).expect("strings, numbers, lists and tables")
     }

@@ -41,7 +41,7 @@ pub use claim::{Claim, ClaimKind, Direction, Reading, Sign, VerdictSpec};
 pub use corpus::{CorpusSpec, LanguageSpec, TextSpec, TokenizerKind};
 pub use dtype::Dtype;
 pub use error::{ConfigError, Origin, count, nearest, one_of};
-pub use experiment::{Arm, Choose, Criterion, Experiment, Sweep, SweepPoint};
+pub use experiment::{Arm, Choose, Criterion, Experiment, QuantizeSpec, Sweep, SweepPoint};
 pub use keys::{Choice, Key, Kind, MAX_SEED, MAX_SEEDS, Variant};
 pub use load::{FindBase, Library, Loaded, load};
 pub use model::{Activation, Attention, Branches, Mask, Mlp, ModelSpec, NormKind, NormPlace, Positions, RopePairs};

@@ -124,6 +124,7 @@ fn changed(root: &Node, changes: &[&Change], rules: Rules<'_>) -> Result<Loaded,
         verdict: typed(verdict)?,
         claims: claims.collect::<Result<_, _>>()?,
         sweeps,
+        quantize: root.get("quantize").map(typed).transpose()?,
     };
     consistency::check(&experiment, &root, &base, &resolved, rules)?;
     let symmetries: Vec<_> = experiment.claims.iter().map(|claim| symmetry(&experiment, claim, rules)).collect();

@@ -3,24 +3,29 @@
 use super::CommandResult;
 use super::measure::model::{Chosen, Model, Text, default_out, open_all};
 use super::measure::{expect_same, model_row, sites};
-use crate::args::QuantizeArgs;
+use crate::args::{DeviceArgs, QuantizeArgs, RunArgs};
 use crate::backend::OpenDevice;
 use crate::build::build;
 use crate::exit::{Code, Exit};
 use crate::progress::Progress;
 use crate::resources;
 use crate::terminal::{say, say_json};
+use basislab_config::{Experiment, QuantizeSpec};
 use basislab_measure::{Bases, Panel, Plan, Subject, why_not_rotated};
 use basislab_report::{report_quantized, seal_quantized};
-use basislab_runs::{FORMAT, create_output_dir, lock, write_manifest};
+use basislab_runs::{FORMAT, create_output_dir, finished, jobs, lock, write_manifest};
 use basislab_store::{remove, sha256};
-use basislab_tables::{MeasuredTokens, ModelRow, QuantizationRow, QuantizedModelRow, SUMS, TableRow, write_table};
+use basislab_tables::{
+    Ending, MeasuredTokens, ModelRow, QuantizationRow, QuantizedModelRow, SUMS, TableRow, part_dir, write_table,
+};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Random bases, and tokens that are measured in them, to find special dimensions.
 const BASES: usize = 8;
 const NULL_TOKENS: usize = 512;
+/// Tokens that a run of an experiment is rounded on at most.
+const TOKENS: u64 = 512;
 /// A rotated model with nothing rounded that differs by more has wrongly folded weights.
 const MOST_DIFFERENCE: f64 = 1e-3;
 
@@ -33,19 +38,54 @@ struct Found {
 }
 
 pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
-    let device = args.on.open()?;
+    quantize_on(args, &args.on.open()?, false)
+}
+
+/// What `[quantize]` of an experiment asks of its runs, into `quantization` in its directory: those that ended well.
+pub(super) fn of_experiment(dir: &Path, experiment: &Experiment, args: &RunArgs, device: &OpenDevice) -> CommandResult {
+    let Some(QuantizeSpec { arms }) = &experiment.quantize else { return Ok(None) };
+    let (jobs, mut models) = (jobs(experiment), Vec::new());
+    for job in jobs.iter().filter(|job| arms.contains(&job.arm.name) && experiment.seeds.contains(&job.seed)) {
+        if finished(dir, job)?.is_some_and(|end| end.state == Ending::Complete) {
+            models.push(part_dir(dir, &job.arm.name, job.seed));
+        }
+    }
+    if models.is_empty() {
+        return Ok(None);
+    }
+    let on = DeviceArgs { backend: args.on.backend, device: args.on.device };
+    let (out, quiet, json) = (Some(dir.join("quantization")), args.quiet, args.json);
+    let (text, tokenizer, window) = (None, None, None);
+    quantize_on(
+        &QuantizeArgs { models, text, tokenizer, on, window, tokens: TOKENS, seed: 0, out, quiet, json },
+        device,
+        true,
+    )
+}
+
+/// `of_experiment`: the directory lies in that of an experiment. It is made anew where that has other runs now, and where the
+/// experiment's answer was JSON, nothing follows it.
+fn quantize_on(args: &QuantizeArgs, device: &OpenDevice, of_experiment: bool) -> CommandResult {
+    let print = (!(of_experiment && args.json)).then_some(args.json);
     let text = args.text.as_deref().map(Text::open).transpose()?;
-    let models = open_all(&Chosen::from(args), text.as_ref(), &device)?;
+    let models = open_all(&Chosen::from(args), text.as_ref(), device)?;
     // What cannot be done leaves no directory.
     for model in &models {
         resources::require(memory(model), model.name.as_str(), "use a smaller --tokens or --window")?;
     }
-    let manifest = manifest(args, &models, text.as_ref(), &device);
+    let manifest = manifest(args, &models, text.as_ref(), device);
     let identity = manifest["measured"]["hash"].as_str().unwrap_or_default().to_owned();
     let dir = args.out.clone().unwrap_or_else(|| default_out("quantize", &models, &identity));
+    if of_experiment && expect_same(&dir, &identity).is_err() {
+        remove(&dir)?;
+    }
     create_output_dir(&dir)?;
     let _lock = lock(&dir, false)?;
     expect_same(&dir, &identity)?;
+    if dir.join(SUMS).exists() {
+        write_report(&dir, print)?;
+        return Ok(None);
+    }
     // Without the seal the directory counts as unfinished.
     remove(&dir.join(SUMS))?;
     write_manifest(&dir, &manifest)?;
@@ -54,23 +94,24 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
     progress.plan(models.iter().map(sites).sum());
     let mut found = Vec::new();
     for model in &models {
-        found.push(device.work(|| one(model, args, &device, &progress))?);
+        found.push(device.work(|| one(model, args, device, &progress))?);
     }
     progress.finish();
     write_table(&dir, &found.iter().map(|found| found.model.clone()).collect::<Vec<_>>())?;
     write_table(&dir, &found.iter().map(|found| found.stream.clone()).collect::<Vec<_>>())?;
     write_table(&dir, &found.iter().flat_map(|found| found.rows.clone()).collect::<Vec<_>>())?;
-    write_report(&dir, args.json)?;
+    write_report(&dir, print)?;
     rotation_result(&found)
 }
 
-/// Makes the report of a directory from its tables, and prints the answer.
-fn write_report(dir: &Path, json: bool) -> Result<(), Exit> {
+/// Makes the report of a directory from its tables, and prints the answer, as JSON or as text.
+fn write_report(dir: &Path, json: Option<bool>) -> Result<(), Exit> {
     let answer = report_quantized(dir)?;
     seal_quantized(dir)?;
     match json {
-        true => say_json(&serde_json::to_value(&answer).map_err(Exit::data)?),
-        false => say(answer.to_string()),
+        Some(true) => say_json(&serde_json::to_value(&answer).map_err(Exit::data)?),
+        Some(false) => say(answer.to_string()),
+        None => Ok(()),
     }
 }
 
@@ -82,7 +123,7 @@ pub(super) fn is_one(dir: &Path) -> bool {
 /// Makes the report of a directory again.
 pub(super) fn report(dir: &Path, json: bool) -> CommandResult {
     let _lock = lock(dir, false)?;
-    write_report(dir, json)?;
+    write_report(dir, Some(json))?;
     Ok(None)
 }
 

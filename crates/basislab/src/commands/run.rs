@@ -18,13 +18,13 @@ use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::{resources, threads};
 use basislab_config::{Experiment, count};
-use basislab_report::{answer_about, is_finished, read_answer, report_so_far};
+use basislab_report::{answer_about, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
     Corpora, Job, Opened, RunOutcome, Session, create_or_extend, create_output_dir, identity, in_parallel, jobs, lock,
     needs_manifest, open, pending, plan_hash, remove_temporary_files, resumable, unfinished_runs,
 };
 use basislab_store::{remove, write_atomic};
-use basislab_tables::{SUMS, is_published, merge};
+use basislab_tables::{SUMS, SelectionRow, is_published, merge, read_optional};
 use basislab_train::Control;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -85,7 +85,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
             Some(only) if !is_published(&dir) => answer_about(&dir, &experiment, &only_arms(only))?,
             _ => read_answer(&dir, &experiment, thinned(&manifest))?,
         };
-        return say_answer(&answer, &manifest, args.json);
+        let code = say_answer(&answer, &manifest, args.json)?;
+        return if is_published(&dir) { Ok(code) } else { work.quantize(code) };
     }
     if !todo.is_empty() {
         work.prepare()?;
@@ -95,7 +96,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     }
     let plan = work.train(plan, &experiment)?;
     progress.finish();
-    work.report(&plan)
+    let code = work.report(&plan)?;
+    work.quantize(code)
 }
 
 /// What the steps of `basislab run` share.
@@ -241,6 +243,17 @@ impl Work<'_> {
             answer = answer_about(dir, &experiment, &only_arms(only))?;
         }
         say_answer(&answer, &manifest, args.json)
+    }
+
+    /// What `[quantize]` asks for, once all runs have ended. `code` is how the command ends otherwise.
+    fn quantize(&self, code: Option<Code>) -> CommandResult {
+        let Self { args, dir, device, .. } = *self;
+        let experiment = open(dir, library())?.experiment;
+        if experiment.quantize.is_none() || args.only.is_some() || pending(dir, &jobs(&experiment)) > 0 {
+            return Ok(code);
+        }
+        let experiment = resolve(&experiment, &read_optional::<SelectionRow>(dir)?);
+        Ok(code.or(super::quantize::of_experiment(dir, &experiment, args, device)?))
     }
 }
 
