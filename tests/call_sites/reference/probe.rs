@@ -18,7 +18,8 @@ impl Reference<'_> {
         let (mut streams, mut loss): (Vec<(String, Vec<f64>)>, f64) = (Vec::new(), 0.0);
         for (number, tokens) in held_out.iter().enumerate() {
             let mut see = |site: Site, stream: &Tensor<2>| {
-                if number >= probe.residual_sequences {
+                // What a branch writes is no site of a probe.
+                if number >= probe.residual_sequences || site.is_branch() {
                     return;
                 }
                 let name = site.to_string();

@@ -151,17 +151,29 @@ fn special(model: &QuantizedModel) -> Option<String> {
     Some(text + ".")
 }
 
-/// Whether kurtosis ranks models as the cost of int8 activations per tensor does.
+/// Whether kurtosis ranks models as the cost of int8 activations per tensor does. Costs within two standard errors of 0 rank
+/// nothing.
 pub(super) fn of_several(models: &[QuantizedModel]) -> Vec<String> {
     let ranked = |model: &QuantizedModel| {
         let row = model.row(Quantized::Activations, INT8_PER_TENSOR, Treatment::Plain)?;
         let cost = model.cost(row).filter(|_| model.has_loss() && !row.destroyed)?;
-        Some((model.name(), model.stream.kurtosis?, cost))
+        let is_one = row.standard_error.is_none_or(|error| cost.abs() > 2.0 * error);
+        Some((model.name(), model.stream.kurtosis?, cost, is_one))
     };
-    let all: Vec<(String, f64, f64)> = models.iter().filter_map(ranked).collect();
+    let all: Vec<_> = models.iter().filter_map(ranked).collect();
     if all.len() < 2 {
         return Vec::new();
     }
+    let without = all.iter().filter(|one| !one.3).count();
+    if without > 0 {
+        return vec![format!(
+            "Int8 activations per tensor cost {without} of {} models nothing beyond two standard errors: these costs rank no \
+             models.",
+            all.len()
+        )];
+    }
+    let all: Vec<(String, f64, f64)> =
+        all.into_iter().map(|(name, kurtosis, cost, _)| (name, kurtosis, cost)).collect();
     let order = |of: fn(&(String, f64, f64)) -> f64| {
         let mut all: Vec<&(String, f64, f64)> = all.iter().collect();
         all.sort_by(|a, b| of(b).total_cmp(&of(a)));

@@ -161,4 +161,7 @@ fn several_models_are_ranked_by_kurtosis_and_by_cost() {
     );
     let (found, _dir) = answer(&[("a", 20.0, costs(0.4)), ("b", 10.0, costs(0.3))]);
     expect(&found, &["rank the models alike: a > b."]);
+    // Two standard errors are 0.002.
+    let (found, _dir) = answer(&[("a", 20.0, costs(0.4)), ("b", 10.0, costs(0.0019))]);
+    expect(&found, &["cost 1 of 2 models nothing beyond two standard errors: these costs rank no models."]);
 }
