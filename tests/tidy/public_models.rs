@@ -114,3 +114,53 @@ fn sentences_on_public_models_quote_the_tables() {
         assert!(page.contains(&sentence), "results/README.md lacks: {sentence}");
     }
 }
+
+/// Rows of `quantization.csv` of rounded activations.
+fn rounded(rows: &[Cells], how: (&str, &str, &str)) -> Vec<Cells> {
+    let is_it = |row: &&Cells| {
+        let own = [&row["quantized"], &row["special"], &row["levels"], &row["granularity"], &row["rotated"]];
+        own.map(String::as_str) == ["activations", "plain", how.0, how.1, how.2]
+    };
+    rows.iter().filter(is_it).cloned().collect()
+}
+
+#[test]
+fn the_table_of_rounding_is_that_of_its_directories() {
+    let ways = [
+        ("int8", "tensor", "false"),
+        ("int8", "token", "false"),
+        ("int8", "tensor", "true"),
+        ("int4", "token", "false"),
+    ];
+    let page = text("results/README.md");
+    let with_error = |value: f64, error: f64| format!("{value:.4} ± {error:.4}");
+    for folder in ["stories260K", "SmolLM2-135M-Instruct", "all-MiniLM-L6-v2"] {
+        let rows = rows_of(&format!("rounding/{folder}"), "quantization.csv");
+        let cell = |how: (&str, &str, &str)| match rounded(&rows, how).first() {
+            None => "-".to_owned(),
+            Some(row) if row["destroyed"] == "true" => "destroyed".to_owned(),
+            Some(row) if row["loss"].is_empty() => format!("{:.1} %", 100.0 * number(row, "relative_error_later")),
+            Some(row) => with_error(number(row, "loss_increase_alike"), number(row, "standard_error")),
+        };
+        let name = &rows[0]["model"];
+        let expected: Vec<String> = std::iter::once(name.clone()).chain(ways.map(cell)).collect();
+        // Another table has a row of this model.
+        let lines = page.lines().filter(|line| line.starts_with(&format!("| {name} |")));
+        assert!(lines.map(super::quotes::cells).any(|cells| cells == expected), "{expected:?}");
+    }
+    let rows = rows_of("rounding/adam-vs-sgd", "quantization.csv");
+    for (arm, seeds) in [("adam", 8), ("adam-rotated", 3), ("sgd", 8)] {
+        let cell = |how: (&str, &str, &str)| {
+            let of_arm = |row: &Cells| row["model"].rsplit_once('-').unwrap().0 == arm;
+            let costs = rounded(&rows, how).into_iter().filter(of_arm).map(|row| number(&row, "loss_increase_alike"));
+            let costs: Vec<f64> = costs.collect();
+            assert_eq!(costs.len(), seeds);
+            let (n, mean) = (seeds as f64, costs.iter().sum::<f64>() / seeds as f64);
+            let variance = costs.iter().map(|cost| (cost - mean).powi(2)).sum::<f64>() / (n - 1.0);
+            with_error(mean, (variance / n).sqrt())
+        };
+        let first = format!("`{arm}`, {seeds} seeds");
+        let expected: Vec<String> = std::iter::once(first.clone()).chain(ways.map(cell)).collect();
+        assert_eq!(line_of(&page, &first), expected);
+    }
+}

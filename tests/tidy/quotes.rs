@@ -25,7 +25,7 @@ pub(super) fn one_line(file: &str) -> String {
     text(file).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn cells(line: &str) -> Vec<String> {
+pub(super) fn cells(line: &str) -> Vec<String> {
     let line = line.trim().trim_start_matches('|').trim_end_matches('|');
     line.split('|').map(|cell| cell.trim().to_owned()).collect()
 }
