@@ -180,6 +180,12 @@ impl HuggingFace {
             }
         }
         counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        if let [(most, _), (other, _), ..] = &counts[..] {
+            let odd = types.iter().find(|(_, dtype)| format!("{dtype:?}") == *other).map_or("", |(name, _)| *name);
+            let what = format!("tensor {:?} is {other} where most are {most}, expected one type", shorten(odd));
+            let next = "load the model in one type and save it again, e.g. from_pretrained(DIR, dtype=\"float32\")";
+            return Err(ImportError::new(weights.file(odd), format!("{what}; {next}")));
+        }
         let description = Description {
             d_vocab: layout.d_vocab,
             architecture: layout.architecture.to_owned(),

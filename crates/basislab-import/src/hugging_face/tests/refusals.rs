@@ -219,22 +219,36 @@ fn the_licence_is_that_of_the_model_card() {
     assert_eq!(licence("license: mit\n"), None);
 }
 
-/// Float types may be mixed: each tensor is read by its own.
+#[test]
+fn types_are_not_mixed() {
+    let folder = copy("llama");
+    change_tensors(folder.path(), |tensors| to_f64(tensor(tensors, "model.layers.1.mlp.up_proj.weight")));
+    let error = open(folder.path(), None).unwrap_err().to_string();
+    let what = "tensor \"model.layers.1.mlp.up_proj.weight\" is F64 where most are F32, expected one type";
+    assert!(error.contains(what) && error.contains("model.safetensors"), "{error}");
+}
+
+fn to_f64(tensor: &mut NamedTensor) {
+    let values = tensor.bytes.as_chunks().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes)));
+    tensor.bytes = values.flat_map(f64::to_le_bytes).collect();
+    tensor.dtype = Dtype::F64;
+}
+
 #[test]
 fn values_are_converted_and_must_be_finite() {
     let folder = copy("llama");
     let name = "model.layers.0.self_attn.k_proj.weight";
     let set = |value: f64| {
         change_tensors(folder.path(), |tensors| {
+            tensors.iter_mut().filter(|tensor| tensor.dtype == Dtype::F32).for_each(to_f64);
             let tensor = tensor(tensors, name);
-            tensor.dtype = Dtype::F64;
             tensor.bytes =
                 (0..12 * 24).flat_map(|i| (if i == 5 * 24 + 7 { value } else { 0.25 }).to_le_bytes()).collect();
         });
         open(folder.path(), None).unwrap()
     };
     let source = set(-1.5);
-    assert_eq!(source.types, [("F32".to_owned(), 19), ("F64".to_owned(), 1)]);
+    assert_eq!(source.types, [("F64".to_owned(), 20)]);
     let values = source.read("blocks.0.w_k", [24, 12]).unwrap();
     assert_eq!((values[7 * 12 + 5], values[0]), (-1.5, 0.25));
     for (value, text) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (1e39, "inf")] {
