@@ -39,7 +39,7 @@ pub(crate) struct MeasureArgs {
     /// Tokens per sequence, special tokens included [default: 512, or the model's context if that is shorter]
     #[arg(long, value_name = "TOKENS", allow_hyphen_values = true, value_parser = count(2, 1 << 20))]
     pub(crate) window: Option<u64>,
-    /// Tokens to measure: as many whole sequences as fit, at least one
+    /// Tokens to measure: as many whole sequences as fit, at least one; a run of basislab has its own sequences
     #[arg(long, default_value_t = 2048, allow_hyphen_values = true, value_parser = count(2, 100_000_000))]
     pub(crate) tokens: u64,
     /// Random bases for the null
