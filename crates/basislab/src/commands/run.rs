@@ -248,8 +248,11 @@ impl Work<'_> {
     /// What `[quantize]` asks for, once all runs have ended. `code` is how the command ends otherwise.
     fn quantize(&self, code: Option<Code>) -> CommandResult {
         let Self { args, dir, device, .. } = *self;
+        if self.named.loaded.experiment.quantize.is_none() || args.only.is_some() {
+            return Ok(code);
+        }
         let experiment = open(dir, library())?.experiment;
-        if experiment.quantize.is_none() || args.only.is_some() || pending(dir, &jobs(&experiment)) > 0 {
+        if pending(dir, &jobs(&experiment)) > 0 {
             return Ok(code);
         }
         let experiment = resolve(&experiment, &read_optional::<SelectionRow>(dir)?);
