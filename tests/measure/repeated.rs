@@ -1,7 +1,7 @@
 //! The same command again, in the same place or in that of something else, and after a kill.
 
 use super::{arguments, fixture, folder, measured, text};
-use crate::cli::{refuses, stderr};
+use crate::cli::{basislab, refuses, stderr};
 use crate::sharing::{lab, run};
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,6 +74,18 @@ fn a_directory_of_something_else_is_left_alone() {
     fs::write(at.join("text.txt"), text((0..240).map(|place| place * 11 % 61))).unwrap();
     refuses(at, &arguments(&llama, &["--out", "o"]), 7, &[part]);
     expect_same(&files(&at.join("o")), &before);
+    // Other commands say what it is; `report` reads it, and changes nothing.
+    for command in ["status", "verify", "clean"] {
+        refuses(at, &[command, "o"], 3, &["found a directory of `basislab measure` or `quantize`"]);
+    }
+    let output = basislab(at, &["report", "o"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    expect_same(&files(&at.join("o")), &before);
+    // A published measurement is not replaced by a whole one.
+    let manifest = fs::read_to_string(at.join("o/manifest.json")).unwrap();
+    fs::write(at.join("o/manifest.json"), manifest.replacen('{', "{\"thinned\": \"a table was left out\",", 1))
+        .unwrap();
+    refuses(at, &arguments(&llama, &["--out", "o"]), 7, &["published measurement (a table was left out)"]);
     fs::create_dir(at.join("mine")).unwrap();
     fs::write(at.join("mine/thesis.txt"), "do not touch").unwrap();
     refuses(at, &arguments(&llama, &["--out", "mine"]), 7, &["mine"]);

@@ -1,7 +1,7 @@
 //! `basislab status`: what is complete, running, interrupted or diverged.
 
 use super::CommandResult;
-use crate::directories::{inside, is_one};
+use crate::directories::{expect_one, inside, is_measured, is_one};
 use crate::exit::Exit;
 use crate::experiments::library;
 use crate::terminal::{quoted, say, say_json, shown};
@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
+    if is_measured(dir) {
+        expect_one(dir)?;
+    }
     if is_one(dir) {
         let status = Status::of(dir)?;
         if json {
