@@ -33,7 +33,7 @@ pub type OnSaved<'a> = &'a mut dyn FnMut(Site, &[f32], usize) -> Result<()>;
 /// What one forward pass is to give, and what it gave.
 #[derive(Default)]
 pub struct Pass<'a> {
-    /// Sites whose values are handed out, `[tokens, width]`, as they go on from there.
+    /// Sites whose values, `[tokens, width]`, are passed to `on_saved`, after the interventions at the site.
     pub save: Vec<Site>,
     /// Takes the values of a site of `save`.
     pub on_saved: Option<OnSaved<'a>>,

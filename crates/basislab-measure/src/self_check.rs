@@ -46,7 +46,7 @@ impl SelfCheck {
         }
     }
 
-    /// Takes the values that go on from there.
+    /// Takes the values after the interventions at a site: the ones that the rest of the model reads.
     pub(crate) fn after(&mut self, site: Site, values: &[f32]) {
         if site.is_branch() {
             self.written.push(values.to_vec());
