@@ -93,25 +93,7 @@ impl Measurements {
         }
         self.residual.extend(rows.into_iter().map(|one| residual_row(tokens, site, one)));
         for (of, basis, m) in measured.dimensions {
-            self.dimensions.push(DimensionRow {
-                arm: tokens.model.clone(),
-                seed: 0,
-                step: tokens.step,
-                site,
-                layer: site.layer(),
-                dim: m.dim,
-                mean: m.mean,
-                rms: m.rms,
-                variance: m.variance,
-                skewness: m.skewness,
-                kurtosis: m.kurtosis,
-                min: m.min,
-                max: m.max,
-                max_abs: m.max_abs,
-                share_of_energy: m.share_of_energy,
-                basis,
-                tokens: of,
-            });
+            self.dimensions.push(DimensionRow::of(tokens.model, 0, tokens.step, site, (of, basis), &m));
         }
         self.massive.extend(tokens.massive_rows(site, &values));
         self.dominant.extend(tokens.dominant_rows(site, &dominant));

@@ -35,27 +35,11 @@ pub fn rows(arm: &RunName, seed: u64, probe: &Probe) -> Vec<Row> {
         let site = at.site;
         let values = at.measured.values.iter();
         rows.extend(values.map(|v| residual(site, v.tokens, v.tokens_used, v.basis, v.metric, v.value)));
-        rows.extend(at.measured.dimensions.iter().map(|(tokens, basis, m)| {
-            Row::Dimension(DimensionRow {
-                arm: arm.clone(),
-                seed,
-                step,
-                site,
-                layer: site.layer(),
-                dim: m.dim,
-                mean: m.mean,
-                rms: m.rms,
-                variance: m.variance,
-                skewness: m.skewness,
-                kurtosis: m.kurtosis,
-                min: m.min,
-                max: m.max,
-                max_abs: m.max_abs,
-                share_of_energy: m.share_of_energy,
-                basis: *basis,
-                tokens: *tokens,
-            })
-        }));
+        rows.extend(
+            at.measured.dimensions.iter().map(|(tokens, basis, m)| {
+                Row::Dimension(DimensionRow::of(arm, seed, step, site, (*tokens, *basis), m))
+            }),
+        );
     }
     rows.extend(probe.layers.iter().map(|(metric, tokens_used, value)| {
         residual(Site::EveryResidPost, Tokens::All, *tokens_used, Basis::Standard, metric, *value)

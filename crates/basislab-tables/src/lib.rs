@@ -4,6 +4,7 @@
 //! them strictly. Nothing here trains, measures, decides or draws.
 
 mod cell;
+mod dimension;
 mod error;
 mod measured;
 mod measured_rows;
