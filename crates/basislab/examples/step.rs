@@ -1,9 +1,9 @@
 //! Whole training steps at a size of choice, for comparison with PyTorch: see `scripts/bench_pytorch.py`.
 //!
-//! `step D LAYERS HEADS POS BATCH STEPS THREADS ARM [DUMP]` prints one JSON line: losses, seconds per step, peak memory.
-//! With DUMP it writes the initial weights and all batches there (safetensors) and trains nothing. `gpu:wgpu` (or
-//! `gpu:cuda`) in place of DUMP trains on that backend instead of flex, up to 16 updates ahead of the host: memory is then
-//! what the device's allocator holds at the end.
+//! `step ARM THREADS KEY=VALUE...` trains an arm of `step.toml` (`adam`, `adam-rotated`) with changed keys and prints one
+//! JSON line: losses, seconds per step, peak memory. `--dump FILE` writes the initial weights and all batches there
+//! (safetensors) and trains nothing. `--on wgpu` (or `cuda`) trains on that backend instead of flex, up to 16 updates ahead
+//! of the host: memory is then what the device's allocator holds at the end.
 
 #![allow(missing_docs, reason = "an example has no public items")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for one script")]
@@ -25,41 +25,25 @@ mod adapters;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One learning rate for all steps; the script uses the same.
-const LR: f64 = 1e-3;
-
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let [d, layers, heads, pos, batch, steps, threads] =
-        [0, 1, 2, 3, 4, 5, 6].map(|i| args[i].parse::<usize>().unwrap());
-    let mlp = (4 * d).to_string();
-    let change = |path: &str, value: &str| Change::set(path, value, "");
-    let changes = [
-        change("model.d_model", &args[0]),
-        change("model.n_layers", &layers.to_string()),
-        change("model.n_heads", &heads.to_string()),
-        change("model.d_mlp", &mlp),
-        change("model.n_ctx", &pos.to_string()),
-        change("train.batch_size", &batch.to_string()),
-        change("train.steps", &steps.to_string()),
-        change("train.warmup_steps", "0"),
-        change("train.schedule", "constant"),
-        change("optimizer.lr", &LR.to_string()),
-        change("probe.log_until", "1"),
-        change("probe.every", "1000000"),
-        change("probe.loss_sequences", "2"),
-        change("probe.residual_sequences", "2"),
-    ];
-    let text = include_str!("../../../configs/adam-vs-sgd.toml");
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let mut option = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        args.remove(at);
+        Some(args.remove(at))
+    };
+    let (dump_to, on) = (option("--dump"), option("--on"));
+    let change = |arg: &String| arg.split_once('=').map(|(key, value)| Change::set(key, value, "")).unwrap();
+    let changes: Vec<Change> = args[2..].iter().map(change).collect();
     let library = Library { rules: basislab_optim::rule_keys(), base: &|_| Err("no base".to_owned()) };
-    let experiment = load(text, "adam-vs-sgd", &changes, library).unwrap().experiment;
-    let run = &experiment.arm(&args[7]).unwrap().run;
-    let corpus = Corpus::open(&run.corpus, pos).unwrap();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| match args.get(8) {
-        Some(on) if on.starts_with("gpu:") => ahead(run, &corpus, on),
-        Some(file) => dump(run, &corpus, file),
-        None => train(run, &corpus),
+    let experiment = load(include_str!("step.toml"), "step", &changes, library).unwrap().experiment;
+    let run = &experiment.arm(&args[0]).unwrap().run;
+    let corpus = Corpus::open(&run.corpus, run.model.n_ctx).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args[1].parse().unwrap()).build().unwrap();
+    pool.install(|| match (dump_to, on) {
+        (Some(file), _) => dump(run, &corpus, &file),
+        (None, Some(backend)) => ahead(run, &corpus, &backend),
+        (None, None) => train(run, &corpus),
     });
 }
 
@@ -82,8 +66,7 @@ fn train(run: &RunSpec, corpus: &Corpus) {
 /// Updates given to the device before the first is looked at.
 const AHEAD: usize = 16;
 
-fn ahead(run: &RunSpec, corpus: &Corpus, on: &str) {
-    let backend = on.trim_start_matches("gpu:");
+fn ahead(run: &RunSpec, corpus: &Corpus, backend: &str) {
     let device = match backend {
         "flex" => Device::flex(),
         #[cfg(feature = "wgpu")]
