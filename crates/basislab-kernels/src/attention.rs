@@ -1,6 +1,6 @@
 use crate::buffer::Buffer;
 use crate::chunks::{WeightGradient, sequences, transposed, weight_gradients};
-use crate::gemm::{Mat, matmul, transpose};
+use crate::gemm::{Mat, Precision, matmul, transpose};
 use crate::norm;
 use crate::simd::{dispatch, dot, exp, max, sum};
 use pulp::{Simd, WithSimd};
@@ -92,7 +92,13 @@ impl Attention<'_> {
         let (rows, pos) = (x.len() / d, self.pos);
         let [gain, w_q, w_k, w_v, w_o] = grads;
         let gradient = |x: &[f32], dy: &[f32], into: &mut [f32]| {
-            weight_gradients(vec![WeightGradient { x: Mat::dense(x, d), dy: Mat::dense(dy, d), into, scale: 1.0 }]);
+            weight_gradients(vec![WeightGradient {
+                x: Mat::dense(x, d),
+                dy: Mat::dense(dy, d),
+                into,
+                scale: 1.0,
+                precision: Precision::F32,
+            }]);
         };
         gradient(&saved.mixed, dx, w_o);
         let chunk = sequences(pos) * pos;
@@ -136,6 +142,7 @@ impl Attention<'_> {
                     dy: Mat::dense(dy, d),
                     into,
                     scale: 1.0,
+                    precision: Precision::F32,
                 })
                 .collect(),
         );

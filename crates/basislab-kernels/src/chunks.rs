@@ -1,5 +1,5 @@
 use crate::buffer::Buffer;
-use crate::gemm::{Mat, matmul, transpose};
+use crate::gemm::{Mat, Precision, matmul, transpose};
 use rayon::prelude::*;
 
 /// Rows per chunk: enough for the matrix products, few enough for the second-level cache.
@@ -27,12 +27,14 @@ pub(crate) struct WeightGradient<'a> {
     pub(crate) into: &'a mut [f32],
     /// The result is multiplied by this.
     pub(crate) scale: f32,
+    /// The type of the factors.
+    pub(crate) precision: Precision,
 }
 
 /// Computes several weights' gradients. Every element is one sum over all rows, in one task: tasks share nothing.
 pub(crate) fn weight_gradients(all: Vec<WeightGradient<'_>>) {
     let mut tasks = Vec::new();
-    for WeightGradient { x, dy, into, scale } in all {
+    for WeightGradient { x, dy, into, scale, precision: _ } in all {
         // Several tasks per weight, so that two threads share a small one; measured at widths 64 to 512.
         let rows = if x.columns < 256 { 48 } else { 128 };
         tasks.extend(into.chunks_mut(rows * dy.columns).enumerate().map(|(i, panel)| {

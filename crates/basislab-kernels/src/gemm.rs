@@ -1,6 +1,8 @@
-//! The boundary to the GEMM library: the only unsafe code.
+//! Matrix products on one thread. The boundary to the GEMM library: the only unsafe code.
 
 #![allow(unsafe_code, reason = "the gemm crate takes raw pointers")]
+
+use crate::buffer::Buffer;
 
 /// A view of a matrix in a slice.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,46 @@ pub(crate) fn transpose<'a>(a: Mat<'_>, into: &'a mut [f32]) -> Mat<'a> {
         }
     }
     Mat::dense(into, a.rows)
+}
+
+/// The type in which weights are multiplied; sums are in `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// Both factors rounded to bf16.
+    Bf16,
+}
+
+/// A right factor that many products share, rearranged once.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    numbers: Buffer,
+}
+
+impl Packed {
+    /// Matrices of as many rows, their columns side by side.
+    pub(crate) fn new(parts: &[Mat<'_>], _precision: Precision) -> Self {
+        let (rows, columns) = (parts[0].rows, parts.iter().map(|part| part.columns).sum());
+        let mut numbers = Buffer::new(rows * columns);
+        let mut first = 0;
+        for part in parts {
+            for i in 0..rows {
+                for j in 0..part.columns {
+                    numbers[i * columns + first + j] = part.data[i * part.row_stride + j * part.column_stride];
+                }
+            }
+            first += part.columns;
+        }
+        Self { rows, columns, numbers }
+    }
+}
+
+/// `out = scale a b`, or `out += scale a b` if `add`. `out` has rows `stride` numbers apart.
+pub(crate) fn multiply(a: Mat<'_>, b: &Packed, out: &mut [f32], stride: usize, add: bool, scale: f32) {
+    matmul(a, Mat::dense(&b.numbers, b.columns), out, stride, add, scale);
 }
 
 /// `out = scale a b`, or `out += scale a b` if `add`, on this thread. `out` has rows `stride` numbers apart.

@@ -1,6 +1,6 @@
 use crate::buffer::Buffer;
 use crate::chunks::{WeightGradient, sequences, transposed, weight_gradients};
-use crate::gemm::{Mat, matmul};
+use crate::gemm::{Mat, Precision, matmul};
 use crate::norm;
 use crate::simd::{dispatch, exp, max, sum};
 use pulp::{Simd, WithSimd};
@@ -72,7 +72,13 @@ impl Head<'_> {
         let [gain, w_u] = grads;
         let scale = upstream / rows as f32;
         let d_logits = Mat::dense(&saved.d_logits, d_vocab);
-        weight_gradients(vec![WeightGradient { x: Mat::dense(&saved.normed, d), dy: d_logits, into: w_u, scale }]);
+        weight_gradients(vec![WeightGradient {
+            x: Mat::dense(&saved.normed, d),
+            dy: d_logits,
+            into: w_u,
+            scale,
+            precision: Precision::F32,
+        }]);
         let chunk = sequences(self.pos) * self.pos;
         let w_u_t = transposed(self.w_u, d_vocab);
         let mut gains = Buffer::new(rows.div_ceil(chunk) * d);

@@ -23,6 +23,7 @@ mod tests;
 
 pub use attention::{Attention, AttentionSaved, AttentionWeights};
 pub use buffer::{Buffer, recycle, take};
+pub use gemm::Precision;
 pub use head::{Head, HeadSaved};
 pub use mlp::{Mlp, MlpSaved};
 pub use update::{Adam, descend, scale, sum_of_squares};

@@ -1,6 +1,6 @@
 use crate::buffer::Buffer;
 use crate::chunks::{WeightGradient, sequences, transposed, weight_gradients};
-use crate::gemm::{Mat, matmul};
+use crate::gemm::{Mat, Precision, matmul};
 use crate::norm;
 use crate::simd::{dispatch, erf_and_gauss, fma};
 use pulp::{Simd, WithSimd};
@@ -72,6 +72,7 @@ impl Mlp<'_> {
             dy: Mat::dense(dx, d),
             into: w_out,
             scale: 1.0,
+            precision: Precision::F32,
         }]);
         let chunk = sequences(self.pos) * self.pos;
         let mut d_hidden = Buffer::new(rows * d_mlp);
@@ -102,6 +103,7 @@ impl Mlp<'_> {
             dy: Mat::dense(&d_hidden, d_mlp),
             into: w_in,
             scale: 1.0,
+            precision: Precision::F32,
         }]);
         norm::total_gain(&gains, d, gain);
     }
