@@ -1,65 +1,90 @@
-//! From a kernel to a node of burn's autodiff graph.
+//! From a chain to a node of burn's autodiff graph.
 
-use crate::kernel::{AttentionKernel, HeadKernel, MlpKernel};
-use crate::{AttentionInputs, Fused, HeadInputs, MlpInputs};
-use basislab_kernels::recycle;
+use crate::Fused;
+use crate::inputs::Inputs;
+use basislab_kernels::{Chain, Saved, recycle};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Flex, tensor::FloatTensor};
-use std::fmt::Debug;
+use burn::tensor::TensorData;
 use std::sync::Arc;
 
-pub(crate) type Plain = FloatTensor<Flex>;
-
-/// A function of `N` tensors with a hand-written gradient.
-pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
-    /// What the backward pass needs of the forward pass.
-    type Saved: Debug + Send + Sync + 'static;
-
-    fn forward(&self, inputs: &[Plain; N]) -> (Plain, Self::Saved);
-
-    /// Gradients with respect to the inputs.
-    fn backward(&self, inputs: &[Plain; N], saved: &Self::Saved, upstream: Plain) -> [Plain; N];
-}
+type Plain = FloatTensor<Flex>;
 
 /// Outside autodiff.
-pub(crate) fn untracked<const N: usize, K: Kernel<N>>(kernel: &K, inputs: [Plain; N]) -> Plain {
-    let inputs = inputs.map(contiguous);
-    let (out, _) = kernel.forward(&inputs);
+pub(crate) fn untracked(chain: &Chain, inputs: Vec<Plain>) -> Plain {
+    let inputs: Vec<Plain> = inputs.into_iter().map(contiguous).collect();
+    let (out, _) = chain.forward(&slices(&inputs), false);
+    let out = output(chain, out, &inputs[0]);
     inputs.into_iter().for_each(retire);
     out
 }
 
+impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
+    /// burn's nodes have a number of parents that is known when they are compiled.
+    fn run(inputs: Inputs<Self>, chain: Chain) -> FloatTensor<Self> {
+        macro_rules! with_parents {
+            ($($n:literal)*) => {
+                match inputs.0.len() {
+                    $($n => tracked::<$n, C>(chain, inputs.0),)*
+                    n => unreachable!("{n} tensors in a chain"),
+                }
+            };
+        }
+        with_parents!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    }
+}
+
 /// A node of the graph whose parents are the inputs.
-fn tracked<const N: usize, K: Kernel<N>, C: CheckpointStrategy>(
-    kernel: K,
-    inputs: [FloatTensor<Autodiff<Flex, C>>; N],
+fn tracked<const N: usize, C: CheckpointStrategy>(
+    chain: Chain,
+    inputs: Vec<FloatTensor<Autodiff<Flex, C>>>,
 ) -> FloatTensor<Autodiff<Flex, C>> {
     #[derive(Debug)]
-    struct Gradient<K>(K);
-    impl<const N: usize, K: Kernel<N>> Backward<Flex, N> for Gradient<K> {
-        type State = ([Plain; N], Arc<K::Saved>);
+    struct Gradient(Chain);
+    impl<const N: usize> Backward<Flex, N> for Gradient {
+        type State = (Vec<Plain>, Arc<Saved>);
 
         fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
             let upstream = contiguous(grads.consume::<Flex>(&ops.node));
+            let upstream = upstream.into_data().try_into_vec().expect("f32 as all inputs");
             let (inputs, saved) = ops.state;
-            let all = self.0.backward(&inputs, &saved, upstream);
-            inputs.into_iter().for_each(retire);
-            for (parent, grad) in ops.parents.into_iter().zip(all) {
-                if let Some(parent) = parent {
-                    grads.register::<Flex>(parent.id, grad);
+            let all = self.0.backward(&slices(&inputs), &saved, upstream);
+            for ((parent, grad), input) in ops.parents.into_iter().zip(all).zip(inputs) {
+                match parent {
+                    Some(parent) => grads.register::<Flex>(parent.id, tensor(grad, input.layout().shape().clone())),
+                    None => recycle(grad),
                 }
+                retire(input);
             }
         }
     }
-    let nodes = inputs.each_ref().map(|input| input.node());
-    let plain = inputs.map(|input| contiguous(input.into_primitive()));
-    let (out, saved) = kernel.forward(&plain);
-    match Gradient(kernel).prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(node) => node.finish((plain, Arc::new(saved)), out),
+    let nodes: Vec<_> = inputs.iter().map(|input| input.node()).collect();
+    let nodes: [_; N] = nodes.try_into().expect("as many as there are inputs");
+    let plain: Vec<Plain> = inputs.into_iter().map(|input| contiguous(input.into_primitive())).collect();
+    let (out, saved) = chain.forward(&slices(&plain), true);
+    let out = output(&chain, out, &plain[0]);
+    match Gradient(chain).prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(node) => node.finish((plain, Arc::new(saved.expect("asked to keep it"))), out),
         OpsKind::UnTracked(node) => node.finish(out),
     }
+}
+
+fn slices(inputs: &[Plain]) -> Vec<&[f32]> {
+    inputs.iter().map(|input| input.as_slice().expect("inputs were made contiguous")).collect()
+}
+
+fn output(chain: &Chain, values: Vec<f32>, input: &Plain) -> Plain {
+    if chain.is_loss() {
+        return Plain::from_data(TensorData::new(values, [1]));
+    }
+    let rows = input.layout().shape()[0];
+    Plain::from_data(TensorData::new(values, [rows, chain.width()]))
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<burn::tensor::Shape>) -> Plain {
+    Plain::from_data(TensorData::new(values, shape.into()))
 }
 
 /// Reuses the memory of a tensor with no other owner (the stream between two branches).
@@ -73,21 +98,4 @@ fn retire(x: Plain) {
 
 fn contiguous(x: Plain) -> Plain {
     if x.is_contiguous() { x } else { x.to_contiguous() }
-}
-
-impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
-    fn attention(inputs: AttentionInputs<Self>, pos: usize, heads: usize, epsilon: f32) -> FloatTensor<Self> {
-        let AttentionInputs { x, gain, w_q, w_k, w_v, w_o } = inputs;
-        tracked::<6, AttentionKernel, C>(AttentionKernel { pos, heads, epsilon }, [x, gain, w_q, w_k, w_v, w_o])
-    }
-
-    fn mlp(inputs: MlpInputs<Self>, pos: usize, epsilon: f32) -> FloatTensor<Self> {
-        let MlpInputs { x, gain, w_in, w_out } = inputs;
-        tracked::<4, MlpKernel, C>(MlpKernel { pos, epsilon }, [x, gain, w_in, w_out])
-    }
-
-    fn head_loss(inputs: HeadInputs<Self>, epsilon: f32) -> FloatTensor<Self> {
-        let HeadInputs { x, gain, w_u, targets } = inputs;
-        tracked::<3, HeadKernel, C>(HeadKernel { targets, epsilon }, [x, gain, w_u])
-    }
 }

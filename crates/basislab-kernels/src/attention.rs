@@ -1,178 +1,133 @@
 use crate::buffer::Buffer;
-use crate::chunks::{WeightGradient, sequences, transposed, weight_gradients};
-use crate::gemm::{Mat, Precision, matmul, transpose};
-use crate::norm;
+use crate::gemm::{Mat, matmul, transpose};
+use crate::part::Heads;
 use crate::simd::{dispatch, dot, exp, max, sum};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Queries that share a matrix product. A block computes no score beyond its last query's key, so that little of what
+/// Queries that share a matrix product. A causal block computes no score beyond its last query's key, so that little of what
 /// causality masks is computed.
 const QUERIES: usize = 32;
 
-/// The attention branch: `out = x + attention(norm(x)) W_O`, causal, with an RMS norm.
+/// From this sequence length on the blocks of a sequence are divided among threads: there may be few sequences.
+const LONG: usize = 512;
+
+/// Attention: rows of queries, keys and values -> each head's mixed values, `[n, heads d_head]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Attention<'a> {
-    /// Positions per sequence.
-    pub pos: usize,
-    /// Heads; divides `D`.
-    pub heads: usize,
-    /// Added to the mean square.
-    pub epsilon: f32,
-    /// `[1]` or `[D]`
-    pub gain: &'a [f32],
-    /// The projections.
-    pub weights: AttentionWeights<'a>,
+pub struct Attention {
+    /// How a row is divided.
+    pub heads: Heads,
+    /// Whether a query sees its own and earlier keys alone.
+    pub is_causal: bool,
+    /// Whether a head may attend to nothing: `exp(s_i) / (1 + sum_j exp(s_j))`.
+    pub has_nothing: bool,
 }
 
-/// Projections to queries, keys and values, and the output projection, each `[D, D]`.
+/// Queries `first..end` of a sequence, which see keys `0..keys` at most.
 #[derive(Debug, Clone, Copy)]
-pub struct AttentionWeights<'a> {
-    /// `W_Q`
-    pub q: &'a [f32],
-    /// `W_K`
-    pub k: &'a [f32],
-    /// `W_V`
-    pub v: &'a [f32],
-    /// `W_O`
-    pub o: &'a [f32],
+struct Block {
+    first: usize,
+    end: usize,
+    keys: usize,
 }
 
-/// What the backward pass needs of the forward pass.
-#[derive(Debug)]
-pub struct AttentionSaved {
-    inverse: Buffer,
-    normed: Buffer,
-    q: Buffer,
-    k: Buffer,
-    v: Buffer,
-    /// `[sequences, heads, pos, pos]`; unspecified after the last key of a block of queries.
-    pattern: Buffer,
-    mixed: Buffer,
-}
-
-impl Attention<'_> {
-    /// # Shapes
-    /// `x [N, D]` -> `out [N, D]`, `N` a multiple of `pos`
-    pub fn forward(&self, x: &[f32], d: usize, out: &mut [f32]) -> AttentionSaved {
-        let (rows, pos) = (x.len() / d, self.pos);
-        assert!(rows.is_multiple_of(pos) && d.is_multiple_of(self.heads), "whole sequences, whole heads");
-        let stream = || Buffer::new(rows * d);
-        let mut saved = AttentionSaved {
-            inverse: Buffer::new(rows),
-            normed: stream(),
-            q: stream(),
-            k: stream(),
-            v: stream(),
-            pattern: Buffer::new(rows * self.heads * pos),
-            mixed: stream(),
-        };
-        let chunk = sequences(pos) * pos;
-        let AttentionSaved { inverse, normed, q, k, v, pattern, mixed } = &mut saved;
-        x.par_chunks(chunk * d)
-            .zip(out.par_chunks_mut(chunk * d))
-            .zip(inverse.par_chunks_mut(chunk))
-            .zip(normed.par_chunks_mut(chunk * d))
-            .zip(q.par_chunks_mut(chunk * d))
-            .zip(k.par_chunks_mut(chunk * d))
-            .zip(v.par_chunks_mut(chunk * d))
-            .zip(pattern.par_chunks_mut(chunk * self.heads * pos))
-            .zip(mixed.par_chunks_mut(chunk * d))
-            .for_each(|((((((((x, out), inverse), normed), q), k), v), pattern), mixed)| {
-                dispatch(Forward { op: self, d, x, out, inverse, normed, q, k, v, pattern, mixed });
-            });
-        saved
+impl Attention {
+    /// The attention weights, `[heads, pos]` per query: of each block of queries those of its heads, one after the other;
+    /// unspecified after the last key of a block.
+    pub(crate) fn kept(&self, pos: usize) -> usize {
+        self.heads.heads * pos
     }
 
-    /// `dx` comes in as the gradient of `out` and leaves as the gradient of `x`.
-    ///
-    /// # Shapes
-    /// `x`, `dx [N, D]`; `grads`: gain, `W_Q`, `W_K`, `W_V`, `W_O`, each like its parameter, overwritten
-    pub fn backward(&self, x: &[f32], d: usize, saved: &AttentionSaved, dx: &mut [f32], grads: [&mut [f32]; 5]) {
-        let (rows, pos) = (x.len() / d, self.pos);
-        let [gain, w_q, w_k, w_v, w_o] = grads;
-        let gradient = |x: &[f32], dy: &[f32], into: &mut [f32]| {
-            weight_gradients(vec![WeightGradient {
-                x: Mat::dense(x, d),
-                dy: Mat::dense(dy, d),
-                into,
-                scale: 1.0,
-                precision: Precision::F32,
-            }]);
-        };
-        gradient(&saved.mixed, dx, w_o);
-        let chunk = sequences(pos) * pos;
-        let weights_t = [self.weights.q, self.weights.k, self.weights.v, self.weights.o].map(|w| transposed(w, d));
-        let [mut dq, mut dk, mut dv] = [(); 3].map(|()| Buffer::new(rows * d));
-        let mut gains = Buffer::new(rows.div_ceil(chunk) * d);
-        gains.fill(0.0);
-        x.par_chunks(chunk * d)
-            .zip(dx.par_chunks_mut(chunk * d))
-            .zip(saved.inverse.par_chunks(chunk))
-            .zip(saved.q.par_chunks(chunk * d))
-            .zip(saved.k.par_chunks(chunk * d))
-            .zip(saved.v.par_chunks(chunk * d))
-            .zip(saved.pattern.par_chunks(chunk * self.heads * pos))
-            .zip(dq.par_chunks_mut(chunk * d))
-            .zip(dk.par_chunks_mut(chunk * d))
-            .zip(dv.par_chunks_mut(chunk * d))
-            .zip(gains.par_chunks_mut(d))
-            .for_each(|((((((((((x, dx), inverse), q), k), v), pattern), dq), dk), dv), d_gain)| {
-                dispatch(Backward {
-                    op: self,
-                    weights_t: &weights_t,
-                    x,
-                    dx,
-                    inverse,
-                    q,
-                    k,
-                    v,
-                    pattern,
-                    dq,
-                    dk,
-                    dv,
-                    d_gain,
-                });
-            });
-        weight_gradients(
-            [(&dq, w_q), (&dk, w_k), (&dv, w_v)]
-                .into_iter()
-                .map(|(dy, into)| WeightGradient {
-                    x: Mat::dense(&saved.normed, d),
-                    dy: Mat::dense(dy, d),
-                    into,
-                    scale: 1.0,
-                    precision: Precision::F32,
-                })
-                .collect(),
-        );
-        norm::total_gain(&gains, d, gain);
-    }
-
-    /// Blocks of queries `first..end`, which attend to keys `0..end`.
-    fn blocks(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + use<> {
-        let pos = self.pos;
-        (0..pos.div_ceil(QUERIES)).map(move |i| (i * QUERIES, ((i + 1) * QUERIES).min(pos)))
+    fn blocks(&self, pos: usize) -> impl DoubleEndedIterator<Item = Block> + use<> {
+        let is_causal = self.is_causal;
+        (0..pos).step_by(QUERIES).collect::<Vec<_>>().into_iter().map(move |first| {
+            let end = (first + QUERIES).min(pos);
+            Block { first, end, keys: if is_causal { end } else { pos } }
+        })
     }
 
     /// Scores are divided by the root of a head's width.
-    fn scale(&self, d: usize) -> f32 {
-        1.0 / ((d / self.heads) as f32).sqrt()
+    fn scale(&self) -> f32 {
+        1.0 / (self.heads.d_head as f32).sqrt()
+    }
+
+    /// The head of keys and values that a head uses.
+    fn shared(&self, head: usize) -> usize {
+        head / (self.heads.heads / self.heads.kv_heads)
+    }
+
+    /// `x [n, queries keys values]` -> `y [n, heads d_head]`. Where `kept` is empty the weights are not kept.
+    pub(crate) fn forward(&self, x: &[f32], pos: usize, y: &mut [f32], kept: &mut [f32]) {
+        let width = self.heads.width();
+        for (number, (x, y)) in
+            x.chunks_exact(pos * width).zip(y.chunks_exact_mut(pos * self.heads.queries())).enumerate()
+        {
+            let mut keys_t = Buffer::new(self.heads.keys() * pos);
+            for (head, to) in keys_t.chunks_exact_mut(self.heads.d_head * pos).enumerate() {
+                transpose(self.keys(x, head), to);
+            }
+            let of_pos = self.kept(pos);
+            let kept = if kept.is_empty() { &mut [][..] } else { &mut kept[number * pos * of_pos..][..pos * of_pos] };
+            let mut jobs = Vec::new();
+            let (mut y, mut kept) = (y, kept);
+            for block in self.blocks(pos) {
+                let count = block.end - block.first;
+                let (own, rest) = y.split_at_mut(count * self.heads.queries());
+                let (weights, others) = kept.split_at_mut((count * of_pos).min(kept.len()));
+                (y, kept) = (rest, others);
+                jobs.push((block, own, weights));
+            }
+            let run = |(block, y, kept): (Block, &mut [f32], &mut [f32])| {
+                let mut own = Buffer::new(if kept.is_empty() { (block.end - block.first) * of_pos } else { 0 });
+                let weights: &mut [f32] = if kept.is_empty() { &mut own } else { kept };
+                dispatch(Forward { attention: self, block, pos, x, keys_t: &keys_t, y, weights });
+            };
+            if pos < LONG { jobs.into_iter().for_each(run) } else { jobs.into_par_iter().for_each(run) }
+        }
+    }
+
+    /// `dy [n, heads d_head]` -> `dx [n, queries keys values]`
+    pub(crate) fn backward(&self, dy: &[f32], x: &[f32], pos: usize, kept: &[f32], dx: &mut [f32]) {
+        let of_pos = pos * self.kept(pos);
+        let width = self.heads.width();
+        let sequences = x.chunks_exact(pos * width).zip(dy.chunks_exact(pos * self.heads.queries()));
+        for (((x, dy), kept), dx) in sequences.zip(kept.chunks_exact(of_pos)).zip(dx.chunks_exact_mut(pos * width)) {
+            dispatch(Backward { attention: self, pos, x, dy, weights: kept, dx });
+        }
+    }
+
+    fn queries<'a>(&self, x: &'a [f32], head: usize, block: Block) -> Mat<'a> {
+        let width = self.heads.width();
+        let at = block.first * width + head * self.heads.d_head;
+        Mat::new(&x[at..], block.end - block.first, self.heads.d_head, width)
+    }
+
+    /// All keys of a head of keys, `[pos, d_head]`.
+    fn keys<'a>(&self, x: &'a [f32], head: usize) -> Mat<'a> {
+        let width = self.heads.width();
+        Mat::new(&x[self.heads.queries() + head * self.heads.d_head..], x.len() / width, self.heads.d_head, width)
+    }
+
+    /// All values of a head of values, `[pos, d_head]`.
+    fn values<'a>(&self, x: &'a [f32], head: usize) -> Mat<'a> {
+        let width = self.heads.width();
+        let at = self.heads.queries() + self.heads.keys() + head * self.heads.d_head;
+        Mat::new(&x[at..], x.len() / width, self.heads.d_head, width)
     }
 }
 
+/// One block of queries of a sequence, all heads.
 struct Forward<'a> {
-    op: &'a Attention<'a>,
-    d: usize,
+    attention: &'a Attention,
+    block: Block,
+    pos: usize,
+    /// The sequence.
     x: &'a [f32],
-    out: &'a mut [f32],
-    inverse: &'a mut [f32],
-    normed: &'a mut [f32],
-    q: &'a mut [f32],
-    k: &'a mut [f32],
-    v: &'a mut [f32],
-    pattern: &'a mut [f32],
-    mixed: &'a mut [f32],
+    /// The transposed keys of each head of keys, `[d_head, pos]`.
+    keys_t: &'a [f32],
+    /// The rows of the block.
+    y: &'a mut [f32],
+    weights: &'a mut [f32],
 }
 
 impl WithSimd for Forward<'_> {
@@ -180,59 +135,42 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, d, x, out, inverse, normed, q, k, v, pattern, mixed } = self;
-        let (pos, d_head, scale) = (op.pos, d / op.heads, op.scale(d));
-        norm::forward::<S>(x, op.gain, op.epsilon, normed, inverse);
-        for (w, to) in [(op.weights.q, &mut *q), (op.weights.k, &mut *k), (op.weights.v, &mut *v)] {
-            matmul(Mat::dense(normed, d), Mat::dense(w, d), to, d, false, 1.0);
-        }
-        let mut turned = Buffer::new(d_head * pos);
-        for (number, pattern) in pattern.chunks_exact_mut(pos * pos).enumerate() {
-            let at = number / op.heads * pos * d + number % op.heads * d_head;
-            let head = |x: &'_ [f32], first: usize, end: usize| at + first * d..(at + end * d).min(x.len());
-            let keys_t = transpose(Mat::new(&k[head(k, 0, pos)], pos, d_head, d), &mut turned);
-            for (first, end) in op.blocks() {
-                let queries = Mat::new(&q[head(q, first, end)], end - first, d_head, d);
-                let block = &mut pattern[first * pos..end * pos];
-                matmul(queries, keys_t.columns(0, end), block, pos, false, scale);
-                for (i, row) in block.chunks_exact_mut(pos).enumerate() {
-                    let (seen, hidden) = row[..end].split_at_mut(first + i + 1);
-                    let most = max(seen);
-                    for score in &mut *seen {
-                        *score = exp::<S>(*score - most);
-                    }
-                    let share = 1.0 / sum(seen);
-                    for score in &mut *seen {
-                        *score *= share;
-                    }
-                    hidden.fill(0.0);
+        let Self { attention, block, pos, x, keys_t, y, weights } = self;
+        let (count, stride, d_head) = (block.end - block.first, attention.heads.queries(), attention.heads.d_head);
+        for (head, weights) in weights.chunks_exact_mut(count * pos).enumerate() {
+            let shared = attention.shared(head);
+            let keys_t = Mat::new(&keys_t[shared * d_head * pos..], d_head, pos, pos).columns(0, block.keys);
+            matmul(attention.queries(x, head, block), keys_t, weights, pos, false, attention.scale());
+            for (i, row) in weights.chunks_exact_mut(pos).enumerate() {
+                let seen = if attention.is_causal { block.first + i + 1 } else { pos };
+                let (seen, hidden) = row[..block.keys].split_at_mut(seen);
+                let most = max(seen);
+                let most = if attention.has_nothing && most < 0.0 { 0.0 } else { most };
+                for score in &mut *seen {
+                    *score = exp::<S>(*score - most);
                 }
-                let pattern = Mat::new(block, end - first, end, pos);
-                let values = Mat::new(&v[head(v, 0, end)], end, d_head, d);
-                let range = head(mixed, first, end);
-                matmul(pattern, values, &mut mixed[range], d, false, 1.0);
+                let nothing = if attention.has_nothing { exp::<S>(-most) } else { 0.0 };
+                let share = 1.0 / (sum(seen) + nothing);
+                for score in &mut *seen {
+                    *score *= share;
+                }
+                hidden.fill(0.0);
             }
+            let weights = Mat::new(weights, count, block.keys, pos);
+            let values = attention.values(x, shared).rows(0, block.keys);
+            matmul(weights, values, &mut y[head * d_head..], stride, false, 1.0);
         }
-        out.copy_from_slice(x);
-        matmul(Mat::dense(mixed, d), Mat::dense(op.weights.o, d), out, d, true, 1.0);
     }
 }
 
+/// One sequence, all heads.
 struct Backward<'a> {
-    op: &'a Attention<'a>,
-    /// `W_Qᵀ`, `W_Kᵀ`, `W_Vᵀ`, `W_Oᵀ`
-    weights_t: &'a [Buffer; 4],
+    attention: &'a Attention,
+    pos: usize,
     x: &'a [f32],
+    dy: &'a [f32],
+    weights: &'a [f32],
     dx: &'a mut [f32],
-    inverse: &'a [f32],
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    pattern: &'a [f32],
-    dq: &'a mut [f32],
-    dk: &'a mut [f32],
-    dv: &'a mut [f32],
-    d_gain: &'a mut [f32],
 }
 
 impl WithSimd for Backward<'_> {
@@ -240,47 +178,38 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, weights_t, x, dx, inverse, q, k, v, pattern, dq, dk, dv, d_gain } = self;
-        let [w_q_t, w_k_t, w_v_t, w_o_t] = weights_t;
-        let d = d_gain.len();
-        let (pos, d_head, scale) = (op.pos, d / op.heads, op.scale(d));
-        let mut d_mixed = Buffer::new(dx.len());
-        matmul(Mat::dense(dx, d), Mat::dense(w_o_t, d), &mut d_mixed, d, false, 1.0);
+        let Self { attention, pos, x, dy, weights, dx } = self;
+        let Heads { heads, kv_heads, d_head } = attention.heads;
+        let (width, stride, scale) = (attention.heads.width(), attention.heads.queries(), attention.scale());
         let mut d_scores = Buffer::new(QUERIES * pos);
-        let mut turned = Buffer::new(d_head * pos);
-        for (number, pattern) in pattern.chunks_exact(pos * pos).enumerate() {
-            let at = number / op.heads * pos * d + number % op.heads * d_head;
-            let head = |x: &'_ [f32], first: usize, end: usize| at + first * d..(at + end * d).min(x.len());
-            let values_t = transpose(Mat::new(&v[head(v, 0, pos)], pos, d_head, d), &mut turned);
-            // The last block attends to every key: it writes dk and dv, the others add to them.
-            for (first, end) in op.blocks().rev() {
-                let add = end < pos;
-                let queries = end - first;
-                let d_out = Mat::new(&d_mixed[head(&d_mixed, first, end)], queries, d_head, d);
-                let block = &pattern[first * pos..end * pos];
-                matmul(d_out, values_t.columns(0, end), &mut d_scores, pos, false, 1.0);
-                for (ds, p) in d_scores.chunks_exact_mut(pos).zip(block.chunks_exact(pos)) {
-                    let (ds, p) = (&mut ds[..end], &p[..end]);
+        let mut values_t = Buffer::new(d_head * pos);
+        for head in 0..heads {
+            let shared = attention.shared(head);
+            let (keys, values) = (attention.keys(x, shared), attention.values(x, shared));
+            let values_t = transpose(values, &mut values_t);
+            let to_keys = attention.heads.queries() + shared * d_head;
+            let to_values = to_keys + attention.heads.keys();
+            let is_first = head % (heads / kv_heads) == 0;
+            // The last block sees every key: with a head's first query head it writes the gradients, all others add to them.
+            for block in attention.blocks(pos).rev() {
+                let add = !is_first || block.end < pos;
+                let count = block.end - block.first;
+                let dy = Mat::new(&dy[block.first * stride + head * d_head..], count, d_head, stride);
+                let weights = &weights[block.first * heads * pos + head * count * pos..][..count * pos];
+                matmul(dy, values_t.columns(0, block.keys), &mut d_scores, pos, false, 1.0);
+                for (ds, p) in d_scores.chunks_exact_mut(pos).zip(weights.chunks_exact(pos)) {
+                    let (ds, p) = (&mut ds[..block.keys], &p[..block.keys]);
                     let mean = dot::<S>(ds, p);
                     for (ds, p) in ds.iter_mut().zip(p) {
                         *ds = p * (*ds - mean) * scale;
                     }
                 }
-                let ds = Mat::new(&d_scores, queries, end, pos);
-                let range = head(dv, 0, end);
-                matmul(Mat::new(block, queries, end, pos).transposed(), d_out, &mut dv[range], d, add, 1.0);
-                let keys = Mat::new(&k[head(k, 0, end)], end, d_head, d);
-                let range = head(dq, first, end);
-                matmul(ds, keys, &mut dq[range], d, false, 1.0);
-                let queries = Mat::new(&q[head(q, first, end)], queries, d_head, d);
-                let range = head(dk, 0, end);
-                matmul(ds.transposed(), queries, &mut dk[range], d, add, 1.0);
+                let weights = Mat::new(weights, count, block.keys, pos);
+                let ds = Mat::new(&d_scores, count, block.keys, pos);
+                matmul(weights.transposed(), dy, &mut dx[to_values..], width, add, 1.0);
+                matmul(ds, keys.rows(0, block.keys), &mut dx[block.first * width + head * d_head..], width, false, 1.0);
+                matmul(ds.transposed(), attention.queries(x, head, block), &mut dx[to_keys..], width, add, 1.0);
             }
         }
-        let mut d_normed = d_mixed;
-        for (add, dy, w) in [(false, dq, w_q_t), (true, dk, w_k_t), (true, dv, w_v_t)] {
-            matmul(Mat::dense(dy, d), Mat::dense(w, d), &mut d_normed, d, add, 1.0);
-        }
-        norm::backward::<S>(&mut d_normed, x, op.gain, inverse, dx, d_gain);
     }
 }

@@ -1,5 +1,4 @@
-use crate::buffer::Buffer;
-use crate::gemm::{Mat, Precision, matmul, transpose};
+use crate::gemm::{Mat, Precision, matmul};
 use rayon::prelude::*;
 
 /// Rows per chunk: enough for the matrix products, few enough for the second-level cache.
@@ -8,13 +7,6 @@ const ROWS: usize = 512;
 /// Sequences per chunk. Depends on the sequence length alone, never on threads.
 pub(crate) fn sequences(pos: usize) -> usize {
     ROWS.div_ceil(pos)
-}
-
-/// The transpose of a weight of `columns` columns, made once for all chunks.
-pub(crate) fn transposed(weight: &[f32], columns: usize) -> Buffer {
-    let mut to = Buffer::new(weight.len());
-    transpose(Mat::dense(weight, columns), &mut to);
-    to
 }
 
 /// One weight's gradient to be computed: `xᵀ dy` into `into`, over all rows of the batch.

@@ -35,6 +35,12 @@ impl<'a> Mat<'a> {
         Self::new(&self.data[first..], self.rows, count, self.row_stride)
     }
 
+    /// Rows `first..first + count`.
+    pub(crate) fn rows(self, first: usize, count: usize) -> Self {
+        assert!(self.column_stride == 1 && first + count <= self.rows);
+        Self::new(&self.data[first * self.row_stride..], count, self.columns, self.row_stride)
+    }
+
     /// The transpose, of the same numbers.
     pub(crate) fn transposed(self) -> Self {
         let Self { data, rows, columns, row_stride, column_stride } = self;

@@ -1,5 +1,7 @@
+use crate::activation::Gelu;
 use crate::assemble::{Embeddings, Head, Start};
-use crate::block::{Block, Gelu};
+use crate::block::Block;
+use crate::fused;
 use crate::model::{OnSite, Transformer};
 use crate::norm::Norm;
 use crate::product::dtype;
@@ -93,7 +95,9 @@ impl InParts<'_> {
         Transformer {
             spec: self.spec.clone(),
             device: self.device.clone(),
-            fused: false,
+            fused: fused::available(self.spec, self.device),
+            without: None,
+            shows_branches: true,
             gelu: Gelu::of(self.device, param),
             embeddings,
             blocks: Vec::new(),

@@ -1,5 +1,6 @@
+use crate::activation::Gelu;
 use crate::assemble::{Embeddings, Head, Start};
-use crate::block::{Block, Gelu};
+use crate::block::Block;
 use crate::fused;
 use crate::model::Transformer;
 use crate::product::dtype;
@@ -38,7 +39,9 @@ pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device) -> Tra
     Transformer {
         spec: spec.clone(),
         device: device.clone(),
-        fused: fused::covers(spec, device),
+        fused: fused::available(spec, device),
+        without: None,
+        shows_branches: false,
         gelu: Gelu::of(device, param),
         embeddings,
         blocks,

@@ -4,6 +4,7 @@
 //! axis is). [`Weight::read`] and [`Weight::write`] are the only access, so a rotated model is the same forward
 //! pass with a rotation inside those two functions.
 
+mod activation;
 mod assemble;
 mod block;
 mod fused;
@@ -11,6 +12,7 @@ mod in_parts;
 mod init;
 mod model;
 mod norm;
+mod part;
 mod product;
 mod rope;
 mod weight;
@@ -19,5 +21,6 @@ pub use in_parts::{InParts, Read};
 pub use init::init;
 pub use model::{OnSite, Transformer, cross_entropy};
 pub use norm::Norm;
+pub use part::PartName;
 pub use product::{at_least_f32, dtype};
 pub use weight::{Rounding, Weight};

@@ -1,9 +1,11 @@
 // B batch, T positions, N = B T tokens, D d_model, V d_vocab
 
+use crate::activation::Gelu;
 use crate::assemble::{Embeddings, Head};
-use crate::block::{Block, Gelu};
+use crate::block::Block;
 use crate::fused;
 use crate::norm::Norm;
+use crate::part::{Part, PartName};
 use crate::product::at_least_f32;
 use crate::weight::Weight;
 use basislab_config::{Branches, ModelSpec, NormPlace, Parameter, Role, Site};
@@ -17,8 +19,12 @@ pub type OnSite<'a> = &'a mut dyn FnMut(Site, &mut [Tensor<2>]);
 pub struct Transformer {
     pub(crate) spec: ModelSpec,
     pub(crate) device: Device,
-    /// Whether branches and head run as fused operations.
+    /// Whether parts may run as kernels.
     pub(crate) fused: bool,
+    /// A part that runs in burn's operations all the same.
+    pub(crate) without: Option<PartName>,
+    /// Whether what branches write is handed out, which makes them end before it meets the stream.
+    pub(crate) shows_branches: bool,
     pub(crate) gelu: Gelu,
     pub(crate) embeddings: Embeddings,
     pub(crate) blocks: Vec<Block>,
@@ -84,7 +90,7 @@ impl Transformer {
         };
         let mut resid = tokens.into_iter().map(embed).collect();
         if let Some(norm) = norm {
-            resid = normalised(norm, resid, Site::EmbedSum, on_site);
+            resid = self.normalised(norm, resid, Site::EmbedSum, on_site);
         }
         at(Site::Embed, resid, on_site)
     }
@@ -98,33 +104,89 @@ impl Transformer {
         pos: usize,
         on_site: OnSite<'_>,
     ) -> Vec<Tensor<2>> {
-        if self.fused {
-            let resid = resid.into_iter().map(|x| fused::attention(self, block, &x, pos)).collect();
-            let resid = at(Site::ResidMid(layer), resid, on_site);
-            let resid = resid.into_iter().map(|x| fused::mlp(block, &x, pos)).collect();
-            return at(Site::ResidPost(layer), resid, on_site);
-        }
-        let is_post = self.spec.norm_place == NormPlace::Post;
-        let read = |norm: &Norm, x: &Tensor<2>| if is_post { x.clone() } else { norm.apply(x.clone()) };
-        let attention = |x: &Tensor<2>| block.attention(&self.spec, read(&block.norm_1, x), pos);
-        let mlp = |x: &Tensor<2>| block.mlp(self.spec.activation, self.gelu, read(&block.norm_2, x));
+        let sites = [Site::AttnOut(layer), Site::AttnSum(layer)];
+        let attention = Branch { norm: &block.norm_1, parts: block.attention(&self.spec), sites };
+        let mlp = Branch { norm: &block.norm_2, parts: block.mlp(), sites: [Site::MlpOut(layer), Site::MlpSum(layer)] };
 
-        let written = at(Site::AttnOut(layer), resid.iter().map(attention).collect(), on_site);
-        if self.spec.branches == Branches::Parallel {
-            let by_mlp = at(Site::MlpOut(layer), resid.iter().map(mlp).collect(), on_site);
-            return at(Site::ResidPost(layer), sums(sums(resid, written), by_mlp), on_site);
-        }
-        let mut resid = sums(resid, written);
-        if is_post {
-            resid = normalised(&block.norm_1, resid, Site::AttnSum(layer), on_site);
-        }
-        let resid = at(Site::ResidMid(layer), resid, on_site);
-        let written = at(Site::MlpOut(layer), resid.iter().map(mlp).collect(), on_site);
-        let mut resid = sums(resid, written);
-        if is_post {
-            resid = normalised(&block.norm_2, resid, Site::MlpSum(layer), on_site);
-        }
+        let resid = match self.spec.branches {
+            Branches::Sequential => {
+                let resid = self.branch(attention, &resid, None, pos, on_site);
+                let resid = at(Site::ResidMid(layer), resid, on_site);
+                self.branch(mlp, &resid, None, pos, on_site)
+            }
+            Branches::Parallel => {
+                let after = self.branch(attention, &resid, None, pos, on_site);
+                self.branch(mlp, &resid, Some(after), pos, on_site)
+            }
+        };
         at(Site::ResidPost(layer), resid, on_site)
+    }
+
+    /// What a branch that reads `read` makes of the stream that it writes to: `onto`, or the same. `[N, D]` each -> same
+    fn branch(
+        &self,
+        branch: Branch<'_>,
+        read: &[Tensor<2>],
+        onto: Option<Vec<Tensor<2>>>,
+        pos: usize,
+        on_site: OnSite<'_>,
+    ) -> Vec<Tensor<2>> {
+        let Branch { norm, mut parts, sites: [out, sum] } = branch;
+        let is_post = self.spec.norm_place == NormPlace::Post;
+        if !is_post {
+            parts.splice(0..0, norm.as_part());
+        }
+        if self.shows_branches || !self.fused {
+            let written = read.iter().map(|x| self.run(&parts, x.clone(), pos)).collect();
+            let written = at(out, written, on_site);
+            let onto = onto.unwrap_or_else(|| read.to_vec());
+            let resid = onto.into_iter().zip(written).map(|(x, y)| x + y).collect();
+            return if is_post { self.normalised(norm, resid, sum, on_site) } else { resid };
+        }
+        let (own, mut onto) = (parts.len(), onto.into_iter().flatten());
+        let mut after = |x: &Tensor<2>| {
+            parts.truncate(own);
+            parts.push(Part::Add(onto.next()));
+            if is_post {
+                parts.extend(norm.as_part());
+            }
+            self.run(&parts, x.clone(), pos)
+        };
+        read.iter().map(&mut after).collect()
+    }
+
+    /// Normalises the streams themselves, after handing out the sums that they were.
+    fn normalised(&self, norm: &Norm, resid: Vec<Tensor<2>>, sums: Site, on_site: OnSite<'_>) -> Vec<Tensor<2>> {
+        at(sums, resid, on_site).into_iter().map(|x| self.norm(norm, x)).collect()
+    }
+
+    fn norm(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
+        // Rows are normalised alone: it does not matter how many make a sequence.
+        norm.as_part().map_or_else(|| x.clone(), |part| self.run(&[part], x.clone(), 1))
+    }
+
+    /// Runs parts: those with a kernel as one fused operation, as far as they lie together, the others in burn's operations.
+    /// `[N, D]`, sequences of `pos` rows
+    fn run(&self, parts: &[Part<'_>], x: Tensor<2>, pos: usize) -> Tensor<2> {
+        let (mut values, mut is_first) = (vec![x.clone()], true);
+        for group in parts.chunk_by(|a, b| self.has_kernel(a) == self.has_kernel(b)) {
+            values = if self.has_kernel(&group[0]) {
+                fused::run(self, group, values, &x, is_first, pos)
+            } else {
+                group.iter().fold(values, |values, part| part.reference(self, values, &x, pos))
+            };
+            is_first = false;
+        }
+        values.swap_remove(0)
+    }
+
+    fn has_kernel(&self, part: &Part<'_>) -> bool {
+        self.runs_fused(part.name()) && !part.is_rounded()
+    }
+
+    /// Whether parts of this name run as kernels.
+    pub fn runs_fused(&self, part: PartName) -> bool {
+        self.fused && self.without != Some(part) && fused::has_kernel(&self.spec, part)
     }
 
     /// The stream after block `layer` alone, over sequences of `pos` rows. `[N, D]` -> `[N, D]`
@@ -137,20 +199,29 @@ impl Transformer {
         if self.spec.norm_place == NormPlace::Post {
             return resid;
         }
-        at(Site::Final, resid.into_iter().map(|x| self.head.norm.apply(x)).collect(), on_site)
+        at(Site::Final, resid.into_iter().map(|x| self.norm(&self.head.norm, x)).collect(), on_site)
     }
 
     /// Mean loss of `targets [B, T]` from the stream after the last block, `[B T, D]` -> `[1]`
     pub fn head_loss(&self, resid: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
-        fused::head_loss(self, &resid, &targets)
-            .unwrap_or_else(|| cross_entropy(self.logits(self.head.norm.apply(resid)), targets))
+        let mut parts: Vec<Part<'_>> = self.head.norm.as_part().into_iter().collect();
+        parts.push(self.unembedding());
+        if parts.iter().all(|part| self.has_kernel(part)) && self.runs_fused(PartName::Loss) {
+            return fused::loss(self, &parts, resid, &targets);
+        }
+        let pos = targets.dims()[1];
+        cross_entropy(self.run(&parts, resid, pos), targets)
     }
 
     /// What the head reads -> logits. `[N, D]` -> `[N, V]`
     pub(crate) fn logits(&self, last: Tensor<2>) -> Tensor<2> {
+        self.run(&[self.unembedding()], last, 1)
+    }
+
+    fn unembedding(&self) -> Part<'_> {
         match &self.head.w_u {
-            Some(w_u) => w_u.read(last),
-            None => self.embeddings.w_e.read_transposed(last),
+            Some(w_u) => Part::Read(vec![(w_u, None)]),
+            None => Part::ReadTransposed(&self.embeddings.w_e),
         }
     }
 
@@ -169,7 +240,12 @@ impl Transformer {
         Self { fused: false, ..self.clone() }
     }
 
-    /// Whether branches and head run as fused operations.
+    /// The same model with one of its parts computed from burn's own operations.
+    pub fn without_kernel(&self, part: PartName) -> Self {
+        Self { without: Some(part), ..self.clone() }
+    }
+
+    /// Whether any part runs as a kernel.
     pub fn is_fused(&self) -> bool {
         self.fused
     }
@@ -263,11 +339,10 @@ fn at(site: Site, mut resid: Vec<Tensor<2>>, on_site: OnSite<'_>) -> Vec<Tensor<
     resid
 }
 
-/// Normalises the streams themselves, after handing out the sums that they were.
-fn normalised(norm: &Norm, resid: Vec<Tensor<2>>, sums: Site, on_site: OnSite<'_>) -> Vec<Tensor<2>> {
-    at(sums, resid, on_site).into_iter().map(|x| norm.apply(x)).collect()
-}
-
-fn sums(resid: Vec<Tensor<2>>, written: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
-    resid.into_iter().zip(written).map(|(x, y)| x + y).collect()
+/// A branch of a block: the norm before it (or after it, in a post-norm model), its other parts, what it writes and the sum of
+/// the stream and that.
+struct Branch<'a> {
+    norm: &'a Norm,
+    parts: Vec<Part<'a>>,
+    sites: [Site; 2],
 }

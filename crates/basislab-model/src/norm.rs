@@ -1,3 +1,4 @@
+use crate::part::Part;
 use crate::product::at_least_f32;
 use crate::weight::Weight;
 use basislab_config::{NormKind, Role};
@@ -30,10 +31,9 @@ impl Norm {
         written(x, self.bias.as_ref())
     }
 
-    /// The gain in the stream, `[1, 1]` or `[1, D]`; where there is none, 1 on the device of `like`.
-    #[cfg(feature = "fused")]
-    pub(crate) fn gain_or_one(&self, like: &Tensor<2>) -> Tensor<2> {
-        self.gain.as_ref().map_or_else(|| Tensor::ones([1, 1], (&like.device(), like.dtype())), Weight::in_stream)
+    /// It as a part, where it does anything.
+    pub(crate) fn as_part(&self) -> Option<Part<'_>> {
+        (self.kind != NormKind::None).then_some(Part::Norm(self))
     }
 
     pub(crate) fn for_each(&mut self, name: &str, visit: &mut dyn FnMut(&str, Role, &mut Weight)) {

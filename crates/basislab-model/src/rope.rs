@@ -9,9 +9,8 @@ use burn::tensor::{Tensor, TensorData};
 pub(crate) fn rope(x: Tensor<4>, base: f64, pairs: RopePairs, dims: usize) -> Tensor<4> {
     let [batch, heads, pos, d_head] = x.dims();
     let half = dims / 2;
-    let angle = |i: usize| (i / half) as f64 * base.powf(-2.0 * (i % half) as f64 / dims as f64);
     let table = |of: fn(f64) -> f64| {
-        let values: Vec<f64> = (0..pos * half).map(|i| of(angle(i))).collect();
+        let values = table(base, dims, pos, of);
         Tensor::<4>::from_data(TensorData::new(values, [1, 1, pos, half]), (&x.device(), x.dtype()))
     };
     let (cos, sin) = (table(f64::cos), table(f64::sin));
@@ -35,4 +34,11 @@ pub(crate) fn rope(x: Tensor<4>, base: f64, pairs: RopePairs, dims: usize) -> Te
         0 => turned,
         rest => Tensor::cat(vec![turned, x.narrow(3, dims, rest)], 3),
     }
+}
+
+/// A function of the angle of each pair at each position, `[pos, dims / 2]`.
+pub(crate) fn table(base: f64, dims: usize, pos: usize, of: fn(f64) -> f64) -> Vec<f64> {
+    let half = dims / 2;
+    let angle = |i: usize| (i / half) as f64 * base.powf(-2.0 * (i % half) as f64 / dims as f64);
+    (0..pos * half).map(|i| of(angle(i))).collect()
 }
