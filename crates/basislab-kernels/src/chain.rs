@@ -264,7 +264,7 @@ impl Chain {
             let dy = job.slots[to].as_deref_mut();
             if let Part::Linear(linear) = part {
                 // A loss has no buffer for the gradient of its logits, and no other part has a scale.
-                let (dy, scale): (&[f32], f32) = dy.map_or((value(to), scale), |dy| (&*dy, 1.0));
+                let (dy, scale): (&[f32], f32) = dy.map_or_else(|| (value(to), scale), |dy| (&*dy, 1.0));
                 linear.backward(dy, packed.next().expect("one each"), scale, add, &mut dx, sums);
             } else {
                 let dy = dy.expect("written before");
