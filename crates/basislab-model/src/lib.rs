@@ -21,6 +21,6 @@ pub use in_parts::{InParts, Read};
 pub use init::init;
 pub use model::{OnSite, Transformer, cross_entropy};
 pub use norm::Norm;
-pub use part::PartName;
+pub use part::{PartName, parts};
 pub use product::{at_least_f32, dtype};
 pub use weight::{Rounding, Weight};

@@ -1,12 +1,13 @@
 // N tokens, H heads, G heads with keys, K d_head, F d_mlp
 
 use crate::activation::{Gelu, gelu_tanh, silu};
+use crate::fused;
 use crate::model::Transformer;
 use crate::norm::{Norm, written};
 use crate::product::{at_least_f32, dtype, product};
 use crate::rope::rope;
 use crate::weight::Weight;
-use basislab_config::{Activation, Attention, Mask, ModelSpec, Positions};
+use basislab_config::{Activation, Attention, Mask, ModelSpec, NormKind, Positions};
 use burn::tensor::{Bool, Device, Tensor, activation};
 
 /// One step of a branch. A branch is a list of them.
@@ -60,6 +61,22 @@ impl PartName {
             Self::Loss => "loss",
         }
     }
+}
+
+/// The parts of a model, each with whether it runs as a fused kernel on this device; else burn's operations compute it.
+pub fn parts(spec: &ModelSpec, device: &Device) -> Vec<(PartName, bool)> {
+    let all = [
+        (PartName::Norm, spec.norm != NormKind::None),
+        (PartName::Projection, true),
+        (PartName::HeadNorm, spec.qk_norm),
+        (PartName::Rope, matches!(spec.positions, Positions::Rope { .. })),
+        (PartName::Attention, true),
+        (PartName::Activation, true),
+        (PartName::Residual, true),
+        (PartName::Loss, true),
+    ];
+    let has = all.into_iter().filter(|(_, has)| *has);
+    has.map(|(name, _)| (name, fused::available(spec, device) && fused::has_kernel(spec, name))).collect()
 }
 
 impl Part<'_> {

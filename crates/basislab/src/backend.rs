@@ -179,7 +179,14 @@ impl OpenDevice {
             "backend": backend, "index": index, "name": device, "kind": kind, "driver": driver,
             "param_dtype": model.param_dtype, "compute_dtype": model.compute_dtype,
             "products": { "precision": name, "relative_error": format!("{error:.0e}") },
+            "parts": { "fused_kernels": self.parts(model, true), "burn_operations": self.parts(model, false) },
         })
+    }
+
+    /// The parts of a model that run as fused kernels, or those that do not.
+    fn parts(&self, model: &ModelSpec, fused: bool) -> Vec<&'static str> {
+        let all = basislab_model::parts(model, &self.device).into_iter();
+        all.filter(|(_, is_fused)| *is_fused == fused).map(|(part, _)| part.as_str()).collect()
     }
 
     /// Updates that may be under way before their losses are read.
