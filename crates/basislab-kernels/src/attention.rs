@@ -31,11 +31,22 @@ struct Block {
     keys: usize,
 }
 
+impl Block {
+    fn queries(self) -> usize {
+        self.end - self.first
+    }
+}
+
 impl Attention {
-    /// The attention weights, `[heads, pos]` per query: of each block of queries those of its heads, one after the other;
-    /// unspecified after the last key of a block.
+    /// Numbers per row that hold the attention weights of a sequence: of each block of queries those of its heads, one after
+    /// the other, `[queries, keys that the block sees]`.
     pub(crate) fn kept(&self, pos: usize) -> usize {
-        self.heads.heads * pos
+        self.blocks(pos).map(|block| self.weights_of(block)).sum::<usize>().div_ceil(pos)
+    }
+
+    /// The attention weights of a block, all heads.
+    fn weights_of(&self, block: Block) -> usize {
+        self.heads.heads * block.queries() * block.keys
     }
 
     fn blocks(&self, pos: usize) -> impl DoubleEndedIterator<Item = Block> + use<> {
@@ -66,19 +77,20 @@ impl Attention {
             for (head, to) in keys_t.chunks_exact_mut(self.heads.d_head * pos).enumerate() {
                 transpose(self.keys(x, head), to);
             }
-            let of_pos = self.kept(pos);
-            let kept = if kept.is_empty() { &mut [][..] } else { &mut kept[number * pos * of_pos..][..pos * of_pos] };
+            let of_sequence = pos * self.kept(pos);
+            let (mut y, mut kept) = match kept.get_mut(number * of_sequence..) {
+                Some([]) | None => (y, &mut [][..]),
+                Some(kept) => (y, &mut kept[..of_sequence]),
+            };
             let mut jobs = Vec::new();
-            let (mut y, mut kept) = (y, kept);
             for block in self.blocks(pos) {
-                let count = block.end - block.first;
-                let (own, rest) = y.split_at_mut(count * self.heads.queries());
-                let (weights, others) = kept.split_at_mut((count * of_pos).min(kept.len()));
+                let (own, rest) = y.split_at_mut(block.queries() * self.heads.queries());
+                let (weights, others) = kept.split_at_mut(self.weights_of(block).min(kept.len()));
                 (y, kept) = (rest, others);
                 jobs.push((block, own, weights));
             }
             let run = |(block, y, kept): (Block, &mut [f32], &mut [f32])| {
-                let mut own = Buffer::new(if kept.is_empty() { (block.end - block.first) * of_pos } else { 0 });
+                let mut own = Buffer::new(if kept.is_empty() { self.weights_of(block) } else { 0 });
                 let weights: &mut [f32] = if kept.is_empty() { &mut own } else { kept };
                 dispatch(Forward { attention: self, block, pos, x, keys_t: &keys_t, y, weights });
             };
@@ -99,7 +111,7 @@ impl Attention {
     fn queries<'a>(&self, x: &'a [f32], head: usize, block: Block) -> Mat<'a> {
         let width = self.heads.width();
         let at = block.first * width + head * self.heads.d_head;
-        Mat::new(&x[at..], block.end - block.first, self.heads.d_head, width)
+        Mat::new(&x[at..], block.queries(), self.heads.d_head, width)
     }
 
     /// All keys of a head of keys, `[pos, d_head]`.
@@ -136,14 +148,14 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { attention, block, pos, x, keys_t, y, weights } = self;
-        let (count, stride, d_head) = (block.end - block.first, attention.heads.queries(), attention.heads.d_head);
-        for (head, weights) in weights.chunks_exact_mut(count * pos).enumerate() {
+        let (count, stride, d_head) = (block.queries(), attention.heads.queries(), attention.heads.d_head);
+        for (head, weights) in weights.chunks_exact_mut(count * block.keys).enumerate() {
             let shared = attention.shared(head);
             let keys_t = Mat::new(&keys_t[shared * d_head * pos..], d_head, pos, pos).columns(0, block.keys);
-            matmul(attention.queries(x, head, block), keys_t, weights, pos, false, attention.scale());
-            for (i, row) in weights.chunks_exact_mut(pos).enumerate() {
+            matmul(attention.queries(x, head, block), keys_t, weights, block.keys, false, attention.scale());
+            for (i, row) in weights.chunks_exact_mut(block.keys).enumerate() {
                 let seen = if attention.is_causal { block.first + i + 1 } else { pos };
-                let (seen, hidden) = row[..block.keys].split_at_mut(seen);
+                let (seen, hidden) = row.split_at_mut(seen);
                 let most = max(seen);
                 let most = if attention.has_nothing && most < 0.0 { 0.0 } else { most };
                 for score in &mut *seen {
@@ -156,7 +168,7 @@ impl WithSimd for Forward<'_> {
                 }
                 hidden.fill(0.0);
             }
-            let weights = Mat::new(weights, count, block.keys, pos);
+            let weights = Mat::dense(weights, block.keys);
             let values = attention.values(x, shared).rows(0, block.keys);
             matmul(weights, values, &mut y[head * d_head..], stride, false, 1.0);
         }
@@ -183,6 +195,14 @@ impl WithSimd for Backward<'_> {
         let (width, stride, scale) = (attention.heads.width(), attention.heads.queries(), attention.scale());
         let mut d_scores = Buffer::new(QUERIES * pos);
         let mut values_t = Buffer::new(d_head * pos);
+        let mut end = 0;
+        let blocks: Vec<(Block, usize)> = attention
+            .blocks(pos)
+            .map(|block| {
+                end += attention.weights_of(block);
+                (block, end - attention.weights_of(block))
+            })
+            .collect();
         for head in 0..heads {
             let shared = attention.shared(head);
             let (keys, values) = (attention.keys(x, shared), attention.values(x, shared));
@@ -191,21 +211,20 @@ impl WithSimd for Backward<'_> {
             let to_values = to_keys + attention.heads.keys();
             let is_first = head % (heads / kv_heads) == 0;
             // The last block sees every key: with a head's first query head it writes the gradients, all others add to them.
-            for block in attention.blocks(pos).rev() {
+            for &(block, first_weight) in blocks.iter().rev() {
                 let add = !is_first || block.end < pos;
-                let count = block.end - block.first;
+                let count = block.queries();
                 let dy = Mat::new(&dy[block.first * stride + head * d_head..], count, d_head, stride);
-                let weights = &weights[block.first * heads * pos + head * count * pos..][..count * pos];
-                matmul(dy, values_t.columns(0, block.keys), &mut d_scores, pos, false, 1.0);
-                for (ds, p) in d_scores.chunks_exact_mut(pos).zip(weights.chunks_exact(pos)) {
-                    let (ds, p) = (&mut ds[..block.keys], &p[..block.keys]);
+                let weights = &weights[first_weight + head * count * block.keys..][..count * block.keys];
+                matmul(dy, values_t.columns(0, block.keys), &mut d_scores, block.keys, false, 1.0);
+                for (ds, p) in d_scores.chunks_exact_mut(block.keys).zip(weights.chunks_exact(block.keys)) {
                     let mean = dot::<S>(ds, p);
                     for (ds, p) in ds.iter_mut().zip(p) {
                         *ds = p * (*ds - mean) * scale;
                     }
                 }
-                let weights = Mat::new(weights, count, block.keys, pos);
-                let ds = Mat::new(&d_scores, count, block.keys, pos);
+                let weights = Mat::dense(weights, block.keys);
+                let ds = Mat::new(&d_scores, count, block.keys, block.keys);
                 matmul(weights.transposed(), dy, &mut dx[to_values..], width, add, 1.0);
                 matmul(ds, keys.rows(0, block.keys), &mut dx[block.first * width + head * d_head..], width, false, 1.0);
                 matmul(ds.transposed(), attention.queries(x, head, block), &mut dx[to_keys..], width, add, 1.0);

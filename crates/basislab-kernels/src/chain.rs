@@ -34,7 +34,7 @@ struct Step {
 /// What the backward pass needs of the forward pass.
 #[derive(Debug)]
 pub struct Saved {
-    /// All slots between the input and the output.
+    /// The slots between the input and the output. Those that are made again are empty.
     slots: Vec<Buffer>,
     /// What each part keeps beside them.
     kept: Vec<Buffer>,
@@ -81,6 +81,13 @@ impl Chain {
             .filter_map(|step| if let Part::Linear(linear) = &step.part { Some((step, linear)) } else { None })
     }
 
+    /// Whether the backward pass makes a slot again instead of keeping it: what a norm writes and a product reads, which
+    /// costs little time and would be a third of the memory of attention.
+    fn is_made_again(&self, slot: usize) -> bool {
+        let is_norm = |step: &Step| step.to == slot && matches!(step.part, Part::Norm(_));
+        self.steps.windows(2).any(|pair| is_norm(&pair[0]) && matches!(pair[1].part, Part::Linear(_)))
+    }
+
     /// The rows of a batch, as chunks.
     fn chunks(&self, inputs: &[&[f32]]) -> Chunks {
         let rows = inputs[0].len() / self.widths[0];
@@ -97,25 +104,16 @@ impl Chain {
         let packed: Vec<Packed> = self.linears().map(|(_, linear)| linear.pack(inputs)).collect();
         // The logits of a loss are a slot to be kept; what else the last part writes is the output.
         let inner = if self.is_loss() { last } else { last - 1 };
-        let buffers = |widths: &mut dyn Iterator<Item = usize>| widths.map(|n| Buffer::new(n * chunks.rows)).collect();
-        let mut saved = keep.then(|| Saved {
-            slots: buffers(&mut self.widths[1..=inner].iter().copied()),
-            kept: buffers(&mut self.steps.iter().map(|step| step.part.kept(self.pos))),
-        });
+        let slot_width = |slot: usize| if keep && !self.is_made_again(slot) { self.widths[slot] } else { 0 };
+        let kept_width = |step: &Step| if keep { step.part.kept(self.pos) } else { 0 };
+        let mut saved = Saved {
+            slots: (1..=inner).map(|slot| Buffer::new(chunks.rows * slot_width(slot))).collect(),
+            kept: self.steps.iter().map(|step| Buffer::new(chunks.rows * kept_width(step))).collect(),
+        };
         let mut out = if self.is_loss() { Vec::new() } else { take(chunks.rows * self.width()) };
         let mut jobs: Vec<Job<'_>> = chunks.jobs();
-        if let Some(saved) = &mut saved {
-            saved.slots.iter_mut().for_each(|slot| chunks.share(&mut jobs, slot, |job| &mut job.slots));
-            saved.kept.iter_mut().for_each(|kept| chunks.share(&mut jobs, kept, |job| &mut job.beside));
-        } else {
-            for job in &mut jobs {
-                job.slots.extend(self.widths[1..=inner].iter().map(|n| Some(Rows::Own(Buffer::new(n * job.rows)))));
-                // Norms alone want theirs where nothing is kept.
-                let beside =
-                    |step: &Step| if matches!(step.part, Part::Attention(_)) { 0 } else { step.part.kept(self.pos) };
-                job.beside.extend(self.steps.iter().map(|step| Some(Rows::Own(Buffer::new(beside(step) * job.rows)))));
-            }
-        }
+        saved.slots.iter_mut().for_each(|slot| chunks.share(&mut jobs, slot, |job| &mut job.slots));
+        saved.kept.iter_mut().for_each(|kept| chunks.share(&mut jobs, kept, |job| &mut job.beside));
         if !self.is_loss() {
             chunks.share(&mut jobs, &mut out, |job| &mut job.slots);
         }
@@ -123,11 +121,19 @@ impl Chain {
         if self.is_loss() {
             out = vec![(losses.iter().sum::<f64>() / chunks.rows as f64) as f32];
         }
-        (out, saved)
+        (out, keep.then_some(saved))
     }
 
     /// Takes one chunk through all parts; the sum of its losses.
     fn forward_chunk(&self, inputs: &[&[f32]], packed: &[Packed], mut job: Job<'_>) -> f64 {
+        // What is not kept is the chunk's own. Attention does without, others have little.
+        for (slot, width) in job.slots.iter_mut().zip(&self.widths[1..]) {
+            slot.get_or_insert_with(|| Rows::Own(Buffer::new(job.rows * width)));
+        }
+        for (beside, Step { part, .. }) in job.beside.iter_mut().zip(&self.steps) {
+            let width = if matches!(part, Part::Attention(_)) { 0 } else { part.kept(self.pos) };
+            beside.get_or_insert_with(|| Rows::Own(Buffer::new(job.rows * width)));
+        }
         let (mut packed, mut loss) = (packed.iter(), 0.0);
         for (Step { part, from, to }, beside) in self.steps.iter().zip(&mut job.beside) {
             let (read, written) = job.slots.split_at_mut(*from);
@@ -173,7 +179,6 @@ impl Chain {
     /// `upstream [N, width]`, or `[1]` of a loss -> each like its input
     pub fn backward(&self, inputs: &[&[f32]], saved: &Saved, mut upstream: Vec<f32>) -> Vec<Vec<f32>> {
         let (chunks, last) = (self.chunks(inputs), self.last());
-        let value = |slot: usize| -> &[f32] { if slot == 0 { inputs[0] } else { &saved.slots[slot - 1] } };
         // A loss has left the gradient of its logits, times the number of rows, in their slot.
         let scale = if self.is_loss() { upstream[0] / chunks.rows as f32 } else { 1.0 };
         let packed: Vec<Vec<Packed>> = self.linears().map(|(_, linear)| linear.pack_transposed(inputs)).collect();
@@ -184,6 +189,9 @@ impl Chain {
         for (step, _) in self.linears().filter(|(step, _)| step.to < last) {
             written[step.to] = Some(Buffer::new(chunks.rows * self.widths[step.to]));
         }
+        let mut again: Vec<Buffer> = (0..=last)
+            .map(|slot| Buffer::new(if self.is_made_again(slot) { chunks.rows * self.widths[slot] } else { 0 }))
+            .collect();
         let mut sums: Vec<Buffer> =
             self.steps.iter().map(|step| chunks.sums(step.part.sums(self.widths[step.from]))).collect();
         let mut jobs: Vec<Job<'_>> = chunks.jobs();
@@ -198,9 +206,17 @@ impl Chain {
                 None => jobs.iter_mut().for_each(|job| job.slots.push(None)),
             }
         }
+        again.iter_mut().for_each(|slot| chunks.share(&mut jobs, slot, |job| &mut job.beside));
         sums.iter_mut().for_each(|sums| chunks.share_sums(&mut jobs, sums));
         jobs.into_par_iter().for_each(|job| self.backward_chunk(inputs, saved, &packed, scale, job));
 
+        let value = |slot: usize| -> &[f32] {
+            match slot {
+                0 => inputs[0],
+                _ if self.is_made_again(slot) => &again[slot],
+                _ => &saved.slots[slot - 1],
+            }
+        };
         let dy = |slot: usize| -> &[f32] {
             match &written[slot] {
                 Some(buffer) => buffer,
@@ -240,6 +256,12 @@ impl Chain {
             let all = if slot == 0 { inputs[0] } else { &saved.slots[slot - 1] };
             &of_chunk(all, self.widths[slot], first)[..rows * self.widths[slot]]
         };
+        for step in &self.steps {
+            if let (Part::Norm(norm), Some(again)) = (&step.part, &mut job.beside[step.to]) {
+                let mut kept = Buffer::new(rows * norm.kept());
+                norm.forward(value(step.from), inputs, again, &mut kept);
+            }
+        }
         let mut packed = packed.iter().rev();
         // Whether the gradient of the input holds that of a residual connection, to be added to.
         let mut is_begun = false;
@@ -341,7 +363,7 @@ impl Chunks {
         (0..self.rows).step_by(self.most).map(job).collect()
     }
 
-    /// Gives each job its rows of a buffer.
+    /// Gives each job its rows of a buffer, or nothing of an empty one.
     fn share<'a>(
         self,
         jobs: &mut [Job<'a>],
@@ -353,7 +375,7 @@ impl Chunks {
         for job in jobs {
             let (own, others) = rest.split_at_mut(job.rows * width);
             rest = others;
-            list(job).push(Some(Rows::Shared(own)));
+            list(job).push((width > 0).then_some(Rows::Shared(own)));
         }
     }
 
