@@ -1,0 +1,83 @@
+//! The forward pass of `basislab measure` on a model that is trained already: see `scripts/bench_transformers.py`.
+//!
+//! `forward MODEL THREADS TOKENS PASSES [--logits FILE]`, with a JSON file of equally long sequences of tokens, prints one JSON
+//! line: seconds of passes from tokens to logits with the weights in memory as f32, seconds of passes that read them from the
+//! file (as `measure` does), peak memory. `--logits FILE` writes every 32nd row of the logits there (safetensors).
+
+#![allow(missing_docs, reason = "an example has no public items")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for one script")]
+
+use basislab_import::ImportError;
+use basislab_model::InParts;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const EVERY: usize = 32;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let source = basislab_import::open(Path::new(&args[0]), None).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args[1].parse().unwrap()).build().unwrap();
+    let sequences: Vec<Vec<i32>> = serde_json::from_str(&std::fs::read_to_string(&args[2]).unwrap()).unwrap();
+    let passes: usize = args[3].parse().unwrap();
+    let device = Device::flex();
+    let shape = [sequences.len(), sequences[0].len()];
+    let tokens = TensorData::new(sequences.concat(), shape);
+    let parts = InParts {
+        spec: &source.spec,
+        d_vocab: source.d_vocab,
+        has_head: source.has_head,
+        device: &device,
+        rotation: None,
+        rounding: None,
+    };
+    let forward = |read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>, ImportError>,
+                   on_logits: &mut dyn FnMut(Tensor<2>)| {
+        let start = Instant::now();
+        let tokens = Tensor::<2, Int>::from_data(tokens.clone(), (&device, DType::I32));
+        parts.forward(vec![tokens], read, &mut |_, _| {}, on_logits).unwrap();
+        start.elapsed().as_secs_f64()
+    };
+    pool.install(|| {
+        // The pass that warms up keeps the weights, and some logits.
+        let mut weights: HashMap<String, Vec<f32>> = HashMap::new();
+        let (mut row, mut kept) = (0, Vec::new());
+        let mut read = |path: &str, shape| {
+            let values = source.read(path, shape)?;
+            weights.insert(path.to_owned(), values.clone());
+            Ok(values)
+        };
+        forward(&mut read, &mut |logits| {
+            let width = logits.dims()[1];
+            let values = logits.into_data().try_into_vec::<f32>().unwrap();
+            for one in values.chunks(width) {
+                kept.extend((row % EVERY == 0).then_some(one).into_iter().flatten().flat_map(|x| x.to_le_bytes()));
+                row += 1;
+            }
+        });
+        if let Some(at) = args.iter().position(|arg| arg == "--logits") {
+            let rows = TensorView::new(Dtype::F32, vec![row.div_ceil(EVERY), source.d_vocab], &kept).unwrap();
+            serialize_to_file([("logits", rows)], None, Path::new(&args[at + 1])).unwrap();
+        }
+        let (mut in_memory, mut from_file) = (Vec::new(), Vec::new());
+        for _ in 0..passes {
+            let mut copy = weights.clone();
+            in_memory.push(forward(&mut |path, _| Ok(copy.remove(path).unwrap()), &mut |_| {}));
+        }
+        drop(weights);
+        for _ in 0..passes {
+            from_file.push(forward(&mut |path, shape| source.read(path, shape), &mut |_| {}));
+        }
+        // Linux: the high-water mark of resident memory.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+        println!("{}", serde_json::json!({ "in_memory": in_memory, "from_file": from_file, "peak_kib": peak }));
+    });
+}
