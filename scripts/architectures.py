@@ -94,7 +94,7 @@ def loss_function(spec, layers, pos, p):
         angles = torch.arange(pos, dtype=torch.float64, device=device)[:, None] * spec["positions.base"] ** (
             -torch.arange(0, dims, 2, dtype=torch.float64, device=device) / dims
         )
-        cos, sin = angles.cos().float(), angles.sin().float()
+        cos, sin = (table.to(p["w_e"].dtype) for table in (angles.cos(), angles.sin()))
 
     def rope(x):
         if spec["positions.kind"] != "rope":
@@ -112,7 +112,8 @@ def loss_function(spec, layers, pos, p):
 
     def softmax_1(q, k, v):
         k, v = (x.repeat_interleave(heads // kv_heads, 1) for x in (k, v))
-        scores = (q @ k.transpose(2, 3) * d_head**-0.5).float().masked_fill(later, -math.inf)
+        scores = q @ k.transpose(2, 3) * d_head**-0.5
+        scores = scores.to(p["w_e"].dtype).masked_fill(later, -math.inf)
         most = scores.detach().amax(-1, keepdim=True).clamp(min=0)
         weights = (scores - most).exp()
         return weights / (weights.sum(-1, keepdim=True) + (-most).exp()) @ v

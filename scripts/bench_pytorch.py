@@ -12,12 +12,13 @@ A step is batch, forward, loss, backward, clipping, Adam, in f32 (and PyTorch's 
 the default experiment's model, run as the laboratory runs it: one process of one thread per core, all at once, their speeds
 added. The larger ones are one process on all cores. Contestants, each in processes of its own: basislab; PyTorch eager; torch.compile; eager with MKL told that the CPU is Intel's, so that it uses the full vector
 width (a preloaded function; wants a C compiler; on a CPU of Intel's it changes nothing). The first 3 steps are not counted.
-Losses must agree to 1e-5 of their size over 20 steps, to 1e-2 where one side computes in bf16, or the script fails. Writes one row
+Losses must agree to 1e-5 of their size over 20 steps (1e-4 with rotary positions, 1e-2 where one side computes in bf16), or the script fails. Writes one row
 per architecture, size and contestant, and a figure of the default architecture beside the CSV. `ratio` is basislab's speed over the
 contestant's, the median over rounds of the ratio within a round. A contestant that fails has a row that says why.
 
 `--architectures` are those of architectures.py: the default model, one for each option of the model, a small Llama.
 `--precision bf16` is basislab with `model.compute_dtype=bf16`; the column `precision` is basislab's, whatever the contestant's.
+`--precision f64 --against torch-f64 --steps 20` compares nobody's speed: losses that agree to 1e-6 check the function and its gradients.
 `gflops_per_core` counts the operations that a step needs (`operations` in architectures.py); `peak_share` divides them by what one
 core reaches in a large f32 product of burn's, measured first.
 
@@ -53,7 +54,8 @@ LR, CLIP, SKIP, GPU_SKIP, COMPARED = 1e-3, 1.0, 3, 33, 20
 SIZES = {"d64": (64, 2, 4, 64, 16, 200), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
 GPU_SIZES = {"d64": (64, 2, 4, 256, 64, 400), "d256": (256, 4, 4, 256, 64, 200), "d768": (768, 12, 12, 256, 64, 100)}
 ONE_PROCESS_PER_CORE = {"d64"}
-CPU_CONTESTANTS = ["basislab-rotated", "torch", "torch-compile", "torch-full-width", "torch-bf16", "torch-compile-bf16"]
+CPU_CONTESTANTS = ["basislab-rotated", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
+MORE_ON_CPU = ["torch-compile-bf16", "torch-f64"]
 GPU_CONTESTANTS = [f"{how}{precision}" for how in ("torch", "torch-compile") for precision in ("", "-tf32", "-bf16")]
 
 
@@ -71,7 +73,8 @@ def train(architecture, shape, file, threads, contestant, device):
     d, layers, heads, pos, batch, steps = shape
     p = load_file(file, device=device)
     tokens = p.pop("tokens")
-    p = {name: value.requires_grad_() for name, value in p.items()}
+    dtype = torch.float64 if "f64" in contestant.split("-") else torch.float32
+    p = {name: value.to(dtype).requires_grad_() for name, value in p.items()}
     loss_of = architectures.loss_function(architectures.spec(architecture, d, heads), layers, pos, p)
     if "compile" in contestant:
         loss_of = torch.compile(loss_of)
@@ -138,14 +141,14 @@ def basislab(arguments, contestant, architecture, shape, threads):
     """The command of one of basislab's contestants, e.g. `basislab-wgpu-bf16`."""
     _, *how = contestant.split("-")
     arm = "adam-rotated" if "rotated" in how else "adam"
-    compute = ["model.compute_dtype=bf16"] if "bf16" in how else []
+    types = ["model.compute_dtype=bf16"] if "bf16" in how else ["model.param_dtype=f64", "model.compute_dtype=f64"] if "f64" in how else []
     on = [part for backend in arguments.backends if backend in how for part in ("--on", backend)]
-    return [arguments.step, arm, str(threads), *keys(architecture, shape), *compute, *on]
+    return [arguments.step, arm, str(threads), *keys(architecture, shape), *types, *on]
 
 
 def on_cpu(arguments, contestant, architecture, size, folder):
     """One round: tokens per second of all processes together, and what the first one printed."""
-    shape, cores = SIZES[size], arguments.cores
+    shape, cores = shape_of(arguments, size), arguments.cores
     workers, threads = (cores, 1) if size in ONE_PROCESS_PER_CORE else (1, cores)
     env = dict(os.environ, OMP_NUM_THREADS=str(threads))
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "ATEN_CPU_CAPABILITY"):
@@ -161,7 +164,7 @@ def on_cpu(arguments, contestant, architecture, size, folder):
 
 
 def on_gpu(arguments, contestant, architecture, size, folder):
-    shape = gpu_shape(arguments, size)
+    shape = shape_of(arguments, size)
     if contestant.startswith("basislab"):
         command = basislab(arguments, contestant, architecture, shape, os.cpu_count())
     else:
@@ -170,9 +173,9 @@ def on_gpu(arguments, contestant, architecture, size, folder):
     return shape[3] * shape[4] / one["seconds"][-1], one
 
 
-def gpu_shape(arguments, size):
-    *others, batch, steps = GPU_SIZES[size]
-    return [*others, arguments.batch or batch, steps]
+def shape_of(arguments, size):
+    *others, batch, steps = (SIZES if arguments.device == "cpu" else GPU_SIZES)[size]
+    return [*others, arguments.batch or batch, arguments.steps or steps]
 
 
 def full_width(folder):
@@ -229,13 +232,24 @@ def row(about, contestant, all, apart, most, **more):
         peak_mib=number(max(peaks, default=0) / 1024), loss_difference=apart_from, failure=failure)
 
 
+def allowed(mine, contestant, architecture):
+    """How far the losses may be apart."""
+    if contestant == "basislab-rotated":
+        return math.inf  # in a rotated basis Adam is another optimizer
+    if "bf16" in mine + contestant:
+        return 1e-2
+    if mine.endswith("-f64") and contestant in (mine, "torch-f64"):
+        return 1e-6
+    # With rotary positions alone queries and keys start with gradients near 0, which Adam divides by their own size: rounding
+    # grows. Both sides are as far from f64.
+    return 1e-4 if "positions.kind" in architectures.ARCHITECTURES[architecture] else 1e-5
+
+
 def cpu_rows(arguments, about, seen, ours, needed):
     for precision, [mine] in ours.items():
         for contestant in [mine, *arguments.against]:
             all = seen[contestant]
-            most = 1e-2 if "bf16" in mine + contestant else 1e-5
-            # In a rotated basis Adam is another optimizer.
-            most = math.inf if contestant == "basislab-rotated" else most
+            most = allowed(mine, contestant, architecture=about["architecture"])
             ratio = over(seen[mine], all)
             speed = 0 if isinstance(all, str) else statistics.median(speed for speed, _ in all)
             used = speed * needed / arguments.cores / 1e9
@@ -262,12 +276,12 @@ def main(arguments):
     else:
         one_round, rows_of, machine = on_gpu, gpu_rows, dict(device=arguments.name)
     names = ["basislab"] if on_a_cpu else [f"basislab-{backend}" for backend in arguments.backends]
-    ours = {precision: [name + ("-bf16" if precision == "bf16" else "") for name in names] for precision in arguments.precision}
+    ours = {precision: [name + ("" if precision == "f32" else f"-{precision}") for name in names] for precision in arguments.precision}
     rows, out = [], pathlib.Path(arguments.out)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for size, architecture in itertools.product(arguments.sizes, arguments.architectures):
-            shape = SIZES[size] if on_a_cpu else gpu_shape(arguments, size)
+            shape = shape_of(arguments, size)
             d, layers, heads, pos, batch, _ = shape
             dump = [arguments.step, "adam", "1", *keys(architecture, shape), "--dump", folder / "dump.safetensors"]
             subprocess.run(dump, check=True)
@@ -351,11 +365,12 @@ if __name__ == "__main__":
         parser.add_argument("--cores", type=int, default=2)
         parser.add_argument("--sizes", nargs="+", help=f"on a CPU of {', '.join(SIZES)}; on a GPU of {', '.join(GPU_SIZES)}")
         parser.add_argument("--architectures", nargs="+", default=["default"], help=f"all, or of {', '.join(architectures.ARCHITECTURES)}")
-        parser.add_argument("--precision", nargs="+", default=["f32"], choices=["f32", "bf16"], help="basislab's")
+        parser.add_argument("--precision", nargs="+", default=["f32"], choices=["f32", "bf16", "f64"], help="basislab's")
         parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cpu, or the first GPU that CUDA sees")
         parser.add_argument("--backends", nargs="+", default=["wgpu"], help="basislab's, on a GPU: wgpu, cuda")
-        parser.add_argument("--batch", type=int, help="sequences per step on a GPU: as many as fill it")
-        parser.add_argument("--against", nargs="+", help=f"on a CPU of {', '.join(CPU_CONTESTANTS)}; on a GPU of {', '.join(GPU_CONTESTANTS)}, torch always")
+        parser.add_argument("--batch", type=int, help="sequences per step; on a GPU as many as fill it")
+        parser.add_argument("--steps", type=int, help=f"at least {COMPARED}, on a GPU {GPU_SKIP + 1}")
+        parser.add_argument("--against", nargs="+", help=f"on a CPU of {', '.join(CPU_CONTESTANTS)}, and if asked for {', '.join(MORE_ON_CPU)}; on a GPU of {', '.join(GPU_CONTESTANTS)}, torch always")
         parser.add_argument("--step", help="the example `step`, already built (default: builds it)")
         parser.add_argument("--limit", type=int, default=900, help="seconds for one round of one contestant")
         parser.add_argument("--out", help="default: results/benchmarks/DEVICE.csv, or DEVICE-architectures.csv")
@@ -365,7 +380,9 @@ if __name__ == "__main__":
             arguments.architectures = list(architectures.ARCHITECTURES)
         sizes, contestants = (SIZES, CPU_CONTESTANTS) if on_a_cpu else (GPU_SIZES, GPU_CONTESTANTS)
         arguments.sizes, arguments.against = arguments.sizes or list(sizes), arguments.against or contestants
-        for name, known in (("sizes", sizes), ("architectures", architectures.ARCHITECTURES), ("against", contestants)):
+        more = MORE_ON_CPU if on_a_cpu else []
+        known = {"sizes": sizes, "architectures": architectures.ARCHITECTURES, "against": [*contestants, *more]}
+        for name, known in known.items():
             if unknown := [one for one in getattr(arguments, name) if one not in known]:
                 parser.error(f"--{name}: found {unknown[0]}, expected one of {', '.join(known)}")
         for package in PACKAGES:

@@ -1,8 +1,9 @@
 //! The forward pass of `basislab measure` on a model that is trained already: see `scripts/bench_transformers.py`.
 //!
-//! `forward MODEL THREADS TOKENS PASSES [--logits FILE]`, with a JSON file of equally long sequences of tokens, prints one JSON
-//! line: seconds of passes from tokens to logits with the weights in memory as f32, seconds of passes that read them from the
-//! file (as `measure` does), peak memory. `--logits FILE` writes every 32nd row of the logits there (safetensors).
+//! `forward MODEL THREADS TOKENS PASSES memory|file LOGITS`, with a JSON file of equally long sequences of tokens, prints one
+//! JSON line: the seconds of each pass from tokens to logits, and the peak memory. The weights are in memory as f32, or each
+//! pass reads them from the file as `measure` does. A first pass is not counted; every 32nd row of its logits is written to
+//! LOGITS (safetensors).
 
 #![allow(missing_docs, reason = "an example has no public items")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for one script")]
@@ -45,39 +46,47 @@ fn main() {
         start.elapsed().as_secs_f64()
     };
     pool.install(|| {
-        // The pass that warms up keeps the weights, and some logits.
+        let in_memory = match args[4].as_str() {
+            "memory" => true,
+            "file" => false,
+            other => panic!("found {other}, expected memory or file"),
+        };
         let mut weights: HashMap<String, Vec<f32>> = HashMap::new();
-        let (mut row, mut kept) = (0, Vec::new());
-        let mut read = |path: &str, shape| {
+        let mut first_read = |path: &str, shape| {
             let values = source.read(path, shape)?;
-            weights.insert(path.to_owned(), values.clone());
+            if in_memory {
+                weights.insert(path.to_owned(), values.clone());
+            }
             Ok(values)
         };
-        forward(&mut read, &mut |logits| {
+        let (mut row, mut kept) = (0, Vec::new());
+        forward(&mut first_read, &mut |logits| {
             let width = logits.dims()[1];
             let values = logits.into_data().try_into_vec::<f32>().unwrap();
             for one in values.chunks(width) {
-                kept.extend((row % EVERY == 0).then_some(one).into_iter().flatten().flat_map(|x| x.to_le_bytes()));
+                if row % EVERY == 0 {
+                    kept.extend(one.iter().flat_map(|x| x.to_le_bytes()));
+                }
                 row += 1;
             }
         });
-        if let Some(at) = args.iter().position(|arg| arg == "--logits") {
-            let rows = TensorView::new(Dtype::F32, vec![row.div_ceil(EVERY), source.d_vocab], &kept).unwrap();
-            serialize_to_file([("logits", rows)], None, Path::new(&args[at + 1])).unwrap();
-        }
-        let (mut in_memory, mut from_file) = (Vec::new(), Vec::new());
-        for _ in 0..passes {
-            let mut copy = weights.clone();
-            in_memory.push(forward(&mut |path, _| Ok(copy.remove(path).unwrap()), &mut |_| {}));
-        }
-        drop(weights);
-        for _ in 0..passes {
-            from_file.push(forward(&mut |path, shape| source.read(path, shape), &mut |_| {}));
-        }
+        let rows = TensorView::new(Dtype::F32, vec![row.div_ceil(EVERY), source.d_vocab], &kept).unwrap();
+        serialize_to_file([("logits", rows)], None, Path::new(&args[5])).unwrap();
+        let seconds: Vec<f64> = (0..passes)
+            .map(|_| {
+                // The pass takes what it is given: a copy is made before its time begins.
+                let mut copy = weights.clone();
+                let mut read = |path: &str, shape| match in_memory {
+                    true => Ok(copy.remove(path).unwrap()),
+                    false => source.read(path, shape),
+                };
+                forward(&mut read, &mut |_| {})
+            })
+            .collect();
         // Linux: the high-water mark of resident memory.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let peak =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
-        println!("{}", serde_json::json!({ "in_memory": in_memory, "from_file": from_file, "peak_kib": peak }));
+        println!("{}", serde_json::json!({ "seconds": seconds, "peak_kib": peak }));
     });
 }
