@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch==2.15.0", "numpy", "setuptools", "safetensors", "matplotlib"]
+# dependencies = ["torch==2.15.0", "numpy", "setuptools", "matplotlib"]
 # ///
 """Whole training steps, basislab beside PyTorch: same weights, same tokens, same machine, in alternating rounds.
 
@@ -48,7 +48,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import architectures
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = ["torch", "numpy", "setuptools", "safetensors", "matplotlib"]
+PACKAGES = ["torch", "numpy", "setuptools", "matplotlib"]
 LR, CLIP, SKIP, GPU_SKIP, COMPARED = 1e-3, 1.0, 3, 33, 20
 # d_model, layers, heads, positions, batch, steps
 SIZES = {"d64": (64, 2, 4, 64, 16, 200), "d128": (128, 2, 4, 128, 16, 40), "d256": (256, 4, 4, 128, 16, 20), "d512": (512, 6, 8, 128, 16, 20)}
@@ -63,15 +63,30 @@ class Failed(Exception):
     """What a contestant said."""
 
 
+def read_safetensors(file, device):
+    """By hand: a machine with a GPU may have torch alone."""
+    import torch
+
+    data = bytearray(pathlib.Path(file).read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    types = {"F32": torch.float32, "I64": torch.int64}
+    return {
+        name: torch.frombuffer(data[start + about["data_offsets"][0] : start + about["data_offsets"][1]], dtype=types[about["dtype"]])
+        .view(about["shape"])
+        .to(device)
+        for name, about in json.loads(data[8:start]).items()
+        if name != "__metadata__"
+    }
+
+
 def train(architecture, shape, file, threads, contestant, device):
     """The PyTorch side."""
     import torch
-    from safetensors.torch import load_file
 
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high" if "tf32" in contestant else "highest")
     d, layers, heads, pos, batch, steps = shape
-    p = load_file(file, device=device)
+    p = read_safetensors(file, device)
     tokens = p.pop("tokens")
     dtype = torch.float64 if "f64" in contestant.split("-") else torch.float32
     p = {name: value.to(dtype).requires_grad_() for name, value in p.items()}
@@ -385,7 +400,8 @@ if __name__ == "__main__":
         for name, known in known.items():
             if unknown := [one for one in getattr(arguments, name) if one not in known]:
                 parser.error(f"--{name}: found {unknown[0]}, expected one of {', '.join(known)}")
-        for package in PACKAGES:
+        # Nothing is drawn of a GPU.
+        for package in PACKAGES if on_a_cpu else ["torch"]:
             if importlib.util.find_spec(package) is None:
                 sys.exit(f"needs {package}: pip install {' '.join(PACKAGES)}")
         name = arguments.device + ("" if arguments.architectures == ["default"] else "-architectures")
