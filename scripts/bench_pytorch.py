@@ -270,7 +270,7 @@ def cpu_rows(arguments, about, seen, ours, needed):
             used = speed * needed / arguments.cores / 1e9
             yield row(
                 about, contestant, all, difference(seen[mine], all), most, precision=precision, ratio=ratio and round(ratio, 2),
-                gflops_per_core=round(used, 1), peak_share=round(used / arguments.peak, 3))
+                gflops_per_core=round(used, 1) or "", peak_share=round(used / arguments.peak, 3) or "")
 
 
 def gpu_rows(arguments, about, seen, ours, needed):

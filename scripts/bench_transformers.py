@@ -113,11 +113,12 @@ def main(arguments):
         for contestant, all in seen.items():
             failed = isinstance(all, str)
             difference = "" if failed or isinstance(seen["basislab"], str) else apart(folder / "basislab.safetensors", folder / f"{contestant}.safetensors")
-            speeds = [0] if failed else [speed for speed, _ in all]
+            speeds = [speed for speed, _ in all] if not failed else []
+            number = lambda of: round(of(speeds)) if speeds else ""
             rows.append(dict(
                 date=time.strftime("%Y-%m-%d"), cpu=cpu_name(), cores=arguments.cores, model=pathlib.Path(arguments.model).stem,
-                tokens=arguments.tokens, window=arguments.window, contestant=contestant, rounds=0 if failed else len(all),
-                tokens_per_second=round(statistics.median(speeds)), slowest=round(min(speeds)), fastest=round(max(speeds)),
+                tokens=arguments.tokens, window=arguments.window, contestant=contestant, rounds=len(speeds),
+                tokens_per_second=number(statistics.median), slowest=number(min), fastest=number(max),
                 ratio=over(seen["basislab"], all), peak_mib="" if failed else round(max(one["peak_kib"] for _, one in all) / 1024),
                 logit_difference="" if difference == "" else f"{difference:.1e}",
                 failure=all if failed else "logits differ" if difference != "" and difference > MOST_APART else ""))
