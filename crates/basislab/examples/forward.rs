@@ -9,10 +9,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for one script")]
 
 use basislab_import::ImportError;
-use basislab_model::InParts;
+use basislab_model::{InParts, Read};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -38,8 +38,7 @@ fn main() {
         rotation: None,
         rounding: None,
     };
-    let forward = |read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>, ImportError>,
-                   on_logits: &mut dyn FnMut(Tensor<2>)| {
+    let forward = |read: Read<'_, ImportError>, on_logits: &mut dyn FnMut(Tensor<2>)| {
         let start = Instant::now();
         let tokens = Tensor::<2, Int>::from_data(tokens.clone(), (&device, DType::I32));
         parts.forward(vec![tokens], read, &mut |_, _| {}, on_logits).unwrap();
@@ -51,7 +50,7 @@ fn main() {
             "file" => false,
             other => panic!("found {other}, expected memory or file"),
         };
-        let mut weights: HashMap<String, Vec<f32>> = HashMap::new();
+        let mut weights: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         let mut first_read = |path: &str, shape| {
             let values = source.read(path, shape)?;
             if in_memory {
