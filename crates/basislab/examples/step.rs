@@ -13,8 +13,9 @@
 
 use basislab_config::{Change, Library, RunSpec, load};
 use basislab_data::Corpus;
+use basislab_stats::{Purpose, gaussian, stream};
 use basislab_train::{Context, Control, Event, Trainee, update};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -82,13 +83,20 @@ fn open(backend: &str) -> Device {
 
 fn peak(device: &Device) {
     const SIZE: usize = 2048;
-    let random = || Tensor::<2>::random([SIZE; 2], Distribution::Normal(0.0, 1.0), device);
+    let mut rng = stream(0, Purpose::Simulation, 0);
+    let mut random = || {
+        let values: Vec<f64> = (0..SIZE * SIZE).map(|_| gaussian(&mut rng)).collect();
+        Tensor::<2>::from_data(TensorData::new(values, [SIZE; 2]), (device, DType::F32))
+    };
     let values = |x: &Tensor<2>| x.clone().into_data().convert::<f32>().try_into_vec::<f32>().unwrap();
     let (a, b) = (random(), random());
     // The host waits for a device by reading one number.
     let multiply = |products: usize| {
         let start = Instant::now();
-        let last = (0..products).map(|_| a.clone().matmul(b.clone())).last().unwrap();
+        let mut last = a.clone().matmul(b.clone());
+        for _ in 1..products {
+            last = a.clone().matmul(b.clone());
+        }
         last.clone().slice([0..1, 0..1]).into_data();
         (2.0e-9 * (SIZE.pow(3) * products) as f64 / start.elapsed().as_secs_f64(), last)
     };
