@@ -5,16 +5,12 @@
 
 mod kernel;
 mod node;
-mod update;
 
 use burn::backend::{
     Backend, Dispatch, ExtensionType, Flex, backend_extension, tensor::FloatTensor, tensor::IntTensor,
 };
 use burn::tensor::{DType, Device, Int, Tensor};
 use kernel::{AttentionKernel, HeadKernel, MlpKernel};
-
-pub use basislab_kernels::Adam;
-pub use update::{adam_change, descend, scale, sum_of_squares};
 
 /// Whether the operations run on this device with this type.
 pub fn available(device: &Device, dtype: DType) -> bool {

@@ -26,4 +26,6 @@ pub use buffer::{Buffer, recycle, take};
 pub use gemm::Precision;
 pub use head::{Head, HeadSaved};
 pub use mlp::{Mlp, MlpSaved};
-pub use update::{Adam, descend, scale, sum_of_squares};
+pub use pulp::Simd;
+pub use simd::fma;
+pub use update::{Descent, Formula, Pass, Unchanged, scale, sum_of_squares};
