@@ -14,6 +14,7 @@ mod gemm;
 mod head;
 mod mlp;
 mod norm;
+mod rotate;
 mod simd;
 mod update;
 
@@ -27,5 +28,6 @@ pub use gemm::Precision;
 pub use head::{Head, HeadSaved};
 pub use mlp::{Mlp, MlpSaved};
 pub use pulp::Simd;
+pub use rotate::product;
 pub use simd::fma;
 pub use update::{Descent, Formula, Pass, Unchanged, scale, sum_of_squares};

@@ -1,7 +1,7 @@
 //! Updates in one pass over memory, where they are available; elsewhere burn's operations do the same.
 
 use crate::rule::Step;
-use basislab_kernels::{Descent, Pass, recycle};
+use basislab_kernels::{Descent, Pass, product, recycle};
 use burn::tensor::{Tensor, TensorData};
 
 /// Gives an element-wise rule's formula to the arrays of a pass.
@@ -47,6 +47,15 @@ pub(crate) fn run(
     // A gradient's memory, kept for the next step's gradient.
     recycle(grad);
     tensor(weight)
+}
+
+/// `factor x` for axis 0, `x factor` for axis 1; `factor [d, d]` is dense.
+pub(crate) fn rotate(x: Tensor<2>, axis: usize, factor: &[f32]) -> Tensor<2> {
+    let ([rows, columns], device) = (x.dims(), x.device());
+    let x = values(x);
+    let turned = if axis == 0 { product(factor, &x, rows) } else { product(&x, factor, columns) };
+    recycle(x);
+    Tensor::from_data(TensorData::new(turned, [rows, columns]), &device)
 }
 
 /// `x factor`
