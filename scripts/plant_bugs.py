@@ -39,13 +39,13 @@ SUITES = {
 
 # name, file, what is there, what is put there, the tests that are run
 BUGS = [
-    ("undo turns the wrong way", OPTIM + "basis.rs", "(q.transpose(), w)", "(q, w)", "laws"),
+    ("undo turns the wrong way", OPTIM + "basis.rs", "self.rotate(0, w, true)", "self.rotate(0, w, false)", "laws"),
     ("the gradient is not rotated", OPTIM + "optimizer.rs", "basis.apply(grad)", "grad", "laws"),
     ("wrong residual axis of w_q", MODEL + "block.rs", 'visit("w_q", Role::Read,', 'visit("w_q", Role::Write,', "laws model"),
     ("w_o forgotten", MODEL + "block.rs", 'visit("w_o", Role::Write,', 'visit("w_o", Role::Other,', "laws model"),
-    ("no bias correction of the second moment", RULES + "adam.rs", "(1.0 - beta_2.powf(count)).sqrt()", "1.0", "parity"),
-    ("epsilon inside the root", RULES + "adam.rs", "second.clone().sqrt().mul_scalar(1.0 / correction_2).add_scalar(epsilon)", "second.clone().add_scalar(epsilon).sqrt().mul_scalar(1.0 / correction_2)", "parity"),
-    ("the betas are swapped", RULES + "adam.rs", "decayed(first, grad.clone(), beta_1)", "decayed(first, grad.clone(), beta_2)", "parity"),
+    ("no bias correction of the second moment", RULES + "adam.rs", "1.0 / (1.0 - beta_2.powf(count)).sqrt()", "1.0", "parity"),
+    ("epsilon inside the root", RULES + "adam.rs", "second.sqrt().mul_scalar(scale_2).add_scalar(epsilon)", "second.add_scalar(epsilon).sqrt().mul_scalar(scale_2)", "parity"),
+    ("the betas are swapped", RULES + "adam.rs", "grad.clone(), beta_1)", "grad.clone(), beta_2)", "parity"),
     ("decoupled decay without the learning rate", OPTIM + "optimizer.rs", "1.0 - lr * decoupled", "1.0 - decoupled", "parity"),
     ("nesterov forgets the gradient", RULES + "sgd.rs", "grad + buffer.mul_scalar(momentum)", "buffer.mul_scalar(momentum)", "parity"),
     ("clipping per tensor's own norm", TRAIN + "trainee.rs", "let (gradients, norm) = clip(gradients, train.clip_norm);", "let norm: f64 = 0.5; let gradients: Vec<Tensor<2>> = gradients.into_iter().map(|g| clip(vec![g], train.clip_norm).0.remove(0)).collect();", "parity"),
@@ -66,8 +66,8 @@ BUGS = [
     ("the fused norm's gradient forgets the norm itself", KERNELS + "norm.rs", "fma::<S>(-along, *x, *dy)", "fma::<S>(-0.0 * along, *x, *dy)", "fused"),
     ("a gain's gradient of the first chunk only", KERNELS + "norm.rs", "per_chunk.chunks_exact(d).map(", "per_chunk.chunks_exact(d).take(1).map(", "fused"),
     ("the fused loss's gradient is a sum over rows", KERNELS + "head.rs", "upstream / rows as f32", "upstream * (rows as f32 / rows as f32)", "fused"),
-    ("fused Adam counts the new square whole", KERNELS + "update.rs", "*g * *g * new_2", "*g * *g * (new_2 / new_2)", "parity"),
-    ("the fused descent forgets decoupled decay", KERNELS + "update.rs", "self.keep * *w", "(self.keep / self.keep) * *w", "parity"),
+    ("fused Adam counts the new square whole", RULES + "adam.rs", "g * g * new_2", "g * g * (new_2 / new_2)", "parity"),
+    ("the fused descent forgets decoupled decay", KERNELS + "update.rs", "keep * *w)", "(keep / keep) * *w)", "parity"),
     ("the moments are not restored", OPTIM + "optimizer.rs", "Some(value) => state.put(slot, value),", "Some(_) => {}", "training faults::kills"),
     ("tables are not cut where a run goes on", TABLES + "shard.rs", "file.set_len(extent.bytes).map_err(fail)?;", "", "faults::kills"),
     ("a checkpoint's files are not hashed", STORE + "checkpoint.rs", "if found != extent {", "if false {", "faults::damage"),
