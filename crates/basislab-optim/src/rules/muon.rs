@@ -27,8 +27,9 @@ pub(crate) static MUON: Rule = Rule {
         },
     },
     about: "Jordan et al. 2024 (kellerjordan.github.io/posts/muon), in at least f32 where the original has bf16",
-    // Momentum as of `sgd`, whose keys and slot these are. Then a polynomial in the matrix and its transpose: rotating either side rotates the result. Sums run over rows and
-    // columns, so a permutation changes their order and with it the last bits.
+    // Momentum as of `sgd`, whose keys and slot these are. Then a polynomial in the matrix and its transpose: rotating
+    // either side rotates the result. Sums run over rows and columns, so a permutation changes their order and with it the
+    // last bits.
     update: |step, grad| {
         let direction = SGD.change(step, grad);
         let coefficients = ["ns_a", "ns_b", "ns_c"].map(|key| step.number(key));
