@@ -5,16 +5,14 @@
 
 mod inputs;
 mod node;
-mod update;
 
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Device, Tensor};
 use inputs::Inputs;
 
 pub use basislab_kernels::{
-    Activation, Adam, Attention, Chain, HeadNorms, Heads, Input, Linear, Loss, Map, Norm, Part, Precision, Rope,
+    Activation, Attention, Chain, HeadNorms, Heads, Input, Linear, Loss, Map, Norm, Part, Precision, Rope,
 };
-pub use update::{adam_change, descend, scale, sum_of_squares};
 
 /// Whether the operations run on this device with this type.
 pub fn available(device: &Device, dtype: DType) -> bool {

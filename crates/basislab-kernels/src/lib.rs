@@ -19,6 +19,7 @@ mod loss;
 mod norm;
 mod part;
 mod rope;
+mod rotate;
 mod simd;
 mod update;
 
@@ -35,5 +36,8 @@ pub use linear::{Linear, Map};
 pub use loss::Loss;
 pub use norm::{HeadNorms, Norm};
 pub use part::{Heads, Input, Part};
+pub use pulp::Simd;
 pub use rope::Rope;
-pub use update::{Adam, descend, scale, sum_of_squares};
+pub use rotate::product;
+pub use simd::fma;
+pub use update::{Descent, Formula, Pass, Unchanged, scale, sum_of_squares};

@@ -19,7 +19,7 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
 
 /// `a b + c`, in one rounding where the instruction set has it (elsewhere `mul_add` would be a slow library call).
 #[inline(always)]
-pub(crate) fn fma<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+pub fn fma<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     if size_of::<S::f32s>() > size_of::<f32>() { a.mul_add(b, c) } else { a * b + c }
 }
 

@@ -1,18 +1,36 @@
+use crate::fused;
 use crate::precision::{matmul_full_f32, precision};
 use basislab_config::{BasisSpec, Parameter, RotatedAxes, RotationSpec, Sharing};
 use basislab_stats::{Purpose, Rotation, stream};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Orthogonal maps for the two axes of one parameter; `None` leaves an axis alone.
 ///
 /// `apply` takes a matrix `W` to `Q_0 W Q_1ᵀ`, `undo` back, both in full `f32` on every device.
 #[derive(Debug, Clone, Default)]
 pub struct ParameterBasis {
-    /// `[d, d]`
-    axes: [Option<Tensor<2>>; 2],
+    axes: [Option<AxisMap>; 2],
     /// Whether the device rounds the factors of products of these shapes.
     rounds: bool,
+}
+
+/// The map of one axis.
+#[derive(Debug, Clone)]
+struct AxisMap {
+    /// `[d, d]`
+    q: Tensor<2>,
+    /// The numbers of `q` and of its transpose, where the host multiplies.
+    dense: Option<Arc<[Vec<f32>; 2]>>,
+}
+
+impl AxisMap {
+    fn new(q: Tensor<2>) -> Self {
+        let numbers = |q: Tensor<2>| q.into_data().try_into_vec::<f32>().expect("fused operations are in f32");
+        let dense = fused::available(&q).then(|| Arc::new([q.clone(), q.clone().transpose()].map(numbers)));
+        Self { q, dense }
+    }
 }
 
 impl ParameterBasis {
@@ -23,49 +41,48 @@ impl ParameterBasis {
 
     /// The map of an axis, `[d, d]`.
     pub fn map(&self, axis: usize) -> Option<&Tensor<2>> {
-        self.axes[axis].as_ref()
+        self.axes[axis].as_ref().map(|map| &map.q)
     }
 
     /// Into rotated coordinates.
     pub fn apply(&self, w: Tensor<2>) -> Tensor<2> {
-        let w = self.rotate(0, w, |q, w| (q, w));
-        self.rotate(1, w, |q, w| (w, q.transpose()))
+        let w = self.rotate(0, w, false);
+        self.rotate(1, w, true)
     }
 
     /// Back into standard coordinates.
     pub fn undo(&self, w: Tensor<2>) -> Tensor<2> {
-        let w = self.rotate(0, w, |q, w| (q.transpose(), w));
-        self.rotate(1, w, |q, w| (w, q))
+        let w = self.rotate(0, w, true);
+        self.rotate(1, w, false)
     }
 
     /// The maps that lead from this basis to another one.
     pub(crate) fn change_to(&self, other: &Self) -> Self {
         let rounds = self.rounds || other.rounds;
-        let map = |axis: usize| match (&self.axes[axis], &other.axes[axis]) {
+        let map = |axis: usize| match (self.map(axis), other.map(axis)) {
             (None, None) => None,
             (None, Some(to)) => Some(to.clone()),
             (Some(from), None) => Some(from.clone().transpose()),
             (Some(from), Some(to)) => Some(full(rounds, to.clone(), from.clone().transpose())),
         };
-        Self { axes: [map(0), map(1)], rounds }
+        Self { axes: [0, 1].map(|axis| map(axis).map(AxisMap::new)), rounds }
     }
 
     /// What becomes of second moments: `(Q_0 * Q_0) V (Q_1 * Q_1)ᵀ` with elementwise squares, as variances of uncorrelated
     /// coordinates rotate.
     pub(crate) fn apply_squared(&self, v: Tensor<2>) -> Tensor<2> {
-        let v = self.rotate(0, v, |q, v| (q.square(), v));
-        self.rotate(1, v, |q, v| (v, q.square().transpose()))
+        let square = |map: &AxisMap| AxisMap::new(map.q.clone().square());
+        Self { axes: self.axes.each_ref().map(|map| map.as_ref().map(square)), rounds: self.rounds }.apply(v)
     }
 
-    /// The product of the two factors that `sides` makes of the map of an axis and `w`.
-    fn rotate(
-        &self,
-        axis: usize,
-        w: Tensor<2>,
-        sides: fn(Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
-    ) -> Tensor<2> {
-        let Some(q) = &self.axes[axis] else { return w };
-        let (a, b) = sides(q.clone(), w);
+    /// The product of `w` and the map of an axis or its transpose: from the left for axis 0, from the right for axis 1.
+    fn rotate(&self, axis: usize, w: Tensor<2>, transposed: bool) -> Tensor<2> {
+        let Some(AxisMap { q, dense }) = &self.axes[axis] else { return w };
+        if let Some(dense) = dense.as_ref().filter(|_| fused::available(&w)) {
+            return fused::rotate(w, axis, &dense[usize::from(transposed)]);
+        }
+        let q = if transposed { q.clone().transpose() } else { q.clone() };
+        let (a, b) = if axis == 0 { (q, w) } else { (w, q) };
         full(self.rounds, a, b)
     }
 }
@@ -130,7 +147,7 @@ pub fn bases(
         BasisSpec::RotatedOptimizer { rotation, sharing, axes } => (rotation, *sharing, *axes),
         BasisSpec::RotatedModel { rotation, sharing } => (rotation, *sharing, RotatedAxes::Residual),
     };
-    let draw = |map: Map, d: usize| upload(&rotation(spec, seed, map, d), device, dtype);
+    let draw = |map: Map, d: usize| AxisMap::new(upload(&rotation(spec, seed, map, d), device, dtype));
     let (mut shared, mut known) = (None, BTreeMap::new());
     let mut of_parameter = |(number, parameter): (usize, &Parameter)| {
         let Some(axis) = parameter.role.residual_axis() else { return ParameterBasis::default() };
@@ -143,8 +160,8 @@ pub fn bases(
         if axes == RotatedAxes::Both && shape[other] > 1 {
             basis.axes[other] = Some(draw(Map::Other(number), shape[other]));
         }
-        for (index, q) in basis.axes.iter().enumerate().filter_map(|(index, q)| Some((index, q.as_ref()?))) {
-            basis.rounds |= *known.entry((index, shape)).or_insert_with(|| rounds(q, index, shape[1 - index]));
+        for (index, map) in basis.axes.iter().enumerate().filter_map(|(index, map)| Some((index, map.as_ref()?))) {
+            basis.rounds |= *known.entry((index, shape)).or_insert_with(|| rounds(&map.q, index, shape[1 - index]));
         }
         basis
     };

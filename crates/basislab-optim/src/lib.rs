@@ -12,6 +12,10 @@ mod precision;
 mod rule;
 mod rules;
 
+#[cfg(all(test, feature = "fused"))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests;
+
 pub use basis::{ParameterBasis, bases, optimizer_basis, upload};
 pub use clip::{clip, clip_on_device};
 pub use optimizer::Optimizer;

@@ -1,8 +1,9 @@
 use crate::basis::ParameterBasis;
-use crate::fused;
+use crate::fused::{self, OnePass};
 use crate::rule::{Rule, Slots, Step, coupled_decay, decoupled_decay};
 use crate::rules::rule;
 use basislab_config::{Moments, OptimizerSpec, Parameter, RuleSpec};
+use basislab_kernels::{Descent, Unchanged};
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 
@@ -53,12 +54,23 @@ impl Optimizer {
         all.map(|((weight, mut grad), Assigned { parameter, rule, spec, basis, state })| {
             let (own, weight) = (weight.dtype(), weight.cast(grad.dtype()));
             let (coupled, decoupled, lr) = (coupled_decay(spec), decoupled_decay(spec), spec.lr() * lr_factor);
+            let keep = 1.0 - lr * decoupled;
+            let (is_fused, slots) = (fused::available(&grad), (rule.keys.slots)(spec));
+            let mut step = Step { spec, parameter, count, state };
+            let descent = |coupled: f64| Descent { coupled: coupled as f32, keep: keep as f32, lr: lr as f32 };
+            if let (true, false, Some(one_pass)) = (is_fused, basis.is_rotated(), rule.one_pass) {
+                return fused::run(one_pass, slots, &mut step, Some((weight, descent(coupled))), grad).cast(own);
+            }
             if coupled != 0.0 {
                 grad = grad + weight.clone().mul_scalar(coupled);
             }
-            let mut step = Step { spec, parameter, count, state };
-            let change = basis.undo((rule.update)(&mut step, basis.apply(grad)));
-            descend(weight, change, 1.0 - lr * decoupled, lr).cast(own)
+            let change = basis.undo(rule.change(&mut step, basis.apply(grad)));
+            if is_fused {
+                let one_pass: OnePass = |_, pass| pass.run(Unchanged);
+                return fused::run(one_pass, &[], &mut step, Some((weight, descent(0.0))), change).cast(own);
+            }
+            let kept = if keep == 1.0 { weight } else { weight.mul_scalar(keep) };
+            (kept - change.mul_scalar(lr)).cast(own)
         })
         .collect()
     }
@@ -129,12 +141,3 @@ impl Optimizer {
 
 /// The slot of second moments, which rotate as variances do.
 const SECOND: &str = "second";
-
-/// The weight after the update: `keep w - lr change`.
-fn descend(weight: Tensor<2>, change: Tensor<2>, keep: f64, lr: f64) -> Tensor<2> {
-    if fused::available(&weight) {
-        return fused::descend(weight, change, keep, lr);
-    }
-    let kept = if keep == 1.0 { weight } else { weight.mul_scalar(keep) };
-    kept - change.mul_scalar(lr)
-}

@@ -1,5 +1,6 @@
 //! What an update rule is: keys, state by name, and a step.
 
+use crate::fused::{self, OnePass};
 use basislab_config::{Key, Kind, Parameter, RuleKeys, RuleSpec};
 use burn::tensor::Tensor;
 
@@ -10,8 +11,22 @@ pub struct Rule {
     pub keys: RuleKeys,
     /// One line about it, with its source.
     pub about: &'static str,
-    /// The update, to be scaled by the learning rate and subtracted.
+    /// The update, to be scaled by the learning rate and subtracted, in burn's operations.
     pub(crate) update: fn(&mut Step<'_>, Tensor<2>) -> Tensor<2>,
+    /// The same number by number, where a number of the update needs no other gradient than its own.
+    pub(crate) one_pass: Option<OnePass>,
+}
+
+impl Rule {
+    /// The update, in one pass where that is possible.
+    pub(crate) fn change(&self, step: &mut Step<'_>, grad: Tensor<2>) -> Tensor<2> {
+        match self.one_pass {
+            Some(one_pass) if fused::available(&grad) => {
+                fused::run(one_pass, (self.keys.slots)(step.spec), step, None, grad)
+            }
+            _ => (self.update)(step, grad),
+        }
+    }
 }
 
 /// One update of one parameter, as its rule sees it.

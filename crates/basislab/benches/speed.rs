@@ -26,7 +26,9 @@ fn experiment([d, layers, heads, pos]: [usize; 4]) -> Experiment {
         ("model.n_heads", heads),
         ("model.n_ctx", pos),
     ];
-    let changes = numbers.map(|(path, value)| Change::set(path, &value.to_string(), ""));
+    let numbers = numbers.iter().map(|(path, value)| Change::set(path, &value.to_string(), ""));
+    let rules = ["adamw", "lion"].map(|rule| Change::parse_arm(&format!("{rule}=adam,optimizer.kind={rule}")).unwrap());
+    let changes: Vec<Change> = numbers.chain(rules).collect();
     let library = Library { rules: basislab_optim::rule_keys(), base: &|_| Err("no base".to_owned()) };
     load(include_str!("../../../configs/adam-vs-sgd.toml"), "adam-vs-sgd", &changes, library).unwrap().experiment
 }
@@ -91,7 +93,7 @@ fn operations(c: &mut Criterion) {
 fn optimizer(c: &mut Criterion) {
     let experiment = experiment(SIZES[2].1);
     let mut group = c.benchmark_group("optimizer/d256");
-    for name in ["adam", "adam-rotated", "sgd"] {
+    for name in ["adam", "adam-rotated", "adamw", "lion", "sgd"] {
         let run = &experiment.arm(name).unwrap().run;
         assert_eq!(name == "adam-rotated", !matches!(run.basis, BasisSpec::Standard {}), "the arms of adam-vs-sgd");
         let trainee = Trainee::new(run, 0, 256, &Device::flex());

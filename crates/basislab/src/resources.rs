@@ -224,7 +224,8 @@ fn rotations(run: &RunSpec) -> f64 {
                 (2.0 * vocab * vocab + layers * of_layer, d.max(mlp).max(vocab).max(width))
             }
         };
-        number * (matrices * d * d + others) + HAAR * 8.0 * largest * largest
+        // Each map as a tensor and, where the host multiplies, as rows and as columns.
+        3.0 * number * (matrices * d * d + others) + HAAR * 8.0 * largest * largest
     };
     run.phases.iter().map(|phase| of_basis(&phase.basis)).fold(of_basis(&run.basis), f64::max)
 }

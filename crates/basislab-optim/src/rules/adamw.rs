@@ -1,4 +1,4 @@
-use super::adam::{BETA_1, BETA_2, EPSILON, SLOTS, update};
+use super::adam::{BETA_1, BETA_2, EPSILON, SLOTS, one_pass, update};
 use crate::rule::{Rule, decoupled_weight_decay, lr};
 use basislab_config::{Commutes, Role, RuleKeys};
 
@@ -14,4 +14,5 @@ pub(crate) static ADAMW: Rule = Rule {
     },
     about: "Loshchilov & Hutter 2019 (arXiv:1711.05101), as torch.optim.AdamW",
     update,
+    one_pass: Some(one_pass),
 };

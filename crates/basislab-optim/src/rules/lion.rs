@@ -1,5 +1,6 @@
 use crate::rule::{Rule, beta, decayed, decoupled_weight_decay, lr};
 use basislab_config::{Commutes, Role, RuleKeys};
+use basislab_kernels::{Formula, Simd};
 
 /// The sign of an interpolation between momentum and gradient.
 pub(crate) static LION: Rule = Rule {
@@ -23,4 +24,26 @@ pub(crate) static LION: Rule = Rule {
         step.state.put("momentum", decayed(old, grad, step.number("beta_2")));
         change
     },
+    one_pass: Some(|step, pass| {
+        let betas = ["beta_1", "beta_2"].map(|key| step.number(key));
+        pass.run(Lion { betas: betas.map(|beta| beta as f32), news: betas.map(|beta| (1.0 - beta) as f32) });
+    }),
 };
+
+#[derive(Clone, Copy)]
+struct Lion {
+    betas: [f32; 2],
+    /// `1 - beta`
+    news: [f32; 2],
+}
+
+impl Formula<1> for Lion {
+    #[inline(always)]
+    fn change<S: Simd>(&self, g: f32, [m]: &mut [f32; 1]) -> f32 {
+        let Self { betas: [beta_1, beta_2], news: [new_1, new_2] } = *self;
+        let direction = *m * beta_1 + g * new_1;
+        *m = *m * beta_2 + g * new_2;
+        // Not `signum`, which has no zero.
+        f32::from(u8::from(direction > 0.0)) - f32::from(u8::from(direction < 0.0))
+    }
+}

@@ -1,4 +1,5 @@
-use crate::rule::{Rule, accumulated, decoupled_weight_decay, epsilon, lr, momentum, nesterov, number};
+use super::sgd::{SGD, slots};
+use crate::rule::{Rule, decoupled_weight_decay, epsilon, lr, momentum, nesterov, number};
 use basislab_config::{Commutes, Key, Kind, Role, RuleKeys};
 use burn::tensor::Tensor;
 
@@ -19,25 +20,24 @@ pub(crate) static MUON: Rule = Rule {
         ],
         roles: &[Role::Read, Role::Write],
         commutes: Commutes::Rotations { permutations_exactly: false },
-        slots: |_| &["momentum"],
+        slots,
         check: |spec| {
             let wrong = spec.flag("nesterov") && spec.number("momentum") == 0.0;
             wrong.then_some(("nesterov", "found true with momentum 0, expected a momentum above 0"))
         },
     },
     about: "Jordan et al. 2024 (kellerjordan.github.io/posts/muon), in at least f32 where the original has bf16",
-    // A polynomial in the matrix and its transpose: rotating either side rotates the result. Sums run over rows and
-    // columns, so a permutation changes their order and with it the last bits.
+    // Momentum as of `sgd`, whose keys and slot these are. Then a polynomial in the matrix and its transpose: rotating
+    // either side rotates the result. Sums run over rows and columns, so a permutation changes their order and with it the
+    // last bits.
     update: |step, grad| {
-        let momentum = step.number("momentum");
-        let buffer = accumulated(step.state.take("momentum"), grad.clone(), momentum);
-        step.state.put("momentum", buffer.clone());
-        let direction = if step.spec.flag("nesterov") { grad + buffer.mul_scalar(momentum) } else { buffer };
+        let direction = SGD.change(step, grad);
         let coefficients = ["ns_a", "ns_b", "ns_c"].map(|key| step.number(key));
         let [rows, columns] = step.parameter.shape;
         let scale = (columns as f64 / rows as f64).max(1.0).sqrt();
         orthogonalised(direction, coefficients, step.spec.integer("ns_steps"), step.number("epsilon")).mul_scalar(scale)
     },
+    one_pass: None,
 };
 
 const fn coefficient(name: &'static str, preset: &'static str) -> Key {
