@@ -1,5 +1,6 @@
 use crate::buffer::Buffer;
-use crate::gemm::{Mat, Precision, matmul, transpose};
+use crate::gemm::{Mat, Pack, Precision, transpose};
+use crate::microkernel::{Layout, Level, Product};
 use rayon::prelude::*;
 
 /// Rows per chunk: enough for the matrix products, few enough for the second-level cache.
@@ -31,16 +32,73 @@ pub(crate) struct WeightGradient<'a> {
     pub(crate) precision: Precision,
 }
 
-/// Computes several weights' gradients. Every element is one sum over all rows, in one task: tasks share nothing.
+/// Rows of the batch per block of a weight gradient's sum: what a tile needs of both factors stays in the caches.
+const BLOCK: usize = 256;
+
+/// Computes several weights' gradients. Every element is summed in one task, over blocks of rows from the first to the
+/// last: tasks share nothing.
 pub(crate) fn weight_gradients(all: Vec<WeightGradient<'_>>) {
     let mut tasks = Vec::new();
-    for WeightGradient { x, dy, into, scale, precision: _ } in all {
-        // Several tasks per weight, so that two threads share a small one; measured at widths 64 to 512.
-        let rows = if x.columns < 256 { 48 } else { 128 };
-        tasks.extend(into.chunks_mut(rows * dy.columns).enumerate().map(|(i, panel)| {
-            let first = i * rows;
-            (x.columns(first, panel.len() / dy.columns).transposed(), dy, panel, scale)
-        }));
+    for WeightGradient { x, dy, into, scale, precision } in all {
+        assert!(x.rows == dy.rows && into.len() == x.columns * dy.columns, "rows of one batch, a gradient like the weight");
+        let level = Level::new(precision);
+        let (inputs, outputs) = tile(x.columns, dy.columns);
+        for (i, band) in into.chunks_mut(inputs * dy.columns).enumerate() {
+            let x = x.columns(i * inputs, band.len() / dy.columns);
+            let first = tasks.len();
+            tasks.extend((0..dy.columns).step_by(outputs).map(|j| {
+                let dy = dy.columns(j, outputs.min(dy.columns - j));
+                Tile { level, x, dy, into: Vec::with_capacity(x.columns), scale }
+            }));
+            for row in band.chunks_mut(dy.columns) {
+                tasks[first..].iter_mut().zip(row.chunks_mut(outputs)).for_each(|(tile, row)| tile.into.push(row));
+            }
+        }
     }
-    tasks.into_par_iter().for_each(|(x, dy, into, scale)| matmul(x, dy, into, dy.columns, false, scale));
+    tasks.into_par_iter().for_each(Tile::compute);
+}
+
+/// Inputs and outputs of a weight per task.
+fn tile(inputs: usize, outputs: usize) -> (usize, usize) {
+    let env = |name: &str, other| std::env::var(name).ok().map_or(other, |v| v.parse().unwrap_or(other));
+    let most = env("TI", 120);
+    let parts = inputs.div_ceil(most).max(env("TP", 2));
+    (inputs.div_ceil(parts).next_multiple_of(4), env("TO", 512).min(outputs))
+}
+
+/// Some inputs and outputs of a weight's gradient.
+struct Tile<'a> {
+    level: Level,
+    x: Mat<'a>,
+    dy: Mat<'a>,
+    /// A row of outputs per input.
+    into: Vec<&'a mut [f32]>,
+    scale: f32,
+}
+
+impl Tile<'_> {
+    fn compute(self) {
+        let Self { level, x, dy, into, scale } = self;
+        let (rows, columns) = (x.columns, dy.columns);
+        let block = BLOCK * (level.precision == Precision::Bf16) as usize + BLOCK;
+        let mut sums = Buffer::new(rows * columns);
+        let mut left = Buffer::new(rows * BLOCK);
+        let mut right = Buffer::new(columns.next_multiple_of(level.lanes()) * BLOCK);
+        if x.rows == 0 {
+            sums.fill(0.0);
+        }
+        for first in (0..x.rows).step_by(block) {
+            let count = block.min(x.rows - first);
+            let steps = level.steps(count);
+            let [x, dy] = [x, dy].map(|side| side.rows(first, count));
+            level.dispatch(Pack { level, from: x, panels: level.tiles(rows), to: &mut left });
+            level.dispatch(Pack { level, from: dy, panels: level.panels(columns), to: &mut right });
+            let (a, b) = ((&*left, Layout::Panels), (&*right, Layout::Panels));
+            let (out, stride, add) = (&mut *sums, columns, first > 0);
+            Product { level, a, b, rows, columns, steps, out, stride, add, scale }.compute();
+        }
+        for (to, from) in into.into_iter().zip(sums.chunks_exact(columns)) {
+            to.copy_from_slice(from);
+        }
+    }
 }

@@ -12,14 +12,19 @@ mod buffer;
 mod chunks;
 mod gemm;
 mod head;
+mod microkernel;
 mod mlp;
 mod norm;
+mod pairs;
 mod simd;
 mod update;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
+#[cfg(test)]
+#[path = "products_bench.rs"]
+mod products_bench;
 
 pub use attention::{Attention, AttentionSaved, AttentionWeights};
 pub use buffer::{Buffer, recycle, take};
