@@ -1,5 +1,5 @@
 use crate::buffer::Buffer;
-use crate::gemm::{Mat, Pack, Precision, transpose};
+use crate::gemm::{Interleave, Mat, Pack, Precision, transpose};
 use crate::microkernel::{Layout, Level, Product};
 use rayon::prelude::*;
 
@@ -80,10 +80,14 @@ impl Tile<'_> {
     fn compute(self) {
         let Self { level, x, dy, into, scale } = self;
         let (rows, columns) = (x.columns, dy.columns);
-        let block = BLOCK * (level.precision == Precision::Bf16) as usize + BLOCK;
+        let env = |name: &str, other| std::env::var(name).ok().map_or(other, |v| v.parse().unwrap_or(other));
+        #[allow(non_snake_case)]
+        let kc = env("KC", 256usize);
+        let block = kc * (level.precision == Precision::Bf16) as usize + kc;
         let mut sums = Buffer::new(rows * columns);
-        let mut left = Buffer::new(rows * BLOCK);
-        let mut right = Buffer::new(columns.next_multiple_of(level.lanes()) * BLOCK);
+        let side = (rows.div_ceil(16) | 1) * 16;
+        let mut left = Buffer::new(side * kc);
+        let mut right = Buffer::new(columns.next_multiple_of(level.lanes()) * kc);
         if x.rows == 0 {
             sums.fill(0.0);
         }
@@ -91,9 +95,14 @@ impl Tile<'_> {
             let count = block.min(x.rows - first);
             let steps = level.steps(count);
             let [x, dy] = [x, dy].map(|side| side.rows(first, count));
-            level.dispatch(Pack { level, from: x, panels: level.tiles(rows), to: &mut left });
-            level.dispatch(Pack { level, from: dy, panels: level.panels(columns), to: &mut right });
-            let (a, b) = ((&*left, Layout::Panels), (&*right, Layout::Panels));
+            let env = |name: &str, other| std::env::var(name).ok().map_or(other, |v| v.parse().unwrap_or(other));
+            let f32 = level.precision == Precision::F32;
+            let a = if f32 && env("PX", 1) == 0 { (x.data, 1, x.row_stride) } else {
+                level.dispatch(Interleave { precision: level.precision, from: x, to: &mut left, stride: side });
+                (&*left, 1, side) };
+            let b = if f32 && env("PD", 1) == 0 { (dy.data, Layout::Rows(dy.row_stride)) } else {
+                level.dispatch(Pack { level, from: dy, to: &mut right });
+                (&*right, Layout::Panels) };
             let (out, stride, add) = (&mut *sums, columns, first > 0);
             Product { level, a, b, rows, columns, steps, out, stride, add, scale }.compute();
         }

@@ -2,17 +2,17 @@
 
 use crate::buffer::Buffer;
 pub use crate::microkernel::Precision;
-use crate::microkernel::{Layout, Level, Product};
+use crate::microkernel::{Layout, Level, Product, width};
 use crate::pairs::pair;
 use pulp::{Simd, WithSimd};
 
 /// A view of a matrix in a slice: its rows, or its columns, are contiguous.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mat<'a> {
-    data: &'a [f32],
+    pub(crate) data: &'a [f32],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
-    row_stride: usize,
+    pub(crate) row_stride: usize,
     column_stride: usize,
 }
 
@@ -90,64 +90,102 @@ fn straight<'a>(a: Mat<'a>, space: &'a mut Option<Buffer>) -> Mat<'a> {
     transpose(a.transposed(), space.insert(Buffer::new(a.rows * a.columns)))
 }
 
-/// Words of panels of columns of a matrix `[k, columns]` with contiguous rows, for sums over its rows.
-pub(crate) struct Pack<'a, I> {
+/// Words of a matrix `[k, columns]` with contiguous rows, for sums over its rows.
+pub(crate) struct Pack<'a> {
     pub(crate) level: Level,
     pub(crate) from: Mat<'a>,
-    /// First columns, and widths; what a panel has beyond the last column is zero.
-    pub(crate) panels: I,
-    /// Panels `[steps, width]`, one after another.
+    /// Panels `[steps, width]`, one after another; what a panel has beyond the last column is zero.
     pub(crate) to: &'a mut [f32],
 }
 
-impl<I: Iterator<Item = (usize, usize)>> WithSimd for Pack<'_, I> {
+impl WithSimd for Pack<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { level: Level { precision, .. }, from, panels, to } = self;
-        let steps = self.level.steps(from.rows);
-        let mut to = to;
-        for (first, width) in panels {
-            let (panel, rest) = to.split_at_mut(steps * width);
-            to = rest;
-            match width {
-                32 => pack::<32>(precision, from, first, panel),
-                16 => pack::<16>(precision, from, first, panel),
-                12 => pack::<12>(precision, from, first, panel),
-                8 => pack::<8>(precision, from, first, panel),
-                6 => pack::<6>(precision, from, first, panel),
-                4 => pack::<4>(precision, from, first, panel),
-                2 => pack::<2>(precision, from, first, panel),
-                1 => pack::<1>(precision, from, first, panel),
-                _ => unreachable!("a panel of {width} columns"),
+        let Self { level, from, to } = self;
+        let (steps, lanes) = (level.steps(from.rows), level.lanes());
+        // All panels of some rows before the next ones: rows are read from end to end.
+        const ROWS: usize = 8;
+        for step in (0..steps).step_by(ROWS) {
+            let steps_here = ROWS.min(steps - step);
+            for first in (0..from.columns).step_by(2 * lanes) {
+                let width = width(from.columns - first, lanes);
+                let panel = &mut to[first * steps + step * width..][..steps_here * width];
+                match width {
+                    32 => pack::<32>(level.precision, from, first, step, panel),
+                    16 => pack::<16>(level.precision, from, first, step, panel),
+                    8 => pack::<8>(level.precision, from, first, step, panel),
+                    4 => pack::<4>(level.precision, from, first, step, panel),
+                    _ => unreachable!("vectors of {lanes} numbers"),
+                }
             }
         }
     }
 }
 
-/// One panel, `W` columns wide.
+/// A panel's words of some steps, `W` columns wide.
 #[inline(always)]
-fn pack<const W: usize>(precision: Precision, from: Mat<'_>, first: usize, to: &mut [f32]) {
-    let count = W.min(from.columns - first);
-    let row = |i: usize| {
-        let row = &from.row(i)[first..];
-        let mut some = [0.0; W];
-        match row.first_chunk::<W>() {
-            Some(whole) => some = *whole,
-            None => some[..count].copy_from_slice(row),
-        }
-        some
-    };
-    for (i, to) in to.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        *to = match precision {
-            Precision::F32 => row(i),
-            Precision::Bf16 => {
-                let (x, y) = (row(2 * i), if 2 * i + 1 < from.rows { row(2 * i + 1) } else { [0.0; W] });
-                std::array::from_fn(|j| pair(x[j], y[j]))
+fn pack<const W: usize>(precision: Precision, from: Mat<'_>, first: usize, step: usize, to: &mut [f32]) {
+    let to = to.as_chunks_mut::<W>().0.iter_mut().zip(step..);
+    if first + W > from.columns {
+        let row = |i: usize| {
+            let mut row = [0.0; W];
+            if i < from.rows {
+                row[..from.columns - first].copy_from_slice(&from.row(i)[first..]);
             }
+            row
+        };
+        return match precision {
+            Precision::F32 => to.for_each(|(to, i)| *to = row(i)),
+            Precision::Bf16 => to.for_each(|(to, i)| *to = interleave(&row(2 * i), &row(2 * i + 1))),
         };
     }
+    let row = |i: usize| from.data[i * from.row_stride + first..].first_chunk::<W>().expect("as many columns");
+    match precision {
+        Precision::F32 => to.for_each(|(to, i)| *to = *row(i)),
+        Precision::Bf16 => to.for_each(|(to, i)| {
+            let second = if 2 * i + 1 < from.rows { row(2 * i + 1) } else { &[0.0; W] };
+            *to = interleave(row(2 * i), second);
+        }),
+    }
+}
+
+/// Words of a matrix `[k, columns]` with contiguous rows, for sums over its rows, in rows of words `stride` apart.
+pub(crate) struct Interleave<'a> {
+    pub(crate) precision: Precision,
+    pub(crate) from: Mat<'a>,
+    pub(crate) to: &'a mut [f32],
+    pub(crate) stride: usize,
+}
+
+impl WithSimd for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { precision, from, to, stride } = self;
+        for (i, to) in to.chunks_mut(stride).enumerate() {
+            let to = &mut to[..from.columns];
+            match precision {
+                Precision::F32 if i < from.rows => to.copy_from_slice(from.row(i)),
+                Precision::Bf16 if 2 * i + 1 < from.rows => {
+                    for ((to, x), y) in to.iter_mut().zip(from.row(2 * i)).zip(from.row(2 * i + 1)) {
+                        *to = pair(*x, *y);
+                    }
+                }
+                Precision::Bf16 if 2 * i < from.rows => {
+                    to.iter_mut().zip(from.row(2 * i)).for_each(|(to, x)| *to = pair(*x, 0.0));
+                }
+                _ => break,
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn interleave<const W: usize>(first: &[f32; W], second: &[f32; W]) -> [f32; W] {
+    std::array::from_fn(|j| pair(first[j], second[j]))
 }
 
 /// Words of a left factor, for sums over its columns: `[rows, steps]`.
@@ -196,7 +234,7 @@ impl Packed {
             [one] => *one,
             _ => beside(&parts, side.insert(Buffer::new(rows * columns))),
         };
-        level.dispatch(Pack { level, from, panels: level.panels(columns), to: &mut words });
+        level.dispatch(Pack { level, from, to: &mut words });
         Self { rows, columns, level, words }
     }
 }
@@ -221,11 +259,11 @@ pub(crate) fn multiply(a: Mat<'_>, b: &Packed, out: &mut [f32], stride: usize, a
     let (level, rows, columns, steps) = (b.level, a.rows, b.columns, b.level.steps(b.rows));
     let (mut space, mut turned) = (None, None);
     let a = match level.precision {
-        Precision::F32 => (a.data, Layout::Strided { across: a.row_stride, along: a.column_stride }),
+        Precision::F32 => (a.data, a.row_stride, a.column_stride),
         Precision::Bf16 => {
             let words: &mut Buffer = space.insert(Buffer::new(rows * steps));
             level.dispatch(Narrow(straight(a, &mut turned), words));
-            (&**words, Layout::Strided { across: steps, along: 1 })
+            (&**words, steps, 1)
         }
     };
     let b = (&*b.words, Layout::Panels);
@@ -241,9 +279,9 @@ pub(crate) fn matmul(a: Mat<'_>, b: Mat<'_>, out: &mut [f32], stride: usize, add
         return multiply(a, &Packed::at(level, &[b]), out, stride, add, scale);
     }
     let (rows, steps) = (a.rows, a.columns);
-    let a = (a.data, Layout::Strided { across: a.row_stride, along: a.column_stride });
+    let a = (a.data, a.row_stride, a.column_stride);
     let whole = b.columns / level.lanes() * level.lanes();
-    let columns = (b.data, Layout::Strided { across: 1, along: b.row_stride });
+    let columns = (b.data, Layout::Rows(b.row_stride));
     Product { level, a, b: columns, rows, columns: whole, steps, out, stride, add, scale }.compute();
     if whole < b.columns && rows > 0 {
         let rest = Packed::at(level, &[b.columns(whole, b.columns - whole)]);

@@ -73,44 +73,15 @@ impl Level {
         self.dispatch(Lanes)
     }
 
-    /// Rows of the tallest tile.
-    pub(crate) fn tallest(self) -> usize {
-        struct Tallest;
-        impl WithSimd for Tallest {
-            type Output = usize;
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) -> usize {
-                tallest::<S>()
-            }
-        }
-        self.dispatch(Tallest)
-    }
-
     /// Runs `op` compiled for this instruction set. The fallback computes in vectors of the size that the compiler always has.
     pub(crate) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
         if matches!(self.arch, Arch::Scalar) { op.with_simd(Scalar128b) } else { self.arch.dispatch(op) }
-    }
-
-    /// The columns of a right factor, cut into panels: first column, width in columns.
-    pub(crate) fn panels(self, columns: usize) -> impl Iterator<Item = (usize, usize)> {
-        let lanes = self.lanes();
-        (0..columns).step_by(2 * lanes).map(move |first| (first, width(columns - first, lanes)))
-    }
-
-    /// The rows of a left factor, cut into panels: first row, height.
-    pub(crate) fn tiles(self, rows: usize) -> impl Iterator<Item = (usize, usize)> {
-        let (most, mut first) = (self.tallest(), 0);
-        std::iter::from_fn(move || {
-            let height = (first < rows).then(|| height(rows - first, most))?;
-            first += height;
-            Some((first - height, height))
-        })
     }
 }
 
 /// Two vectors, or one if the `left` columns need no more.
 #[inline(always)]
-fn width(left: usize, lanes: usize) -> usize {
+pub(crate) fn width(left: usize, lanes: usize) -> usize {
     if left > lanes { 2 * lanes } else { lanes }
 }
 
@@ -127,23 +98,22 @@ fn tallest<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 12 } else { 6 }
 }
 
-/// How the words of a factor lie.
+/// How the words of a right factor lie.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Layout {
-    /// A word is `across` after the same step's word in the row (of the left factor; in the column, of the right one)
-    /// before, and `along` after the word of the step before.
-    Strided { across: usize, along: usize },
-    /// Panels one after another, each of them `[steps, height or width of the panel]`.
+    /// In panels of two vectors of columns, the last of one if that is enough, one after another: `[steps, width]` each.
     Panels,
+    /// `[steps, columns]`, the rows so many words apart. The columns fill whole vectors.
+    Rows(usize),
 }
 
 /// `out = scale a b`, or `out += scale a b` if `add`.
 #[derive(Debug)]
 pub(crate) struct Product<'a> {
     pub(crate) level: Level,
-    /// Words of the left factor, and how they lie.
-    pub(crate) a: (&'a [f32], Layout),
-    /// Words of the right factor, and how they lie: panels, or columns that are close together and fill whole vectors.
+    /// Words of the left factor, and how far apart two rows' words of a step are, and two steps' words of a row.
+    pub(crate) a: (&'a [f32], usize, usize),
+    /// Words of the right factor, and how they lie.
     pub(crate) b: (&'a [f32], Layout),
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -163,15 +133,15 @@ impl Product<'_> {
         }
         assert!(columns <= stride && (rows - 1) * stride + columns <= self.out.len(), "the product does not fit its slice");
         let lanes = level.lanes();
-        let extent = |count: usize, layout: Layout, padded: usize| match layout {
-            _ if steps == 0 => 0,
-            Layout::Panels => padded * steps,
-            Layout::Strided { across, along } => (count - 1) * across + (steps - 1) * along + 1,
-        };
-        assert!(extent(rows, self.a.1, rows) <= self.a.0.len(), "the left factor is longer than its slice");
-        assert!(extent(columns, self.b.1, columns.next_multiple_of(lanes)) <= self.b.0.len(), "the right factor, too");
-        if let Layout::Strided { across, .. } = self.b.1 {
-            assert!(across == 1 && columns.is_multiple_of(lanes), "whole vectors of columns");
+        if let Some(last) = steps.checked_sub(1) {
+            let (a, a_across, a_along) = self.a;
+            assert!((rows - 1) * a_across + last * a_along < a.len(), "the left factor is longer than its slice");
+            let (b, layout) = self.b;
+            let end = match layout {
+                Layout::Panels => columns.next_multiple_of(lanes) * steps,
+                Layout::Rows(stride) => last * stride + columns.next_multiple_of(lanes),
+            };
+            assert!(end <= b.len(), "the right factor is longer than its slice");
         }
         #[cfg(target_arch = "x86_64")]
         if let (true, Arch::V4(simd)) = (level.paired, level.arch) {
@@ -325,7 +295,7 @@ unsafe fn on_pairs(simd: pulp::x86::V4, product: Product<'_>) {
 /// Cuts a product into tiles. The caller has checked all sizes.
 #[inline(always)]
 fn compute<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, product: Product<'_>) {
-    let Product { a: (a, a_layout), b: (b, b_layout), rows, columns, steps, out, stride, add, scale, .. } = product;
+    let Product { a: (a, a_across, a_along), b: (b, b_layout), rows, columns, steps, out, stride, add, scale, .. } = product;
     let lanes = S::F32_LANES;
     let block = (BLOCK / steps.max(1)).max(1).next_multiple_of(2 * lanes);
     for block_first in (0..columns).step_by(block) {
@@ -333,14 +303,10 @@ fn compute<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, product: Product<'
         let mut i = 0;
         while i < rows {
             let height = height(rows - i, tallest::<S>());
-            let (a_at, a_across, a_along) = match a_layout {
-                Layout::Strided { across, along } => (i * across, across, along),
-                Layout::Panels => (i * steps, 1, height),
-            };
             for j in (block_first..block_end).step_by(2 * lanes) {
                 let width = width(columns - j, lanes);
                 let (b_at, b_along) = match b_layout {
-                    Layout::Strided { along, .. } => (j, along),
+                    Layout::Rows(stride) => (j, stride),
                     Layout::Panels => (j * steps, width),
                 };
                 // SAFETY: `Product::compute` checked that all rows and columns of both factors over all steps, columns
@@ -349,7 +315,7 @@ fn compute<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, product: Product<'
                 unsafe {
                     let tile = Tile {
                         steps,
-                        a: a.as_ptr().wrapping_add(a_at),
+                        a: a.as_ptr().wrapping_add(i * a_across),
                         a_across,
                         a_along,
                         b: b.as_ptr().wrapping_add(b_at),
