@@ -32,7 +32,7 @@ pub(crate) struct WeightGradient<'a> {
     pub(crate) precision: Precision,
 }
 
-/// Rows of the batch per block of a weight gradient's sum: what a tile needs of both factors stays in the caches.
+/// Words per block of a weight gradient's sum: what a tile needs of both factors stays in the caches.
 const BLOCK: usize = 256;
 
 /// Computes several weights' gradients. Every element is summed in one task, over blocks of rows from the first to the
@@ -58,12 +58,14 @@ pub(crate) fn weight_gradients(all: Vec<WeightGradient<'_>>) {
     tasks.into_par_iter().for_each(Tile::compute);
 }
 
-/// Inputs and outputs of a weight per task.
+/// Inputs and outputs of a weight per task: large, so that the factors are rearranged for few of them, yet at least four
+/// tasks per weight where that leaves 32 inputs to each.
 fn tile(inputs: usize, outputs: usize) -> (usize, usize) {
-    let env = |name: &str, other| std::env::var(name).ok().map_or(other, |v| v.parse().unwrap_or(other));
-    let most = env("TI", 120);
-    let parts = inputs.div_ceil(most).max(env("TP", 2));
-    (inputs.div_ceil(parts).next_multiple_of(4), env("TO", 512).min(outputs))
+    let (mut rows, columns) = (inputs.min(256), outputs.min(256));
+    while rows > 32 && inputs.div_ceil(rows) * outputs.div_ceil(columns) < 4 {
+        rows = rows.div_ceil(2);
+    }
+    (rows, columns)
 }
 
 /// Some inputs and outputs of a weight's gradient.
@@ -80,31 +82,34 @@ impl Tile<'_> {
     fn compute(self) {
         let Self { level, x, dy, into, scale } = self;
         let (rows, columns) = (x.columns, dy.columns);
-        let env = |name: &str, other| std::env::var(name).ok().map_or(other, |v| v.parse().unwrap_or(other));
-        #[allow(non_snake_case)]
-        let kc = env("KC", 256usize);
-        let block = kc * (level.precision == Precision::Bf16) as usize + kc;
+        let numbers = if level.precision == Precision::Bf16 { 2 } else { 1 }; // per word
+        // Numbers are read where they are if that is no slower: x, if its rows are close together.
+        let (x_stays, dy_stays) = (numbers == 1 && x.row_stride <= 128, numbers == 1 && columns.is_multiple_of(level.lanes()));
+        // An odd number of cache lines, so that a column's words do not all compete for the same places in a cache.
+        let stride = (rows.div_ceil(16) | 1) * 16;
         let mut sums = Buffer::new(rows * columns);
-        let side = (rows.div_ceil(16) | 1) * 16;
-        let mut left = Buffer::new(side * kc);
-        let mut right = Buffer::new(columns.next_multiple_of(level.lanes()) * kc);
+        let mut left = Buffer::new(if x_stays { 0 } else { stride * BLOCK });
+        let mut right = Buffer::new(if dy_stays { 0 } else { columns.next_multiple_of(level.lanes()) * BLOCK });
         if x.rows == 0 {
             sums.fill(0.0);
         }
-        for first in (0..x.rows).step_by(block) {
-            let count = block.min(x.rows - first);
-            let steps = level.steps(count);
+        for first in (0..x.rows).step_by(BLOCK * numbers) {
+            let count = (x.rows - first).min(BLOCK * numbers);
             let [x, dy] = [x, dy].map(|side| side.rows(first, count));
-            let env = |name: &str, other| std::env::var(name).ok().map_or(other, |v| v.parse().unwrap_or(other));
-            let f32 = level.precision == Precision::F32;
-            let a = if f32 && env("PX", 1) == 0 { (x.data, 1, x.row_stride) } else {
-                level.dispatch(Interleave { precision: level.precision, from: x, to: &mut left, stride: side });
-                (&*left, 1, side) };
-            let b = if f32 && env("PD", 1) == 0 { (dy.data, Layout::Rows(dy.row_stride)) } else {
+            let a = if x_stays {
+                (x.data, 1, x.row_stride)
+            } else {
+                level.dispatch(Interleave { precision: level.precision, from: x, to: &mut left, stride });
+                (&*left, 1, stride)
+            };
+            let b = if dy_stays {
+                (dy.data, Layout::Rows(dy.row_stride))
+            } else {
                 level.dispatch(Pack { level, from: dy, to: &mut right });
-                (&*right, Layout::Panels) };
-            let (out, stride, add) = (&mut *sums, columns, first > 0);
-            Product { level, a, b, rows, columns, steps, out, stride, add, scale }.compute();
+                (&*right, Layout::Panels)
+            };
+            let (out, add, steps) = (&mut *sums, first > 0, level.steps(count));
+            Product { level, a, b, rows, columns, steps, out, stride: columns, add, scale }.compute();
         }
         for (to, from) in into.into_iter().zip(sums.chunks_exact(columns)) {
             to.copy_from_slice(from);

@@ -124,30 +124,35 @@ impl WithSimd for Pack<'_> {
     }
 }
 
-/// A panel's words of some steps, `W` columns wide.
+/// A panel's words of some steps, `W` columns wide. Loops, not closures: those would be compiled for any CPU.
 #[inline(always)]
 fn pack<const W: usize>(precision: Precision, from: Mat<'_>, first: usize, step: usize, to: &mut [f32]) {
-    let to = to.as_chunks_mut::<W>().0.iter_mut().zip(step..);
-    if first + W > from.columns {
-        let row = |i: usize| {
-            let mut row = [0.0; W];
-            if i < from.rows {
-                row[..from.columns - first].copy_from_slice(&from.row(i)[first..]);
+    let row = |i: usize| &from.data[i * from.row_stride + first..];
+    let count = W.min(from.columns - first);
+    for (to, i) in to.as_chunks_mut::<W>().0.iter_mut().zip(step..) {
+        match precision {
+            Precision::F32 if count == W => to.copy_from_slice(&row(i)[..W]),
+            Precision::F32 => {
+                to[..count].copy_from_slice(&row(i)[..count]);
+                to[count..].fill(0.0);
             }
-            row
-        };
-        return match precision {
-            Precision::F32 => to.for_each(|(to, i)| *to = row(i)),
-            Precision::Bf16 => to.for_each(|(to, i)| *to = interleave(&row(2 * i), &row(2 * i + 1))),
-        };
-    }
-    let row = |i: usize| from.data[i * from.row_stride + first..].first_chunk::<W>().expect("as many columns");
-    match precision {
-        Precision::F32 => to.for_each(|(to, i)| *to = *row(i)),
-        Precision::Bf16 => to.for_each(|(to, i)| {
-            let second = if 2 * i + 1 < from.rows { row(2 * i + 1) } else { &[0.0; W] };
-            *to = interleave(row(2 * i), second);
-        }),
+            Precision::Bf16 if count == W => {
+                let x = row(2 * i).first_chunk::<W>().expect("as many columns");
+                let zero = [0.0; W];
+                let second = if 2 * i + 1 < from.rows { row(2 * i + 1) } else { &zero };
+                let y = second.first_chunk::<W>().expect("as many columns");
+                for j in 0..W {
+                    to[j] = pair(x[j], y[j]);
+                }
+            }
+            Precision::Bf16 => {
+                let last = 2 * i + 1 == from.rows;
+                for (j, to) in to.iter_mut().enumerate() {
+                    let y = if last || j >= count { 0.0 } else { row(2 * i + 1)[j] };
+                    *to = if j < count { pair(row(2 * i)[j], y) } else { 0.0 };
+                }
+            }
+        }
     }
 }
 
@@ -175,17 +180,14 @@ impl WithSimd for Interleave<'_> {
                     }
                 }
                 Precision::Bf16 if 2 * i < from.rows => {
-                    to.iter_mut().zip(from.row(2 * i)).for_each(|(to, x)| *to = pair(*x, 0.0));
+                    for (to, x) in to.iter_mut().zip(from.row(2 * i)) {
+                        *to = pair(*x, 0.0);
+                    }
                 }
                 _ => break,
             }
         }
     }
-}
-
-#[inline(always)]
-fn interleave<const W: usize>(first: &[f32; W], second: &[f32; W]) -> [f32; W] {
-    std::array::from_fn(|j| pair(first[j], second[j]))
 }
 
 /// Words of a left factor, for sums over its columns: `[rows, steps]`.

@@ -391,30 +391,34 @@ impl Tile {
             (a, b) = (a.wrapping_add(self.a_along), b.wrapping_add(self.b_along));
         }
         let scale = simd.splat_f32s(self.scale);
+        if self.columns >= N * lanes {
+            for (i, sums) in sums.into_iter().enumerate() {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: a whole vector of row `i < M` of `out`. It need not be aligned.
+                    unsafe {
+                        let at = self.out.add(i * self.stride + v * lanes).cast::<S::f32s>();
+                        at.write_unaligned(if self.add {
+                            arithmetic.scale_add(simd, scale, sum, at.read_unaligned())
+                        } else {
+                            simd.mul_f32s(scale, sum)
+                        });
+                    }
+                }
+            }
+            return;
+        }
         for (i, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
                 let count = (self.columns - v * lanes).min(lanes);
                 // SAFETY: `count` numbers of row `i < M` from column `v lanes` on, which is below `columns`: a panel of two
                 // vectors has more than `lanes` columns. Nothing else refers to them: `Product` borrows `out` mutably.
                 let out = unsafe { from_raw_parts_mut(self.out.add(i * self.stride + v * lanes), count) };
-                if count == lanes {
-                    let at = out.as_mut_ptr().cast::<S::f32s>();
-                    let sum = if self.add {
-                        // SAFETY: a whole vector of `out`.
-                        arithmetic.scale_add(simd, scale, sum, unsafe { at.read_unaligned() })
-                    } else {
-                        simd.mul_f32s(scale, sum)
-                    };
-                    // SAFETY: as above.
-                    unsafe { at.write_unaligned(sum) };
+                let sum = if self.add {
+                    arithmetic.scale_add(simd, scale, sum, simd.partial_load_f32s(out))
                 } else {
-                    let sum = if self.add {
-                        arithmetic.scale_add(simd, scale, sum, simd.partial_load_f32s(out))
-                    } else {
-                        simd.mul_f32s(scale, sum)
-                    };
-                    simd.partial_store_f32s(out, sum);
-                }
+                    simd.mul_f32s(scale, sum)
+                };
+                simd.partial_store_f32s(out, sum);
             }
         }
     }

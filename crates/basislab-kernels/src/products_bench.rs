@@ -1,6 +1,7 @@
 
 use crate::chunks::*; use crate::gemm::*; use std::time::Instant;
-fn gf(flops: f64, mut f: impl FnMut()) -> f64 { f(); let mut best = f64::MAX; for _ in 0..9 { let reps = (3e7 / flops).max(1.0) as usize; let t = Instant::now(); for _ in 0..reps { f(); } best = best.min(t.elapsed().as_secs_f64() / reps as f64); } flops / best / 1e9 }
+#[allow(unsafe_code)] fn now() -> f64 { unsafe extern "C" { fn clock_gettime(id: i32, t: *mut [i64; 2]) -> i32; } let mut t = [0; 2]; unsafe { clock_gettime(3, &mut t) }; t[0] as f64 + t[1] as f64 * 1e-9 }
+fn gf(flops: f64, mut f: impl FnMut()) -> f64 { f(); let mut best = f64::MAX; for _ in 0..9 { let reps = (3e7 / flops).max(1.0) as usize; let t = now(); for _ in 0..reps { f(); } best = best.min((now() - t) / reps as f64); } flops / best / 1e9 }
 fn old(a: (&[f32], usize, usize), b: (&[f32], usize, usize), m: usize, n: usize, k: usize, out: &mut [f32], stride: usize) {
     #[allow(unsafe_code)] unsafe { gemm::gemm(m,n,k,out.as_mut_ptr(),1,stride as isize,false,a.0.as_ptr(),a.2 as isize,a.1 as isize,b.0.as_ptr(),b.2 as isize,b.1 as isize,1.0,1.0,false,false,false,gemm::Parallelism::None) }
 }
