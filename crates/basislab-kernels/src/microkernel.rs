@@ -10,6 +10,8 @@ use crate::pairs;
 use crate::simd::level;
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Arch, Scalar128b, Simd, WithSimd};
+use std::array::from_fn;
+use std::hint::black_box;
 use std::mem::transmute;
 use std::slice::{from_mut, from_raw_parts_mut, from_ref};
 
@@ -373,7 +375,10 @@ impl Tile {
     unsafe fn compute<S: Simd, A: Arithmetic<S>, const M: usize, const N: usize>(self, simd: S, arithmetic: A) {
         let lanes = S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); N]; M];
-        let (mut a, mut b) = (self.a, self.b);
+        // A pointer to every third row: found one after another, the addresses of all rows would take longer than the
+        // arithmetic. The compiler may not see how they are related.
+        let mut a: [*const f32; 4] = black_box(from_fn(|third| self.a.wrapping_add(3 * third * self.a_across)));
+        let mut b = self.b;
         for _ in 0..self.steps {
             let mut right = [simd.splat_f32s(0.0); N];
             for (v, right) in right.iter_mut().enumerate() {
@@ -382,13 +387,14 @@ impl Tile {
             }
             for (i, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: row `i < M` of this step.
-                let left = simd.splat_f32s(unsafe { *a.add(i * self.a_across) });
+                let left = simd.splat_f32s(unsafe { *a[i / 3].add(i % 3 * self.a_across) });
                 for (sum, right) in sums.iter_mut().zip(right) {
                     *sum = arithmetic.multiply_add(simd, left, right, *sum);
                 }
             }
             // After the last step these may point beyond the slice, and are not read.
-            (a, b) = (a.wrapping_add(self.a_along), b.wrapping_add(self.b_along));
+            a = a.map(|row| row.wrapping_add(self.a_along));
+            b = b.wrapping_add(self.b_along);
         }
         let scale = simd.splat_f32s(self.scale);
         if self.columns >= N * lanes {
