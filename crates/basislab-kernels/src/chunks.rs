@@ -40,7 +40,10 @@ const BLOCK: usize = 256;
 pub(crate) fn weight_gradients(all: Vec<WeightGradient<'_>>) {
     let mut tasks = Vec::new();
     for WeightGradient { x, dy, into, scale, precision } in all {
-        assert!(x.rows == dy.rows && into.len() == x.columns * dy.columns, "rows of one batch, a gradient like the weight");
+        assert!(
+            x.rows == dy.rows && into.len() == x.columns * dy.columns,
+            "rows of one batch, a gradient like the weight"
+        );
         let level = Level::new(precision);
         let (inputs, outputs) = tile(x.columns, dy.columns);
         for (i, band) in into.chunks_mut(inputs * dy.columns).enumerate() {
@@ -84,7 +87,8 @@ impl Tile<'_> {
         let (rows, columns) = (x.columns, dy.columns);
         let numbers = if level.precision == Precision::Bf16 { 2 } else { 1 }; // per word
         // Numbers are read where they are if that is no slower: x, if its rows are close together.
-        let (x_stays, dy_stays) = (numbers == 1 && x.row_stride <= 128, numbers == 1 && columns.is_multiple_of(level.lanes()));
+        let (x_stays, dy_stays) =
+            (numbers == 1 && x.row_stride <= 128, numbers == 1 && columns.is_multiple_of(level.lanes()));
         // An odd number of cache lines, so that a column's words do not all compete for the same places in a cache.
         let stride = (rows.div_ceil(16) | 1) * 16;
         let mut sums = Buffer::new(rows * columns);

@@ -272,13 +272,16 @@ pub(crate) fn multiply(a: Mat<'_>, b: &Packed, out: &mut [f32], stride: usize, a
     Product { level, a, b, rows, columns, steps, out, stride, add, scale }.compute();
 }
 
+/// With more rows than this in the left factor, rearranging the right one pays.
+const REPEATS: usize = 96;
+
 /// `out = scale a b`, or `out += scale a b` if `add`, on this thread. `out` has rows `stride` numbers apart.
 pub(crate) fn matmul(a: Mat<'_>, b: Mat<'_>, out: &mut [f32], stride: usize, add: bool, scale: f32) {
     assert_eq!(a.columns, b.rows, "inner sizes");
     let level = Level::new(Precision::F32);
     // A right factor that is read often is rearranged first.
     if a.rows > REPEATS || b.column_stride != 1 {
-        return multiply(a, &Packed::at(level, &[b]), out, stride, add, scale);
+        return multiply(a, &Packed::new(&[b], Precision::F32), out, stride, add, scale);
     }
     let (rows, steps) = (a.rows, a.columns);
     let a = (a.data, a.row_stride, a.column_stride);
@@ -286,11 +289,11 @@ pub(crate) fn matmul(a: Mat<'_>, b: Mat<'_>, out: &mut [f32], stride: usize, add
     let columns = (b.data, Layout::Rows(b.row_stride));
     Product { level, a, b: columns, rows, columns: whole, steps, out, stride, add, scale }.compute();
     if whole < b.columns && rows > 0 {
-        let rest = Packed::at(level, &[b.columns(whole, b.columns - whole)]);
+        let rest = Packed::new(&[b.columns(whole, b.columns - whole)], Precision::F32);
         let (b, columns) = ((&*rest.words, Layout::Panels), rest.columns);
         Product { level, a, b, rows, columns, steps, out: &mut out[whole..], stride, add, scale }.compute();
     }
 }
 
-/// With so many rows of the left factor, rearranging the right one pays.
-const REPEATS: usize = 96;
+#[cfg(test)]
+mod tests;

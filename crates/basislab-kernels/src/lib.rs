@@ -22,9 +22,6 @@ mod update;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
-#[cfg(test)]
-#[path = "products_bench.rs"]
-mod products_bench;
 
 pub use attention::{Attention, AttentionSaved, AttentionWeights};
 pub use buffer::{Buffer, recycle, take};

@@ -43,15 +43,26 @@ impl Level {
         Self { arch, precision, paired: precision == Precision::Bf16 && multiplies_pairs(arch) }
     }
 
-    /// Without the instruction for pairs.
+    /// Every one that this machine can run.
     #[cfg(test)]
-    pub(crate) fn without_pairs(self) -> Self {
-        Self { paired: false, ..self }
+    pub(crate) fn all(precision: Precision) -> Vec<Self> {
+        let best = Self::new(precision);
+        let mut all = vec![best, Self { paired: false, ..best }, Self { paired: false, arch: Arch::Scalar, ..best }];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(pulp::x86::V3::try_new().map(|simd| Self { paired: false, arch: Arch::V3(simd), ..best }));
+        all
     }
 
+    /// Whether pairs are multiplied by the instruction for them.
     #[cfg(test)]
     pub(crate) fn paired(self) -> bool {
         self.paired
+    }
+
+    /// Whether products are added without being rounded.
+    #[cfg(test)]
+    pub(crate) fn fuses(self) -> bool {
+        !matches!(self.arch, Arch::Scalar)
     }
 
     /// Words for a sum over `k` numbers.
@@ -133,7 +144,10 @@ impl Product<'_> {
         if rows == 0 || columns == 0 {
             return;
         }
-        assert!(columns <= stride && (rows - 1) * stride + columns <= self.out.len(), "the product does not fit its slice");
+        assert!(
+            columns <= stride && (rows - 1) * stride + columns <= self.out.len(),
+            "the product does not fit its slice"
+        );
         let lanes = level.lanes();
         if let Some(last) = steps.checked_sub(1) {
             let (a, a_across, a_along) = self.a;
@@ -297,7 +311,8 @@ unsafe fn on_pairs(simd: pulp::x86::V4, product: Product<'_>) {
 /// Cuts a product into tiles. The caller has checked all sizes.
 #[inline(always)]
 fn compute<S: Simd, A: Arithmetic<S>>(simd: S, arithmetic: A, product: Product<'_>) {
-    let Product { a: (a, a_across, a_along), b: (b, b_layout), rows, columns, steps, out, stride, add, scale, .. } = product;
+    let Product { a: (a, a_across, a_along), b: (b, b_layout), rows, columns, steps, out, stride, add, scale, .. } =
+        product;
     let lanes = S::F32_LANES;
     let block = (BLOCK / steps.max(1)).max(1).next_multiple_of(2 * lanes);
     for block_first in (0..columns).step_by(block) {
