@@ -1,6 +1,7 @@
 use crate::buffer::Buffer;
 use crate::gemm::{Interleave, Mat, Pack, Precision, transpose};
-use crate::microkernel::{Layout, Level, Product};
+use crate::level::Level;
+use crate::microkernel::{Layout, Product};
 use rayon::prelude::*;
 
 /// Rows per chunk: enough for the matrix products, few enough for the second-level cache.

@@ -1,8 +1,9 @@
 //! Matrix products on one thread.
 
 use crate::buffer::Buffer;
-pub use crate::microkernel::Precision;
-use crate::microkernel::{Layout, Level, Product, width};
+pub use crate::level::Precision;
+use crate::level::{Level, width};
+use crate::microkernel::{Layout, Product};
 use crate::pairs::pair;
 use pulp::{Simd, WithSimd};
 

@@ -12,6 +12,7 @@ mod buffer;
 mod chunks;
 mod gemm;
 mod head;
+mod level;
 mod microkernel;
 mod mlp;
 mod norm;

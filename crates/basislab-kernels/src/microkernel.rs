@@ -6,10 +6,10 @@
 
 #![allow(unsafe_code, reason = "loads and stores without a bounds check each; an instruction that pulp lacks")]
 
+use crate::level::{Level, Precision, height, tallest, width};
 use crate::pairs;
-use crate::simd::level;
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
-use pulp::{Arch, Scalar128b, Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 use std::array::from_fn;
 use std::hint::black_box;
 use std::mem::transmute;
@@ -17,99 +17,6 @@ use std::slice::{from_mut, from_raw_parts_mut, from_ref};
 
 /// Columns of the right factor are visited in blocks of about this many words, which stay in the second-level cache.
 const BLOCK: usize = 1 << 16;
-
-/// The type in which weights are multiplied; sums are in `f32`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// As they are.
-    F32,
-    /// Both factors rounded to bf16.
-    Bf16,
-}
-
-/// What computes products: the instruction set, and what a word is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Level {
-    arch: Arch,
-    pub(crate) precision: Precision,
-    /// Products of pairs are one instruction.
-    paired: bool,
-}
-
-impl Level {
-    /// The best one of this machine.
-    pub(crate) fn new(precision: Precision) -> Self {
-        let arch = level();
-        Self { arch, precision, paired: precision == Precision::Bf16 && multiplies_pairs(arch) }
-    }
-
-    /// Every one that this machine can run.
-    #[cfg(test)]
-    pub(crate) fn all(precision: Precision) -> Vec<Self> {
-        let best = Self::new(precision);
-        let mut all = vec![best, Self { paired: false, ..best }, Self { paired: false, arch: Arch::Scalar, ..best }];
-        #[cfg(target_arch = "x86_64")]
-        all.extend(pulp::x86::V3::try_new().map(|simd| Self { paired: false, arch: Arch::V3(simd), ..best }));
-        all
-    }
-
-    /// Whether pairs are multiplied by the instruction for them.
-    #[cfg(test)]
-    pub(crate) fn paired(self) -> bool {
-        self.paired
-    }
-
-    /// Whether products are added without being rounded.
-    #[cfg(test)]
-    pub(crate) fn fuses(self) -> bool {
-        !matches!(self.arch, Arch::Scalar)
-    }
-
-    /// Words for a sum over `k` numbers.
-    pub(crate) fn steps(self, k: usize) -> usize {
-        match self.precision {
-            Precision::F32 => k,
-            Precision::Bf16 => k.div_ceil(2),
-        }
-    }
-
-    /// Numbers in a vector.
-    pub(crate) fn lanes(self) -> usize {
-        struct Lanes;
-        impl WithSimd for Lanes {
-            type Output = usize;
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) -> usize {
-                S::F32_LANES
-            }
-        }
-        self.dispatch(Lanes)
-    }
-
-    /// Runs `op` compiled for this instruction set. The fallback computes in vectors of the size that the compiler always has.
-    pub(crate) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
-        if matches!(self.arch, Arch::Scalar) { op.with_simd(Scalar128b) } else { self.arch.dispatch(op) }
-    }
-}
-
-/// Two vectors, or one if the `left` columns need no more.
-#[inline(always)]
-pub(crate) fn width(left: usize, lanes: usize) -> usize {
-    if left > lanes { 2 * lanes } else { lanes }
-}
-
-/// The tallest tile for `left` rows.
-#[inline(always)]
-fn height(left: usize, most: usize) -> usize {
-    let fits = |height: &usize| *height <= left && *height <= most;
-    [12, 8, 6, 4, 2, 1].into_iter().find(fits).unwrap_or(1)
-}
-
-/// Two vectors of sums per row, two of the right factor and one of the left have to fit the registers.
-#[inline(always)]
-fn tallest<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { 12 } else { 6 }
-}
 
 /// How the words of a right factor lie.
 #[derive(Debug, Clone, Copy)]
@@ -268,15 +175,6 @@ impl<S: Simd> Arithmetic<S> for SeparatePairs {
     fn scale_add(self, simd: S, scale: S::f32s, x: S::f32s, y: S::f32s) -> S::f32s {
         Separate.multiply_add(simd, scale, x, y)
     }
-}
-
-fn multiplies_pairs(arch: Arch) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if let Arch::V4(_) = arch {
-        return is_x86_feature_detected!("avx512bf16");
-    }
-    let _ = arch;
-    false
 }
 
 /// The instruction of AVX512-BF16, see [`pairs`].

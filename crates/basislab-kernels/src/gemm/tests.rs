@@ -186,7 +186,7 @@ fn nothing_is_summed_over_no_rows() {
 
 #[test]
 fn the_instruction_for_pairs_computes_what_its_description_says() {
-    if !Level::new(Precision::Bf16).paired() {
+    if !Level::new(Precision::Bf16).paired {
         #[allow(clippy::print_stderr, reason = "skipped tests are counted")]
         return eprintln!("skipped: no AVX512-BF16 on this CPU");
     }
