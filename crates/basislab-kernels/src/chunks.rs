@@ -1,4 +1,7 @@
-use crate::gemm::{Mat, Precision, matmul};
+use crate::buffer::Buffer;
+use crate::gemm::{Interleave, Mat, Pack, Precision, transpose};
+use crate::level::Level;
+use crate::microkernel::{Layout, Product};
 use rayon::prelude::*;
 
 /// Rows per chunk: enough for the matrix products, few enough for the second-level cache.
@@ -23,16 +26,91 @@ pub(crate) struct WeightGradient<'a> {
     pub(crate) precision: Precision,
 }
 
-/// Computes several weights' gradients. Every element is one sum over all rows, in one task: tasks share nothing.
+/// Words per block of a weight gradient's sum: what a tile needs of both factors stays in the caches.
+const BLOCK: usize = 256;
+
+/// Computes several weights' gradients. Every element is summed in one task, over blocks of rows from the first to the
+/// last: tasks share nothing.
 pub(crate) fn weight_gradients(all: Vec<WeightGradient<'_>>) {
     let mut tasks = Vec::new();
-    for WeightGradient { x, dy, into, scale, precision: _ } in all {
-        // Several tasks per weight, so that two threads share a small one; measured at widths 64 to 512.
-        let rows = if x.columns < 256 { 48 } else { 128 };
-        tasks.extend(into.chunks_mut(rows * dy.columns).enumerate().map(|(i, panel)| {
-            let first = i * rows;
-            (x.columns(first, panel.len() / dy.columns).transposed(), dy, panel, scale)
-        }));
+    for WeightGradient { x, dy, into, scale, precision } in all {
+        assert!(
+            x.rows == dy.rows && into.len() == x.columns * dy.columns,
+            "rows of one batch, a gradient like the weight"
+        );
+        let level = Level::new(precision);
+        let (inputs, outputs) = tile(x.columns, dy.columns);
+        for (i, band) in into.chunks_mut(inputs * dy.columns).enumerate() {
+            let x = x.columns(i * inputs, band.len() / dy.columns);
+            let first = tasks.len();
+            tasks.extend((0..dy.columns).step_by(outputs).map(|j| {
+                let dy = dy.columns(j, outputs.min(dy.columns - j));
+                Tile { level, x, dy, into: Vec::with_capacity(x.columns), scale }
+            }));
+            for row in band.chunks_mut(dy.columns) {
+                tasks[first..].iter_mut().zip(row.chunks_mut(outputs)).for_each(|(tile, row)| tile.into.push(row));
+            }
+        }
     }
-    tasks.into_par_iter().for_each(|(x, dy, into, scale)| matmul(x, dy, into, dy.columns, false, scale));
+    tasks.into_par_iter().for_each(Tile::compute);
+}
+
+/// Inputs and outputs of a weight per task: large, so that the factors are rearranged for few of them, yet at least four
+/// tasks per weight where that leaves 32 inputs to each.
+fn tile(inputs: usize, outputs: usize) -> (usize, usize) {
+    let (mut rows, columns) = (inputs.min(256), outputs.min(256));
+    while rows > 32 && inputs.div_ceil(rows) * outputs.div_ceil(columns) < 4 {
+        rows = rows.div_ceil(2);
+    }
+    (rows, columns)
+}
+
+/// Some inputs and outputs of a weight's gradient.
+struct Tile<'a> {
+    level: Level,
+    x: Mat<'a>,
+    dy: Mat<'a>,
+    /// A row of outputs per input.
+    into: Vec<&'a mut [f32]>,
+    scale: f32,
+}
+
+impl Tile<'_> {
+    fn compute(self) {
+        let Self { level, x, dy, into, scale } = self;
+        let (rows, columns) = (x.columns, dy.columns);
+        let numbers = if level.precision == Precision::Bf16 { 2 } else { 1 }; // per word
+        // Numbers are read where they are if that is no slower: x, if its rows are close together.
+        let (x_stays, dy_stays) =
+            (numbers == 1 && x.row_stride <= 128, numbers == 1 && columns.is_multiple_of(level.lanes()));
+        // An odd number of cache lines, so that a column's words do not all compete for the same places in a cache.
+        let stride = (rows.div_ceil(16) | 1) * 16;
+        let mut sums = Buffer::new(rows * columns);
+        let mut left = Buffer::new(if x_stays { 0 } else { stride * BLOCK });
+        let mut right = Buffer::new(if dy_stays { 0 } else { columns.next_multiple_of(level.lanes()) * BLOCK });
+        if x.rows == 0 {
+            sums.fill(0.0);
+        }
+        for first in (0..x.rows).step_by(BLOCK * numbers) {
+            let count = (x.rows - first).min(BLOCK * numbers);
+            let [x, dy] = [x, dy].map(|side| side.rows(first, count));
+            let a = if x_stays {
+                (x.data, 1, x.row_stride)
+            } else {
+                level.dispatch(Interleave { precision: level.precision, from: x, to: &mut left, stride });
+                (&*left, 1, stride)
+            };
+            let b = if dy_stays {
+                (dy.data, Layout::Rows(dy.row_stride))
+            } else {
+                level.dispatch(Pack { level, from: dy, to: &mut right });
+                (&*right, Layout::Panels)
+            };
+            let (out, add, steps) = (&mut *sums, first > 0, level.steps(count));
+            Product { level, a, b, rows, columns, steps, out, stride: columns, add, scale }.compute();
+        }
+        for (to, from) in into.into_iter().zip(sums.chunks_exact(columns)) {
+            to.copy_from_slice(from);
+        }
+    }
 }

@@ -1,16 +1,19 @@
-//! Matrix products on one thread. The boundary to the GEMM library: the only unsafe code.
-
-#![allow(unsafe_code, reason = "the gemm crate takes raw pointers")]
+//! Matrix products on one thread.
 
 use crate::buffer::Buffer;
+pub use crate::level::Precision;
+use crate::level::{Level, width};
+use crate::microkernel::{Layout, Product};
+use crate::pairs::pair;
+use pulp::{Simd, WithSimd};
 
-/// A view of a matrix in a slice.
+/// A view of a matrix in a slice: its rows, or its columns, are contiguous.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mat<'a> {
-    data: &'a [f32],
+    pub(crate) data: &'a [f32],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
-    row_stride: usize,
+    pub(crate) row_stride: usize,
     column_stride: usize,
 }
 
@@ -35,7 +38,7 @@ impl<'a> Mat<'a> {
         Self::new(&self.data[first..], self.rows, count, self.row_stride)
     }
 
-    /// Rows `first..first + count`.
+    /// Rows `first..first + count` of a matrix whose columns lie together.
     pub(crate) fn rows(self, first: usize, count: usize) -> Self {
         assert!(self.column_stride == 1 && first + count <= self.rows);
         Self::new(&self.data[first * self.row_stride..], count, self.columns, self.row_stride)
@@ -46,10 +49,15 @@ impl<'a> Mat<'a> {
         let Self { data, rows, columns, row_stride, column_stride } = self;
         Self { data, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
     }
+
+    /// Numbers of row `i`, which are contiguous.
+    #[inline(always)]
+    fn row(&self, i: usize) -> &'a [f32] {
+        &self.data[i * self.row_stride..][..self.columns]
+    }
 }
 
-/// A copy of the transpose of `a` in `into`, rows close together: the GEMM library multiplies by a matrix whose rows are
-/// contiguous up to four times as fast as by a transposed view.
+/// A copy of the transpose of `a` in `into`, rows close together.
 pub(crate) fn transpose<'a>(a: Mat<'_>, into: &'a mut [f32]) -> Mat<'a> {
     assert_eq!(a.column_stride, 1, "a matrix with contiguous rows");
     let into = &mut into[..a.rows * a.columns];
@@ -75,79 +83,218 @@ pub(crate) fn transpose<'a>(a: Mat<'_>, into: &'a mut [f32]) -> Mat<'a> {
     Mat::dense(into, a.rows)
 }
 
-/// The type in which weights are multiplied; sums are in `f32`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// As they are.
-    F32,
-    /// Both factors rounded to bf16.
-    Bf16,
+/// `a` with contiguous rows: itself, or a copy in `space`.
+fn straight<'a>(a: Mat<'a>, space: &'a mut Option<Buffer>) -> Mat<'a> {
+    if a.column_stride == 1 {
+        return a;
+    }
+    transpose(a.transposed(), space.insert(Buffer::new(a.rows * a.columns)))
 }
 
-/// A right factor that many products share, rearranged once.
+/// Words of a matrix `[k, columns]` with contiguous rows, for sums over its rows.
+pub(crate) struct Pack<'a> {
+    pub(crate) level: Level,
+    pub(crate) from: Mat<'a>,
+    /// Panels `[steps, width]`, one after another; what a panel has beyond the last column is zero.
+    pub(crate) to: &'a mut [f32],
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { level, from, to } = self;
+        let (steps, lanes) = (level.steps(from.rows), level.lanes());
+        // All panels of some rows before the next ones: rows are read from end to end.
+        const ROWS: usize = 8;
+        for step in (0..steps).step_by(ROWS) {
+            let steps_here = ROWS.min(steps - step);
+            for first in (0..from.columns).step_by(2 * lanes) {
+                let width = width(from.columns - first, lanes);
+                let panel = &mut to[first * steps + step * width..][..steps_here * width];
+                match width {
+                    32 => pack::<32>(level.precision, from, first, step, panel),
+                    16 => pack::<16>(level.precision, from, first, step, panel),
+                    8 => pack::<8>(level.precision, from, first, step, panel),
+                    4 => pack::<4>(level.precision, from, first, step, panel),
+                    _ => unreachable!("vectors of {lanes} numbers"),
+                }
+            }
+        }
+    }
+}
+
+/// A panel's words of some steps, `W` columns wide. Loops, not closures: those would be compiled for any CPU.
+#[inline(always)]
+fn pack<const W: usize>(precision: Precision, from: Mat<'_>, first: usize, step: usize, to: &mut [f32]) {
+    let row = |i: usize| &from.data[i * from.row_stride + first..];
+    let count = W.min(from.columns - first);
+    for (to, i) in to.as_chunks_mut::<W>().0.iter_mut().zip(step..) {
+        match precision {
+            Precision::F32 if count == W => to.copy_from_slice(&row(i)[..W]),
+            Precision::F32 => {
+                to[..count].copy_from_slice(&row(i)[..count]);
+                to[count..].fill(0.0);
+            }
+            Precision::Bf16 if count == W => {
+                let x = row(2 * i).first_chunk::<W>().expect("as many columns");
+                let zero = [0.0; W];
+                let second = if 2 * i + 1 < from.rows { row(2 * i + 1) } else { &zero };
+                let y = second.first_chunk::<W>().expect("as many columns");
+                for j in 0..W {
+                    to[j] = pair(x[j], y[j]);
+                }
+            }
+            Precision::Bf16 => {
+                let last = 2 * i + 1 == from.rows;
+                for (j, to) in to.iter_mut().enumerate() {
+                    let y = if last || j >= count { 0.0 } else { row(2 * i + 1)[j] };
+                    *to = if j < count { pair(row(2 * i)[j], y) } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Words of a matrix `[k, columns]` with contiguous rows, for sums over its rows, in rows of words `stride` apart.
+pub(crate) struct Interleave<'a> {
+    pub(crate) precision: Precision,
+    pub(crate) from: Mat<'a>,
+    pub(crate) to: &'a mut [f32],
+    pub(crate) stride: usize,
+}
+
+impl WithSimd for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { precision, from, to, stride } = self;
+        for (i, to) in to.chunks_mut(stride).enumerate() {
+            let to = &mut to[..from.columns];
+            match precision {
+                Precision::F32 if i < from.rows => to.copy_from_slice(from.row(i)),
+                Precision::Bf16 if 2 * i + 1 < from.rows => {
+                    for ((to, x), y) in to.iter_mut().zip(from.row(2 * i)).zip(from.row(2 * i + 1)) {
+                        *to = pair(*x, *y);
+                    }
+                }
+                Precision::Bf16 if 2 * i < from.rows => {
+                    for (to, x) in to.iter_mut().zip(from.row(2 * i)) {
+                        *to = pair(*x, 0.0);
+                    }
+                }
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Words of a left factor, for sums over its columns: `[rows, steps]`.
+struct Narrow<'a>(Mat<'a>, &'a mut [f32]);
+
+impl WithSimd for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self(a, to) = self;
+        for (i, to) in to.chunks_exact_mut(a.columns.div_ceil(2).max(1)).enumerate() {
+            let (pairs, rest) = a.row(i).as_chunks::<2>();
+            for (to, [x, y]) in to.iter_mut().zip(pairs) {
+                *to = pair(*x, *y);
+            }
+            if let [last] = rest {
+                to[pairs.len()] = pair(*last, 0.0);
+            }
+        }
+    }
+}
+
+/// A right factor that many products share, rearranged (and rounded) once.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
-    numbers: Buffer,
+    level: Level,
+    words: Buffer,
 }
 
 impl Packed {
     /// Matrices of as many rows, their columns side by side.
-    pub(crate) fn new(parts: &[Mat<'_>], _precision: Precision) -> Self {
-        let (rows, columns) = (parts[0].rows, parts.iter().map(|part| part.columns).sum());
-        let mut numbers = Buffer::new(rows * columns);
-        let mut first = 0;
-        for part in parts {
-            for i in 0..rows {
-                for j in 0..part.columns {
-                    numbers[i * columns + first + j] = part.data[i * part.row_stride + j * part.column_stride];
-                }
-            }
-            first += part.columns;
-        }
-        Self { rows, columns, numbers }
+    pub(crate) fn new(parts: &[Mat<'_>], precision: Precision) -> Self {
+        Self::at(Level::new(precision), parts)
     }
+
+    pub(crate) fn at(level: Level, parts: &[Mat<'_>]) -> Self {
+        let (rows, columns) = (parts[0].rows, parts.iter().map(|part| part.columns).sum());
+        assert!(parts.iter().all(|part| part.rows == rows), "matrices of as many rows");
+        let mut words = Buffer::new(level.steps(rows) * usize::next_multiple_of(columns, level.lanes()));
+        let (mut spaces, mut side) = (parts.iter().map(|_| None).collect::<Vec<_>>(), None);
+        let parts: Vec<Mat<'_>> = parts.iter().zip(&mut spaces).map(|(part, space)| straight(*part, space)).collect();
+        let from = match &parts[..] {
+            [one] => *one,
+            _ => beside(&parts, side.insert(Buffer::new(rows * columns))),
+        };
+        level.dispatch(Pack { level, from, to: &mut words });
+        Self { rows, columns, level, words }
+    }
+}
+
+/// Matrices of as many rows, their columns side by side in `into`.
+fn beside<'a>(parts: &[Mat<'_>], into: &'a mut [f32]) -> Mat<'a> {
+    let columns = parts.iter().map(|part| part.columns).sum();
+    for (i, row) in into.chunks_exact_mut(columns).enumerate() {
+        let mut row = row;
+        for part in parts {
+            let (to, rest) = row.split_at_mut(part.columns);
+            to.copy_from_slice(part.row(i));
+            row = rest;
+        }
+    }
+    Mat::dense(into, columns)
 }
 
 /// `out = scale a b`, or `out += scale a b` if `add`. `out` has rows `stride` numbers apart.
 pub(crate) fn multiply(a: Mat<'_>, b: &Packed, out: &mut [f32], stride: usize, add: bool, scale: f32) {
-    matmul(a, Mat::dense(&b.numbers, b.columns), out, stride, add, scale);
+    assert_eq!(a.columns, b.rows, "inner sizes");
+    let (level, rows, columns, steps) = (b.level, a.rows, b.columns, b.level.steps(b.rows));
+    let (mut space, mut turned) = (None, None);
+    let a = match level.precision {
+        Precision::F32 => (a.data, a.row_stride, a.column_stride),
+        Precision::Bf16 => {
+            let words: &mut Buffer = space.insert(Buffer::new(rows * steps));
+            level.dispatch(Narrow(straight(a, &mut turned), words));
+            (&**words, steps, 1)
+        }
+    };
+    let b = (&*b.words, Layout::Panels);
+    Product { level, a, b, rows, columns, steps, out, stride, add, scale }.compute();
 }
+
+/// With more rows than this in the left factor, rearranging the right one pays.
+const REPEATS: usize = 96;
 
 /// `out = scale a b`, or `out += scale a b` if `add`, on this thread. `out` has rows `stride` numbers apart.
 pub(crate) fn matmul(a: Mat<'_>, b: Mat<'_>, out: &mut [f32], stride: usize, add: bool, scale: f32) {
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert_eq!(k, b.rows, "inner sizes");
-    if m == 0 || n == 0 {
-        return;
+    assert_eq!(a.columns, b.rows, "inner sizes");
+    let level = Level::new(Precision::F32);
+    // A right factor that is read often is rearranged first.
+    if a.rows > REPEATS || b.column_stride != 1 {
+        return multiply(a, &Packed::new(&[b], Precision::F32), out, stride, add, scale);
     }
-    assert!(n <= stride && (m - 1) * stride + n <= out.len(), "the product does not fit its slice");
-    // SAFETY: `Mat::new` checked that (rows - 1) row_stride + columns lies within `data`, and `transposed` only swaps the
-    // two axes, so every (i, p) of `a` and (p, j) of `b` is inside its slice; the assertion above says the same of `out`.
-    // `out` is borrowed mutably, hence overlaps neither input. f32 has no invalid bit pattern and all slices are
-    // initialised.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            stride as isize,
-            add,
-            a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            scale,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+    let (rows, steps) = (a.rows, a.columns);
+    let a = (a.data, a.row_stride, a.column_stride);
+    let whole = b.columns / level.lanes() * level.lanes();
+    let columns = (b.data, Layout::Rows(b.row_stride));
+    Product { level, a, b: columns, rows, columns: whole, steps, out, stride, add, scale }.compute();
+    if whole < b.columns && rows > 0 {
+        let rest = Packed::new(&[b.columns(whole, b.columns - whole)], Precision::F32);
+        let (b, columns) = ((&*rest.words, Layout::Panels), rest.columns);
+        Product { level, a, b, rows, columns, steps, out: &mut out[whole..], stride, add, scale }.compute();
     }
 }
+
+#[cfg(test)]
+mod tests;

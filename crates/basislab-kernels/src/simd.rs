@@ -8,13 +8,18 @@ use pulp::{Arch, Simd, WithSimd};
 /// Partial sums per loop: the widest vector's lanes.
 pub(crate) const LANES: usize = 16;
 
-/// Runs `op` compiled for the best instruction set of this machine.
-pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+/// The best instruction set of this machine.
+pub(crate) fn level() -> Arch {
     #[cfg(test)]
     if tests::FALLBACK.get() {
-        return Arch::Scalar.dispatch(op);
+        return Arch::Scalar;
     }
-    Arch::new().dispatch(op)
+    Arch::new()
+}
+
+/// Runs `op` compiled for the best instruction set of this machine.
+pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+    level().dispatch(op)
 }
 
 /// `a b + c`, in one rounding where the instruction set has it (elsewhere `mul_add` would be a slow library call).
