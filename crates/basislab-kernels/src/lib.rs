@@ -19,6 +19,7 @@ mod loss;
 mod norm;
 mod part;
 mod rope;
+mod rows;
 mod simd;
 mod update;
 

@@ -47,6 +47,18 @@ pub enum PartName {
 }
 
 impl PartName {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Norm,
+        Self::Projection,
+        Self::HeadNorm,
+        Self::Rope,
+        Self::Attention,
+        Self::Activation,
+        Self::Residual,
+        Self::Loss,
+    ];
+
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
