@@ -95,7 +95,7 @@ BUGS = [
     ("kernels know causal masks alone", MODEL + "fused.rs", "is_causal: spec.mask == Mask::Causal", "is_causal: spec.mask == spec.mask", "fused"),
     ("kernels forget the biases that are written", MODEL + "fused.rs", "let bias = self.vector(*bias);", "let bias = self.vector(bias.filter(|_| false));", "fused"),
     ("a chain within a branch adds its own input", MODEL + "fused.rs", "(!is_first).then_some(read)", "(!is_first && false).then_some(read)", "fused"),
-    ("the residual connection is made twice", MODEL + "model.rs", "parts.push(Part::Add(onto.next()));", "parts.extend([Part::Add(None), Part::Add(onto.next())]);", "fused"),
+    ("the residual connection is made twice", MODEL + "model.rs", "parts.push(Part::Add(onto.next().map(Box::new)));", "parts.extend([Part::Add(None), Part::Add(onto.next().map(Box::new))]);", "fused"),
     ("a model without a part's kernel has it all the same", MODEL + "model.rs", "self.without != Some(part)", "(self.without != Some(part) || self.fused)", "fused"),
     ("the sums of a post-norm model are no sites", MODEL + "model.rs", "Self { shows_sums: true, ..self.clone() }", "Self { shows_sums: self.shows_branches, ..self.clone() }", "fused model::sites"),
     ("fused Adam counts the new square whole", KERNELS + "update.rs", "*g * *g * new_2", "*g * *g * (new_2 / new_2)", "parity"),

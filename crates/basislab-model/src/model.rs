@@ -148,7 +148,7 @@ impl Transformer {
         let (own, mut onto) = (parts.len(), onto.into_iter().flatten());
         let mut after = |x: &Tensor<2>| {
             parts.truncate(own);
-            parts.push(Part::Add(onto.next()));
+            parts.push(Part::Add(onto.next().map(Box::new)));
             if is_post && !self.shows_sums {
                 parts.extend(norm.as_part());
             }
