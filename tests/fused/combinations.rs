@@ -56,7 +56,7 @@ fn draw(number: u64) -> (usize, RunSpec) {
         all.push(("model.d_model", d_model.to_string()));
     }
     all.push(("model.n_heads", heads.to_string()));
-    if kv_heads < heads || number % 2 == 0 {
+    if kv_heads < heads || number.is_multiple_of(2) {
         all.push(("model.n_kv_heads", kv_heads.to_string()));
     }
     let changes: Vec<(&str, &str)> = all.iter().map(|(key, value)| (*key, value.as_str())).collect();
