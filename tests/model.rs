@@ -179,7 +179,10 @@ fn a_configuration_knows_the_roles_of_its_model() {
 
 /// The sites of a model of two blocks, in the order in which they are handed out.
 fn sites(changes: &[(&str, &str)]) -> String {
-    let model = init(&small(changes).shared.model, 32, 0, &flex());
+    sites_of(&init(&small(changes).shared.model, 32, 0, &flex()), changes)
+}
+
+fn sites_of(model: &Transformer, changes: &[(&str, &str)]) -> String {
     let mut sites: Vec<Site> = Vec::new();
     let batch = batch(1);
     let _ = model.forward(model.tokens(&[&batch[0][..8]]), &mut |site, x| {
@@ -196,12 +199,17 @@ fn sites(changes: &[(&str, &str)]) -> String {
 #[test]
 fn sites_come_in_order() {
     assert_eq!(sites(&[]), "embed 0.resid_mid 0.resid_post 1.resid_mid 1.resid_post final");
-    let branches = "0.attn_out 0.resid_mid 0.mlp_out 0.resid_post 1.attn_out 1.resid_mid 1.mlp_out 1.resid_post";
-    assert_eq!(sites(&[("model.mlp", "swiglu")]), format!("embed {branches} final"));
-    let parallel = "0.attn_out 0.mlp_out 0.resid_post 1.attn_out 1.mlp_out 1.resid_post";
-    assert_eq!(sites(&[("model.branches", "parallel")]), format!("embed {parallel} final"));
-    let of = |n: usize| format!("{n}.attn_out {n}.attn_sum {n}.resid_mid {n}.mlp_out {n}.mlp_sum {n}.resid_post");
+    assert_eq!(sites(&[("model.branches", "parallel")]), "embed 0.resid_post 1.resid_post final");
+    let of = |n: usize| format!("{n}.attn_sum {n}.resid_mid {n}.mlp_sum {n}.resid_post");
     assert_eq!(sites(&[("model.norm_place", "post")]), format!("embed_sum embed {} {}", of(0), of(1)));
+    let reference =
+        |changes: &[(&str, &str)]| sites_of(&init(&small(changes).shared.model, 32, 0, &flex()).reference(), changes);
+    let branches = "0.attn_out 0.resid_mid 0.mlp_out 0.resid_post 1.attn_out 1.resid_mid 1.mlp_out 1.resid_post";
+    assert_eq!(reference(&[]), format!("embed {branches} final"));
+    let parallel = "0.attn_out 0.mlp_out 0.resid_post 1.attn_out 1.mlp_out 1.resid_post";
+    assert_eq!(reference(&[("model.branches", "parallel")]), format!("embed {parallel} final"));
+    let of = |n: usize| format!("{n}.attn_out {n}.attn_sum {n}.resid_mid {n}.mlp_out {n}.mlp_sum {n}.resid_post");
+    assert_eq!(reference(&[("model.norm_place", "post")]), format!("embed_sum embed {} {}", of(0), of(1)));
 }
 
 const ARCHITECTURES: [&[(&str, &str)]; 4] = [

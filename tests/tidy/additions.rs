@@ -242,13 +242,7 @@ fn an_architecture_option_is_where_its_row_says() {
     names.extend(RopePairs::ALL.iter().map(|option| format!("RopePairs::{option:?}")));
     names.extend([".tied_head", ".biases", ".qk_norm", ".qkv_biases"].map(str::to_owned));
     only_in_its_row("an architecture option", &names);
-    let fused = read("crates/basislab-model/src/fused.rs");
-    let mut keys = BTreeSet::new();
-    tables("", RunSpec::KEYS, &mut keys);
-    let model = keys.iter().find(|(name, _)| name == "model").unwrap();
-    let unnamed: Vec<_> =
-        model.1.iter().filter(|key| !fused.contains(&format!("{key}: _")) && !fused.contains(**key)).collect();
-    assert!(unnamed.is_empty(), "`covers` does not name {unnamed:?}");
+    // A key or value that kernels pass over is seen by the combinations of tests/fused.
 }
 
 #[test]

@@ -151,12 +151,14 @@ fn gelu<S: Simd>(h: f32) -> (f32, f32) {
 fn gelu_tanh<S: Simd>(h: f32) -> (f32, f32) {
     const ROOT: f32 = 0.797_884_6; // sqrt(2 / pi)
     const CUBE: f32 = 0.044_715;
-    let square = h * h;
-    let u = ROOT * h * fma::<S>(CUBE, square, 1.0);
+    // Beyond this `tanh u` is 1 or -1, and cubes would overflow.
+    let near = h.clamp(-1e3, 1e3);
+    let square = near * near;
+    let u = ROOT * near * fma::<S>(CUBE, square, 1.0);
     // (1 + tanh u) / 2 = 1 / (1 + exp(-2 u))
     let share = sigmoid::<S>(2.0 * u);
     let slope_of_u = ROOT * fma::<S>(3.0 * CUBE, square, 1.0);
-    (h * share, fma::<S>(2.0 * h * share * (1.0 - share), slope_of_u, share))
+    (h * share, fma::<S>(2.0 * near * share * (1.0 - share), slope_of_u, share))
 }
 
 #[inline(always)]

@@ -63,8 +63,14 @@ impl DerefMut for Buffer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Fills what lies free with NaN: the numbers in a buffer are unspecified, and nobody may use them.
+    pub(crate) fn spoil() {
+        let mut shelves = SHELVES.lock().expect("no panic while held");
+        shelves.values_mut().flat_map(|shelf| &mut shelf.free).for_each(|buffer| buffer.fill(f32::NAN));
+    }
 
     #[test]
     fn a_buffer_is_used_again_and_no_more_are_kept_than_were_taken() {

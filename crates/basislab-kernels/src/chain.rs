@@ -5,8 +5,8 @@ use crate::chunks::{sequences, weight_gradients};
 use crate::gemm::Packed;
 use crate::linear::Linear;
 use crate::part::{Part, Summed};
+use crate::rows::{Chunks, Job, Rows};
 use rayon::prelude::*;
-use std::ops::{Deref, DerefMut};
 
 /// Parts that run one after the other.
 ///
@@ -48,6 +48,10 @@ impl Chain {
             chain.push(Part::Copy);
         }
         parts.into_iter().for_each(|part| chain.push(part));
+        if matches!(chain.steps[chain.steps.len() - 1].part, Part::Activation(_)) {
+            // Its gradient needs what it writes, which is kept of inner slots alone.
+            chain.push(Part::Copy);
+        }
         chain
     }
 
@@ -195,8 +199,9 @@ impl Chain {
         let mut sums: Vec<Buffer> =
             self.steps.iter().map(|step| chunks.sums(step.part.sums(self.widths[step.from]))).collect();
         let mut jobs: Vec<Job<'_>> = chunks.jobs();
+        let mut free: Vec<Option<&mut Vec<f32>>> = grads.iter_mut().map(Some).collect();
         let mut flows: Vec<Option<&mut [f32]>> = written.iter_mut().map(Option::as_deref_mut).collect();
-        flows[0] = Some(&mut grads[0]);
+        flows[0] = free[0].take().map(Vec::as_mut_slice);
         if !self.is_loss() {
             flows[last] = Some(&mut upstream);
         }
@@ -206,7 +211,15 @@ impl Chain {
                 None => jobs.iter_mut().for_each(|job| job.slots.push(None)),
             }
         }
-        again.iter_mut().for_each(|slot| chunks.share(&mut jobs, slot, |job| &mut job.beside));
+        again.iter_mut().for_each(|slot| chunks.share(&mut jobs, slot, |job| &mut job.again));
+        for step in &self.steps {
+            match step.part {
+                Part::Add(input) if input > 0 => {
+                    chunks.share(&mut jobs, free[input].take().expect("added once"), |job| &mut job.beside);
+                }
+                _ => jobs.iter_mut().for_each(|job| job.beside.push(None)),
+            }
+        }
         sums.iter_mut().for_each(|sums| chunks.share_sums(&mut jobs, sums));
         jobs.into_par_iter().for_each(|job| self.backward_chunk(inputs, saved, &packed, scale, job));
 
@@ -224,7 +237,6 @@ impl Chain {
                 None => &upstream,
             }
         };
-        let mut free: Vec<Option<&mut Vec<f32>>> = grads.iter_mut().map(Some).collect();
         let all = self.linears().flat_map(|(step, linear)| {
             let scale = if step.to == last { scale } else { 1.0 };
             linear.gradients(value(step.from), dy(step.to), scale, inputs[0].len() / self.widths[0], &mut free)
@@ -234,15 +246,6 @@ impl Chain {
             let width = step.part.sums(self.widths[step.from]);
             for summed in step.part.summed(self.widths[step.from]) {
                 total(sums, width, summed, &mut grads[summed.input]);
-            }
-        }
-        for step in &self.steps {
-            match step.part {
-                Part::Add(input) if input > 0 => match &written[step.to] {
-                    Some(buffer) => grads[input].copy_from_slice(buffer),
-                    None => std::mem::swap(&mut grads[input], &mut upstream),
-                },
-                _ => {}
             }
         }
         recycle(upstream);
@@ -257,7 +260,7 @@ impl Chain {
             &of_chunk(all, self.widths[slot], first)[..rows * self.widths[slot]]
         };
         for step in &self.steps {
-            if let (Part::Norm(norm), Some(again)) = (&step.part, &mut job.beside[step.to]) {
+            if let (Part::Norm(norm), Some(again)) = (&step.part, &mut job.again[step.to]) {
                 let mut kept = Buffer::new(rows * norm.kept());
                 norm.forward(value(step.from), inputs, again, &mut kept);
             }
@@ -272,8 +275,17 @@ impl Chain {
                     Part::Add(0) => {
                         let (dx, others) = job.slots.split_at_mut(1);
                         let dx: &mut [f32] = dx[0].as_mut().expect("slot 0 is shared");
-                        dx.copy_from_slice(others[to - 1].as_ref().expect("written before"));
+                        let dy: &[f32] = others[to - 1].as_ref().expect("written before");
+                        if is_begun {
+                            add(dx, dy);
+                        } else {
+                            dx.copy_from_slice(dy);
+                        }
                         is_begun = true;
+                    }
+                    Part::Add(_) => {
+                        let dx: &mut [f32] = job.beside[number].as_mut().expect("one per stream that is added");
+                        dx.copy_from_slice(job.slots[to].as_ref().expect("written before"));
                     }
                     Part::Rope(rope) => rope.rotate(job.slots[to].as_mut().expect("written before"), self.pos, -1.0),
                     _ => {}
@@ -281,22 +293,22 @@ impl Chain {
                 continue;
             }
             let mut dx = job.slots[from].take().unwrap_or_else(|| Rows::Own(Buffer::new(rows * self.widths[from])));
-            let add = from == 0 && is_begun;
+            let is_added = from == 0 && is_begun;
             let sums = &mut job.sums[number];
             let dy = job.slots[to].as_deref_mut();
             if let Part::Linear(linear) = part {
                 // A loss has no buffer for the gradient of its logits, and no other part has a scale.
                 let (dy, scale): (&[f32], f32) = dy.map_or_else(|| (value(to), scale), |dy| (&*dy, 1.0));
-                linear.backward(dy, packed.next().expect("one each"), scale, add, &mut dx, sums);
+                linear.backward(dy, packed.next().expect("one each"), scale, is_added, &mut dx, sums);
             } else {
                 let dy = dy.expect("written before");
                 let kept = &saved.kept[number];
                 let kept = &of_chunk(kept, part.kept(self.pos), first)[..rows * part.kept(self.pos)];
                 match part {
-                    Part::Copy if add => crate::chain::add(&mut dx, dy),
+                    Part::Copy if is_added => add(&mut dx, dy),
                     Part::Copy => dx.copy_from_slice(dy),
                     Part::Norm(norm) => {
-                        if !add {
+                        if !is_added {
                             dx.fill(0.0);
                         }
                         norm.backward(dy, value(from), inputs, kept, &mut dx, sums);
@@ -334,91 +346,5 @@ fn total(sums: &[f32], width: usize, Summed { first, count, .. }: Summed, into: 
         *one = (0..count).map(column).sum::<f64>() as f32;
     } else {
         into.iter_mut().enumerate().for_each(|(j, into)| *into = column(j) as f32);
-    }
-}
-
-/// How the rows of a batch are cut: into chunks that depend on the sequence length alone.
-#[derive(Debug, Clone, Copy)]
-struct Chunks {
-    rows: usize,
-    /// Rows of each chunk but the last, which may have fewer.
-    most: usize,
-}
-
-/// One chunk, and its rows of buffers.
-struct Job<'a> {
-    first: usize,
-    rows: usize,
-    slots: Vec<Option<Rows<'a>>>,
-    beside: Vec<Option<Rows<'a>>>,
-    sums: Vec<&'a mut [f32]>,
-}
-
-impl Chunks {
-    fn jobs<'a>(self) -> Vec<Job<'a>> {
-        let job = |first: usize| {
-            let rows = self.most.min(self.rows - first);
-            Job { first, rows, slots: Vec::new(), beside: Vec::new(), sums: Vec::new() }
-        };
-        (0..self.rows).step_by(self.most).map(job).collect()
-    }
-
-    /// Gives each job its rows of a buffer, or nothing of an empty one.
-    fn share<'a>(
-        self,
-        jobs: &mut [Job<'a>],
-        buffer: &'a mut [f32],
-        list: for<'b> fn(&'b mut Job<'a>) -> &'b mut Vec<Option<Rows<'a>>>,
-    ) {
-        let width = buffer.len() / self.rows;
-        let mut rest = buffer;
-        for job in jobs {
-            let (own, others) = rest.split_at_mut(job.rows * width);
-            rest = others;
-            list(job).push((width > 0).then_some(Rows::Shared(own)));
-        }
-    }
-
-    /// A buffer of `width` sums per chunk, from 0.
-    fn sums(self, width: usize) -> Buffer {
-        let mut sums = Buffer::new(self.rows.div_ceil(self.most) * width);
-        sums.fill(0.0);
-        sums
-    }
-
-    /// Gives each job its sums.
-    fn share_sums<'a>(self, jobs: &mut [Job<'a>], sums: &'a mut [f32]) {
-        let width = sums.len() / jobs.len();
-        let mut rest = sums;
-        for job in jobs {
-            let (own, others) = rest.split_at_mut(width);
-            rest = others;
-            job.sums.push(own);
-        }
-    }
-}
-
-/// The rows of one chunk.
-enum Rows<'a> {
-    Shared(&'a mut [f32]),
-    Own(Buffer),
-}
-
-impl Deref for Rows<'_> {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
-        match self {
-            Self::Shared(rows) => rows,
-            Self::Own(buffer) => buffer,
-        }
-    }
-}
-
-impl DerefMut for Rows<'_> {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        match self {
-            Self::Shared(rows) => rows,
-            Self::Own(buffer) => buffer,
-        }
     }
 }

@@ -1,5 +1,5 @@
 use crate::buffer::Buffer;
-use crate::gemm::{Interleave, Mat, Pack, Precision, transpose};
+use crate::gemm::{Interleave, Mat, Pack, Precision};
 use crate::level::Level;
 use crate::microkernel::{Layout, Product};
 use rayon::prelude::*;

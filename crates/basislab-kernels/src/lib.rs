@@ -23,6 +23,7 @@ mod pairs;
 mod part;
 mod rope;
 mod rotate;
+mod rows;
 mod simd;
 mod update;
 

@@ -186,7 +186,7 @@ mod kernels {
                     (_, Activation::Relu) => fused::Activation::Relu,
                     (_, Activation::Solu) => fused::Activation::Solu,
                 }),
-                Part::Add(Some(resid)) => fused::Part::Add(self.input(resid.clone())),
+                Part::Add(Some(resid)) => fused::Part::Add(self.input(resid.as_ref().clone())),
                 Part::Add(None) => fused::Part::Add(read.map_or(0, |read| self.input(read.clone()))),
             };
             self.parts.push(part);

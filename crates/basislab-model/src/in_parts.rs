@@ -98,6 +98,7 @@ impl InParts<'_> {
             fused: fused::available(self.spec, self.device),
             without: None,
             shows_branches: true,
+            shows_sums: true,
             gelu: Gelu::of(self.device, param),
             embeddings,
             blocks: Vec::new(),

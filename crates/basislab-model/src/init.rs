@@ -42,6 +42,7 @@ pub fn init(spec: &ModelSpec, d_vocab: usize, seed: u64, device: &Device) -> Tra
         fused: fused::available(spec, device),
         without: None,
         shows_branches: false,
+        shows_sums: false,
         gelu: Gelu::of(device, param),
         embeddings,
         blocks,

@@ -25,6 +25,8 @@ pub struct Transformer {
     pub(crate) without: Option<PartName>,
     /// Whether what branches write is handed out, which makes them end before it meets the stream.
     pub(crate) shows_branches: bool,
+    /// Whether the sums that a post-norm model normalises are handed out, which makes branches end before the norm.
+    pub(crate) shows_sums: bool,
     pub(crate) gelu: Gelu,
     pub(crate) embeddings: Embeddings,
     pub(crate) blocks: Vec<Block>,
@@ -39,7 +41,7 @@ impl Transformer {
     /// `tokens [B, T]`, `T <= n_ctx` -> `[B T, V]`; `on_site` gets `[B T, D]`
     pub fn forward(&self, tokens: Tensor<2, Int>, on_site: &mut dyn FnMut(Site, &Tensor<2>)) -> Tensor<2> {
         let mut on_site = |site, streams: &mut [Tensor<2>]| on_site(site, &streams[0]);
-        let resid = self.stream(vec![tokens], &mut on_site);
+        let resid = self.showing_sums().stream(vec![tokens], &mut on_site);
         self.logits(self.read_by_head(resid, &mut on_site).remove(0))
     }
 
@@ -62,7 +64,7 @@ impl Transformer {
         on_site: OnSite<'_>,
     ) -> Vec<Tensor<1>> {
         let (tokens, targets): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-        let streams = self.stream(tokens, on_site);
+        let streams = self.showing_sums().stream(tokens, on_site);
         self.read_by_head(streams.clone(), on_site);
         streams.into_iter().zip(targets).map(|(resid, targets)| self.head_loss(resid, targets)).collect()
     }
@@ -146,13 +148,14 @@ impl Transformer {
         let (own, mut onto) = (parts.len(), onto.into_iter().flatten());
         let mut after = |x: &Tensor<2>| {
             parts.truncate(own);
-            parts.push(Part::Add(onto.next()));
-            if is_post {
+            parts.push(Part::Add(onto.next().map(Box::new)));
+            if is_post && !self.shows_sums {
                 parts.extend(norm.as_part());
             }
             self.run(&parts, x.clone(), pos)
         };
-        read.iter().map(&mut after).collect()
+        let resid = read.iter().map(&mut after).collect();
+        if is_post && self.shows_sums { self.normalised(norm, resid, sum, on_site) } else { resid }
     }
 
     /// Normalises the streams themselves, after handing out the sums that they were.
@@ -243,6 +246,10 @@ impl Transformer {
     /// The same model with one of its parts computed from burn's own operations.
     pub fn without_kernel(&self, part: PartName) -> Self {
         Self { without: Some(part), ..self.clone() }
+    }
+
+    fn showing_sums(&self) -> Self {
+        Self { shows_sums: true, ..self.clone() }
     }
 
     /// Whether any part runs as a kernel.

@@ -30,7 +30,7 @@ pub(crate) enum Part<'a> {
     /// From the branch into the stream. `[N, in]` -> `[N, D]`
     Write(&'a Weight, Option<&'a Weight>),
     /// The residual connection: adds what the branch has read, or another stream. `[N, D]` -> same
-    Add(Option<Tensor<2>>),
+    Add(Option<Box<Tensor<2>>>),
 }
 
 /// A part's name, as the program says what runs how.
@@ -48,6 +48,18 @@ pub enum PartName {
 }
 
 impl PartName {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Norm,
+        Self::Projection,
+        Self::HeadNorm,
+        Self::Rope,
+        Self::Attention,
+        Self::Activation,
+        Self::Residual,
+        Self::Loss,
+    ];
+
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -130,7 +142,7 @@ impl Part<'_> {
             Self::Activation => vec![active(spec.activation, model.gelu, x)],
             Self::Write(weight, bias) => vec![written(weight.write(one()), *bias)],
             Self::Add(None) => vec![read.clone() + one()],
-            Self::Add(Some(resid)) => vec![resid.clone() + one()],
+            Self::Add(Some(resid)) => vec![resid.as_ref().clone() + one()],
         }
     }
 }
