@@ -154,19 +154,20 @@ impl WithSimd for Forward<'_> {
             let keys_t = Mat::new(&keys_t[shared * d_head * pos..], d_head, pos, pos).columns(0, block.keys);
             matmul(attention.queries(x, head, block), keys_t, weights, block.keys, false, attention.scale());
             for (i, row) in weights.chunks_exact_mut(block.keys).enumerate() {
+                // Over all keys of the block: loops of one length, without a rest.
                 let seen = if attention.is_causal { block.first + i + 1 } else { pos };
-                let (seen, hidden) = row.split_at_mut(seen);
-                let most = max(seen);
+                row[seen..].fill(f32::NEG_INFINITY);
+                let most = max(row);
                 let most = if attention.has_nothing && most < 0.0 { 0.0 } else { most };
-                for score in &mut *seen {
+                for score in &mut *row {
                     *score = exp::<S>(*score - most);
                 }
+                row[seen..].fill(0.0);
                 let nothing = if attention.has_nothing { exp::<S>(-most) } else { 0.0 };
-                let share = 1.0 / (sum(seen) + nothing);
-                for score in &mut *seen {
+                let share = 1.0 / (sum(row) + nothing);
+                for score in &mut *row {
                     *score *= share;
                 }
-                hidden.fill(0.0);
             }
             let weights = Mat::dense(weights, block.keys);
             let values = attention.values(x, shared).rows(0, block.keys);

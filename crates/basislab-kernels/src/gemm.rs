@@ -69,13 +69,18 @@ pub(crate) fn transpose<'a>(a: Mat<'_>, into: &'a mut [f32]) -> Mat<'a> {
         for j in (0..a.columns).step_by(BLOCK) {
             let columns = BLOCK.min(a.columns - j);
             for (r, staged) in block.iter_mut().enumerate().take(rows) {
-                let at = (i + r) * a.row_stride + j;
-                staged[..columns].copy_from_slice(&a.data[at..at + columns]);
+                let from = &a.data[(i + r) * a.row_stride + j..];
+                // A copy of known length is two instructions, of another length a call.
+                match from.first_chunk::<BLOCK>() {
+                    Some(from) if columns == BLOCK => *staged = *from,
+                    _ => staged[..columns].copy_from_slice(&from[..columns]),
+                }
             }
             for c in 0..columns {
-                let at = (j + c) * a.rows + i;
-                for (to, staged) in into[at..at + rows].iter_mut().zip(&block) {
-                    *to = staged[c];
+                let to = &mut into[(j + c) * a.rows + i..];
+                match to.first_chunk_mut::<BLOCK>() {
+                    Some(to) if rows == BLOCK => *to = std::array::from_fn(|r| block[r][c]),
+                    _ => to[..rows].iter_mut().zip(&block).for_each(|(to, staged)| *to = staged[c]),
                 }
             }
         }
