@@ -253,6 +253,12 @@ fn the_other_commands_answer() {
     assert!(
         ok(&["config", "show", "adam-vs-sgd", "--set", "train.batch_size=8"]).contains("# --set train.batch_size=8")
     );
+    let parts = "norm, projections, attention, activation, residual connections, loss";
+    let shown = ok(&["config", "show", "adam-vs-sgd"]);
+    assert!(shown.contains(&format!("#   all arms: fused kernels ({parts})\n")), "{shown}");
+    let shown = ok(&["config", "show", "adam-vs-sgd", "--set", "arm.sgd.model.compute_dtype=f16"]);
+    let rest = "#   sgd: fused kernels (norm, activation, residual connections, loss), burn's operations (projections, attention)\n";
+    assert!(shown.contains(rest), "{shown}");
     let plain = ok(&["config", "show", "adam-vs-sgd", "--toml"]);
     std::fs::write(dir.path().join("again.toml"), &plain).unwrap();
     assert_eq!(ok(&["config", "show", "again.toml", "--toml"]), plain);

@@ -95,6 +95,9 @@ fn tables_and_manifest_say_where_they_were_made() {
         assert_eq!((&device["backend"], &device["index"]), (&name.into(), &0.into()), "{device}");
         assert_eq!((&device["param_dtype"], &device["compute_dtype"]), (&"f32".into(), &"f32".into()), "{device}");
         assert_eq!(device["products"]["precision"], "f32", "{device}");
+        let (kernels, others) = (&device["parts"]["fused_kernels"], &device["parts"]["burn_operations"]);
+        let all = if device["backend"] == "flex" { kernels } else { others };
+        assert_eq!(all.as_array().unwrap().len(), 6, "{device}");
         let timing = std::fs::read_to_string(dir.path().join(name).join("timing.csv")).unwrap();
         let (driver, model) = (device["driver"].as_str().unwrap(), device["name"].as_str().unwrap());
         for line in timing.lines().skip(1) {

@@ -175,7 +175,7 @@ fn a_grid_is_swept_and_a_choice_is_made_on_seeds_of_its_own() {
     let summary = "\n# Grid over sgd: 3 arms made of it; sgd takes the values with the least loss on seeds [1000]\n\
                    #   sgd-lr-1e-6      optimizer.lr = 1e-6\n#   sgd-lr-0.3       optimizer.lr = 0.3\n\
                    #   sgd-lr-100000.0  optimizer.lr = 100000.0\n";
-    assert!(shown.ends_with(summary), "{shown}");
+    assert!(shown.contains(summary), "{shown}");
     let swept = ["--sweep", "arm.adam.optimizer.lr=1e-3,1e-2", "--seeds", "0..2"];
     let (answer, _) = run(at, "p", &[&swept[..], &["--no-reuse"]].concat());
     assert!(answer.contains("adam-lr-0.001") && answer.contains("adam-lr-0.01"), "{answer}");

@@ -184,7 +184,7 @@ impl OpenDevice {
     }
 
     /// The parts of a model that run as fused kernels, or those that do not.
-    fn parts(&self, model: &ModelSpec, fused: bool) -> Vec<&'static str> {
+    pub(crate) fn parts(&self, model: &ModelSpec, fused: bool) -> Vec<&'static str> {
         let all = basislab_model::parts(model, &self.device).into_iter();
         all.filter(|(_, is_fused)| *is_fused == fused).map(|(part, _)| part.as_str()).collect()
     }

@@ -4,6 +4,7 @@ mod explain;
 
 use super::CommandResult;
 use crate::args::{Config, ExperimentArgs};
+use crate::backend::Backend;
 use crate::experiments;
 use crate::terminal::say;
 use basislab_config::Experiment;
@@ -36,37 +37,28 @@ fn show(which: &ExperimentArgs, toml: bool) -> CommandResult {
     Ok(None)
 }
 
-/// How the parts of the models run on the fastest CPU backend.
-#[cfg(feature = "flex")]
+/// What computes the parts of each arm's model on the default backend; nothing in a build without a CPU backend.
 fn kernels(experiment: &Experiment) -> String {
-    let device = burn::tensor::Device::flex();
+    let Ok(place) = Backend::Cpu.open(0) else { return String::new() };
     let mut sentences: Vec<(String, Vec<&str>)> = Vec::new();
     for arm in &experiment.arms {
-        let parts = basislab_model::parts(&arm.run.model, &device);
-        let of = |fused: bool| {
-            parts.iter().filter(|(_, is)| *is == fused).map(|(part, _)| part.as_str()).collect::<Vec<_>>().join(", ")
-        };
+        let of = |fused: bool| place.parts(&arm.run.model, fused).join(", ");
         let sentence = match (of(true), of(false)) {
             (fused, others) if others.is_empty() => format!("fused kernels ({fused})"),
             (fused, others) if fused.is_empty() => format!("burn's operations ({others})"),
-            (fused, others) => format!("fused kernels ({fused}); burn's operations ({others})"),
+            (fused, others) => format!("fused kernels ({fused}), burn's operations ({others})"),
         };
         match sentences.iter_mut().find(|(known, _)| *known == sentence) {
             Some((_, arms)) => arms.push(arm.name.as_str()),
             None => sentences.push((sentence, vec![arm.name.as_str()])),
         }
     }
-    let mut text = "\n# What computes the models on flex (other backends: burn's operations)\n".to_owned();
+    let mut text = format!("\n# What computes the models with --backend {}\n", place.info.backend);
     for (sentence, arms) in &sentences {
         let whose = if sentences.len() == 1 { "all arms".to_owned() } else { arms.join(", ") };
         text += &format!("#   {whose}: {sentence}\n");
     }
     text
-}
-
-#[cfg(not(feature = "flex"))]
-fn kernels(_: &Experiment) -> String {
-    String::new()
 }
 
 /// The arms that grids make, each with its values and seeds; nothing where there is no grid.
