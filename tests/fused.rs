@@ -1,6 +1,7 @@
 //! Kernels against their reference in burn's operations: the same function, the same gradient, for every option of the model.
 
 mod combinations;
+mod narrow;
 mod parts;
 
 use crate::support::{flex, relative, small, values};

@@ -1,7 +1,7 @@
 use crate::buffer::Buffer;
 use crate::gemm::{Mat, matmul, transpose};
 use crate::part::Heads;
-use crate::simd::{dispatch, dot, exp, max, sum};
+use crate::simd::{LANES, dispatch, dot, exp, max, sum};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -128,6 +128,11 @@ impl Attention {
     }
 }
 
+/// So many keys, and the rest of the last vector: loops over rows of scores then have no rest.
+fn whole(keys: usize) -> usize {
+    keys.next_multiple_of(LANES)
+}
+
 /// One block of queries of a sequence, all heads.
 struct Forward<'a> {
     attention: &'a Attention,
@@ -154,8 +159,8 @@ impl WithSimd for Forward<'_> {
             let keys_t = Mat::new(&keys_t[shared * d_head * pos..], d_head, pos, pos).columns(0, block.keys);
             matmul(attention.queries(x, head, block), keys_t, weights, block.keys, false, attention.scale());
             for (i, row) in weights.chunks_exact_mut(block.keys).enumerate() {
-                // Over all keys of the block: loops of one length, without a rest.
                 let seen = if attention.is_causal { block.first + i + 1 } else { pos };
+                let (row, hidden) = row.split_at_mut(whole(seen).min(block.keys));
                 row[seen..].fill(f32::NEG_INFINITY);
                 let most = max(row);
                 let most = if attention.has_nothing && most < 0.0 { 0.0 } else { most };
@@ -168,6 +173,7 @@ impl WithSimd for Forward<'_> {
                 for score in &mut *row {
                     *score *= share;
                 }
+                hidden.fill(0.0);
             }
             let weights = Mat::dense(weights, block.keys);
             let values = attention.values(x, shared).rows(0, block.keys);
@@ -218,17 +224,28 @@ impl WithSimd for Backward<'_> {
                 let dy = Mat::new(&dy[block.first * stride + head * d_head..], count, d_head, stride);
                 let weights = &weights[first_weight + head * count * block.keys..][..count * block.keys];
                 matmul(dy, values_t.columns(0, block.keys), &mut d_scores, block.keys, false, 1.0);
-                for (ds, p) in d_scores.chunks_exact_mut(block.keys).zip(weights.chunks_exact(block.keys)) {
-                    let mean = dot::<S>(ds, p);
+                let rows = d_scores.chunks_exact_mut(block.keys).zip(weights.chunks_exact(block.keys));
+                for ((ds, p), query) in rows.zip(block.first..) {
+                    let seen = if attention.is_causal { whole(query + 1).min(block.keys) } else { pos };
+                    let (ds, hidden) = ds.split_at_mut(seen);
+                    let mean = dot::<S>(ds, &p[..seen]);
                     for (ds, p) in ds.iter_mut().zip(p) {
-                        *ds = p * (*ds - mean) * scale;
+                        *ds = p * (*ds - mean);
                     }
+                    hidden.fill(0.0);
                 }
                 let weights = Mat::dense(weights, block.keys);
                 let ds = Mat::new(&d_scores, count, block.keys, block.keys);
                 matmul(weights.transposed(), dy, &mut dx[to_values..], width, add, 1.0);
-                matmul(ds, keys.rows(0, block.keys), &mut dx[block.first * width + head * d_head..], width, false, 1.0);
-                matmul(ds.transposed(), attention.queries(x, head, block), &mut dx[to_keys..], width, add, 1.0);
+                matmul(
+                    ds,
+                    keys.rows(0, block.keys),
+                    &mut dx[block.first * width + head * d_head..],
+                    width,
+                    false,
+                    scale,
+                );
+                matmul(ds.transposed(), attention.queries(x, head, block), &mut dx[to_keys..], width, add, scale);
             }
         }
     }

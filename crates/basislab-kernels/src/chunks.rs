@@ -5,7 +5,7 @@ use crate::microkernel::{Layout, Product};
 use rayon::prelude::*;
 
 /// Rows per chunk: enough for the matrix products, few enough for the second-level cache.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 
 /// Sequences per chunk. Depends on the sequence length alone, never on threads.
 pub(crate) fn sequences(pos: usize) -> usize {
