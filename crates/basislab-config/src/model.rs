@@ -62,7 +62,7 @@ table! {
         init_std: f64 = Kind::Positive(10.0);
         /// Type of parameters, residual stream, norms and losses; optimizers keep their state in it, but never below `f32`.
         param_dtype: Dtype = Dtype::KIND;
-        /// Type in which matrices are multiplied: `param_dtype` or a narrower one.
+        /// Type in which matrices are multiplied: `param_dtype` or a narrower one. The fused kernels multiply weights in it, and attention's scores and values in `f32`.
         compute_dtype: Dtype = Dtype::KIND;
     }
 }

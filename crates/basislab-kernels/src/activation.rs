@@ -169,6 +169,6 @@ fn silu<S: Simd>(g: f32) -> (f32, f32) {
 
 #[inline(always)]
 fn sigmoid<S: Simd>(x: f32) -> f32 {
-    let x = if x < -87.0 { -87.0 } else { x };
-    1.0 / (1.0 + exp::<S>(-x))
+    let e = exp::<S>(if x > 87.0 { 87.0 } else { x });
+    e / (1.0 + e)
 }

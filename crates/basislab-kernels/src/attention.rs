@@ -167,7 +167,6 @@ impl WithSimd for Forward<'_> {
                 for score in &mut *row {
                     *score = exp::<S>(*score - most);
                 }
-                row[seen..].fill(0.0);
                 let nothing = if attention.has_nothing { exp::<S>(-most) } else { 0.0 };
                 let share = 1.0 / (sum(row) + nothing);
                 for score in &mut *row {

@@ -23,8 +23,14 @@ pub fn take(n: usize) -> Vec<f32> {
     recycled.unwrap_or_else(|| vec![0.0; n])
 }
 
+/// Longer buffers are not kept: they belong to weights that one forward pass reads, not to training steps.
+const LONGEST: usize = 1 << 24;
+
 /// Returns a buffer for reuse. As many are kept as were taken: buffers allocated elsewhere would accumulate.
 pub fn recycle(buffer: Vec<f32>) {
+    if buffer.len() > LONGEST {
+        return;
+    }
     let mut shelves = SHELVES.lock().expect("no panic while held");
     if let Some(shelf) = shelves.get_mut(&buffer.len()).filter(|shelf| shelf.out > 0) {
         shelf.out -= 1;

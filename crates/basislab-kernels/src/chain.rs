@@ -8,6 +8,9 @@ use crate::part::{Part, Summed};
 use crate::rows::{Chunks, Job, Rows};
 use rayon::prelude::*;
 
+/// Rows per chunk where sequences do not matter: few, so that many threads get some.
+const ALONE: usize = 64;
+
 /// Parts that run one after the other.
 ///
 /// The tensors that it uses are given as one list: first its input `[N, D]`, then weights, gains, biases and other streams,
@@ -44,13 +47,24 @@ impl Chain {
     /// A chain that reads rows of `d` numbers, in sequences of `pos` rows.
     pub fn new(pos: usize, d: usize, parts: Vec<Part>) -> Self {
         let mut chain = Self { pos, steps: Vec::new(), widths: vec![d] };
-        if parts[0].changes_its_input() {
+        if parts[0].needs_a_copy() {
             chain.push(Part::Copy);
         }
-        parts.into_iter().for_each(|part| chain.push(part));
+        for part in parts {
+            let before = chain.steps.last().map(|step| &step.part);
+            let is_changed = part.is_in_place() || matches!(part, Part::Activation(_));
+            assert!(
+                !matches!(part, Part::Loss(_)) || matches!(before, Some(Part::Linear(_))),
+                "a loss reads what a product has written"
+            );
+            // The gradient of an activation needs what it has written.
+            if is_changed && matches!(before, Some(Part::Activation(_))) {
+                chain.push(Part::Copy);
+            }
+            chain.push(part);
+        }
         if matches!(chain.steps[chain.steps.len() - 1].part, Part::Activation(_)) {
-            // Its gradient needs what it writes, which is kept of inner slots alone.
-            chain.push(Part::Copy);
+            chain.push(Part::Copy); // only inner slots are kept
         }
         chain
     }
@@ -96,6 +110,7 @@ impl Chain {
     fn chunks(&self, inputs: &[&[f32]]) -> Chunks {
         let rows = inputs[0].len() / self.widths[0];
         assert!(rows * self.widths[0] == inputs[0].len() && rows.is_multiple_of(self.pos), "whole sequences");
+        assert!(rows > 0, "a batch without rows");
         Chunks { rows, most: sequences(self.pos) * self.pos }
     }
 
@@ -104,8 +119,12 @@ impl Chain {
     /// # Shapes
     /// `inputs[0] [N, D]`, others as the parts that name them say -> `[N, width]`, or `[1]` of a loss
     pub fn forward(&self, inputs: &[&[f32]], keep: bool) -> (Vec<f32>, Option<Saved>) {
-        let (chunks, last) = (self.chunks(inputs), self.last());
-        let packed: Vec<Packed> = self.linears().map(|(_, linear)| linear.pack(inputs)).collect();
+        let (mut chunks, last) = (self.chunks(inputs), self.last());
+        if !keep && !self.steps.iter().any(|step| matches!(step.part, Part::Attention(_) | Part::Rope(_))) {
+            chunks.most = ALONE; // nothing adds rows up, and there may be few of them
+        }
+        let linears: Vec<&Linear> = self.linears().map(|(_, linear)| linear).collect();
+        let packed: Vec<Packed> = linears.par_iter().map(|linear| linear.pack(inputs)).collect();
         // The logits of a loss are a slot to be kept; what else the last part writes is the output.
         let inner = if self.is_loss() { last } else { last - 1 };
         let slot_width = |slot: usize| if keep && !self.is_made_again(slot) { self.widths[slot] } else { 0 };
@@ -185,7 +204,8 @@ impl Chain {
         let (chunks, last) = (self.chunks(inputs), self.last());
         // A loss has left the gradient of its logits, times the number of rows, in their slot.
         let scale = if self.is_loss() { upstream[0] / chunks.rows as f32 } else { 1.0 };
-        let packed: Vec<Vec<Packed>> = self.linears().map(|(_, linear)| linear.pack_transposed(inputs)).collect();
+        let linears: Vec<&Linear> = self.linears().map(|(_, linear)| linear).collect();
+        let packed: Vec<Vec<Packed>> = linears.par_iter().map(|linear| linear.pack_transposed(inputs)).collect();
 
         let mut grads: Vec<Vec<f32>> = inputs.iter().map(|input| take(input.len())).collect();
         // The gradients of what products have written: those of the weights need them of all rows at once.

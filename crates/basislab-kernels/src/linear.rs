@@ -1,6 +1,11 @@
 use crate::chunks::WeightGradient;
 use crate::gemm::{Mat, Packed, Precision, multiply};
 use crate::part::{Input, Summed};
+use rayon::prelude::*;
+
+/// From more rows than these on a chunk is divided among threads, so many rows to each.
+const LONG: usize = 1024;
+const PIECE: usize = 128;
 
 /// Weights that multiply the same rows, their results side by side: `[n, in]` -> `[n, out_1 + out_2 + ...]`.
 #[derive(Debug, Clone)]
@@ -64,7 +69,13 @@ impl Linear {
                 }
             }
         }
-        multiply(Mat::dense(x, packed.rows), packed, y, width, !biases.is_empty(), 1.0);
+        let add = !biases.is_empty();
+        if y.len() <= LONG * width {
+            return multiply(Mat::dense(x, packed.rows), packed, y, width, add, 1.0);
+        }
+        // A long sequence is one chunk, and there may be no other.
+        let pieces = x.par_chunks(PIECE * packed.rows).zip(y.par_chunks_mut(PIECE * width));
+        pieces.for_each(|(x, y)| multiply(Mat::dense(x, packed.rows), packed, y, width, add, 1.0));
     }
 
     /// `dy [n, out]` times `scale` -> `dx [n, in]`, added to it if `add`; the sums of `dy` over rows are added to `sums`.

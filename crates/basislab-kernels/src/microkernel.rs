@@ -51,20 +51,21 @@ impl Product<'_> {
         if rows == 0 || columns == 0 {
             return;
         }
+        let end = |count: usize, stride: usize| count.checked_mul(stride).expect("sizes of slices");
         assert!(
-            columns <= stride && (rows - 1) * stride + columns <= self.out.len(),
+            columns <= stride && end(rows - 1, stride) + columns <= self.out.len(),
             "the product does not fit its slice"
         );
         let lanes = level.lanes();
         if let Some(last) = steps.checked_sub(1) {
             let (a, a_across, a_along) = self.a;
-            assert!((rows - 1) * a_across + last * a_along < a.len(), "the left factor is longer than its slice");
+            assert!(end(rows - 1, a_across) + end(last, a_along) < a.len(), "the left factor is longer than its slice");
             let (b, layout) = self.b;
-            let end = match layout {
-                Layout::Panels => columns.next_multiple_of(lanes) * steps,
-                Layout::Rows(stride) => last * stride + columns.next_multiple_of(lanes),
+            let words = match layout {
+                Layout::Panels => end(columns.next_multiple_of(lanes), steps),
+                Layout::Rows(stride) => end(last, stride) + columns.next_multiple_of(lanes),
             };
-            assert!(end <= b.len(), "the right factor is longer than its slice");
+            assert!(words <= b.len(), "the right factor is longer than its slice");
         }
         #[cfg(target_arch = "x86_64")]
         if let (true, Arch::V4(simd)) = (level.paired, level.arch) {

@@ -27,7 +27,7 @@ pub enum Part {
     Activation(Activation),
     /// The loss, which ends a chain. Leaves its gradient in the logits that it reads.
     Loss(Loss),
-    /// Copies, where the next part changes what it reads and that is the chain's input.
+    /// Copies, where a part may not change what it reads.
     Copy,
 }
 
@@ -36,8 +36,10 @@ impl Part {
         matches!(self, Self::Add(_) | Self::Rope(_) | Self::Loss(_))
     }
 
-    pub(crate) fn changes_its_input(&self) -> bool {
-        self.is_in_place() || matches!(self, Self::Activation(_))
+    /// Whether it cannot read the chain's own input: it changes what it reads, or writes the gradient of that where a
+    /// residual connection has added to it.
+    pub(crate) fn needs_a_copy(&self) -> bool {
+        self.is_in_place() || matches!(self, Self::Activation(_) | Self::Attention(_) | Self::HeadNorms(_))
     }
 
     /// Numbers per row of what it writes, given those of what it reads.

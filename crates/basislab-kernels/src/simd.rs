@@ -91,13 +91,14 @@ pub(crate) fn max(x: &[f32]) -> f32 {
 }
 
 /// `exp x` for `x <= 88`, to about 1e-7 relative: `2^n exp(r)` with `n = round(x / ln 2)`, `r` by subtracting `n ln 2` in two
-/// parts, `exp(r)` by the degree-7 Taylor polynomial (`|r| <= 0.347`: remainder 5e-9). Below -87 it is `exp(-87)`, 1e-38.
+/// parts, `exp(r)` by the degree-7 Taylor polynomial (`|r| <= 0.347`: remainder 5e-9). Below -87, where it is under 1e-37, it is 0.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: after adding it, the low bits of the number hold an integer
     const LN_2_HIGH: f32 = 355.0 / 512.0; // few bits: n times this is exact
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let x = if x < -87.0 { -87.0 } else { x };
+    let is_0 = x < -87.0;
+    let x = if is_0 { -87.0 } else { x };
     let shifted = fma::<S>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = fma::<S>(-n, LN_2_LOW, fma::<S>(-n, LN_2_HIGH, x));
@@ -107,7 +108,7 @@ pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     }
     let exp_r = fma::<S>(p, r * r, r) + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
-    exp_r * f32::from_bits(exponent << 23)
+    if is_0 { 0.0 } else { exp_r * f32::from_bits(exponent << 23) }
 }
 
 /// `(erf x, exp(-x^2))`. Error function by Abramowitz and Stegun 7.1.26: absolute error below 2e-7.

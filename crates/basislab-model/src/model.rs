@@ -184,7 +184,7 @@ impl Transformer {
     }
 
     fn has_kernel(&self, part: &Part<'_>) -> bool {
-        self.runs_fused(part.name()) && !part.is_rounded()
+        self.runs_fused(part.name()) && !part.needs_reference()
     }
 
     /// Whether parts of this name run as kernels.

@@ -104,9 +104,11 @@ impl Part<'_> {
         }
     }
 
-    /// Whether its weights round what they multiply, which no kernel does.
-    pub(crate) fn is_rounded(&self) -> bool {
+    /// Whether no kernel computes it with these weights: they round what they multiply, or turning them would cost more than
+    /// turning the stream.
+    pub(crate) fn needs_reference(&self) -> bool {
         match self {
+            Self::ReadTransposed(weight) => weight.rotation.is_some(),
             Self::Read(weights) => weights.iter().any(|(weight, _)| weight.rounding.is_some()),
             Self::Write(weight, _) => weight.rounding.is_some(),
             _ => false,

@@ -50,7 +50,9 @@ pub(super) fn assert_agrees_to(case: &Case, random: &mut Random, [of_values, of_
             // Some gradients are zero: that of the keys' bias, which moves all scores of a query alike.
             let size = length(&grad).max(0.01 * length(&upstream));
             let error = (inner(&grad, direction) - slope).abs() / size;
-            assert!(error < of_gradients, "{what}: gradient {number} of {} is off by {error:e}", grads.len());
+            // A single gain's is a sum over all rows and columns whose terms nearly cancel.
+            let allowed = if grad.len() == 1 { 10.0 * of_gradients } else { of_gradients };
+            assert!(error < allowed, "{what}: gradient {number} of {} is off by {error:e}", grads.len());
         }
         for threads in [2, 3] {
             let others = of_threads(threads);

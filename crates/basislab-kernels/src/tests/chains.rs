@@ -61,6 +61,8 @@ fn residual_connections_anywhere() {
         all.extend([vec![norm, add, centred], vec![Kind::Write, add, centred], vec![Kind::Write, add, Kind::Write]]);
         all.extend([[&[norm][..], &gelu, &[add]].concat(), [&gelu[..], &[add, centred]].concat()]);
     }
+    let [solu, relu] = [Activation::Solu, Activation::Relu].map(Kind::Activation);
+    all.extend([vec![solu, other, Kind::Write], vec![norm, solu, input], vec![solu, relu, input]]);
     all.extend([vec![input, other], vec![Kind::Write, input, other, norm], vec![norm, other, other], vec![input; 2]]);
     assert_all(7, SHAPE, &all);
 }

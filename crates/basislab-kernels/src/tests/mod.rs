@@ -1,14 +1,15 @@
 //! Every part and chains of parts against their formula in f64: values, and gradients by central differences of the formula.
 //!
 //! All of it runs compiled for the best instruction set of the machine and for none, in pools of one, two and three threads
-//! with the same bits. `.ci/run` repeats all of it on emulated CPUs without AVX-512 and without AVX, where the GEMM library
-//! falls back too.
+//! with the same bits. `.ci/run` repeats all of it on emulated CPUs without AVX-512 and without AVX, where products
+//! fall back too.
 
 mod agreement;
 mod chains;
 mod draw;
 mod extremes;
 mod formula;
+mod narrow;
 mod updates;
 
 use crate::simd::tests::FALLBACK;
