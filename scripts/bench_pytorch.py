@@ -250,7 +250,7 @@ def row(about, contestant, all, apart, most, **more):
 def allowed(mine, contestant, architecture):
     """How far the losses may be apart."""
     if contestant == "basislab-rotated":
-        return math.inf  # in a rotated basis Adam is another optimizer
+        return sys.float_info.max  # in a rotated basis Adam is another optimizer: its losses are finite, no more
     if "bf16" in mine + contestant:
         return 1e-2
     if mine.endswith("-f64") and contestant in (mine, "torch-f64"):
@@ -270,7 +270,7 @@ def cpu_rows(arguments, about, seen, ours, needed):
             used = speed * needed / arguments.cores / 1e9
             yield row(
                 about, contestant, all, difference(seen[mine], all), most, precision=precision, ratio=ratio and round(ratio, 2),
-                gflops_per_core=round(used, 1) or "", peak_share=round(used / arguments.peak, 3) or "")
+                gflops_per_core=round(used, 1) or "", peak_share="" if "bf16" in contestant else round(used / arguments.peak, 3) or "")
 
 
 def gpu_rows(arguments, about, seen, ours, needed):
