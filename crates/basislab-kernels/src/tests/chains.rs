@@ -74,6 +74,10 @@ fn long_sequences_are_divided_among_threads() {
     let branch = [Kind::Qkv, Kind::Rope, Kind::Attention { is_causal: true, has_nothing: false }, Kind::Write];
     assert_all(9, Shape { pos: 513, ..shape }, &[branch.to_vec()]);
     assert_all(10, Shape { sequences: 3, pos: 512, ..shape }, &[branch[1..3].to_vec()]);
+    // Its products are divided too.
+    let longer = Shape { sequences: 1, pos: 1100, heads: Heads { heads: 1, kv_heads: 1, d_head: 3 }, ..SHAPE };
+    let causal = Kind::Attention { is_causal: true, has_nothing: false };
+    assert_all(9, longer, &[vec![Kind::Norm(Normed::Gains), Kind::Qkv, causal, Kind::Write, Kind::AddInput]]);
 }
 
 #[test]
