@@ -12,7 +12,7 @@ A step is batch, forward, loss, backward, clipping, Adam, in f32 (and PyTorch's 
 the default experiment's model, run as the laboratory runs it: one process of one thread per core, all at once, their speeds
 added. The larger ones are one process on all cores. Contestants, each in processes of its own: basislab; PyTorch eager; torch.compile; eager with MKL told that the CPU is Intel's, so that it uses the full vector
 width (a preloaded function; wants a C compiler; on a CPU of Intel's it changes nothing). The first 3 steps are not counted.
-Losses must agree to 1e-5 of their size over 20 steps (1e-4 with rotary positions, 1e-2 where one side computes in bf16), or the script fails. Writes one row
+Losses must agree to 1e-5 of their size over 20 steps (1e-4 with rotary positions, 1e-2 in bf16, 5e-2 between it and f32), or the script fails. Writes one row
 per architecture, size and contestant, and a figure of the default architecture beside the CSV. `ratio` is basislab's speed over the
 contestant's, the median over rounds of the ratio within a round. A contestant that fails has a row that says why.
 
@@ -252,7 +252,8 @@ def allowed(mine, contestant, architecture):
     if contestant == "basislab-rotated":
         return sys.float_info.max  # in a rotated basis Adam is another optimizer: its losses are finite, no more
     if "bf16" in mine + contestant:
-        return 1e-2
+        # Between types a model whose first steps are large is further away than two that round alike.
+        return 1e-2 if "bf16" in mine and "bf16" in contestant else 5e-2
     if mine.endswith("-f64") and contestant in (mine, "torch-f64"):
         return 1e-6
     # With rotary positions alone queries and keys start with gradients near 0, which Adam divides by their own size: rounding

@@ -217,6 +217,9 @@ impl WithSimd for Narrow<'_> {
     }
 }
 
+/// Columns of a transposed matrix that are rearranged at a time; a multiple of every panel's width.
+const PANELS: usize = 512;
+
 /// A right factor that many products share, rearranged (and rounded) once.
 #[derive(Debug)]
 pub(crate) struct Packed {
@@ -235,7 +238,19 @@ impl Packed {
     pub(crate) fn at(level: Level, parts: &[Mat<'_>]) -> Self {
         let (rows, columns) = (parts[0].rows, parts.iter().map(|part| part.columns).sum());
         assert!(parts.iter().all(|part| part.rows == rows), "matrices of as many rows");
-        let mut words = Buffer::new(level.steps(rows) * usize::next_multiple_of(columns, level.lanes()));
+        let steps = level.steps(rows);
+        let mut words = Buffer::new(steps * usize::next_multiple_of(columns, level.lanes()));
+        if let [one] = parts
+            && one.column_stride != 1
+        {
+            // Some panels at a time: the matrix of a head may be as large as the rest of a model.
+            for (first, to) in (0..columns).step_by(PANELS).zip(words.chunks_mut(steps.max(1) * PANELS)) {
+                let some = one.transposed().rows(first, PANELS.min(columns - first)).transposed();
+                let mut space = None;
+                level.dispatch(Pack { level, from: straight(some, &mut space), to });
+            }
+            return Self { rows, columns, level, words };
+        }
         let (mut spaces, mut side) = (parts.iter().map(|_| None).collect::<Vec<_>>(), None);
         let parts: Vec<Mat<'_>> = parts.iter().zip(&mut spaces).map(|(part, space)| straight(*part, space)).collect();
         let from = match &parts[..] {
