@@ -99,7 +99,10 @@ fn products_are_their_sums_in_one_order() {
             for trial in 0..60 {
                 let (m, n, k) = (random_size(&mut random), random_size(&mut random), random_size(&mut random));
                 let numbers = if trial % 3 == 0 { extreme } else { usual };
-                let turned = [random.below(2) == 1, random.below(2) == 1, random.below(2) == 1];
+                let mut turned = [random.below(2) == 1, random.below(2) == 1, random.below(2) == 1];
+                // A wide transposed matrix, which is rearranged in pieces.
+                let n = if trial == 58 { 1100 } else { n };
+                turned[1 + n % 2] |= trial == 58;
                 let a = Matrix::new(&mut random, m, k, turned[0], numbers);
                 let parts = [n, 1 + n / 3].map(|n| Matrix::new(&mut random, k, n, turned[1 + n % 2], numbers));
                 let parts = if trial % 2 == 0 { &parts[..1] } else { &parts };
