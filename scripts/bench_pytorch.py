@@ -349,9 +349,10 @@ def draw(rows, path):
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams["svg.hashsalt"] = "basislab"
-    shown = ["basislab", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
-    kept = lambda row: row["architecture"] == "default" and row["precision"] == "f32" and row["contestant"] in shown
+    shown = ["basislab", "basislab-bf16", "torch", "torch-compile", "torch-full-width", "torch-bf16"]
+    kept = lambda row: row["architecture"] == "default" and row["contestant"] in shown
     rows = [row for row in rows if kept(row) and row["tokens_per_second"]]
+    shown = [contestant for contestant in shown if any(row["contestant"] == contestant for row in rows)]
     if not {"basislab", "torch"} <= {row["contestant"] for row in rows}:
         return
     layers = {row["size"]: row["n_layers"] for row in rows}
