@@ -10,7 +10,7 @@ use basislab_config::{ModelSpec, NormKind, Role, Site};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// Rows of logits that exist at a time: a large vocabulary makes more of them large.
-const LOGIT_ROWS: usize = 512;
+const LOGIT_ROWS: usize = 256;
 
 /// Gives the values of a parameter by its path and shape.
 pub type Read<'a, E> = &'a mut dyn FnMut(&str, [usize; 2]) -> Result<Vec<f32>, E>;
