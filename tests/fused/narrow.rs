@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 /// The mean loss of the last 20 of 400 updates of the default model, by seed.
 fn losses(compute: &str) -> Vec<f64> {
-    let experiment = experiment(&[("model.compute_dtype", compute), ("probe.loss_sequences", "4")]);
+    let experiment = experiment(&[("model.compute_dtype", compute)]);
     let run: &RunSpec = &experiment.arm("adam").unwrap().run;
     assert_eq!(run.train.steps, 400);
     let corpus = Corpus::open(&run.corpus, run.model.n_ctx).unwrap();

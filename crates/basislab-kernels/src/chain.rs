@@ -120,8 +120,9 @@ impl Chain {
     /// `inputs[0] [N, D]`, others as the parts that name them say -> `[N, width]`, or `[1]` of a loss
     pub fn forward(&self, inputs: &[&[f32]], keep: bool) -> (Vec<f32>, Option<Saved>) {
         let (mut chunks, last) = (self.chunks(inputs), self.last());
-        if !keep && !self.steps.iter().any(|step| matches!(step.part, Part::Attention(_) | Part::Rope(_))) {
-            chunks.most = ALONE; // nothing adds rows up, and there may be few of them
+        let needs_chunks = |step: &Step| matches!(step.part, Part::Attention(_) | Part::Rope(_) | Part::Loss(_));
+        if !keep && !self.steps.iter().any(needs_chunks) {
+            chunks.most = ALONE; // there may be few rows
         }
         let linears: Vec<&Linear> = self.linears().map(|(_, linear)| linear).collect();
         let packed: Vec<Packed> = linears.par_iter().map(|linear| linear.pack(inputs)).collect();
