@@ -117,6 +117,7 @@ fn cpu_features() -> Vec<&'static str> {
             ("avx2", is_x86_feature_detected!("avx2")),
             ("fma", is_x86_feature_detected!("fma")),
             ("avx512f", is_x86_feature_detected!("avx512f")),
+            ("avx512_bf16", is_x86_feature_detected!("avx512bf16")),
         ];
         found.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect()
     }
