@@ -8,8 +8,10 @@ mod create;
 mod directory;
 mod error;
 mod identity;
+mod join;
 mod parallel;
 mod plan;
+mod plan_file;
 mod recorder;
 mod reuse;
 mod rows;
@@ -27,9 +29,11 @@ pub use directory::{
     unfinished_runs, write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};
+pub use join::join_runs;
 pub use identity::{NUMERICS, identity};
 pub use parallel::in_parallel;
 pub use plan::{Job, jobs};
+pub use plan_file::{PlanFile, PlanFor, PlanLine, PlannedExperiment, PlannedRun, planned_runs};
 pub use recorder::newest_checkpoint;
 pub use reuse::FinishedRuns;
 pub use rows::{rows, step_row};
