@@ -52,7 +52,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     // A GPU is shared by all runs; whether several at once are faster there depends on the model.
     let usual = if device.info.kind == "cpu" { threads::cores() } else { 1 };
     let workers = args.jobs.map_or(usual, |jobs| jobs as usize).min(planned.len()).max(1);
-    let size = resources::Runs { at_once: workers, all: pending(&dir, &planned), resumed: resumable(&dir, &planned) };
+    let (all, resumed) = (pending(&dir, &planned), resumable(&dir, &planned));
+    let size = resources::Runs { at_once: workers, all, resumed, reports: true };
     resources::check(experiment, &size, &dir, &device.info, &ADVICE)?;
     create_output_dir(&dir)?;
 

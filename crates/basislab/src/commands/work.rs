@@ -146,6 +146,7 @@ impl Worker<'_> {
                 at_once: workers.min(jobs.len()),
                 all: jobs.len(),
                 resumed: resumable(&share.dir, &jobs),
+                reports: false,
             };
             resources::check(share.experiment(), &size, &share.dir, &place.device.info, &ADVICE)?;
             create_output_dir(&share.dir)?;
