@@ -213,6 +213,7 @@ impl Work<'_> {
             build: build(device, &experiment.shared.model),
             reuse: !args.no_reuse,
             lock: !args.no_lock,
+            retry_failed: true,
             finished_runs: Default::default(),
             control: Control {
                 stop: self.signals.stop(),

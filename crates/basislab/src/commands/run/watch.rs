@@ -62,6 +62,10 @@ impl RunProgress<'_> {
                 self.progress.line(&format!("  {arm} seed {seed}: stopped after step {step}"));
                 return Ok(());
             }
+            RunOutcome::Failed(failure) => {
+                self.progress.warn(&format!("  {arm} seed {seed}: failed: {}", failure.reason));
+                return Ok(());
+            }
             RunOutcome::AlreadyFinished | RunOutcome::Busy(_) => return Ok(()),
         }
         self.draw(seed)
