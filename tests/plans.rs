@@ -41,8 +41,7 @@ fn code(at: &Path, args: &[&str]) -> (i32, String) {
 }
 
 /// All that is decided and measured, but times.
-const FILES: [&str; 6] =
-    ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv"];
+const FILES: [&str; 6] = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv"];
 
 fn same(a: &Path, b: &Path) {
     for file in FILES {
@@ -103,7 +102,10 @@ fn lines_are_trained_by_index_and_the_rest_is_claimed() {
     ok(at, &["work", "plan.jsonl", "--index", "1,3"]);
     assert_eq!(ended(), [false, true, false, true, false]);
     let (answer, _) = ok(at, &["collect", "plan.jsonl", "--partial"]);
-    assert!(answer.contains("3 of 5 runs have not ended") && answer.contains("the report is on the others"), "{answer}");
+    assert!(
+        answer.contains("3 of 5 runs have not ended") && answer.contains("the report is on the others"),
+        "{answer}"
+    );
     ok(at, &["work", "plan.jsonl", "--index", "0..2"]);
     assert_eq!(ended(), [true, true, false, true, false]);
     let (_, said) = ok(at, &["work", "plan.jsonl", "--claim"]);
@@ -117,7 +119,8 @@ fn lines_are_trained_by_index_and_the_rest_is_claimed() {
 
 /// Runs that take a few seconds.
 #[cfg(unix)]
-const LONG: &[(&str, &str)] = &[("seeds", "[0]"), ("train.steps", "6000"), ("probe.every", "6000"), ("model.d_model", "32")];
+const LONG: &[(&str, &str)] =
+    &[("seeds", "[0]"), ("train.steps", "6000"), ("probe.every", "6000"), ("model.d_model", "32")];
 
 #[cfg(unix)]
 #[test]
@@ -132,7 +135,8 @@ fn a_worker_that_is_stopped_resumes_to_the_same_bits() {
     };
     for signal in ["USR1", "TERM"] {
         let child = worker(&[]);
-        let begun = || fs::read_dir(own.join("parts")).is_ok_and(|mut arms| arms.any(|arm| has_work(&arm.unwrap().path())));
+        let begun =
+            || fs::read_dir(own.join("parts")).is_ok_and(|mut arms| arms.any(|arm| has_work(&arm.unwrap().path())));
         while !begun() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -214,7 +218,8 @@ fn a_plan_of_other_runs_than_these_is_refused() {
     refused(all.join("\n"), 3, "keep that line");
     refused(String::new(), 3, "found no runs");
     // Another class of CPU than this one.
-    let other = if fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("avx512f")) { "avx2" } else { "avx512" };
+    let other =
+        if fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("avx512f")) { "avx2" } else { "avx512" };
     fs::write(at.join("pinned.jsonl"), plan(at, &["--require-cpu", other])).unwrap();
     refuses(at, &["work", "pinned.jsonl", "--claim"], 2, &[&format!("the plan requires {other}")]);
 }

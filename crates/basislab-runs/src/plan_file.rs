@@ -221,7 +221,9 @@ impl Reading<'_> {
         let at = match (known, toml) {
             (Some(at), Some(toml)) if self.experiments[at].toml != toml => {
                 let dir = run.dir.display();
-                return fail(format!("found another configuration of {dir} than before, expected one for each directory"));
+                return fail(format!(
+                    "found another configuration of {dir} than before, expected one for each directory"
+                ));
             }
             (Some(at), _) => at,
             (None, Some(toml)) => self.experiment(number, &run, toml)?,

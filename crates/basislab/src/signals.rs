@@ -62,10 +62,7 @@ impl Signals {
         let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
         let command = command.join(" ");
         let by = if self.timed_out.load(Ordering::Relaxed) { "--time-limit" } else { "a signal" };
-        Exit::new(
-            Code::Stopped,
-            format!("stopped by {by} with {} to go; resume with: {command}", count(left, "run")),
-        )
+        Exit::new(Code::Stopped, format!("stopped by {by} with {} to go; resume with: {command}", count(left, "run")))
     }
 }
 

@@ -12,8 +12,8 @@ use crate::terminal::{quoted, say, say_json};
 use basislab_config::count;
 use basislab_report::resolve;
 use basislab_runs::{
-    Corpora, Job, PlanFile, PlanLine, PlannedExperiment, create_or_extend, create_output_dir, identity, join_runs, jobs,
-    lock, open, pending, read_manifest, unfinished_runs,
+    Corpora, Job, PlanFile, PlanLine, PlannedExperiment, create_or_extend, create_output_dir, identity, jobs,
+    join_runs, lock, open, pending, read_manifest, unfinished_runs,
 };
 use basislab_tables::{Identity, SelectionRow, is_published, read_optional};
 use std::path::PathBuf;

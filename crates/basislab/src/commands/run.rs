@@ -19,8 +19,7 @@ use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
-    Job, Opened, RunOutcome, create_output_dir, jobs, lock, open, pending, plan_hash, resumable,
-    unfinished_runs,
+    Job, Opened, RunOutcome, create_output_dir, jobs, lock, open, pending, plan_hash, resumable, unfinished_runs,
 };
 use basislab_tables::{SUMS, SelectionRow, is_published, merge, read_optional};
 use basislab_train::Control;
@@ -137,10 +136,7 @@ impl Work<'_> {
                     ),
                     None if !self.signals.stop().load(Ordering::Relaxed) => Exit::new(
                         Code::Busy,
-                        format!(
-                            "{}: {left} of its runs were removed meanwhile; run the command again",
-                            dir.display()
-                        ),
+                        format!("{}: {left} of its runs were removed meanwhile; run the command again", dir.display()),
                     ),
                     _ => self.signals.goodbye(left),
                 });
@@ -166,7 +162,7 @@ impl Work<'_> {
             checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
         };
         let show = |job: &Job<'_>, event| show_event(place.progress, job, &event);
-        let session = place.session(&plan.experiment, !args.no_reuse, control, &show);
+        let session = place.session(&plan.experiment, (!args.no_reuse, true), control, &show);
         let train = |job: &Job<'_>, failed: &AtomicBool| match session.run_if_free(job, failed)? {
             RunOutcome::Busy(owner) => Ok(Some(owner)),
             outcome => {

@@ -34,7 +34,10 @@ pub(super) fn show(path: &Path, json: bool, quiet: bool) -> CommandResult {
     let mut text = format!("{}: {}\n", shown(&path.display().to_string()), count(plan.lines.len(), "run"));
     all.iter().for_each(|shown| text += &shown.text());
     let unit = all.first().map_or("core", |shown| shown.unit);
-    text += &format!("\nIn all about {} {unit}-hours to go, by a few updates of each kind of run here.\n", digits(hours(&all)));
+    text += &format!(
+        "\nIn all about {} {unit}-hours to go, by a few updates of each kind of run here.\n",
+        digits(hours(&all))
+    );
     say(text)?;
     Ok(None)
 }

@@ -74,11 +74,7 @@ impl<'a> Calibration<'a> {
         run.probe.log_until = 0;
         run.probe.every = if probed { 1 } else { steps };
         run.phases.clear();
-        let on = Context {
-            corpus: self.corpora.of(&run),
-            device: &self.device.device,
-            ahead: self.device.ahead(),
-        };
+        let on = Context { corpus: self.corpora.of(&run), device: &self.device.device, ahead: self.device.ahead() };
         let stop = AtomicBool::new(false);
         let control = Control { stop: &stop, checkpoint_steps: u64::MAX, checkpoint_interval: Duration::MAX };
         let begun = self.now();
