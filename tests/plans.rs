@@ -243,3 +243,43 @@ fn plan_show_counts_what_exists_and_what_is_to_go() {
     assert!(text.contains("5 runs of 5 arms on flex, 5 complete"), "{text}");
     assert!(stdout(&basislab(at, &["plan", "lab.toml", "--seeds", "0..3"])).lines().count() == 15);
 }
+
+#[test]
+fn a_run_that_fails_says_why_and_is_not_tried_again() {
+    let (dir, own) = planned(&[("seeds", "[0]")], "");
+    let at = dir.path();
+    ok(at, &["work", "plan.jsonl", "--index", "0..3"]);
+    let all = lines(&fs::read_to_string(at.join("plan.jsonl")).unwrap());
+    // A run that ended is begun again from checkpoints that are all damaged.
+    let bad = part(&own, &all[1]);
+    fs::remove_file(bad.join("done.json")).unwrap();
+    let checkpoints = || fs::read_dir(bad.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    checkpoints().for_each(|one| fs::write(one.join("weights.safetensors"), "zeros").unwrap());
+    let (failed, said) = code(at, &["work", "plan.jsonl", "--claim"]);
+    assert_eq!(failed, 7, "{said}");
+    assert!(said.contains("1 run failed") && said.contains("weights.safetensors: damaged"), "{said}");
+    let status = |more: &[&str]| ok(at, &[&["plan", "status", "plan.jsonl"], more].concat()).0;
+    let shown = status(&[]);
+    assert!(
+        shown.contains("4 complete, 1 failed") && shown.contains("failed: ") && shown.contains("damaged"),
+        "{shown}"
+    );
+    assert!(shown.contains("--retry-failed"), "{shown}");
+    let json: Value = serde_json::from_str(&status(&["--json"])).unwrap();
+    assert_eq!((&json["counts"]["failed"], &json["runs"][1]["state"]), (&1.into(), &"failed".into()));
+    assert!(json["runs"][1]["reason"].as_str().unwrap().contains("damaged"));
+    // The others are complete, and it is left alone until it is asked for.
+    let (again, said) = code(at, &["work", "plan.jsonl", "--claim"]);
+    assert_eq!(again, 5, "{said}");
+    assert!(said.contains("--retry-failed tries it again"), "{said}");
+    refuses(at, &["collect", "plan.jsonl"], 6, &["1 of 5 runs has not ended"]);
+    fs::remove_dir_all(bad.join("checkpoints")).unwrap();
+    ok(at, &["work", "plan.jsonl", "--claim", "--retry-failed"]);
+    assert!(status(&[]).contains("All runs have ended:  basislab collect plan.jsonl"));
+    // A run whose files cannot be read does not hide the others.
+    fs::write(bad.join("done.json"), "{").unwrap();
+    let shown = status(&[]);
+    assert!(shown.contains("4 complete, 1 failed") && shown.contains("done.json"), "{shown}");
+    let (bad, said) = code(at, &["work", "plan.jsonl", "--claim"]);
+    assert_eq!(bad, 7, "{said}");
+}

@@ -14,7 +14,7 @@ pub(crate) enum RunState {
     /// Who has it, as far as that process says, and its last checkpoint.
     Running(String, Option<u64>),
     /// Why, and its last checkpoint.
-    Failed(Failure, Option<u64>),
+    Failed(String, Option<u64>),
     /// Its last checkpoint.
     Interrupted(Option<u64>),
     NotStarted,
@@ -37,7 +37,7 @@ impl RunState {
             return Ok(Self::Running(holder, step));
         }
         Ok(match Failure::read(&work)? {
-            Some(failure) => Self::Failed(failure, step),
+            Some(failure) => Self::Failed(in_words(&failure), step),
             None if step.is_some() || work.is_dir() => Self::Interrupted(step),
             None => Self::NotStarted,
         })
@@ -67,9 +67,15 @@ impl RunState {
                 let what = tensor.as_ref().map_or_else(String::new, |tensor| format!(": {tensor} was not finite"));
                 format!("diverged at step {step}{what}")
             }
-            Self::Failed(failure, _) => format!("failed: {}", failure.reason),
+            Self::Failed(failure, _) => format!("failed: {failure}"),
             Self::Running(_, step) | Self::Interrupted(step) => format!("{}, {}", self.word(), checkpoint(step)),
             Self::Complete | Self::NotStarted => self.word().to_owned(),
         }
     }
+}
+
+/// Why a run failed, where and when.
+fn in_words(failure: &Failure) -> String {
+    let Failure { reason, when, host, process } = failure;
+    format!("{reason} (process {process} on {host}, {when})")
 }

@@ -126,9 +126,9 @@ impl Status {
                 RunState::Complete | RunState::NotStarted => (None, None),
             };
             let holder = if let RunState::Running(holder, _) = state { Some(holder) } else { None };
-            let failure = if let RunState::Failed(failure, _) = state { Some(failure) } else { None };
+            let reason = if let RunState::Failed(reason, _) = state { Some(reason) } else { None };
             json!({
-                "arm": arm, "seed": seed, "state": state.word(), "step": step, "tensor": tensor, "holder": holder, "failure": failure,
+                "arm": arm, "seed": seed, "state": state.word(), "step": step, "tensor": tensor, "holder": holder, "reason": reason,
             })
         };
         json!({ "runs": self.runs.iter().map(run).collect::<Vec<_>>(), "unneeded": self.unneeded })

@@ -9,7 +9,7 @@ use basislab_config::count;
 use basislab_runs::{PlanFile, PlanLine};
 use basislab_tables::{TimingRow, is_published, part_dir, read_table};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ pub(super) fn status(path: &Path, watch: bool, json: bool, root: Option<&Path>) 
             say_json(&status.json())?;
         } else {
             // On a terminal each look replaces the one before.
-            let clear = if watch && stdout().is_terminal() { CLEAR } else { "" };
-            print!("{clear}");
+            if watch && stdout().is_terminal() {
+                let _ = write!(stdout(), "{CLEAR}");
+            }
             say(status.text(path, &plan))?;
         }
         if !again {
@@ -63,7 +64,9 @@ impl<'p> Status<'p> {
             let of = &plan.experiments[line.experiment];
             let job = PlanFile::job(line, &of.loaded.experiment);
             let dir = in_root(&of.dir, root);
-            let state = if is_published(&dir) { RunState::Complete } else { RunState::of(&dir, &job)? };
+            // One run whose files cannot be read must not hide the others.
+            let state = if is_published(&dir) { Ok(RunState::Complete) } else { RunState::of(&dir, &job) };
+            let state = state.unwrap_or_else(|exit| RunState::Failed(exit.to_string(), None));
             if let Some(at) = RunState::WORDS.iter().position(|word| *word == state.word()) {
                 counts[at] += 1;
             }
@@ -138,7 +141,7 @@ impl<'p> Status<'p> {
                 RunState::Complete | RunState::NotStarted => {}
                 RunState::Diverged(at, tensor) => (step, reason) = (Some(*at), tensor.clone()),
                 RunState::Running(by, at) => (holder, step) = (Some(by), *at),
-                RunState::Failed(failure, at) => (reason, step) = (Some(failure.reason.clone()), *at),
+                RunState::Failed(failure, at) => (reason, step) = (Some(failure.clone()), *at),
                 RunState::Interrupted(at) => step = *at,
             }
             json!({
