@@ -9,7 +9,7 @@ configuration, and the directory that `basislab run` would use. It is made once
 and read by any number of workers; nothing in it is started by basislab.
 
 Examples:
-  basislab plan learning-rates adam-vs-sgd > plan.jsonl
+  basislab plan adam-vs-sgd my-experiment.toml > plan.jsonl
   basislab plan adam-vs-sgd --seeds 0..32 --set train.steps=4000 > plan.jsonl
   basislab plan show plan.jsonl                  runs, core-hours, memory
   basislab plan script slurm plan.jsonl > job.sh && sh job.sh
