@@ -100,7 +100,7 @@ pub(crate) enum PlanCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Look here in place of the plan's directory of directories: see --out of `basislab work`
+        /// The directory of the experiments' directories, in place of the plan's
         #[arg(long, value_name = "DIR", value_parser = folder())]
         out: Option<PathBuf>,
     },
@@ -139,7 +139,7 @@ pub(crate) struct WorkArgs {
     /// Try runs again that have failed
     #[arg(long)]
     pub(crate) retry_failed: bool,
-    /// Write here in place of the plan's directory of directories; `basislab collect --from` joins such copies
+    /// The directory of the experiments' directories, in place of the plan's; `basislab collect --from` joins copies of it
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) out: Option<PathBuf>,
     /// Do not copy finished runs of the same identity from sibling directories; train them
