@@ -138,7 +138,8 @@ struct Template {
 /// One trained run of each arm that no grid made.
 fn templates(experiment: &Experiment) -> Vec<Template> {
     let dir = tempfile::TempDir::new().unwrap();
-    let is_made = |arm: &Arm| experiment.sweeps.iter().flat_map(|sweep| &sweep.points).any(|point| point.arm == arm.name);
+    let is_made =
+        |arm: &Arm| experiment.sweeps.iter().flat_map(|sweep| &sweep.points).any(|point| point.arm == arm.name);
     let mut few = experiment.clone();
     few.arms.retain(|arm| !is_made(arm));
     few.arms.iter_mut().for_each(|arm| arm.seeds = vec![0]);
@@ -175,7 +176,8 @@ fn write_run(dir: &Path, arm: &Arm, place: usize, record: &RunRecord, template: 
     let end: RunEnd = serde_json::from_slice(&template.files["done.json"]).unwrap();
     // As the program writes them, which waits for the disk.
     fs::write(part.join("run.json"), format!("{}\n", serde_json::to_string_pretty(record).unwrap())).unwrap();
-    fs::write(part.join("done.json"), format!("{}\n", serde_json::to_string(&RunEnd { tables, ..end }).unwrap())).unwrap();
+    fs::write(part.join("done.json"), format!("{}\n", serde_json::to_string(&RunEnd { tables, ..end }).unwrap()))
+        .unwrap();
     Ok(())
 }
 
@@ -190,7 +192,10 @@ fn copied(table: &str, text: &str, arm: &Arm, seed: u64, own: u64) -> String {
         let (step, is_last) = (cells[2], cells[2] == "4");
         let is_end = is_last && ["blocks.0.resid_post", "blocks.*.resid_post"].contains(&cells[3]);
         let is_read = match table {
-            "residual.csv" => cells[5] == "rest" && (is_end || cells[8] == "token_kurtosis" || (step == "0" && cells[7] == "standard")),
+            "residual.csv" => {
+                cells[5] == "rest"
+                    && (is_end || cells[8] == "token_kurtosis" || (step == "0" && cells[7] == "standard"))
+            }
             "dimensions.csv" => is_end,
             _ => true,
         };

@@ -18,8 +18,8 @@ use basislab_config::{Experiment, RunName, count};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
     PACKAGE, Part, PrivilegeRow, Remedy, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
-    VerdictRow, check_parts, data_package, is_sealed, merge, merge_parts, parts, read_rows_if_any,
-    read_table, write_table,
+    VerdictRow, check_parts, data_package, is_sealed, merge, merge_parts, parts, read_rows_if_any, read_table,
+    write_table,
 };
 use std::collections::BTreeSet;
 use std::fs;

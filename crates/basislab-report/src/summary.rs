@@ -12,8 +12,7 @@ pub(crate) fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<Summary
     let runs = Runs::of(experiment, tables);
     let losses = Losses::of(tables);
     let cell = experiment.verdict.cell();
-    let complete: Vec<Vec<u64>> =
-        experiment.arms.iter().map(|arm| runs.seeds_in(arm, RunState::Complete)).collect();
+    let complete: Vec<Vec<u64>> = experiment.arms.iter().map(|arm| runs.seeds_in(arm, RunState::Complete)).collect();
     // Of one metric at a time: the values of all would not fit the memory. By arm, basis and metric.
     let mut of_metrics: BTreeMap<(usize, Basis, usize), SummaryRow> = BTreeMap::new();
     for (place, metric) in metric_names(experiment, tables, &cell).into_iter().enumerate() {

@@ -163,3 +163,40 @@ impl<T: Ord + Clone> Distinct<T> {
         place
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ResidualRows;
+    use crate::rows::ResidualRow;
+    use basislab_config::{Basis, RunName, Site, Tokens};
+
+    #[test]
+    fn packed_rows_are_the_rows_that_were_packed() {
+        let row = |arm: &str, seed, step, basis, value| ResidualRow {
+            arm: RunName::new(arm).expect("a name"),
+            seed,
+            step,
+            site: Site::ResidPost(1),
+            layer: Some(1),
+            tokens: Tokens::Rest,
+            tokens_used: 7,
+            basis,
+            metric: format!("metric_{step}"),
+            value,
+        };
+        let random = Basis::Random(1);
+        // Runs that differ in arm or seed alone, rows that return to an earlier run, and an empty cell.
+        let rows = vec![
+            row("a", 0, 0, Basis::Standard, Some(1.0)),
+            row("a", 0, 0, random, None),
+            row("a", 1, 0, Basis::Standard, Some(-0.0)),
+            row("b", 1, 0, random, Some(2.0)),
+            row("a", 0, 4, Basis::Standard, Some(3.0)),
+        ];
+        let packed: ResidualRows = rows.iter().cloned().collect();
+        assert_eq!(packed.to_rows(), rows);
+        assert_eq!((packed.runs().len(), packed.kinds().len()), (3, 3));
+        let values: Vec<Option<f64>> = packed.of_kinds(|kind| kind.basis == random).map(|row| row.value()).collect();
+        assert_eq!(values, [None, Some(2.0)]);
+    }
+}

@@ -176,12 +176,7 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
 }
 
 /// Hands each row of `source`, which has whole lines, to `visit`; `start` is its beginning.
-fn rows<R: TableRow>(
-    file: &str,
-    start: &[u8],
-    source: impl Read,
-    mut visit: impl FnMut(R),
-) -> Result<(), ReadError> {
+fn rows<R: TableRow>(file: &str, start: &[u8], source: impl Read, mut visit: impl FnMut(R)) -> Result<(), ReadError> {
     let table = R::TABLE;
     if start.starts_with("\u{feff}".as_bytes()) {
         let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();

@@ -110,6 +110,11 @@ pub(crate) fn cpu() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// The class of this machine's CPU: see [`cpu_class`](basislab_tables::cpu_class).
+pub(crate) fn class_of_cpu() -> &'static str {
+    basislab_tables::cpu_class(&cpu_features())
+}
+
 fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {
