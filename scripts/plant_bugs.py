@@ -254,9 +254,9 @@ BUGS = [
     ("a time limit is no reason to stop", PROGRAM + "signals.rs", "stop.store(true, Ordering::Relaxed);", "let _ = &stop;", "plans::a_worker"),
     # What claims and choices are decided on.
     ("a changed claim counts as registered", REPORT + "registration.rs", "record.registered.contains(&rule)", "!record.registered.is_empty() || record.registered.contains(&rule)", "report: registration"),
-    ("one registered run registers all", REPORT + "registration.rs", "!record.as_ref().is_some_and(is_registered)", "!record.as_ref().is_some_and(is_registered) && !records.iter().any(|(one, _)| one.as_ref().is_some_and(is_registered))", "report: registration"),
-    ("seeds that were added count as registered", REPORT + "registration.rs", "record.seeds != *seeds", "record.seeds.is_empty() && !seeds.is_empty()", "report: registration"),
-    ("a rule is held to runs that its claim does not read", REPORT + "registration.rs", "claim.test.arms().into_iter().filter_map(|name| experiment.arm(name))", "experiment.arms.iter().filter(|_| !claim.name.is_empty())", "report: registration"),
+    ("one registered run registers all", REPORT + "registration.rs", "!record.is_some_and(is_registered));", "!record.is_some_and(is_registered) && !records.iter().any(|(one, _)| one.is_some_and(is_registered)));", "report: registration"),
+    ("seeds that were added count as registered", REPORT + "registration.rs", "*record.seeds == seeds)", "!record.seeds.is_empty() || seeds.is_empty())", "report: registration"),
+    ("a rule is held to runs that its claim does not read", REPORT + "registration.rs", "claim.test.arms().into_iter().filter_map(|name| self.experiment.arm(name))", "self.experiment.arms.iter().filter(|_| !claim.name.is_empty())", "report: registration"),
     ("runs of another experiment count as its own", REPORT + "registration.rs", "others().all(|(record, _)| is_reused(record))", "others().all(|(record, _)| !is_reused(record))", "report: registration"),
     ("the choice is by the greatest loss", REPORT + "selection.rs", "next.1 < best.1", "next.1 > best.1", "report: selection"),
     ("of equal points the last is chosen", REPORT + "selection.rs", "next.1 < best.1", "next.1 <= best.1", "report: selection"),
@@ -329,6 +329,10 @@ BUGS = [
     ("per token is divided by per tensor", REPORT + "quantized/sentences.rs", "digits(tensor / token)", "digits(token / tensor)", "report: quantized"),
     ("models are ranked by cost from below", REPORT + "quantized/sentences.rs", "of(b).total_cmp(&of(a))", "of(a).total_cmp(&of(b))", "report: quantized"),
     ("what is destroyed is ranked", REPORT + "quantized/sentences.rs", "model.has_loss() && !row.destroyed)", "model.has_loss())", "report: quantized"),
+    ("no two rows are of one kind", TABLES + "packed.rs", "if let Some(place) = self.places.get(&value) {", "if let Some(place) = self.places.get(&value).filter(|_| false) {", "many_runs"),
+    ("a CPU with AVX2 and without FMA is of the class avx2", TABLES + "record.rs", 'has("avx2") && has("fma")', 'has("avx2")', "many_runs"),
+    ("complete runs are listed however many there are", PROGRAM + "commands/status.rs", "let only_counts = self.runs.len() > MOST_LISTED;", "let only_counts = false;", "many_runs"),
+    ("draws of signs take the bits of each other", STATS + "inference.rs", "words[draw * blocks + block]", "words[block * AT_ONCE + draw]", "stats: inference"),
 ]
 
 
