@@ -48,7 +48,17 @@ fn ten_thousand_runs_are_reported_within_500_megabytes() {
         assert!(again == answer, "{shape:?}: {again}");
         let (of_status, status) = peak(dir.path(), &["status", "o"]);
         assert!(status.contains(&format!("{runs} complete of {runs} runs")), "{shape:?}: {status}");
-        let peaks = [of_report, of_again, of_status];
+        // As the runs of a plan, in the directory that it names.
+        let (of_plan, plan) = peak(dir.path(), &["plan", "o/config.toml", "--out", "."]);
+        assert_eq!(plan.lines().count(), runs, "{shape:?}");
+        std::fs::write(dir.path().join("plan.jsonl"), &plan).unwrap();
+        let first: Value = serde_json::from_str(plan.lines().next().unwrap()).unwrap();
+        std::fs::rename(dir.path().join("o"), dir.path().join(first["dir"].as_str().unwrap())).unwrap();
+        let (of_plan_status, status) = peak(dir.path(), &["plan", "status", "plan.jsonl"]);
+        assert!(status.contains("All runs have ended"), "{shape:?}: {status}");
+        let (of_collect, collected) = peak(dir.path(), &["collect", "plan.jsonl"]);
+        assert!(collected.contains(&format!("All {runs} planned runs are complete")), "{shape:?}: {collected}");
+        let peaks = [of_report, of_again, of_status, of_plan, of_plan_status, of_collect];
         assert!(peaks.iter().all(|peak| (1.0..=most).contains(peak)), "{shape:?}: {peaks:?} MB");
     }
 }
@@ -119,9 +129,9 @@ fn cpus_of_different_classes_are_named() {
 
 /// Not a test: writes the directories that `scripts/many_runs.sh` measures.
 #[test]
-#[ignore = "writes a directory for scripts/many_runs.sh"]
 fn write_many_runs() {
+    let Ok(dir) = std::env::var("BASISLAB_DIR") else { return };
     let of = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let shape = if of("BASISLAB_SHAPE") == "seeds" { Shape::ManySeeds } else { Shape::ManyArms };
-    write(Path::new(&of("BASISLAB_DIR")), shape, of("BASISLAB_RUNS").parse().unwrap());
+    write(Path::new(&dir), shape, of("BASISLAB_RUNS").parse().unwrap());
 }

@@ -43,13 +43,14 @@ fn a_process_of_these_tests() {
         for (arm, seed) in &runs {
             match HeldRun::take(dir, (arm, *seed), true, false).unwrap() {
                 Taken::Free(held) => {
-                    writeln!(log, "began {arm}/{seed}").unwrap();
+                    // In one piece: a kill leaves no half of a line.
+                    log.write_all(format!("began {arm}/{seed}\n").as_bytes()).unwrap();
                     let own = held.folder().unwrap();
                     std::thread::sleep(trains);
                     let end = RunEnd { state: Ending::Complete, step: 6, tensor: None, tables: Default::default() };
                     end.write(&own).unwrap();
                     held.publish(&own, &end).unwrap();
-                    writeln!(log, "did {arm}/{seed}").unwrap();
+                    log.write_all(format!("did {arm}/{seed}\n").as_bytes()).unwrap();
                     held.end().unwrap();
                 }
                 Taken::Ended => {}

@@ -3,9 +3,10 @@
 use super::{library, loaded};
 use crate::cli::{basislab, stderr};
 use basislab_config::{Arm, Experiment};
+use basislab_report::{choose, resolve};
 use basislab_runs::{Corpora, create_or_extend};
 use basislab_store::{Extent, FileError};
-use basislab_tables::{RUN_TABLES, RunEnd, RunRecord, part_dir};
+use basislab_tables::{RUN_TABLES, RunEnd, RunRecord, Tables, part_dir, read_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -125,6 +126,28 @@ pub(crate) fn write(dir: &Path, shape: Shape, runs: usize) {
             record.seeds.clone_from(&seeds);
             record.registered.clone_from(&registered);
             write_run(dir, arm, place, &record, template).unwrap();
+        }
+    }
+    choose_runs(dir, &experiment);
+}
+
+/// Makes the runs of arms that choose from a grid those of the chosen point, as the numbers have it.
+fn choose_runs(dir: &Path, experiment: &Experiment) {
+    let mut tables = Tables::default();
+    for arm in experiment.arms.iter().filter(|arm| experiment.is_selection_arm(&arm.name)) {
+        for seed in &arm.seeds {
+            let part = part_dir(dir, &arm.name, *seed);
+            tables.steps.extend(read_table(&part).unwrap());
+            tables.evals.extend(read_table(&part).unwrap());
+        }
+    }
+    let chosen = resolve(experiment, &choose(experiment, &tables));
+    for (arm, _) in chosen.arms.iter().zip(&experiment.arms).filter(|(now, before)| now.run != before.run) {
+        for seed in &arm.seeds {
+            let part = part_dir(dir, &arm.name, *seed);
+            let mut record = RunRecord::read(&part).unwrap().unwrap();
+            record.identity.run = arm.run.hash();
+            record.write(&part).unwrap();
         }
     }
 }

@@ -33,11 +33,13 @@ pub(super) fn show(path: &Path, json: bool, quiet: bool) -> CommandResult {
     }
     let mut text = format!("{}: {}\n", shown(&path.display().to_string()), count(plan.lines.len(), "run"));
     all.iter().for_each(|shown| text += &shown.text());
-    let unit = all.first().map_or("core", |shown| shown.unit);
-    text += &format!(
-        "\nIn all about {} {unit}-hours to go, by a few updates of each kind of run here.\n",
-        digits(hours(&all))
-    );
+    let (hours, unit) = (hours(&all), all.first().map_or("core", |shown| shown.unit));
+    text += &match hours {
+        0.0 => "\nEvery run exists.\n".to_owned(),
+        _ => {
+            format!("\nIn all about {} {unit}-hours to go, by a few updates of each kind of run here.\n", digits(hours))
+        }
+    };
     say(text)?;
     Ok(None)
 }
