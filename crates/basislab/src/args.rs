@@ -1,4 +1,5 @@
 mod measure;
+mod plan_script;
 mod quantize;
 
 use crate::backend::{Backend, OpenDevice};
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use measure::MEASURE_EXAMPLES;
 pub(crate) use measure::MeasureArgs;
+pub(crate) use plan_script::{Engine, ScriptArgs, TimeLimit};
 use quantize::QUANTIZE_EXAMPLES;
 pub(crate) use quantize::QuantizeArgs;
 

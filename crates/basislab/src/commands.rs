@@ -9,6 +9,7 @@ pub(crate) mod data;
 pub(crate) mod list;
 pub(crate) mod measure;
 pub(crate) mod metrics;
+pub(crate) mod plan;
 pub(crate) mod quantize;
 pub(crate) mod report;
 pub(crate) mod run;
