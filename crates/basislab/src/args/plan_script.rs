@@ -78,21 +78,14 @@ pub(crate) struct TimeLimit {
     pub(crate) seconds: u64,
 }
 
-impl TimeLimit {
-    /// H:MM:SS, whatever the number of hours.
-    pub(crate) fn clock(self) -> String {
-        format!("{}:{:02}:{:02}", self.seconds / 3600, self.seconds / 60 % 60, self.seconds % 60)
-    }
-}
-
 /// As Slurm writes it: with days where there are some.
 impl fmt::Display for TimeLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DAY: u64 = 24 * 3600;
-        match self.seconds / DAY {
-            0 => write!(f, "{}", self.clock()),
-            days => write!(f, "{days}-{}", Self { seconds: self.seconds % DAY }.clock()),
+        let (minutes, hours) = (self.seconds / 60, self.seconds / 3600);
+        if hours >= 24 {
+            write!(f, "{}-", hours / 24)?;
         }
+        write!(f, "{}:{:02}:{:02}", hours % 24, minutes % 60, self.seconds % 60)
     }
 }
 

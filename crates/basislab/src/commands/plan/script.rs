@@ -148,13 +148,12 @@ fn snakemake(args: &ScriptArgs, [here, plan, program]: [&str; 3], tasks: [usize;
     };
     let (mut runtime, mut time_limit) = (String::new(), String::new());
     if let Some(time) = args.time {
-        let stop = TimeLimit { seconds: time.seconds - (time.seconds / 2).min(120) };
         runtime = format!(
             "\n    # A job stops before its time is over, with checkpoints and code 75, and is then run again.\n    \
              resources:\n        runtime={},\n    retries: 100",
             time.seconds.div_ceil(60)
         );
-        time_limit = format!(" --time-limit {}", stop.clock());
+        time_limit = format!(" --time-limit {time}");
     }
     let rules = (1..=2).filter(|stage| tasks[stage - 1] > 0).map(|stage| {
         let plan = "lambda wildcards: PLAN".to_owned();

@@ -74,7 +74,7 @@ fn the_signal_comes_before_the_time_limit() {
         assert!(text.contains(&format!(" --time={time} --signal=B:USR1@{lead} ")), "{text}");
     }
     let text = said(&["snakemake", "plan.jsonl", "--time", "1:00:00"], [2, 0]).unwrap();
-    assert!(text.contains("runtime=60,") && text.contains("--time-limit 0:58:00\""), "{text}");
+    assert!(text.contains("runtime=60,") && text.contains("--time-limit 1:00:00\""), "{text}");
     let text = said(&["hq", "plan.jsonl", "--time", "1:00:00"], [2, 0]).unwrap();
     assert!(text.contains(" --time-request=3600s "), "{text}");
 }
