@@ -120,7 +120,7 @@ fn write_config(dir: &Path, experiment: &Experiment, library: Library<'_>) -> Re
 }
 
 /// The configuration as `config.toml` holds it: usable from any folder.
-fn recorded(experiment: &Experiment) -> String {
+pub(crate) fn recorded(experiment: &Experiment) -> String {
     let absolute = |path: &str| match path.starts_with(BUILTIN_PREFIX) {
         true => None,
         false => std::path::absolute(path).ok()?.to_str().map(str::to_owned),

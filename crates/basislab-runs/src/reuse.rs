@@ -16,7 +16,7 @@ pub struct FinishedRuns(Vec<(Identity, PathBuf)>);
 impl FinishedRuns {
     /// Those in the directories beside `dir`, and in `dir` itself. What cannot be read is left out, and so are links and folders
     /// of other users, who could put any numbers there.
-    pub(crate) fn beside(dir: &Path) -> Self {
+    pub fn beside(dir: &Path) -> Self {
         let Ok(dir) = std::path::absolute(dir) else { return Self::default() };
         let Some(parent) = dir.parent() else { return Self::default() };
         let folders = |path: &Path| -> Vec<PathBuf> {
@@ -39,7 +39,7 @@ impl FinishedRuns {
     }
 
     /// The part of a finished run of that identity.
-    pub(crate) fn find(&self, identity: &Identity) -> Option<&Path> {
+    pub fn find(&self, identity: &Identity) -> Option<&Path> {
         self.0.iter().find(|(known, _)| known == identity).map(|(_, part)| part.as_path())
     }
 }
@@ -103,7 +103,7 @@ fn renamed(table: &[u8], arm: &RunName) -> Vec<u8> {
     renamed
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<(), FileError> {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<(), FileError> {
     if !from.is_dir() {
         return Ok(());
     }

@@ -1,6 +1,8 @@
 mod measure;
+mod plan;
 mod plan_script;
 mod quantize;
+mod run;
 
 use crate::backend::{Backend, OpenDevice};
 use crate::commands::check::LAW_STEPS;
@@ -12,9 +14,13 @@ use std::path::PathBuf;
 
 use measure::MEASURE_EXAMPLES;
 pub(crate) use measure::MeasureArgs;
+use plan::{COLLECT_EXAMPLES, PLAN_EXAMPLES, WORK_EXAMPLES};
+pub(crate) use plan::{CollectArgs, PlanArgs, PlanCommand, WorkArgs};
 pub(crate) use plan_script::{Engine, ScriptArgs, TimeLimit};
 use quantize::QUANTIZE_EXAMPLES;
 pub(crate) use quantize::QuantizeArgs;
+use run::RUN_EXAMPLES;
+pub(crate) use run::RunArgs;
 
 /// Where a count without an end of its own ends.
 const MOST: u64 = 1 << 40;
@@ -111,6 +117,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the runs of experiments as a plan, one JSON line each, or show, script or follow a plan
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
+    /// Train runs of a plan: a share of them, or whatever no other worker has
+    #[command(after_help = WORK_EXAMPLES)]
+    Work(WorkArgs),
+    /// Merge the finished runs of a plan, decide the claims and draw the figures
+    #[command(after_help = COLLECT_EXAMPLES)]
+    Collect(CollectArgs),
     /// Remove the runs of a directory that its experiment does not need; without --yes, only list them
     Clean {
         /// A directory that `run` wrote
@@ -169,29 +184,18 @@ Examples:
   basislab run adam-vs-sgd --backend wgpu --device 1
   basislab run adam-vs-sgd --backend cpu              the default";
 
-const RUN_EXAMPLES: &str = "\
-Examples:
-  basislab run adam-vs-sgd --seeds 0..3              three seeds: `exploratory`
-  basislab run adam-vs-sgd --set arm.sgd.optimizer.lr=0.3
-  basislab run adam-vs-sgd --arm lion=adam,optimizer.kind=lion
-  basislab run adam-vs-sgd --sweep arm.adam.optimizer.lr=1e-3,3e-3,1e-2
-  basislab run adam-vs-sgd --set corpus.classes=8 --set corpus.stay=0.7
-  basislab run adam-vs-sgd --only adam,sgd           two arms of the experiment
-  basislab run adam-vs-sgd --backend ndarray --jobs 1
-  basislab run my-experiment.toml --out runs/mine
-  basislab run results/adam-vs-sgd/config.toml       repeat a committed result
-
-Re-run the command to resume; finished runs are skipped. Several processes may
-run it in one directory: each takes runs that no other process has.
-
-`basislab config show adam-vs-sgd` prints every key that --set can change, and
-`basislab config explain KEY` says what a key means.";
-
 /// Which experiment, and the changes to it.
 #[derive(Debug, Args)]
 pub(crate) struct ExperimentArgs {
     /// The name of a built-in experiment (see `basislab list`) or the path of a TOML file
     pub(crate) experiment: String,
+    #[command(flatten)]
+    pub(crate) changes: ChangeArgs,
+}
+
+/// Changes to an experiment.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ChangeArgs {
     /// Set one key, e.g. `train.batch_size=32` in the shared tables or `arm.sgd.optimizer.lr=0.3` in one arm. Setting
     /// `kind` replaces the table by the preset of that kind. VALUE is TOML; quotes around text are optional. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -212,7 +216,7 @@ pub(crate) struct ExperimentArgs {
 }
 
 /// Which device to compute on.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct DeviceArgs {
     /// Backend to compute on; `basislab backends` lists what is available
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
@@ -227,42 +231,6 @@ impl DeviceArgs {
     pub(crate) fn open(&self) -> Result<OpenDevice, Exit> {
         self.backend.open(self.device as usize)
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    #[command(flatten)]
-    pub(crate) which: ExperimentArgs,
-    #[command(flatten)]
-    pub(crate) on: DeviceArgs,
-    /// Output directory [default: runs/NAME-HASH; HASH covers backend and arms, not seeds or claims]
-    #[arg(long, value_parser = folder())]
-    pub(crate) out: Option<PathBuf>,
-    /// Runs to train in parallel; on a CPU, results do not depend on it [default: one per core; 1 on a GPU]
-    #[arg(long, allow_hyphen_values = true, value_parser = count(1, 4096))]
-    pub(crate) jobs: Option<u64>,
-    /// Train only these arms, with all their seeds or with one: `adam,sgd` or `adam/3`. Claims about other arms are
-    /// left out of the printed answer
-    #[arg(long, value_name = "ARM,ARM[/SEED]")]
-    pub(crate) only: Option<String>,
-    /// Do not copy finished runs of the same identity from sibling directories; train them
-    #[arg(long)]
-    pub(crate) no_reuse: bool,
-    /// Most seconds between two checkpoints of a run
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_hyphen_values = true, value_parser = count(0, MOST))]
-    pub(crate) checkpoint_seconds: u64,
-    /// Most updates between two checkpoints of a run [default: no limit]
-    #[arg(long, value_name = "STEPS", allow_hyphen_values = true, value_parser = count(1, MOST))]
-    pub(crate) checkpoint_steps: Option<u64>,
-    /// Do not lock, for file systems without locks: several processes may then train the same run, to the same bits
-    #[arg(long)]
-    pub(crate) no_lock: bool,
-    /// Do not print progress on stderr
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
-    /// Print the answer as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

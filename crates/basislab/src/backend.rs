@@ -88,6 +88,13 @@ impl Backend {
         }
     }
 
+    /// The backend that a plan or a manifest names.
+    pub(crate) fn named(name: &str) -> Result<Self, Exit> {
+        let names = ALL.map(Self::name);
+        let expected = || format!("found backend {name:?}, expected {}", basislab_config::one_of(&names, Some(name)));
+        ALL.into_iter().find(|backend| backend.name() == name).ok_or_else(|| Exit::usage(expected()))
+    }
+
     /// Whether this build holds it.
     pub(crate) fn is_built(self) -> bool {
         match self.resolve() {

@@ -110,6 +110,16 @@ pub(crate) fn cpu() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// The class of this CPU: runs have the same bits on all CPUs of one class.
+pub(crate) fn cpu_class() -> &'static str {
+    let features = cpu_features();
+    match ["avx512f", "avx2", "fma"].map(|feature| features.contains(&feature)) {
+        [true, ..] => "avx512",
+        [false, true, true] => "avx2",
+        _ => "scalar",
+    }
+}
+
 fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {

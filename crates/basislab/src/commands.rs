@@ -3,6 +3,7 @@
 pub(crate) mod backends;
 pub(crate) mod check;
 pub(crate) mod clean;
+pub(crate) mod collect;
 pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod data;
@@ -15,6 +16,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod verify;
+pub(crate) mod work;
 
 use crate::exit::{Code, Exit};
 

@@ -1,6 +1,6 @@
 //! Finding and loading experiments.
 
-use crate::args::ExperimentArgs;
+use crate::args::{ChangeArgs, ExperimentArgs};
 use crate::exit::{Code, Exit};
 use crate::resources;
 use basislab_config::{
@@ -30,7 +30,12 @@ pub(crate) struct Named {
 
 /// Loads what the command line names, with its changes.
 pub(crate) fn find(which: &ExperimentArgs) -> Result<Named, Exit> {
-    changed(which, Vec::new())
+    find_changed(&which.experiment, &which.changes)
+}
+
+/// Loads by name with what the command line changes.
+pub(crate) fn find_changed(experiment: &str, changes: &ChangeArgs) -> Result<Named, Exit> {
+    changed(experiment, changes, Vec::new())
 }
 
 /// Loads by name with `--set`s only.
@@ -40,18 +45,15 @@ pub(crate) fn find_plain(experiment: &str, set: &[String]) -> Result<Named, Exit
 
 /// Loads by name with `--arm`s and `--set`s.
 pub(crate) fn find_with_arms(experiment: &str, arm: &[String], set: &[String]) -> Result<Named, Exit> {
-    changed(&ExperimentArgs { arm: arm.to_vec(), ..plain(experiment, set) }, Vec::new())
+    let changes = ChangeArgs { arm: arm.to_vec(), set: set.to_vec(), ..ChangeArgs::default() };
+    find_changed(experiment, &changes)
 }
 
 /// Loads by name with `--text FILE`, whatever the file is called, and then `--set`s.
 pub(crate) fn find_with_text(experiment: &str, file: &str, set: &[String]) -> Result<Named, Exit> {
     let literal = |path: &str, text: &str| Change::literal(path, text, &format!("--text {file}"));
-    changed(&plain(experiment, set), vec![literal("corpus.kind", "text"), literal("corpus.path", file)])
-}
-
-fn plain(experiment: &str, set: &[String]) -> ExperimentArgs {
-    let (arm, sweep) = Default::default();
-    ExperimentArgs { experiment: experiment.to_owned(), set: set.to_vec(), arm, sweep, seeds: None, smoke: false }
+    let own = ChangeArgs { set: set.to_vec(), ..ChangeArgs::default() };
+    changed(experiment, &own, vec![literal("corpus.kind", "text"), literal("corpus.path", file)])
 }
 
 /// What a configuration may name: the update rules, and the built-in experiments and files as bases.
@@ -64,9 +66,9 @@ fn base(name: &str) -> Result<(String, String), String> {
     text(name).map(|(_, file, text)| (file, text)).map_err(|exit| exit.to_string())
 }
 
-/// Loads what `which` names, with `changes` first and then its own.
-fn changed(which: &ExperimentArgs, mut changes: Vec<Change>) -> Result<Named, Exit> {
-    let (name, file, text) = text(&which.experiment)?;
+/// Loads what `experiment` names, with `changes` first and then those of the command line.
+fn changed(experiment: &str, which: &ChangeArgs, mut changes: Vec<Change>) -> Result<Named, Exit> {
+    let (name, file, text) = text(experiment)?;
     let load = |changes: &[Change]| load(&text, &file, changes, library());
     let parsed = |texts: &[String], parse: fn(&str) -> Result<Change, String>| {
         texts.iter().map(|text| parse(text).map_err(Exit::usage)).collect::<Result<Vec<_>, _>>()

@@ -13,6 +13,7 @@ mod resources;
 mod signals;
 mod terminal;
 mod threads;
+mod training;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -57,6 +58,9 @@ fn work(command: Command) -> CommandResult {
         Command::Report { dir, json } => commands::report::report(&dir, json),
         Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),
         Command::Status { dir, json } => commands::status::status(&dir, json),
+        Command::Plan(args) => commands::plan::plan(&args),
+        Command::Work(args) => commands::work::work(&args),
+        Command::Collect(args) => commands::collect::collect(&args),
         Command::Clean { dir, yes, json } => commands::clean::clean(&dir, yes, json),
         Command::Verify { dir, steps, all } => commands::verify::verify(&dir, steps, all),
         Command::Metrics(args) => commands::metrics::metrics(&args),

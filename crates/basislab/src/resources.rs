@@ -93,7 +93,12 @@ fn fits(need: f64, there: Option<(f64, &str)>, what: &str, advice: &str) -> Resu
 pub(crate) fn memory(experiment: &Experiment, workers: usize) -> f64 {
     // The program itself, and the tables that the report reads.
     let tables = 400.0 * table_rows(experiment);
-    PROGRAM + workers as f64 * most(experiment, memory_of_run) + tables
+    training(experiment, workers) + tables
+}
+
+/// Bytes that training alone takes with so many runs side by side.
+pub(crate) fn training(experiment: &Experiment, workers: usize) -> f64 {
+    PROGRAM + workers as f64 * most(experiment, memory_of_run)
 }
 
 /// Bytes that one run takes at its peak.

@@ -4,11 +4,14 @@ use crate::exit::{Code, Exit};
 use crate::terminal::quoted;
 use basislab_config::count;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Set by a signal; read by every run between two updates.
 pub(crate) struct Signals {
     stop: Arc<AtomicBool>,
+    /// Whether it was set by the time limit.
+    timed_out: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -33,7 +36,20 @@ impl Signals {
         for signal in all.into_iter().filter(|signal| !ignored(*signal)) {
             register(signal, Arc::clone(&stop)).map_err(cannot)?;
         }
-        Ok(Self { stop })
+        Ok(Self { stop, timed_out: Arc::default() })
+    }
+
+    /// Sets the flag so early that checkpoints are made before the time limit, which is counted from now.
+    pub(crate) fn stop_before(&self, limit: Duration) -> Result<(), Exit> {
+        let (stop, timed_out) = (Arc::clone(&self.stop), Arc::clone(&self.timed_out));
+        let wait = limit - (limit / 10).min(LONGEST_STOP);
+        let wake = move || {
+            std::thread::sleep(wait);
+            timed_out.store(true, Ordering::Relaxed);
+            stop.store(true, Ordering::Relaxed);
+        };
+        let started = std::thread::Builder::new().spawn(wake);
+        started.map(drop).map_err(|error| Exit::new(Code::TooLarge, format!("cannot start threads: {error}")))
     }
 
     /// The flag.
@@ -45,12 +61,13 @@ impl Signals {
     pub(crate) fn goodbye(&self, left: usize) -> Exit {
         let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
         let command = command.join(" ");
-        Exit::new(
-            Code::Stopped,
-            format!("stopped by a signal with {} to go; resume with: {command}", count(left, "run")),
-        )
+        let by = if self.timed_out.load(Ordering::Relaxed) { "--time-limit" } else { "a signal" };
+        Exit::new(Code::Stopped, format!("stopped by {by} with {} to go; resume with: {command}", count(left, "run")))
     }
 }
+
+/// What is kept of a time limit for the last updates and their checkpoints.
+const LONGEST_STOP: Duration = Duration::from_secs(120);
 
 /// A limit on the size of files (`ulimit -f`) then makes a write fail, which names the file, instead of killing the process.
 #[cfg(unix)]

@@ -14,6 +14,14 @@ pub(crate) fn say_json(value: &serde_json::Value) -> Result<(), Exit> {
     write(&format!("{value:#}\n"))
 }
 
+/// Writes a line of a file to stdout, as it is. Says whether anybody still reads.
+pub(crate) fn say_line(line: &str) -> Result<bool, Exit> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
+        written => Ok(written.is_ok()),
+    }
+}
+
 fn write(text: &str) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

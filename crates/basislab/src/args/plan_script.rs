@@ -1,4 +1,5 @@
 use super::count;
+use super::plan::time;
 use clap::{Args, ValueEnum};
 use std::fmt;
 use std::path::PathBuf;
@@ -89,25 +90,9 @@ impl fmt::Display for TimeLimit {
     }
 }
 
-/// A time limit of the form `H:MM:SS` or `D-H:MM:SS`.
-pub(super) fn time_limit(text: &str) -> Result<TimeLimit, String> {
-    let seconds = seconds(text).filter(|seconds| *seconds >= 60);
-    let refused = || format!("found {text:?}, expected H:MM:SS or D-H:MM:SS of at least a minute, e.g. 1:30:00");
-    seconds.map(|seconds| TimeLimit { seconds }).ok_or_else(refused)
-}
-
-fn seconds(text: &str) -> Option<u64> {
-    let number = |text: &str, digits: std::ops::RangeInclusive<usize>, most: u64| {
-        let is_plain = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse().ok().filter(|number| is_plain && *number <= most)
-    };
-    let (days, most_hours, time) = match text.split_once('-') {
-        Some((days, time)) => (number(days, 1..=6, 999_999)?, 23, time),
-        None => (0, 999_999, text),
-    };
-    let [hours, minutes, seconds] = time.split(':').collect::<Vec<_>>()[..] else { return None };
-    let hours = days * 24 + number(hours, 1..=6, most_hours)?;
-    Some((hours * 60 + number(minutes, 2..=2, 59)?) * 60 + number(seconds, 2..=2, 59)?)
+fn time_limit(text: &str) -> Result<TimeLimit, String> {
+    let seconds = time(text)?.as_secs();
+    if seconds < 60 { Err("expected at least 0:01:00".to_owned()) } else { Ok(TimeLimit { seconds }) }
 }
 
 #[cfg(test)]
@@ -127,23 +112,7 @@ mod tests {
             assert_eq!((limit.seconds, limit.to_string().as_str()), (seconds, written), "{text}");
             assert_eq!(time_limit(written), Ok(limit), "{text}");
         }
-        for text in [
-            "",
-            "60",
-            "1:00",
-            "1:60:00",
-            "1:00:60",
-            "1:0:00",
-            "1:00:0",
-            "-1:00:00",
-            "1-24:00:00",
-            "1-1-1:00:00",
-            "0:00:59",
-        ] {
-            let error = time_limit(text).unwrap_err();
-            assert!(error.starts_with(&format!("found {text:?}, expected H:MM:SS")), "{error}");
-        }
-        for text in ["+1:00:00", "1:00:00 ", "1:+1:00", "9999999:00:00", "1:00:00:00", "1:5٣:00"] {
+        for text in ["60", "1:00", "1:60:00", "0:00:59", "0:00:00"] {
             time_limit(text).unwrap_err();
         }
     }

@@ -3,7 +3,7 @@
 use super::CommandResult;
 use super::measure::model::{Chosen, Model, Text, default_out, open_all};
 use super::measure::{expect_same, model_row, sites};
-use crate::args::{DeviceArgs, QuantizeArgs, RunArgs};
+use crate::args::{DeviceArgs, QuantizeArgs};
 use crate::backend::OpenDevice;
 use crate::build::build;
 use crate::exit::{Code, Exit};
@@ -42,7 +42,12 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
 }
 
 /// What `[quantize]` of an experiment asks of its runs, into `quantization` in its directory: those that ended well.
-pub(super) fn of_experiment(dir: &Path, experiment: &Experiment, args: &RunArgs, device: &OpenDevice) -> CommandResult {
+pub(super) fn of_experiment(
+    dir: &Path,
+    experiment: &Experiment,
+    (on, quiet, json): (DeviceArgs, bool, bool),
+    device: &OpenDevice,
+) -> CommandResult {
     let Some(QuantizeSpec { arms }) = &experiment.quantize else { return Ok(None) };
     let (jobs, mut models) = (jobs(experiment), Vec::new());
     for job in jobs.iter().filter(|job| arms.contains(&job.arm.name) && experiment.seeds.contains(&job.seed)) {
@@ -53,8 +58,7 @@ pub(super) fn of_experiment(dir: &Path, experiment: &Experiment, args: &RunArgs,
     if models.is_empty() {
         return Ok(None);
     }
-    let on = DeviceArgs { backend: args.on.backend, device: args.on.device };
-    let (out, quiet, json) = (Some(dir.join("quantization")), args.quiet, args.json);
+    let out = Some(dir.join("quantization"));
     let (text, tokenizer, window) = (None, None, None);
     quantize_on(
         &QuantizeArgs { models, text, tokenizer, on, window, tokens: TOKENS, seed: 0, out, quiet, json },

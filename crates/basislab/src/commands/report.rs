@@ -24,6 +24,12 @@ pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
     if is_measured(dir) {
         return super::measure::report(dir, json);
     }
+    let (answer, manifest) = current(dir)?;
+    say_answer(&answer, &manifest, json)
+}
+
+/// The answer of a directory of `basislab run`, made again where it can be, and the manifest.
+pub(crate) fn current(dir: &Path) -> Result<(Answer, Value), Exit> {
     expect_one(dir)?;
     resources::check_tables(dir)?;
     let Opened { experiment, mut manifest } = open(dir, library())?;
@@ -40,7 +46,7 @@ pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
         Err(LockError::File(error)) => return Err(error.into()),
         Ok(_) | Err(LockError::Unsupported(_)) => write_report(dir, &experiment, &mut manifest)?,
     };
-    say_answer(&answer, &manifest, json)
+    Ok((answer, manifest))
 }
 
 /// Makes the report, or reads it where it must not be made again. The seal comes last of all. To be called under the
@@ -80,28 +86,49 @@ fn record_builds(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> R
 }
 
 pub(crate) fn say_answer(answer: &Answer, manifest: &Value, json: bool) -> CommandResult {
+    if json {
+        say_json(&answer_value(answer, manifest)?)?
+    } else {
+        say(answer_text(answer, manifest))?
+    }
+    Ok(is_unsound(answer, manifest).then_some(Code::Unsound))
+}
+
+/// Whether a run diverged, or a law or a self-test failed.
+pub(crate) fn is_unsound(answer: &Answer, manifest: &Value) -> bool {
+    answer.runs_diverged > 0 || answer.self_test_failed() || broken_law(manifest)
+}
+
+/// The answer as JSON.
+pub(crate) fn answer_value(answer: &Answer, manifest: &Value) -> Result<Value, Exit> {
+    let mut value = serde_json::to_value(with_notes(answer, manifest)).map_err(Exit::write)?;
+    value["runs_by"] = runs_by(manifest).into();
+    value["report_by"] = manifest["report"].clone();
+    Ok(value)
+}
+
+/// The answer as text.
+pub(crate) fn answer_text(answer: &Answer, manifest: &Value) -> String {
+    let (runs_by, report_by) = (runs_by(manifest), &manifest["report"]);
+    let mut text = format!("{}\n", with_notes(answer, manifest));
+    if runs_by.len() > 1 {
+        text += &format!("Made by {} different builds of basislab or machines: see the manifest.\n", runs_by.len());
+    }
+    if !report_by.is_null() && runs_by.iter().any(|runs| runs != report_by) {
+        let runs: Vec<String> = runs_by.iter().map(in_words).collect();
+        text += &format!("Runs made by {}; report made by {}.\n", runs.join(" and "), in_words(report_by));
+    }
+    text
+}
+
+fn with_notes(answer: &Answer, manifest: &Value) -> Answer {
     let mut answer = answer.clone();
     answer.notes.extend(smoke_note(manifest).map(str::to_owned));
+    answer
+}
+
+/// The builds that made the runs.
+fn runs_by(manifest: &Value) -> Vec<Value> {
     let others = manifest["continued_by"].as_array().into_iter().flatten();
-    let runs_by: Vec<Value> = std::iter::once(manifest).chain(others).map(builder).collect();
-    let report_by = &manifest["report"];
-    if json {
-        let mut value = serde_json::to_value(&answer).map_err(Exit::write)?;
-        value["runs_by"] = runs_by.into();
-        value["report_by"] = report_by.clone();
-        say_json(&value)?
-    } else {
-        let mut notes = String::new();
-        if runs_by.len() > 1 {
-            notes +=
-                &format!("Made by {} different builds of basislab or machines: see the manifest.\n", runs_by.len());
-        }
-        if !report_by.is_null() && runs_by.iter().any(|runs| runs != report_by) {
-            let runs: Vec<String> = runs_by.iter().map(in_words).collect();
-            notes += &format!("Runs made by {}; report made by {}.\n", runs.join(" and "), in_words(report_by));
-        }
-        say(format!("{answer}\n{notes}"))?
-    }
-    let failed = answer.runs_diverged > 0 || answer.self_test_failed() || broken_law(manifest);
-    Ok(failed.then_some(Code::Unsound))
+    std::iter::once(manifest).chain(others).map(builder).collect()
 }

@@ -1,17 +1,16 @@
-//! The part of a plan that can be trained now, and the part of it that `--only` selects.
+//! The runs of an experiment that can be trained now, and those of them that `--only` selects.
 
 use crate::args::RunArgs;
 use crate::exit::Exit;
-use crate::experiments::library;
 use basislab_config::{Choose, Experiment, RunName, Sweep};
 use basislab_report::{choose, resolve};
-use basislab_runs::{Job, jobs, lock, open};
-use basislab_tables::{Tables, is_published, merge, read_optional, read_table};
+use basislab_runs::{Job, finished, jobs};
+use basislab_tables::{SelectionRow, Tables, is_published, part_dir, read_optional, read_table};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What can be trained now.
-pub(super) struct Plan {
+pub(super) struct Ready {
     /// The experiment, in which arms have taken over the choices that are made.
     pub(super) experiment: Experiment,
     /// Arms that `--only` selects and whose choice is not made yet.
@@ -19,21 +18,13 @@ pub(super) struct Plan {
     only: Option<String>,
 }
 
-impl Plan {
+impl Ready {
     /// From the runs that have ended in the directory.
     pub(super) fn of(dir: &Path, experiment: &Experiment, args: &RunArgs) -> Result<Self, Exit> {
         selected(experiment, args.only.as_deref())?;
         let (mut resolved, mut undecided) = (experiment.clone(), Vec::new());
         if experiment.choices().next().is_some() {
-            let mut rows = Vec::new();
-            if is_published(dir) {
-                rows = read_optional(dir)?;
-            } else if dir.join("parts").is_dir() {
-                let _lock = lock(dir, args.no_lock)?;
-                merge(dir, &open(dir, library())?.experiment)?;
-                let (steps, evals) = (read_table(dir)?, read_table(dir)?);
-                rows = choose(experiment, &Tables { steps, evals, ..Tables::default() });
-            }
+            let rows = choices(dir, experiment)?;
             let is_decided = |arm: &str| rows.iter().any(|row| row.arm == arm && row.chosen);
             let is_selected =
                 |arm: &str| args.only.as_deref().is_none_or(|only| only_arms(only).iter().any(|one| one == arm));
@@ -50,6 +41,25 @@ impl Plan {
         let is_ready = |job: &Job<'_>| !self.undecided.iter().any(|arm| job.arm.name == arm.as_str());
         all.into_iter().filter(is_ready).collect()
     }
+}
+
+/// What is chosen from the experiment's grids, by the runs that have ended in the directory.
+pub(in crate::commands) fn choices(dir: &Path, experiment: &Experiment) -> Result<Vec<SelectionRow>, Exit> {
+    if is_published(dir) {
+        return Ok(read_optional(dir)?);
+    }
+    let mut tables = Tables::default();
+    for arm in experiment.arms.iter().filter(|arm| experiment.is_selection_arm(&arm.name)) {
+        for &seed in &arm.seeds {
+            let job = Job { arm, seed };
+            if finished(dir, &job)?.is_some() {
+                let part = part_dir(dir, &arm.name, seed);
+                tables.steps.extend(read_table(&part)?);
+                tables.evals.extend(read_table(&part)?);
+            }
+        }
+    }
+    Ok(choose(experiment, &tables))
 }
 
 /// The planned runs that `--only` selects; all of them without it. An arm whose values are chosen from a grid needs the
