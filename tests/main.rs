@@ -24,6 +24,7 @@ mod measure;
 mod model;
 mod models;
 mod parity;
+mod plans;
 mod properties;
 mod quantize;
 #[cfg(target_os = "linux")]

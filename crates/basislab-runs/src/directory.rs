@@ -1,6 +1,7 @@
 //! The directory of an experiment: whose it is, what is planned there, which runs have ended.
 
 use crate::error::RunsError;
+use crate::held::remove_work;
 use crate::plan::Job;
 use crate::recorder::newest_checkpoint;
 use basislab_config::{Experiment, Library, load};
@@ -181,54 +182,66 @@ pub fn unfinished_runs<'a>(
     identify: &dyn Fn(&Job<'_>) -> Identity,
     locks: bool,
 ) -> Result<Vec<Job<'a>>, RunsError> {
-    let unlinked = |path: &Path| match is_link(path) {
+    if is_published(dir) {
+        return Ok(Vec::new());
+    }
+    unlinked(&dir.join("figures"))?;
+    let mut unfinished = Vec::new();
+    for job in jobs {
+        if !has_ended_as_planned(dir, job, &identify(job), locks)? {
+            unfinished.push(*job);
+        }
+    }
+    Ok(unfinished)
+}
+
+/// Whether a run of that identity has ended, and its tables with it. With `locks` it removes what a killed process left of it.
+///
+/// # Errors
+/// A link where a folder of the run's own is expected, a run of another identity, or a file that is not what a run writes.
+pub fn has_ended_as_planned(dir: &Path, job: &Job<'_>, identity: &Identity, locks: bool) -> Result<bool, RunsError> {
+    if is_published(dir) {
+        return Ok(true);
+    }
+    let (arm, seed, parts) = (&job.arm.name, job.seed, dir.join("parts"));
+    let (part, work) = (part_dir(dir, arm, seed), work_dir(dir, arm, seed));
+    [&parts, &parts.join(arm), &part, &part.join("checkpoints"), &work]
+        .into_iter()
+        .try_for_each(|path| unlinked(path))?;
+    let Some(end) = finished(dir, job)? else { return Ok(false) };
+    if !end.matches_tables(&part)? || (end.state == Ending::Complete && end.step != job.arm.run.train.steps) {
+        return Err(RunsError::identity(format!(
+            "{}: done.json says that the run ended at step {}, and its tables do not; restore them, or delete {} to run it again",
+            part.display(),
+            end.step,
+            part.display()
+        )));
+    }
+    if RunRecord::read(&part)?.is_none_or(|record| record.identity != *identity) {
+        return Err(RunsError::identity(format!(
+            "{}: holds a run of another identity than the one that is planned; choose another --out, or remove it to train the planned one",
+            part.display()
+        )));
+    }
+    // What a process left that was killed after it had published the run.
+    if locks
+        && work.is_dir()
+        && let Ok(lock) = Lock::take(&work)
+    {
+        remove_work(&work, Some(lock))?;
+    }
+    Ok(true)
+}
+
+/// Refuses a link, through which files would be written elsewhere.
+fn unlinked(path: &Path) -> Result<(), RunsError> {
+    match is_link(path) {
         true => Err(RunsError::identity(format!(
             "{}: is a symbolic link, expected a directory of the run's own; remove it",
             path.display()
         ))),
         false => Ok(()),
-    };
-    if is_published(dir) {
-        return Ok(Vec::new());
     }
-    for folder in [dir.join("parts"), dir.join("figures")] {
-        unlinked(&folder)?;
-    }
-    let mut unfinished = Vec::new();
-    for job in jobs {
-        let part = part_dir(dir, &job.arm.name, job.seed);
-        unlinked(&dir.join("parts").join(&job.arm.name))?;
-        unlinked(&part)?;
-        unlinked(&part.join("checkpoints"))?;
-        let work = work_dir(dir, &job.arm.name, job.seed);
-        unlinked(&work)?;
-        let Some(end) = finished(dir, job)? else {
-            unfinished.push(*job);
-            continue;
-        };
-        if !end.matches_tables(&part)? || (end.state == Ending::Complete && end.step != job.arm.run.train.steps) {
-            return Err(RunsError::identity(format!(
-                "{}: done.json says that the run ended at step {}, and its tables do not; restore them, or delete {} to run it again",
-                part.display(),
-                end.step,
-                part.display()
-            )));
-        }
-        if RunRecord::read(&part)?.is_none_or(|record| record.identity != identify(job)) {
-            return Err(RunsError::identity(format!(
-                "{}: holds a run of another identity than the one that is planned; choose another --out, or remove it to train the planned one",
-                part.display()
-            )));
-        }
-        // What a process left that was killed after it had published the run.
-        if locks
-            && work.is_dir()
-            && let Ok(_lock) = Lock::take(&work)
-        {
-            basislab_store::remove(&work)?;
-        }
-    }
-    Ok(unfinished)
 }
 
 /// How a run has ended; `None` while it has not.

@@ -1,11 +1,12 @@
 //! Runs that workers without a common file system trained, joined in one directory.
 
 use crate::error::RunsError;
+use crate::held::{HeldRun, Taken};
 use crate::plan::Job;
-use crate::recorder::{new_folder, publish, table_files};
+use crate::recorder::table_files;
 use crate::reuse::copy_folder;
 use basislab_store::{Extent, is_link, is_plain_folder, read_capped, remove, write_atomic};
-use basislab_tables::{Identity, RunEnd, RunRecord, part_dir, work_dir};
+use basislab_tables::{Identity, RunEnd, RunRecord, part_dir};
 use std::path::Path;
 
 /// Copies the finished runs of another directory of the same experiment, as far as they are not here, and returns how many
@@ -43,14 +44,23 @@ pub fn join_runs(
         if is_link(&there) || !is_plain_folder(&there) {
             return refuse("found something that is no plain file or folder, expected what a run writes".to_owned());
         }
-        let own = new_folder(&work_dir(dir, arm, seed))?;
+        let held = match HeldRun::take(dir, (arm, seed), true, true)? {
+            Taken::Free(held) => held,
+            Taken::Ended | Taken::Failed(_) => continue,
+            Taken::Busy(owner) => {
+                let what = format!("{arm} seed {seed}: another process has it ({owner}); join when it has ended");
+                return Err(RunsError::busy(what));
+            }
+        };
+        let own = held.folder()?;
         let filled = fill(&there, &own, &record, &end);
         if filled.is_err() {
             // The first error counts.
             let _ = remove(&own);
         }
         filled?;
-        publish(&own, &here, &end, false)?;
+        held.publish(&own, &end)?;
+        held.end()?;
         copied += 1;
     }
     Ok(copied)

@@ -7,6 +7,7 @@ mod corpora;
 mod create;
 mod directory;
 mod error;
+mod held;
 mod identity;
 mod join;
 mod parallel;
@@ -25,10 +26,11 @@ mod tests;
 pub use corpora::Corpora;
 pub use create::{create_or_extend, needs_manifest, plan_hash};
 pub use directory::{
-    FORMAT, Opened, create_output_dir, finished, lock, open, pending, read_manifest, remove_temporary_files, resumable,
-    unfinished_runs, write_manifest,
+    FORMAT, Opened, create_output_dir, finished, has_ended_as_planned, lock, open, pending, read_manifest,
+    remove_temporary_files, resumable, unfinished_runs, write_manifest,
 };
 pub use error::{RunsError, RunsErrorKind};
+pub use held::{HeldRun, Taken};
 pub use identity::{NUMERICS, identity};
 pub use join::join_runs;
 pub use parallel::in_parallel;

@@ -1,6 +1,7 @@
 //! One run's files while it trains: a folder that only this process writes, published by a rename.
 
 use crate::error::RunsError;
+use crate::held::HeldRun;
 use crate::plan::Job;
 use crate::rows::{rows, step_row};
 use basislab_config::RunName;
@@ -24,8 +25,6 @@ pub(crate) struct RunRecorder {
     /// Tokens of one update, and the last update.
     tokens_per_step: u64,
     last: u64,
-    /// Where it is published.
-    part: PathBuf,
     /// Where this process writes.
     own: PathBuf,
     shard: Shard,
@@ -50,8 +49,8 @@ struct Found {
 
 impl RunRecorder {
     /// Opens a folder of its own for a run, with the state of the newest checkpoint that any process left of it, if there is
-    /// one. `record` is what the run is where it begins here. What other processes left is removed only where `locked`: the
-    /// run's lock is held. `usable` says whether the run can be resumed from a state. An error leaves no folder behind.
+    /// one. `record` is what the run is where it begins here. What other processes left is removed only where the run is locked.
+    /// `usable` says whether the run can be resumed from a state. An error leaves no folder behind.
     ///
     /// # Errors
     /// Checkpoints of which none can be used, or files that cannot be written.
@@ -60,15 +59,15 @@ impl RunRecorder {
         job: &Job<'_>,
         mut record: RunRecord,
         device: [String; 3],
-        locked: bool,
+        held: &HeldRun,
         usable: &dyn Fn(&State) -> Result<(), TensorError>,
         warn: &mut dyn FnMut(&CheckpointError),
     ) -> Result<(Self, Option<State>), RunsError> {
-        let (arm, seed) = (&job.arm.name, job.seed);
+        let (arm, seed, locked) = (&job.arm.name, job.seed, held.is_locked());
         let part = part_dir(dir, arm, seed);
         let identity = serde_json::to_value(&record.identity).expect("strings and integers");
         let mut candidates = work_folders(&work_dir(dir, arm, seed))?;
-        candidates.extend(part.is_dir().then(|| part.clone()));
+        candidates.extend(part.is_dir().then_some(part));
         let found = best_checkpoint(&candidates, &identity, locked, usable, warn)?;
         let before = found.as_ref().and_then(|found| read_table::<TimingRow>(&found.folder).ok()?.into_iter().next());
         // What was registered when the run first began stays so, even if it left no checkpoint.
@@ -81,7 +80,7 @@ impl RunRecorder {
                 break;
             }
         }
-        let own = new_folder(&work_dir(dir, arm, seed))?;
+        let own = held.folder()?;
         let filled = fill(&own, &record, &identity, found, before.as_ref(), locked);
         if filled.is_err() {
             // Without locks no other process removes it. The first error counts.
@@ -94,7 +93,7 @@ impl RunRecorder {
         let started = before.as_ref().map_or_else(|| Timestamp::now().to_string(), |row| row.started.clone());
         let timing = Timing { begun: Instant::now(), before, started, device };
         let (tokens_per_step, last) = (tokens_per_step(job), job.arm.run.train.steps);
-        Ok((Self { arm: arm.clone(), seed, tokens_per_step, last, part, own, shard, identity, timing }, state))
+        Ok((Self { arm: arm.clone(), seed, tokens_per_step, last, own, shard, identity, timing }, state))
     }
 
     /// Writes what the run tells. Rows reach their files with each probe, and the disk with each checkpoint.
@@ -117,7 +116,7 @@ impl RunRecorder {
     }
 
     /// Ends the run, and publishes it unless it was stopped: how it ended, and its seconds.
-    pub(crate) fn finish(mut self, finished: Finished, locked: bool) -> Result<Option<(RunEnd, f64)>, RunsError> {
+    pub(crate) fn finish(mut self, finished: Finished, held: &HeldRun) -> Result<Option<(RunEnd, f64)>, RunsError> {
         let (state, step, tensor) = match finished.outcome {
             Outcome::Complete => (Ending::Complete, self.last, None),
             Outcome::Diverged { step, tensor } => (Ending::Diverged, step, Some(tensor)),
@@ -128,7 +127,7 @@ impl RunRecorder {
         let tables = self.shard.sync()?;
         let end = RunEnd { state, step, tensor, tables };
         end.write(&self.own)?;
-        publish(&self.own, &self.part, &end, locked)?;
+        held.publish(&self.own, &end)?;
         Ok(Some((end, seconds)))
     }
 
@@ -232,19 +231,6 @@ pub fn newest_checkpoint(dir: &Path, job: &Job<'_>) -> Result<Option<u64>, FileE
     Ok(newest)
 }
 
-/// A new folder that no other process writes.
-pub(crate) fn new_folder(work: &Path) -> Result<PathBuf, FileError> {
-    let fail = |error| FileError::new("create", work, error);
-    fs::create_dir_all(work).map_err(fail)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("writer-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    let made = builder.tempdir_in(work).map_err(fail)?.keep();
-    // By the path that the user gave.
-    Ok(made.file_name().map_or_else(|| made.clone(), |name| work.join(name)))
-}
-
 /// The newest checkpoint in any of the folders. A folder whose checkpoints are all damaged is an error unless another one
 /// has a checkpoint that is whole, or unless no lock is held.
 fn best_checkpoint(
@@ -292,42 +278,6 @@ fn copied(from: &Path, own: &Path, checkpoint: &Checkpoint) -> Result<Option<Sha
         }
     }
     Shard::resume(own, &checkpoint.tables)
-}
-
-/// Moves a finished run to its place. Where another process has published the same run meanwhile, both must be the same.
-pub(crate) fn publish(own: &Path, part: &Path, end: &RunEnd, locked: bool) -> Result<(), RunsError> {
-    sync_folder(own)?;
-    let mut left = Vec::new();
-    for attempt in 0.. {
-        match fs::rename(own, part) {
-            Ok(()) => break,
-            // Another process was faster.
-            Err(_) if part.join("done.json").is_file() => break,
-            // What is there without an end is left of an earlier process: nobody works in it.
-            Err(_) if part.is_dir() && attempt < 3 => {
-                let aside = new_folder(own.parent().unwrap_or(own))?;
-                fs::rename(part, &aside).map_err(|error| FileError::new("publish", part, error))?;
-                left.push(aside);
-            }
-            Err(error) => return Err(FileError::new("publish", part, error).into()),
-        }
-    }
-    sync_folder(part.parent().unwrap_or(part))?;
-    let there = RunEnd::read(part)?;
-    if there.as_ref() != Some(end) {
-        let what = "another process has published other tables of the same run, expected the same bits";
-        return Err(RunsError::identity(format!("{}: {what}; this one's are in {}", part.display(), own.display())));
-    }
-    left.iter().map(PathBuf::as_path).chain([own]).try_for_each(remove)?;
-    if let Some(work) = own.parent() {
-        if locked {
-            remove(work)?;
-        } else {
-            // Others may still work there.
-            let _ = fs::remove_dir(work);
-        }
-    }
-    Ok(())
 }
 
 /// The tables of a run, with the header of each.

@@ -1,16 +1,18 @@
 use crate::corpora::Corpora;
 use crate::error::RunsError;
+use crate::held::{HeldRun, Taken};
 use crate::identity::identity;
 use crate::plan::Job;
-use crate::recorder::{RunRecorder, new_folder, publish, work_folders};
+use crate::recorder::{RunRecorder, work_folders};
 use crate::reuse::{self, FinishedRuns};
 use basislab_config::{Arm, Claim, ClaimKind, Experiment};
-use basislab_store::{Lock, LockError, remove};
-use basislab_tables::{Identity, RunEnd, RunRecord, part_dir, work_dir};
+use basislab_store::remove;
+use basislab_tables::{Failure, Identity, RunEnd, RunRecord, part_dir, work_dir};
 use basislab_train::{Context, Control, Event, Outcome, State, StepStats, check_state, train};
 use burn::tensor::Device;
 use serde_json::Value;
-use std::fs;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +39,8 @@ pub struct Session<'a> {
     pub reuse: bool,
     /// Whether each run is locked while this process has it.
     pub lock: bool,
+    /// Whether runs that failed are tried again.
+    pub retry_failed: bool,
     /// Finished runs of other directories, read when the first run begins.
     pub finished_runs: OnceLock<FinishedRuns>,
     /// Checkpoints and stopping.
@@ -69,7 +73,14 @@ pub enum RunOutcome {
     Busy(String),
     /// It was stopped after this update.
     Stopped(u64),
+    /// It failed before, and is not tried again.
+    Failed(Failure),
 }
+
+/// Why a run gives up that did not fail itself.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+struct AnotherFailed;
 
 /// The seeds that are planned for the arm, in ascending order.
 fn arm_seeds(job: &Job<'_>) -> Vec<u64> {
@@ -83,29 +94,45 @@ impl Session<'_> {
     /// set: another run of this process failed.
     ///
     /// # Errors
-    /// A run that cannot be resumed, or files that cannot be written.
+    /// A run that cannot be resumed, or files that cannot be written. The reason is left beside the run (see [`Failure`]).
+    ///
+    /// # Panics
+    /// Where the device does; the reason is left likewise.
     pub fn run_if_free(&self, job: &Job<'_>, failed: &AtomicBool) -> anyhow::Result<RunOutcome> {
-        let (dir, arm, seed) = (self.dir, &job.arm.name, job.seed);
-        let (part, work) = (part_dir(dir, arm, seed), work_dir(dir, arm, seed));
-        let has_ended = || RunEnd::read(&part).map(|end| end.is_some());
-        if has_ended()? {
-            return Ok(RunOutcome::AlreadyFinished);
-        }
-        let lock = match self.lock_run(&work)? {
-            Ok(lock) => lock,
-            Err(owner) => return Ok(RunOutcome::Busy(owner)),
+        let run = (&job.arm.name, job.seed);
+        let held = match HeldRun::take(self.dir, run, self.lock, self.retry_failed)? {
+            Taken::Free(held) => held,
+            Taken::Ended => return Ok(RunOutcome::AlreadyFinished),
+            Taken::Busy(owner) => return Ok(RunOutcome::Busy(owner)),
+            Taken::Failed(failure) => return Ok(RunOutcome::Failed(failure)),
         };
-        if has_ended()? {
-            // Another process published it in between.
-            if lock.is_some() {
-                remove(&work)?;
+        match catch_unwind(AssertUnwindSafe(|| self.run_held(job, &held, failed))) {
+            Ok(Ok(outcome)) => {
+                if !matches!(outcome, RunOutcome::Stopped(_)) {
+                    held.end()?;
+                }
+                Ok(outcome)
             }
-            return Ok(RunOutcome::AlreadyFinished);
+            Ok(Err(error)) => {
+                if !error.is::<AnotherFailed>() {
+                    held.fail(&in_one_line(&error));
+                }
+                Err(error)
+            }
+            Err(panic) => {
+                held.fail(&format!("a computation failed: {}", message(&*panic)));
+                resume_unwind(panic)
+            }
         }
+    }
+
+    /// Trains a run that this process has, or copies it.
+    fn run_held(&self, job: &Job<'_>, held: &HeldRun, failed: &AtomicBool) -> anyhow::Result<RunOutcome> {
+        let (dir, seed) = (self.dir, job.seed);
         let corpus = self.corpora.of(&job.arm.run);
         let backend = &self.device_names[0];
         let identity = identity(&job.arm.run, seed, corpus.sha256(), backend);
-        if let Some(from) = self.copy_finished(job, &identity, lock.is_some())? {
+        if let Some(from) = self.copy_finished(job, &identity, held)? {
             return Ok(RunOutcome::Copied(from));
         }
         let record = RunRecord {
@@ -122,42 +149,24 @@ impl Session<'_> {
         let on = Context { corpus, device: self.device, ahead: self.ahead };
         let usable = |state: &State| check_state(&job.arm.run, seed, on, state);
         let names = self.device_names.clone();
-        let (mut recorder, state) = RunRecorder::open(dir, job, record, names, lock.is_some(), &usable, &mut warn)?;
+        let (mut recorder, state) = RunRecorder::open(dir, job, record, names, held, &usable, &mut warn)?;
         if let Some(state) = &state {
             (self.on_event)(job, RunEvent::Resumed(state.step));
         }
         let finished = train(&job.arm.run, seed, on, state.as_ref(), self.control, &mut |event| {
-            anyhow::ensure!(!failed.load(Ordering::Relaxed), "stopped");
+            anyhow::ensure!(!failed.load(Ordering::Relaxed), AnotherFailed);
             if let Event::Step(stats) = &event {
                 (self.on_event)(job, RunEvent::Step(*stats));
             }
             Ok(recorder.record(event)?)
         })?;
         let stopped = if let Outcome::Stopped(step) = finished.outcome { Some(step) } else { None };
-        let ended = recorder.finish(finished, lock.is_some())?;
+        let ended = recorder.finish(finished, held)?;
         Ok(ended.map_or(RunOutcome::Stopped(stopped.unwrap_or(0)), |(end, seconds)| RunOutcome::Trained(end, seconds)))
     }
 
-    /// The run's lock (none where locks are not asked for), or who has it.
-    fn lock_run(&self, work: &Path) -> Result<Result<Option<Lock>, String>, RunsError> {
-        let create = fs::create_dir_all(work);
-        create.map_err(|error| basislab_store::FileError::new("create", work, error))?;
-        if !self.lock {
-            return Ok(Ok(None));
-        }
-        match Lock::take(work) {
-            Ok(lock) => {
-                lock.sign()?;
-                Ok(Ok(Some(lock)))
-            }
-            Err(LockError::Busy(owner)) => Ok(Err(owner)),
-            Err(LockError::Unsupported(error)) => Err(RunsError::no_locks(work, &error)),
-            Err(LockError::File(error) | LockError::ReadOnly(error)) => Err(error.into()),
-        }
-    }
-
     /// Copies the run from another directory, or from another arm of this one, that has it: from where.
-    fn copy_finished(&self, job: &Job<'_>, identity: &Identity, locked: bool) -> Result<Option<PathBuf>, RunsError> {
+    fn copy_finished(&self, job: &Job<'_>, identity: &Identity, held: &HeldRun) -> Result<Option<PathBuf>, RunsError> {
         if !self.reuse {
             return Ok(None);
         }
@@ -186,12 +195,12 @@ impl Session<'_> {
             parts.find(|part| RunRecord::read(part).ok().flatten().is_some_and(|record| record.identity == *identity));
         let finished = self.finished_runs.get_or_init(|| FinishedRuns::beside(dir));
         let Some(from) = twin.as_deref().or_else(|| finished.find(identity)) else { return Ok(None) };
-        let own = new_folder(&work)?;
+        let own = held.folder()?;
         // Another arm of this experiment has seeds of its own.
         let seeds = twin.is_some().then(|| arm_seeds(job));
         match reuse::copy(from, identity, arm, &own, seeds) {
             Ok(Some(end)) => {
-                publish(&own, &part_dir(dir, arm, seed), &end, locked)?;
+                held.publish(&own, &end)?;
                 Ok(Some(from.to_owned()))
             }
             // It is trained instead.
@@ -201,4 +210,16 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// An error with its causes, each once: some messages hold theirs.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    causes.reduce(|all, cause| if all.contains(&cause) { all } else { format!("{all}: {cause}") }).unwrap_or_default()
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
 }

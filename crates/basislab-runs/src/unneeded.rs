@@ -1,10 +1,11 @@
 //! Runs that an experiment does not need: which folders they are, what a run leaves in them, and how they are removed.
 
 use crate::error::RunsError;
+use crate::held::lock_work;
 use crate::plan::jobs;
 use basislab_config::Experiment;
-use basislab_store::{FileError, Lock, LockError, is_link, remove, sync_folder};
-use basislab_tables::{RUN_TABLES, TableRow, TimingRow, part_dir, work_dir};
+use basislab_store::{FileError, LockError, is_link, remove, sync_folder};
+use basislab_tables::{FAILED, RUN_TABLES, TableRow, TimingRow, part_dir, work_dir};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -69,7 +70,7 @@ pub fn foreign(path: &Path) -> Result<Option<String>, FileError> {
         let entry = entry.map_err(|error| FileError::new("read", path, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_known = match is_work {
-            true => name == ".lock" || (name.starts_with("writer-") && holds_a_run(&entry.path())?),
+            true => is_of_work(&entry.path()) || (name.starts_with("writer-") && holds_a_run(&entry.path())?),
             false => is_of_run(&entry.path()),
         };
         if !is_known {
@@ -77,6 +78,12 @@ pub fn foreign(path: &Path) -> Result<Option<String>, FileError> {
         }
     }
     Ok(None)
+}
+
+/// Whether processes leave such a file beside their folders: the lock, why the run failed, a temporary.
+fn is_of_work(path: &Path) -> bool {
+    let name = file_name(path);
+    name == ".lock" || name.starts_with(".basislab-") || (name == FAILED && !is_link(path) && path.is_file())
 }
 
 /// Whether it is a folder with nothing but what a run leaves in one.
@@ -121,8 +128,7 @@ pub fn remove_run<'a>(run: &Path, mut folders: impl Iterator<Item = &'a Path>) -
         return Ok(folders.try_for_each(remove).map(|()| None)?);
     }
     let (arm, work) = (run.parent().unwrap_or(run), work_of(run));
-    fs::create_dir_all(&work).map_err(|error| FileError::new("create", &work, error))?;
-    let _lock = match Lock::take(&work) {
+    let _lock = match lock_work(&work, true) {
         Ok(lock) => lock,
         Err(LockError::Busy(owner)) => return Ok(Some(owner)),
         Err(LockError::Unsupported(error)) => {

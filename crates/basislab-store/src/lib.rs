@@ -6,6 +6,7 @@ mod checkpoint;
 mod file;
 mod lock;
 mod matrix;
+mod mounts;
 mod npy;
 mod tensor_table;
 mod tensors;
@@ -19,8 +20,9 @@ pub use file::{
     Extent, FileError, Hasher, LFS_POINTER, clean, is_lfs_pointer, is_link, is_plain_folder, is_read_only, is_trusted,
     read_capped, remove, sha256, sync_folder, write_atomic, write_atomic_with, write_if_changed,
 };
-pub use lock::{Lock, LockError};
+pub use lock::{Lock, LockError, host};
 pub use matrix::MatrixFile;
+pub use mounts::locks_between_nodes;
 pub use npy::npy_bytes;
 pub use tensor_table::{TensorPlace, tensor_table};
 pub use tensors::{Dtype, NamedTensor, TensorError, decode, decode_any, encode};

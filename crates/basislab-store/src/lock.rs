@@ -1,6 +1,6 @@
-use crate::file::{FileError, is_link, is_read_only};
+use crate::file::{FileError, is_link, is_read_only, remove};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,8 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Locks `dir/.lock`, without waiting. [`Lock::sign`] records the holder there.
+    /// Locks `dir/.lock`, without waiting. [`Lock::sign`] records the holder there. The file that is locked is the one at that
+    /// path, also where others remove and make it meanwhile.
     ///
     /// # Errors
     /// See [`LockError`].
@@ -39,20 +40,35 @@ impl Lock {
         if is_link(&path) {
             return Err(fail(std::io::Error::other("found a symbolic link, expected a file of its own")).into());
         }
-        let mut file = match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path) {
-            Err(error) if is_read_only(&error) => return Err(LockError::ReadOnly(fail(error))),
-            file => file.map_err(fail)?,
-        };
-        // `Lock::holder` in another process holds the lock for an instant.
-        for attempt in 0.. {
+        let mut attempt = 0;
+        loop {
+            let mut file = match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path) {
+                Err(error) if is_read_only(&error) => return Err(LockError::ReadOnly(fail(error))),
+                file => file.map_err(fail)?,
+            };
             match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if attempt < 3 => std::thread::sleep(Duration::from_millis(5)),
+                Ok(()) if is_at(&file, &path) => return Ok(Self { file, path }),
+                // Its holder removed it after it was opened here, and others may already lock the one that is there now.
+                Ok(()) => {}
+                // `Lock::holder` in another process holds the lock for an instant.
+                Err(TryLockError::WouldBlock) if attempt < 3 => {
+                    attempt += 1;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 Err(TryLockError::WouldBlock) => return Err(LockError::Busy(owner(&mut file))),
+                // On a network file system: another node removed it.
+                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::StaleNetworkFileHandle => {}
                 Err(TryLockError::Error(error)) => return Err(LockError::Unsupported(error)),
             }
         }
-        Ok(Self { file, path })
+    }
+
+    /// Removes the lock file, and lets go of the lock: whoever takes it next makes a new file.
+    ///
+    /// # Errors
+    /// The lock file could not be removed.
+    pub fn remove(self) -> Result<(), FileError> {
+        remove(&self.path)
     }
 
     /// [`Lock::take`], waiting up to `most` for another holder.
@@ -91,6 +107,21 @@ impl Lock {
     }
 }
 
+/// Whether an open file is still the one at that path.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        // Opened, since a network file system may answer from its cache where a path is only looked up.
+        let there = File::open(path).and_then(|there| there.metadata());
+        let of = |info: &std::fs::Metadata| (info.dev(), info.ino());
+        matches!((file.metadata(), there), (Ok(ours), Ok(there)) if of(&ours) == of(&there))
+    }
+    // Windows keeps the name of a file that is open.
+    #[cfg(not(unix))]
+    (file.metadata().is_ok() && path.exists())
+}
+
 fn owner(file: &mut File) -> String {
     // A holder writes its record right after it takes the lock.
     for _ in 0..20 {
@@ -103,7 +134,8 @@ fn owner(file: &mut File) -> String {
     "a process that left no record".to_owned()
 }
 
-fn host() -> String {
+/// The name of this computer.
+pub fn host() -> String {
     #[cfg(unix)]
     return rustix::system::uname().nodename().to_string_lossy().into_owned();
     #[cfg(not(unix))]

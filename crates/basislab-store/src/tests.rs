@@ -1,10 +1,12 @@
 use crate::{
-    Checkpoint, CheckpointError, Extent, NamedTensor, clean, decode, encode, newest, save, sha256, write_atomic,
+    Checkpoint, CheckpointError, Extent, Lock, LockError, NamedTensor, clean, decode, encode, newest, save, sha256,
+    write_atomic,
 };
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn owner() -> serde_json::Value {
     serde_json::json!({ "run": "e", "seed": 3 })
@@ -175,4 +177,27 @@ fn an_atomic_write_leaves_one_file_that_others_may_read() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     let error = write_atomic(&dir.path().join("absent/file"), b"").unwrap_err().to_string();
     assert!(error.contains("absent/file"), "{error}");
+}
+
+/// A holder removes the lock file while others have it open, and somebody makes a new one.
+#[test]
+fn a_lock_whose_file_comes_and_goes_has_one_holder_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let contend = || {
+        while taken.load(Ordering::SeqCst) < 5000 {
+            match Lock::take(dir.path()) {
+                Ok(lock) => {
+                    assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two have the lock");
+                    taken.fetch_add(1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    holders.fetch_sub(1, Ordering::SeqCst);
+                    lock.remove().unwrap();
+                }
+                Err(LockError::Busy(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| _ = scope.spawn(contend)));
 }

@@ -24,7 +24,7 @@ pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow,
 pub use merge::{check_parts, guessable, merge};
 pub use quantized_rows::{QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions};
 pub use read::{ReadError, Tables, parse_table, read_optional, read_rows, read_rows_if_any, read_table, read_tables};
-pub use record::{Identity, RunRecord};
+pub use record::{FAILED, Failure, Identity, RunRecord};
 pub use rows::{
     DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,
     StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,

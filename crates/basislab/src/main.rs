@@ -10,6 +10,7 @@ mod experiments;
 mod manifest;
 mod progress;
 mod resources;
+mod run_state;
 mod signals;
 mod terminal;
 mod threads;

@@ -27,6 +27,8 @@ pub(crate) struct Runs {
     pub(crate) all: usize,
     /// Of these, those that are resumed from a checkpoint.
     pub(crate) resumed: usize,
+    /// Whether it makes the report on all of them too.
+    pub(crate) reports: bool,
 }
 
 /// Refuses what needs more memory or disk than there is. Sizes are computed in f64, which no configuration overflows.
@@ -45,7 +47,7 @@ pub(crate) fn check(
         1 => "training one run".to_owned(),
         _ => format!("training with {} side by side", count(workers, "run")),
     };
-    let need = memory(experiment, workers);
+    let need = if runs.reports { memory(experiment, workers) } else { training(experiment, workers) };
     match device.kind {
         "cpu" | "software" => require(need, &what, advice.memory)?,
         _ => fits(need, device.memory.map(|bytes| (bytes as f64, "the device has")), &what, advice.memory)?,
@@ -328,7 +330,7 @@ mod tests {
     fn a_run_that_is_resumed_is_on_the_disk_twice() {
         let text = include_str!("../../../configs/adam-vs-sgd.toml");
         let loaded = load(text, "adam-vs-sgd.toml", &[], crate::experiments::library()).expect("a built-in experiment");
-        let need = |at_once, all, resumed| disk(&loaded.experiment, &Runs { at_once, all, resumed });
+        let need = |at_once, all, resumed| disk(&loaded.experiment, &Runs { at_once, all, resumed, reports: true });
         let one = need(1, 1, 0);
         assert!(
             (need(1, 1, 1) - 1.5 * one).abs() < 1e-6 * one,

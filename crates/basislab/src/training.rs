@@ -74,11 +74,12 @@ impl Place<'_> {
         identity(run, job.seed, self.corpora.of(run).sha256(), self.device.info.backend)
     }
 
-    /// Trains runs of the experiment, in which arms have taken over the choices that are made.
+    /// Trains runs of the experiment, in which arms have taken over the choices that are made: whether finished runs of
+    /// other directories are copied, and whether runs that failed are tried again.
     pub(crate) fn session<'s>(
         &'s self,
         experiment: &'s Experiment,
-        reuse: bool,
+        (reuse, retry_failed): (bool, bool),
         control: Control<'s>,
         on_event: &'s (dyn Fn(&Job<'_>, RunEvent) + Sync),
     ) -> Session<'s> {
@@ -94,6 +95,7 @@ impl Place<'_> {
             build: build(self.device, &experiment.shared.model),
             reuse,
             lock: self.locks,
+            retry_failed,
             finished_runs: Default::default(),
             control,
             on_event,
@@ -142,7 +144,7 @@ pub(crate) fn show_outcome(progress: &Progress, job: &Job<'_>, outcome: &RunOutc
             progress.line(&format!("  {arm} seed {seed}: stopped after step {step}"));
             return false;
         }
-        RunOutcome::AlreadyFinished | RunOutcome::Busy(_) => return false,
+        RunOutcome::AlreadyFinished | RunOutcome::Busy(_) | RunOutcome::Failed(_) => return false,
     }
     true
 }

@@ -118,10 +118,7 @@ impl Collected<'_> {
 
 /// A report on less than the plan is made only where it is asked for.
 fn refuse_missing(plan: &PlanFile, args: &CollectArgs) -> Result<(), Exit> {
-    let is_missing = |line: &&PlanLine| {
-        let dir = &plan.experiments[line.experiment].dir;
-        !is_published(dir) && !has_ended(plan, line, dir)
-    };
+    let is_missing = |line: &&PlanLine| !has_ended(plan, line, &plan.experiments[line.experiment].dir);
     let missing: Vec<&PlanLine> = plan.lines.iter().filter(is_missing).collect();
     let Some(first) = missing.first() else { return Ok(()) };
     let of = &plan.experiments[first.experiment];

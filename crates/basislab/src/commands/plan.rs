@@ -13,6 +13,7 @@ use crate::exit::Exit;
 use crate::experiments::{self, find_changed, library};
 use crate::terminal::{say, say_line};
 use basislab_runs::{PlanFile, PlanFor, PlanLine, finished, plan_hash, planned_runs};
+use basislab_tables::is_published;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
@@ -85,5 +86,5 @@ pub(super) fn in_root(dir: &Path, root: Option<&Path>) -> PathBuf {
 /// Whether a run of the plan has ended in its experiment's directory, which is `dir`.
 pub(super) fn has_ended(plan: &PlanFile, line: &PlanLine, dir: &Path) -> bool {
     let job = PlanFile::job(line, &plan.experiments[line.experiment].loaded.experiment);
-    finished(dir, &job).is_ok_and(|end| end.is_some())
+    is_published(dir) || finished(dir, &job).is_ok_and(|end| end.is_some())
 }

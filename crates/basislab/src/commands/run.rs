@@ -51,7 +51,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     // A GPU is shared by all runs; whether several at once are faster there depends on the model.
     let usual = if device.info.kind == "cpu" { threads::cores() } else { 1 };
     let workers = args.jobs.map_or(usual, |jobs| jobs as usize).min(planned.len()).max(1);
-    let size = resources::Runs { at_once: workers, all: pending(&dir, &planned), resumed: resumable(&dir, &planned) };
+    let (all, resumed) = (pending(&dir, &planned), resumable(&dir, &planned));
+    let size = resources::Runs { at_once: workers, all, resumed, reports: true };
     resources::check(experiment, &size, &dir, &device.info, &ADVICE)?;
     create_output_dir(&dir)?;
 
@@ -161,7 +162,7 @@ impl Work<'_> {
             checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
         };
         let show = |job: &Job<'_>, event| show_event(place.progress, job, &event);
-        let session = place.session(&plan.experiment, !args.no_reuse, control, &show);
+        let session = place.session(&plan.experiment, (!args.no_reuse, true), control, &show);
         let train = |job: &Job<'_>, failed: &AtomicBool| match session.run_if_free(job, failed)? {
             RunOutcome::Busy(owner) => Ok(Some(owner)),
             outcome => {

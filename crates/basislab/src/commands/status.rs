@@ -1,13 +1,13 @@
-//! `basislab status`: what is complete, running, interrupted or diverged.
+//! `basislab status`: what is complete, running, interrupted, failed or diverged.
 
 use super::CommandResult;
 use crate::directories::{expect_one, inside, is_measured, is_one};
 use crate::exit::Exit;
 use crate::experiments::library;
+use crate::run_state::RunState;
 use crate::terminal::{quoted, say, say_json, shown};
-use basislab_runs::{Job, Opened, finished, jobs, newest_checkpoint, open, unneeded};
-use basislab_store::Lock;
-use basislab_tables::{Ending, is_published, work_dir};
+use basislab_runs::{Job, Opened, jobs, open, unneeded};
+use basislab_tables::is_published;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -56,19 +56,9 @@ pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
 struct Status {
     /// The arguments that choose the device.
     device: String,
-    runs: Vec<(String, u64, RunStatus)>,
+    runs: Vec<(String, u64, RunState)>,
     /// Parts of runs that the experiment does not need.
     unneeded: Vec<PathBuf>,
-}
-
-/// How far a run is.
-enum RunStatus {
-    Complete,
-    Diverged(u64, Option<String>),
-    /// Who has it, as far as that process says, and its last checkpoint.
-    Running(String, Option<u64>),
-    Interrupted(Option<u64>),
-    NotStarted,
 }
 
 impl Status {
@@ -81,7 +71,7 @@ impl Status {
         };
         let published = is_published(dir);
         let run = |job: &Job<'_>| {
-            let state = if published { RunStatus::Complete } else { state(dir, job)? };
+            let state = if published { RunState::Complete } else { RunState::of(dir, job)? };
             Ok((job.arm.name.to_string(), job.seed, state))
         };
         let runs = jobs(&experiment).iter().map(run).collect::<Result<Vec<_>, Exit>>()?;
@@ -89,9 +79,8 @@ impl Status {
     }
 
     fn counts(&self) -> String {
-        let words = ["complete", "diverged", "running", "interrupted", "not started"];
         let count = |word: &str| self.runs.iter().filter(|(.., state)| state.word() == word).count();
-        let counts: Vec<String> = words
+        let counts: Vec<String> = RunState::WORDS
             .iter()
             .map(|word| (count(word), word))
             .filter(|(n, _)| *n > 0)
@@ -99,7 +88,7 @@ impl Status {
             .collect();
         let mut holders: Vec<&str> = Vec::new();
         for (.., state) in &self.runs {
-            if let RunStatus::Running(holder, _) = state
+            if let RunState::Running(holder, _) = state
                 && !holders.contains(&holder.as_str())
             {
                 holders.push(holder);
@@ -120,7 +109,7 @@ impl Status {
                 shown(&part.display().to_string())
             );
         }
-        let is_running = |(.., state): &(String, u64, RunStatus)| matches!(state, RunStatus::Running(..));
+        let is_running = |(.., state): &(String, u64, RunState)| matches!(state, RunState::Running(..));
         if !self.runs.iter().any(is_running) && self.runs.iter().any(|(.., state)| !state.has_ended()) {
             let (config, dir) = (dir.join("config.toml").display().to_string(), dir.display().to_string());
             let (config, dir, device) = (quoted(&config), quoted(&dir), &self.device);
@@ -130,60 +119,18 @@ impl Status {
     }
 
     fn json(&self) -> Value {
-        let run = |(arm, seed, state): &(String, u64, RunStatus)| {
+        let run = |(arm, seed, state): &(String, u64, RunState)| {
             let (step, tensor) = match state {
-                RunStatus::Diverged(step, tensor) => (Some(*step), tensor.clone()),
-                RunStatus::Running(_, step) | RunStatus::Interrupted(step) => (*step, None),
-                RunStatus::Complete | RunStatus::NotStarted => (None, None),
+                RunState::Diverged(step, tensor) => (Some(*step), tensor.clone()),
+                RunState::Running(_, step) | RunState::Failed(_, step) | RunState::Interrupted(step) => (*step, None),
+                RunState::Complete | RunState::NotStarted => (None, None),
             };
-            let holder = if let RunStatus::Running(holder, _) = state { Some(holder) } else { None };
-            json!({ "arm": arm, "seed": seed, "state": state.word(), "step": step, "tensor": tensor, "holder": holder })
+            let holder = if let RunState::Running(holder, _) = state { Some(holder) } else { None };
+            let reason = if let RunState::Failed(reason, _) = state { Some(reason) } else { None };
+            json!({
+                "arm": arm, "seed": seed, "state": state.word(), "step": step, "tensor": tensor, "holder": holder, "reason": reason,
+            })
         };
         json!({ "runs": self.runs.iter().map(run).collect::<Vec<_>>(), "unneeded": self.unneeded })
     }
-}
-
-impl RunStatus {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Diverged(..) => "diverged",
-            Self::Running(..) => "running",
-            Self::Interrupted(_) => "interrupted",
-            Self::NotStarted => "not started",
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        matches!(self, Self::Complete | Self::Diverged(..))
-    }
-
-    fn sentence(&self) -> String {
-        let checkpoint = |step: &Option<u64>| {
-            step.map_or_else(|| "no checkpoint yet".to_owned(), |step| format!("checkpoint of step {step}"))
-        };
-        match self {
-            Self::Diverged(step, tensor) => {
-                let what = tensor.as_ref().map_or_else(String::new, |tensor| format!(": {tensor} was not finite"));
-                format!("diverged at step {step}{what}")
-            }
-            Self::Running(_, step) | Self::Interrupted(step) => format!("{}, {}", self.word(), checkpoint(step)),
-            Self::Complete | Self::NotStarted => self.word().to_owned(),
-        }
-    }
-}
-
-fn state(dir: &Path, job: &Job<'_>) -> Result<RunStatus, Exit> {
-    if let Some(done) = finished(dir, job)? {
-        return Ok(match done.state {
-            Ending::Complete => RunStatus::Complete,
-            Ending::Diverged => RunStatus::Diverged(done.step, done.tensor),
-        });
-    }
-    let (step, work) = (newest_checkpoint(dir, job)?, work_dir(dir, &job.arm.name, job.seed));
-    Ok(match Lock::holder(&work) {
-        Some(holder) => RunStatus::Running(holder, step),
-        None if step.is_some() || work.is_dir() => RunStatus::Interrupted(step),
-        None => RunStatus::NotStarted,
-    })
 }

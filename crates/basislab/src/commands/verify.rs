@@ -42,7 +42,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
     }
     let corpora = check_corpora(dir, &experiment, &manifest)?;
     let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment.shared.model)))?);
-    let one = resources::Runs { at_once: 1, all: 1, resumed: 0 };
+    let one = resources::Runs { at_once: 1, all: 1, resumed: 0, reports: true };
     resources::check(&experiment, &one, &std::env::temp_dir(), &device.info, &ADVICE)?;
     let (mut arms, mut total) = (BTreeSet::new(), 0);
     for job in jobs(&experiment) {

@@ -17,9 +17,10 @@ use crate::training::{Place, in_rounds, show_event, show_outcome};
 use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_runs::{
-    Corpora, Job, PlanFile, PlanLine, PlannedExperiment, RunOutcome, Session, create_output_dir, resumable,
-    unfinished_runs,
+    Corpora, Job, PlanFile, PlanLine, PlannedExperiment, RunOutcome, Session, create_output_dir, has_ended_as_planned,
+    resumable,
 };
+use basislab_store::locks_between_nodes;
 use basislab_train::Control;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -93,7 +94,17 @@ impl<'p> Share<'p> {
     fn of(of: &PlannedExperiment, dir: PathBuf, lines: Vec<&'p PlanLine>, args: &WorkArgs) -> Result<Self, Exit> {
         let named = Named { name: of.name.clone(), loaded: of.loaded.clone(), smoke: of.smoke };
         let corpora = experiments::corpora(&named.loaded)?;
-        let locks = !args.no_lock;
+        // Where locks do not hold everywhere, workers may train the same bits side by side.
+        let locks = match locks_between_nodes(&dir) {
+            _ if args.no_lock => false,
+            Err(why) if args.claim => {
+                let next = "use --shard or --index, or another file system";
+                let message =
+                    format!("{}: --claim needs locks that hold between machines; {why}; {next}", dir.display());
+                return Err(Exit::new(Code::Busy, message));
+            }
+            held => held.is_ok(),
+        };
         Ok(Self { named, corpora, dir, lines, locks })
     }
 
@@ -149,6 +160,7 @@ impl Worker<'_> {
                 at_once: workers.min(jobs.len()),
                 all: jobs.len(),
                 resumed: resumable(&share.dir, &jobs),
+                reports: false,
             };
             resources::check(share.experiment(), &size, &share.dir, &place.device.info, &ADVICE)?;
             create_output_dir(&share.dir)?;
@@ -178,7 +190,7 @@ impl Worker<'_> {
         };
         let show = |job: &Job<'_>, event| show_event(self.progress, job, &event);
         let sessions: Vec<Session<'_>> = std::iter::zip(&self.places, decided)
-            .map(|(place, of)| place.session(&of.experiment, !args.no_reuse, control, &show))
+            .map(|(place, of)| place.session(&of.experiment, (!args.no_reuse, args.retry_failed), control, &show))
             .collect();
         let jobs: Vec<Vec<Job<'_>>> = decided.iter().map(Decided::jobs).collect();
         let todo: Vec<(usize, Job<'_>)> =
@@ -188,6 +200,10 @@ impl Worker<'_> {
             let tried = train_one(&sessions[*at], &self.places[*at], job, others);
             match tried.map_err(Exit::from) {
                 Ok(RunOutcome::Busy(owner)) => return Ok(Some(owner)),
+                Ok(RunOutcome::Failed(failure)) => {
+                    let exit = Exit::new(Code::Unsound, format!("{} (--retry-failed tries it again)", failure.reason));
+                    failed.lock().expect("no panic while held").push(exit);
+                }
                 Ok(outcome) => _ = show_outcome(self.progress, job, &outcome),
                 // Other runs would meet the same.
                 Err(exit) if matches!(exit.code, Code::Write | Code::TooLarge | Code::Device) => {
@@ -260,7 +276,7 @@ fn train_one(
     job: &Job<'_>,
     others: &AtomicBool,
 ) -> anyhow::Result<RunOutcome> {
-    if unfinished_runs(place.dir, &[*job], &|job| place.identity(job), place.locks)?.is_empty() {
+    if has_ended_as_planned(place.dir, job, &place.identity(job), place.locks)? {
         return Ok(RunOutcome::AlreadyFinished);
     }
     session.run_if_free(job, others)

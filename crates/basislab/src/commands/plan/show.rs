@@ -13,7 +13,6 @@ use crate::resources::{size, training};
 use crate::terminal::{say, say_json, shown};
 use basislab_config::count;
 use basislab_runs::{FinishedRuns, PlanFile, PlanLine, PlannedExperiment};
-use basislab_tables::is_published;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -77,9 +76,8 @@ impl<'p> Shown<'p> {
     ) -> Result<Self, Exit> {
         let experiment = &of.loaded.experiment;
         let corpora = experiments::corpora(&of.loaded)?;
-        let published = is_published(&of.dir);
         let (ended, left): (Vec<&PlanLine>, Vec<&PlanLine>) =
-            lines.iter().copied().partition(|line| published || has_ended(plan, line, &of.dir));
+            lines.iter().copied().partition(|line| has_ended(plan, line, &of.dir));
         let beside = FinishedRuns::beside(&of.dir);
         let is_elsewhere =
             |line: &&PlanLine| line.identity.as_ref().is_some_and(|identity| beside.find(identity).is_some());
