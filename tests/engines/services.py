@@ -11,6 +11,9 @@ import time
 # Every process that is started below has this variable, so that none is left behind unseen.
 MARK = "BASISLAB_ENGINES"
 
+# Daemons lie in sbin.
+PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
+
 SLURM_CONF = """\
 ClusterName=basislab
 SlurmctldHost=localhost
@@ -102,7 +105,7 @@ def slurm(folder, env, cpus=2):
     (folder / "slurm.conf").write_text(
         SLURM_CONF.format(folder=folder, user=user, controller=controller, node=node, cpus=cpus)
     )
-    env = dict(env, SLURM_CONF=str(folder / "slurm.conf"), PATH=env["PATH"] + ":/usr/sbin:/sbin")
+    env = dict(env, SLURM_CONF=str(folder / "slurm.conf"))
     munged = ["munged", "--foreground", "--force", *(f"--{name}={folder}/munge.{end}" for name, end in [
         ("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"), ("seed-file", "seed"), ("log-file", "log")
     ])]

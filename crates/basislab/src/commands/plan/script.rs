@@ -6,6 +6,7 @@
 use crate::args::{Engine, ScriptArgs, TimeLimit};
 use crate::exit::Exit;
 use crate::terminal::{quoted, shown};
+use basislab_config::count;
 use std::path::Path;
 
 /// Slurm's default limit of an array (`MaxArraySize`) allows numbers up to 1000.
@@ -42,17 +43,17 @@ pub(crate) fn script(args: &ScriptArgs, runs: [usize; 2]) -> Result<String, Exit
         refuse_control_characters(text, what)?;
     }
     let mut values = vec![
-        ("runs", counted(runs[0] + runs[1], "run")),
+        ("runs", count(runs[0] + runs[1], "run")),
         ("plan_shown", plan.clone()),
         ("plan", quoted(&plan)),
         ("program", quoted(&program)),
         ("here", quoted(&here)),
-        ("chunk", counted(chunk, "run")),
+        ("chunk", count(chunk, "run")),
         ("cpus", args.cpus.to_string()),
         ("tasks_1", tasks[0].to_string()),
         ("options", args.option.iter().map(|option| format!(" {}", quoted(option))).collect()),
         ("label", label(&args.plan)),
-        ("arrays", arrays("an array of", "two arrays, of", tasks)),
+        ("arrays", tasks_in_words(tasks)),
     ];
     let template = match args.engine {
         Engine::Slurm => {
@@ -67,7 +68,6 @@ pub(crate) fn script(args: &ScriptArgs, runs: [usize; 2]) -> Result<String, Exit
         Engine::Parallel => {
             let percent = (100 / args.cpus).max(1);
             values.extend([("percent", percent.to_string()), ("stage_2", second_call(tasks))]);
-            values.push(("arrays", arrays("", "", tasks).trim_start().to_owned()));
             include_str!("scripts/parallel.sh")
         }
         Engine::K8s => {
@@ -221,16 +221,11 @@ fn kubernetes(
     Ok(all)
 }
 
-/// `2 runs`, `1 run`.
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// How many tasks there are, in words.
-fn arrays(one: &str, two: &str, tasks: [usize; 2]) -> String {
+/// How many tasks there are.
+fn tasks_in_words(tasks: [usize; 2]) -> String {
     match tasks {
-        [first, 0] => format!("{one} {}", counted(first, "task")),
-        [first, second] => format!("{two} {} and, after these, {}", counted(first, "task"), counted(second, "task")),
+        [first, 0] => first.to_string(),
+        [first, second] => format!("{first}, and {second} when these have ended"),
     }
 }
 

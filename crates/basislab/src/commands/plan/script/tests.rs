@@ -100,7 +100,7 @@ fn options_of_other_engines_and_text_that_no_script_holds_are_refused() {
         (&["slurm", "a\u{2028}b"], "PLAN: found"),
         (&["slurm", "plan.jsonl", "--option=a\u{202e}b"], "--option: found"),
         (&["slurm", "plan.jsonl", "--program", "a\tb"], "--program: found"),
-        (&["slurm", "plan.jsonl", "--time", "60"], "found \"60\", expected H:MM:SS"),
+        (&["slurm", "plan.jsonl", "--time", "60"], "expected H:MM:SS or D-H:MM:SS"),
         (&["slurm", "plan.jsonl", "--chunk", "0"], "--chunk"),
         (&["slurm", "plan.jsonl", "--cpus", "-1"], "--cpus"),
     ] {

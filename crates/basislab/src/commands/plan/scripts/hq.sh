@@ -1,20 +1,21 @@
 #!/bin/sh
 # Trains the {{runs}} of {{plan_shown}} with HyperQueue.
 #
+#   tasks         {{arrays}}
+#   a task        up to {{chunk}}, {{cpus}} at a time
+#   progress      {{program}} plan status {{plan}} --watch
+#   failed runs   {{program}} work {{plan}} --claim --retry-failed
+#   output        runs/hq-JOB-TASK.log
+#
 # Run it with `sh` where `hq server start` runs, in a terminal that stays open (tmux, nohup): it
-# waits for {{arrays}} and then writes tables and verdicts. To see how far it is:
+# waits for the tasks, and then writes tables and verdicts.
 #
-#   {{program}} plan status {{plan}} --watch
-#
-# A task trains up to {{chunk}}, {{cpus}} at a time. HyperQueue runs it again on another worker
-# when its worker is lost; at most the last minute is trained again.
+# When a worker is lost, HyperQueue runs its tasks again on another one, and at most the last minute
+# is trained again.
 #
 # Run it again to train what is missing: complete runs are skipped. Two copies at once do no harm,
-# as one task at a time has a run. A run that failed is left alone until
-#
-#   {{program}} work {{plan}} --claim --retry-failed
-#
-# What tasks print: runs/hq-JOB-TASK.log
+# since a run is trained by one task at a time. A run that failed is not tried again before the
+# command above.
 set -eu
 cd {{here}}
 mkdir -p runs

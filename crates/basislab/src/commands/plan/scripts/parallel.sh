@@ -1,18 +1,18 @@
 #!/bin/sh
 # Trains the {{runs}} of {{plan_shown}} on this machine with GNU parallel.
 #
-# Run it with `sh`: it runs {{arrays}}, as many at once as there are CPUs for, and then writes
-# tables and verdicts. A task trains up to {{chunk}}, {{cpus}} at a time. To see how far it is:
+#   tasks         {{arrays}}
+#   a task        up to {{chunk}}, {{cpus}} at a time
+#   progress      {{program}} plan status {{plan}} --watch
+#   failed runs   {{program}} work {{plan}} --claim --retry-failed
 #
-#   {{program}} plan status {{plan}} --watch
+# Run it with `sh`. It starts as many tasks at once as there are CPUs for, and writes tables and
+# verdicts when all have ended. A run that failed is not tried again before the command above.
 #
 # Run it again to train what is missing: complete runs are skipped, interrupted ones go on from
 # their newest checkpoint. runs/parallel-stage-1.log lists the tasks with their exit codes; with
-# --option=--resume-failed parallel starts only those that are not in it or have failed, which is
-# right as long as the plan and the number of tasks are the same. A run that failed is left alone
-# until
-#
-#   {{program}} work {{plan}} --claim --retry-failed
+# `--option=--resume-failed`, parallel starts only those that are not in it or have failed. That is
+# right as long as the plan and the number of tasks are the same.
 set -u
 cd {{here}} || exit
 mkdir -p runs

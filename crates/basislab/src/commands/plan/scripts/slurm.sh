@@ -1,23 +1,23 @@
 #!/bin/sh
 # Trains the {{runs}} of {{plan_shown}} with Slurm.
 #
-# Run it with `sh` where sbatch is. It submits {{arrays}}, and a job that waits
-# for them and writes tables and verdicts; then it ends. To see how far it is:
+#   tasks         {{arrays}}
+#   a task        up to {{chunk}}, {{cpus}} at a time, within {{time}} (D-H:MM:SS)
+#   progress      {{program}} plan status {{plan}} --watch
+#   failed runs   {{program}} work {{plan}} --claim --retry-failed
+#   output        runs/slurm-JOB_TASK.log
 #
-#   {{program}} plan status {{plan}} --watch
+# Run it with `sh` where sbatch is. It submits the tasks, and a job that waits for them and writes
+# tables and verdicts; then it ends.
 #
-# A task trains up to {{chunk}}, {{cpus}} at a time, within {{time}} (D-H:MM:SS). {{lead}} seconds
-# before that, or up to a minute earlier, Slurm sends USR1: the task makes checkpoints and goes back
-# into the queue, where it waits for two minutes or more. After a preemption or the failure of a
-# node Slurm requeues it, and at most the last minute is trained again. A task that was cancelled
-# with scancel stays cancelled.
+# {{lead}} seconds before its time limit, or up to a minute earlier, Slurm sends a task USR1. The task
+# makes checkpoints and goes back into the queue, where it waits for two minutes or more. After a
+# preemption or the failure of a node Slurm requeues it, and at most the last minute is trained
+# again. A task that was cancelled with scancel stays cancelled.
 #
 # Submit again to train what is missing: complete runs are skipped. Two submissions at once do no
-# harm, as one task at a time has a run. A run that failed is left alone until
-#
-#   {{program}} work {{plan}} --claim --retry-failed
-#
-# What tasks print: runs/slurm-JOB_TASK.log
+# harm, since a run is trained by one task at a time. A run that failed is not tried again before
+# the command above.
 set -eu
 cd {{here}}
 mkdir -p runs
@@ -43,7 +43,8 @@ while [ -n "$signalled" ]; do
     [ "$status" -eq 127 ] || code=$status
 done
 if [ "$code" -eq 75 ] && [ -z "$cancelled" ]; then
-    # The number of the job alone would requeue the whole array.
+    # The number of the job alone would requeue the whole array. Slurm then sends TERM to what is left here.
+    trap '' TERM
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" && exit 0
 fi
 exit "$code"

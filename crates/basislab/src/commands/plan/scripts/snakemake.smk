@@ -1,15 +1,15 @@
 # Trains the {{runs}} of {{plan_shown}} with Snakemake.
 #
-# Save it as Snakefile and run `snakemake --cores 16 --keep-going`, or with an executor plugin
-# (`--executor slurm`). It runs {{arrays}} that train up to {{chunk}} each, {{cpus}} at a time, and
-# then writes tables and verdicts. To see how far it is:
+#   tasks         {{arrays}}
+#   a task        up to {{chunk}}, {{cpus}} at a time
+#   progress      {{program}} plan status {{plan}} --watch
+#   failed runs   {{program}} work {{plan}} --claim --retry-failed
 #
-#   {{program}} plan status {{plan}} --watch
+# Save it as Snakefile and run `snakemake --cores 16 --keep-going`, or use an executor plugin
+# (`--executor slurm`). Tables and verdicts are written when all tasks have ended well.
 #
 # Run it again to train what is missing: complete runs are skipped, interrupted ones go on from
-# their newest checkpoint. A run that failed is left alone until
-#
-#   {{program}} work {{plan}} --claim --retry-failed
+# their newest checkpoint. A run that failed is not tried again before the command above.
 workdir: {{here}}
 
 PROGRAM = {{program_text}}
