@@ -330,7 +330,11 @@ fn help_pages_fit_a_terminal() {
         }
     }
     let with_examples = all.iter().filter(|command| help(dir.path(), command, "--help", "80").contains("\n\nExamples"));
-    assert_eq!(with_examples.count(), 6, "the program, run, backends, measure, quantize, metrics eval");
+    assert_eq!(
+        with_examples.count(),
+        9,
+        "the program, run, plan, work, collect, backends, measure, quantize, metrics eval"
+    );
 }
 
 #[test]

@@ -105,8 +105,8 @@ fn judge(mounts: &str, dir: &Path, read: &dyn Fn(&str) -> Option<String>) -> Res
 
 /// Whether a configuration of lines `KEY = VALUE` switches a key on.
 fn sets(text: &str, key: &str) -> bool {
-    let values = text.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.trim() == key);
-    values.last().is_some_and(|(_, value)| ["true", "1", "yes", "on"].contains(&value.trim()))
+    let mut values = text.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.trim() == key);
+    values.next_back().is_some_and(|(_, value)| ["true", "1", "yes", "on"].contains(&value.trim()))
 }
 
 #[cfg(test)]

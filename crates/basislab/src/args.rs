@@ -56,6 +56,7 @@ Examples:
   basislab config show adam-vs-sgd          every key and where its value is set
   basislab config explain optimizer.lr      meaning, type and default of a key
   basislab check adam-vs-sgd                which rotations change an optimizer
+  basislab plan adam-vs-sgd > plan.jsonl    the same runs on a cluster
   basislab measure model.gguf --text a.txt  a model that somebody else trained
   basislab metrics eval activations.npy     metrics of [n_tokens, d_model] data
 
@@ -65,7 +66,8 @@ Exit codes:
     3  input data that cannot be read
     4  output that cannot be written
     5  finished, but a run diverged, or a law, self-test or self-check failed
-    6  other processes have the remaining runs, or hold the directory's lock
+    6  other processes have the remaining runs, or hold the directory's lock;
+       runs of a plan have not ended
     7  the directory belongs to another configuration, or a file was changed
     8  not enough memory, disk or threads
     9  the device failed; re-run the command to resume from a checkpoint

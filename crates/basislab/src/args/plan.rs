@@ -10,7 +10,7 @@ configuration, and the directory that `basislab run` would use. It is made once
 and read by any number of workers; nothing in it is started by basislab.
 
 Examples:
-  basislab plan learning-rates adam-vs-sgd > plan.jsonl
+  basislab plan adam-vs-sgd my-experiment.toml > plan.jsonl
   basislab plan adam-vs-sgd --seeds 0..32 --set train.steps=4000 > plan.jsonl
   basislab plan show plan.jsonl                  runs, core-hours, memory
   basislab plan script slurm plan.jsonl > job.sh && sh job.sh
@@ -104,7 +104,7 @@ pub(crate) enum PlanCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Look here in place of the plan's directory of directories: see --out of `basislab work`
+        /// The directory of the experiments' directories, in place of the plan's
         #[arg(long, value_name = "DIR", value_parser = folder())]
         out: Option<PathBuf>,
     },
@@ -143,7 +143,7 @@ pub(crate) struct WorkArgs {
     /// Try runs again that have failed
     #[arg(long)]
     pub(crate) retry_failed: bool,
-    /// Write here in place of the plan's directory of directories; `basislab collect --from` joins such copies
+    /// The directory of the experiments' directories, in place of the plan's; `basislab collect --from` joins copies of it
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) out: Option<PathBuf>,
     /// Do not copy finished runs of the same identity from sibling directories; train them

@@ -77,30 +77,31 @@ impl Collected<'_> {
         let (experiment, backend) = (&self.of.loaded.experiment, &self.of.backend);
         create_or_extend(dir, experiment, &self.corpora, backend, library(), read_manifest(first)?)?;
         // A run's values may be chosen from runs that are joined before.
-        self.in_stages(&|jobs, identify| {
-            from.iter().try_for_each(|from| join_runs(dir, jobs, identify, from).map(drop)).map_err(Exit::from)
-        })
+        for stage in STAGES {
+            let decided = self.decided(stage)?;
+            for from in &from {
+                join_runs(dir, &decided.jobs(), &|job| self.identity(job), from)?;
+            }
+        }
+        Ok(())
     }
 
     /// Expects the runs that have ended to be those of the plan.
     fn check(&self) -> Result<(), Exit> {
-        self.in_stages(&|jobs, identify| Ok(unfinished_runs(&self.of.dir, jobs, identify, false).map(drop)?))
-    }
-
-    /// Does `work` with the runs of stage 1, and then with those of stage 2 whose values are chosen.
-    fn in_stages(
-        &self,
-        work: &dyn Fn(&[Job<'_>], &dyn Fn(&Job<'_>) -> Identity) -> Result<(), Exit>,
-    ) -> Result<(), Exit> {
-        let identify = |job: &Job<'_>| {
-            let run = &job.arm.run;
-            identity(run, job.seed, self.corpora.of(run).sha256(), &self.of.backend)
-        };
         for stage in STAGES {
-            let decided = Decided::of(&self.of.dir, &self.of.loaded.experiment, &self.lines, stage)?;
-            work(&decided.jobs(), &identify)?;
+            unfinished_runs(&self.of.dir, &self.decided(stage)?.jobs(), &|job| self.identity(job), false)?;
         }
         Ok(())
+    }
+
+    /// The runs of a stage, as far as their values are chosen.
+    fn decided(&self, stage: u8) -> Result<Decided<'_>, Exit> {
+        Decided::of(&self.of.dir, &self.of.loaded.experiment, &self.lines, stage)
+    }
+
+    fn identity(&self, job: &Job<'_>) -> Identity {
+        let run = &job.arm.run;
+        identity(run, job.seed, self.corpora.of(run).sha256(), &self.of.backend)
     }
 
     /// What `[quantize]` asks for, once all runs have ended.
