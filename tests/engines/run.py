@@ -233,7 +233,9 @@ def second_stage(place, env, reference):
     """A plan with a choice: the second array begins when the first has ended."""
     planned(place, env, "chosen", "slurm", "--chunk 4", "--cpus 2")
     first, second, collect = submitted(place, env)
-    check("stages: the second waits for the first", job(env, f"{second}_0")["Dependency"].startswith("afterany:" + first), job(env, f"{second}_0"))
+    for what, one, other in [("the second waits for the first", f"{second}_0", first), ("collect waits for the second", collect, second)]:
+        waits = job(env, one)
+        check(f"stages: {what}", waits["Dependency"].startswith(f"afterany:{other}_"), waits)
     run("basislab work plan.jsonl --stage 2 --shard 0/1 --quiet", place, env, code=6)
     check("stages: work on stage 2 before stage 1 has ended ends with 6", ended(place, "chosen") < 8)
     wait_for(env, collect)
