@@ -33,5 +33,7 @@ mod reports;
 mod shared_runs;
 mod sharing;
 mod support;
+#[cfg(target_os = "linux")]
+mod taking;
 mod tidy;
 mod training;

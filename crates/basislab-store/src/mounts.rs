@@ -110,6 +110,7 @@ fn sets(text: &str, key: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use super::{Mount, judge, sets};
     use std::path::Path;

@@ -185,7 +185,7 @@ fn a_lock_whose_file_comes_and_goes_has_one_holder_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let contend = || {
-        while taken.load(Ordering::SeqCst) < 5000 {
+        while taken.load(Ordering::SeqCst) < 20_000 {
             match Lock::take(dir.path()) {
                 Ok(lock) => {
                     assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two have the lock");
