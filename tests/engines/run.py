@@ -223,7 +223,8 @@ def two_arrays(place, env, reference):
     wait_for(env, *(collect for _, collect in jobs))
     codes = sorted(job(env, f"{array}_{task}")["ExitCode"] for array, _ in jobs for task in range(2))
     check("two arrays: tasks end with 0 or, where the other array has their runs, with 6", set(codes) <= {"0:0", "6:0"} and codes[:2] == ["0:0"] * 2, codes)
-    check("two arrays: the last collect finds all", job(env, jobs[1][1])["ExitCode"] == "0:0", job(env, jobs[1][1]))
+    codes = {job(env, collect)["ExitCode"] for _, collect in jobs}
+    check("two arrays: collect of the array that ends last finds all", {"0:0"} <= codes <= {"0:0", "6:0"}, codes)
     writers = list(place.glob("runs/*/parts/*/*.work/writer-*"))
     check("two arrays: no run was trained twice", not writers, writers)
     same_tables(place, "twelve-runs", reference / "twelve-runs")

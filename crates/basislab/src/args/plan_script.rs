@@ -96,6 +96,7 @@ fn time_limit(text: &str) -> Result<TimeLimit, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use super::*;
 

@@ -220,7 +220,7 @@ fn shells_run_the_scripts_and_every_word_arrives_as_it_was() {
                     );
                 }
                 _ => {
-                    expected = vec!["0", "1", "0"].iter().map(|n| format!("[work][{ODD}][--shard][{n}]")).collect();
+                    expected = ["0", "1", "0"].iter().map(|n| format!("[work][{ODD}][--shard][{n}]")).collect();
                     let ends = "[\"$basislab\" work \"$plan\"][--stage][1][--shard][{}/2][--jobs][3][--threads][3]";
                     assert!(of("[--jobs]")[0].ends_with(ends) && of("[--jobs]")[0].contains("[33%]"), "{calls}");
                 }
