@@ -19,6 +19,7 @@ mod golden;
 mod gradients;
 mod import;
 mod laws;
+mod many_runs;
 mod matrices;
 mod measure;
 mod model;

@@ -158,6 +158,37 @@ fn a_worker_that_is_stopped_resumes_to_the_same_bits() {
 }
 
 #[cfg(unix)]
+#[test]
+fn sixteen_workers_train_every_run_once() {
+    use std::process::{Command, Stdio};
+    let (dir, own) = planned(&[("seeds", "[0, 1, 2, 3, 4, 5, 6, 7]")], "");
+    let at = dir.path();
+    let worker = |_| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_basislab"));
+        command.args(["work", "plan.jsonl", "--claim", "--jobs", "1", "--threads", "1", "--no-reuse"]).current_dir(at);
+        command.env("BURN_DEVICE", "explicit-only").stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let workers: Vec<_> = (0..16).map(worker).collect();
+    let mut trained = Vec::new();
+    for worker in workers {
+        let output = worker.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let ended = said.lines().filter(|line| line.starts_with("  ") && line.ends_with(" s"));
+        trained.extend(ended.map(|line| line.split(':').next().unwrap().trim().to_owned()));
+    }
+    trained.sort();
+    let all = lines(&fs::read_to_string(at.join("plan.jsonl")).unwrap());
+    let mut expected: Vec<String> =
+        all.iter().map(|line| format!("{} seed {}", line["arm"].as_str().unwrap(), line["seed"])).collect();
+    expected.sort();
+    assert_eq!(trained, expected);
+    ok(at, &["collect", "plan.jsonl"]);
+    ok(at, &["run", "lab.toml", "--out", "whole/lab", "--no-reuse"]);
+    same(&own, &at.join("whole/lab"));
+}
+
+#[cfg(unix)]
 fn has_work(arm: &Path) -> bool {
     let all = fs::read_dir(arm).into_iter().flatten().flatten();
     all.flat_map(|run| fs::read_dir(run.path()).into_iter().flatten().flatten())

@@ -1,5 +1,7 @@
 //! What several tests need.
 
+pub(crate) mod many_runs;
+
 use basislab_config::{Arm, Change, ConfigError, Dtype, Experiment, Library, Loaded, OptimizerSpec, RunSpec, load};
 use basislab_runs::{rows, step_row};
 use basislab_tables::Row;

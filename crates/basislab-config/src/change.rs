@@ -1,6 +1,6 @@
 //! Changes that the command line makes to an experiment file: `--set`, `--arm`, `--sweep`.
 
-use crate::document::{ARM_KEYS, arm_tables, arms};
+use crate::document::{ARM_KEYS, arm_tables, arms, only};
 use crate::error::{ConfigError, Origin, one_of};
 use crate::experiment::Experiment;
 use crate::keys::{Key, Kind};
@@ -277,17 +277,15 @@ impl Given<'_> {
 
 /// The document with the arm that a path leads into in full.
 fn completed(root: &Node, parts: &[String], rules: Rules<'_>) -> Result<Node, ConfigError> {
-    let mut complete = root.clone();
     let named =
-        |arm: &Node| parts.first().is_some_and(|list| list == "arm") && arm.name() == parts.get(1).map(String::as_str);
-    if let Some(index) = arms(root).iter().position(named) {
-        let tables = arm_tables(root, &arms(root)[index], rules)?;
-        if let Some(Value::Array(arms)) = complete.get_mut("arm").map(|node| &mut node.value) {
-            for entry in tables.entries().unwrap_or_default() {
-                arms[index].insert_entry(entry.clone());
-            }
-        }
-    }
+        |arm: &&Node| parts.first().is_some_and(|list| list == "arm") && arm.name() == parts.get(1).map(String::as_str);
+    let Some(arm) = arms(root).iter().find(named) else { return Ok(root.clone()) };
+    let (tables, mut arm) = (arm_tables(root, arm, rules)?, arm.clone());
+    tables.entries().unwrap_or_default().iter().for_each(|entry| arm.insert_entry(entry.clone()));
+    // Of the arms this one alone: a grid sets keys of thousands.
+    let mut complete = only(root, |key| key != "arm");
+    let origin = arm.origin.clone();
+    complete.insert("arm", Node { value: Value::Array(vec![arm]), origin });
     Ok(complete)
 }
 
@@ -296,14 +294,11 @@ pub(crate) fn split_path(root: &Node, path: &str) -> Vec<String> {
     for list in ["arm", "claim"] {
         let Some(rest) = path.strip_prefix(list).and_then(|rest| rest.strip_prefix('.')) else { continue };
         let names = root.get(list).map_or(&[][..], Node::items).iter().filter_map(Node::name);
+        let named = names.filter_map(|name| Some((name, rest.strip_prefix(name)?.strip_prefix('.')?)));
         // Of `adam` and `adam.1`, the longer one.
-        let mut names: Vec<&str> = names.collect();
-        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-        for name in names {
-            if let Some(tail) = rest.strip_prefix(name).and_then(|tail| tail.strip_prefix('.')) {
-                let head = [list.to_owned(), name.to_owned()];
-                return head.into_iter().chain(tail.split('.').map(str::to_owned)).collect();
-            }
+        if let Some((name, tail)) = named.max_by_key(|(name, _)| name.len()) {
+            let head = [list.to_owned(), name.to_owned()];
+            return head.into_iter().chain(tail.split('.').map(str::to_owned)).collect();
         }
     }
     path.split('.').map(str::to_owned).collect()

@@ -92,7 +92,7 @@ fn with_phases(mut tables: Node, rules: Rules<'_>) -> Node {
 }
 
 /// The table with those entries alone.
-fn only(table: &Node, keep: impl Fn(&str) -> bool) -> Node {
+pub(crate) fn only(table: &Node, keep: impl Fn(&str) -> bool) -> Node {
     match &table.value {
         Value::Table(entries) => {
             let entries = entries.iter().filter(|entry| keep(&entry.key)).cloned().collect();

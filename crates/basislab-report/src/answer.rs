@@ -11,6 +11,7 @@ use basislab_config::{Basis, Experiment, Site, count};
 use basislab_stats::Verdict;
 use basislab_tables::{PACKAGE, Registration, SummaryRow, Tables, VerdictRow};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What an experiment found, for the terminal ([`Display`]) and as JSON ([`Serialize`]).
@@ -224,7 +225,11 @@ fn files_in(dir: &Path, experiment: &Experiment) -> Vec<String> {
 }
 
 fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
-    let loss_of = |arm: &str, name: &str| summary.iter().find(|row| row.arm == arm && row.metric == name)?.mean;
+    let mut losses: BTreeMap<(&str, &str), Option<f64>> = BTreeMap::new();
+    for row in summary.iter().filter(|row| ["loss", "loss_above_floor"].contains(&row.metric.as_str())) {
+        losses.entry((&row.arm, &row.metric)).or_insert(row.mean);
+    }
+    let loss_of = |arm: &str, name: &str| losses.get(&(arm, name)).copied().flatten();
     let shown = |row: &&SummaryRow| row.metric == experiment.verdict.metric && !experiment.is_selection_arm(&row.arm);
     let of_metric = summary.iter().filter(shown);
     let line = |row: &SummaryRow| {

@@ -4,10 +4,13 @@ mod display;
 
 use crate::answer::{Scale, verdict_lines};
 use crate::index::{RunState, Runs, Values};
-use crate::report::{Derived, Recorded, check_seal};
+use crate::needed::read_needed;
+use crate::recorded::Recorded;
+use crate::records::Records;
+use crate::report::{Derived, check_seal};
 use basislab_config::{Arm, Claim, Experiment, LOSS, Site};
 use basislab_stats::{Verdict, t_interval};
-use basislab_tables::{SummaryRow, TableError, Tables, read_tables};
+use basislab_tables::{SummaryRow, TableError, Tables};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -157,8 +160,8 @@ struct Directory {
 impl Directory {
     fn read(dir: &Path, experiment: &Experiment) -> Result<Self, TableError> {
         check_seal(dir, experiment)?;
-        let tables = read_tables(dir)?;
-        let derived = Recorded::read(dir, experiment, &tables)?.derived;
+        let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+        let derived = Recorded::read(dir, experiment, &records, &tables)?.derived;
         Ok(Self { tables, derived })
     }
 

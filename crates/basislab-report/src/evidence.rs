@@ -3,7 +3,7 @@
 mod level;
 mod several;
 
-use crate::bit_compare;
+use crate::bit_compare::Pair;
 use crate::index::{Losses, RunState, Runs, Values, mean};
 use crate::note::{Gaps, Lack, Note};
 use basislab_config::{Arm, Basis, Cell, Claim, ClaimKind, Direction, Experiment, LOSS, Reading, RunName, Sign, Site};
@@ -222,13 +222,14 @@ impl<'a> Lookup<'a> {
         "all".clone_into(&mut evidence.metric);
         let mut compared = 0;
         let mut difference = None;
+        let pair = Pair::of(self.tables, arm, other);
         for seed in self.common_seeds(&[arm, other]) {
             let absent = [arm, other].into_iter().find(|arm| self.runs.state(arm, seed) == RunState::Missing);
             if let Some(absent) = absent {
                 evidence.gaps.add(absent, seed, Lack::Missing);
                 continue;
             }
-            let outcome = bit_compare::compare(self.tables, arm, other, seed);
+            let outcome = pair.compare(seed);
             compared += outcome.compared;
             evidence.n_seeds += 1;
             difference = difference.or(outcome.first_difference);

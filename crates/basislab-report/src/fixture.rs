@@ -307,3 +307,10 @@ fn mix(state: u64) -> u64 {
 fn hash(text: &str) -> u64 {
     text.bytes().fold(7, |state, byte| mix(state ^ u64::from(byte)))
 }
+
+/// Changes the rows of `residual.csv`.
+pub(crate) fn edit_residual(tables: &mut Tables, change: impl FnOnce(&mut Vec<ResidualRow>)) {
+    let mut rows = tables.residual.to_rows();
+    change(&mut rows);
+    tables.residual = rows.into_iter().collect();
+}

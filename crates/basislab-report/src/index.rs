@@ -1,7 +1,7 @@
 //! Which runs are complete, and the recorded values of one metric.
 
 use basislab_config::{Arm, Basis, Cell, Experiment, Site, Tokens};
-use basislab_tables::{Split, Status, Tables};
+use basislab_tables::{ResidualRows, Split, Status, Tables};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of a planned run.
@@ -66,17 +66,31 @@ impl<'a> Values<'a> {
     }
 
     pub(crate) fn of(tables: &'a Tables, metric: &str, tokens: Tokens, site_of: impl Fn(&str) -> Option<Site>) -> Self {
+        Self::of_steps(tables, metric, tokens, site_of, |_, _| true)
+    }
+
+    /// [`Values::of`] the updates that `is_read` wants of an arm.
+    pub(crate) fn of_steps(
+        tables: &'a Tables,
+        metric: &str,
+        tokens: Tokens,
+        site_of: impl Fn(&str) -> Option<Site>,
+        is_read: impl Fn(&str, u64) -> bool,
+    ) -> Self {
         let mut values =
             Self { measured: BTreeMap::new(), draws: BTreeMap::new(), tokens_used: 0, metric: metric.to_owned() };
-        for row in tables.residual.iter().filter(|row| row.metric == metric && row.tokens == tokens) {
-            if site_of(&row.arm) != Some(row.site) {
+        let rows = &tables.residual;
+        let sites = of_runs(rows, site_of);
+        for row in rows.of_kinds(|kind| kind.metric == metric && kind.tokens == tokens) {
+            let ((arm, seed), kind) = (rows.run_of(row), rows.kind_of(row));
+            if sites[row.run as usize] != Some(kind.site) || !is_read(arm, kind.step) {
                 continue;
             }
-            values.tokens_used = row.tokens_used;
-            let Some(value) = row.value else { continue };
-            match row.basis {
-                Basis::Random(_) => values.draws.entry((&row.arm, row.seed, row.step)).or_default().push(value),
-                basis => _ = values.measured.insert((&row.arm, row.seed, row.step, basis), value),
+            values.tokens_used = kind.tokens_used;
+            let Some(value) = row.value() else { continue };
+            match kind.basis {
+                Basis::Random(_) => values.draws.entry((arm, seed, kind.step)).or_default().push(value),
+                basis => _ = values.measured.insert((arm, seed, kind.step, basis), value),
             }
         }
         values
@@ -99,8 +113,8 @@ impl<'a> Values<'a> {
 
     /// The steps that have a value in the basis, ascending.
     pub(crate) fn steps(&self, arm: &str, basis: Basis) -> Vec<u64> {
-        let steps: BTreeSet<u64> =
-            self.measured.keys().filter(|key| key.0 == arm && key.3 == basis).map(|key| key.2).collect();
+        let of_arm = self.measured.range((arm, 0, 0, Basis::Standard)..).take_while(|(key, _)| key.0 == arm);
+        let steps: BTreeSet<u64> = of_arm.filter(|(key, _)| key.3 == basis).map(|(key, _)| key.2).collect();
         steps.into_iter().collect()
     }
 
@@ -118,6 +132,12 @@ impl<'a> Values<'a> {
         }
         steps
     }
+}
+
+/// What `of` says of the arm of each run of the rows.
+pub(crate) fn of_runs<T: Clone>(rows: &ResidualRows, of: impl Fn(&str) -> T) -> Vec<T> {
+    let of_arm = rows.runs().chunk_by(|one, other| one.0 == other.0);
+    of_arm.flat_map(|runs| std::iter::repeat_n(of(&runs[0].0), runs.len())).collect()
 }
 
 /// Held-out losses: `(step, loss, loss above the floor)` of each run, in the order of the file.

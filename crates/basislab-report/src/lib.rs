@@ -12,6 +12,8 @@ mod needed;
 mod note;
 mod privilege;
 mod quantized;
+mod recorded;
+mod records;
 mod registration;
 mod report;
 mod selection;
@@ -34,6 +36,7 @@ pub use measured::{
     report_measured, seal_measured,
 };
 pub use quantized::{QuantizedAnswer, QuantizedModel, report_quantized, seal_quantized};
+pub use records::{Record, Records};
 pub use report::{
     Written, answer_about, check_seal, is_finished, read_answer, read_unsealed, rebuild, report, report_so_far, seal,
 };

@@ -1,9 +1,11 @@
 //! The part of the tables that a report is made of. The others have ten times as many rows, and would fill the memory.
 
-use basislab_config::{Arm, Cell, ClaimKind, Experiment, RunName};
+use basislab_config::{Basis, ClaimKind, Experiment, Site, Tokens};
 use basislab_tables::{
-    DimensionRow, ReadError, ResidualRow, Tables, read_optional, read_rows, read_rows_if_any, read_table,
+    DimensionRow, ReadError, ResidualRow, Status, StepRow, Tables, read_optional, read_residual, read_rows,
+    read_rows_if_any, read_table,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The rows at the top of `dir` from which report, verdicts and figures of the experiment are made.
@@ -12,57 +14,75 @@ use std::path::Path;
 /// The first thing that is wrong in any row, with file, line and column.
 pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<Tables, ReadError> {
     let needed = Needed::of(experiment);
+    let mut last = None;
     Ok(Tables {
-        steps: read_table(dir)?,
+        steps: read_rows(dir, |row: &StepRow| {
+            // Of every run a row: that there are any.
+            let is_new = last.as_ref().is_none_or(|(arm, seed)| *arm != row.arm || *seed != row.seed);
+            if is_new {
+                last = Some((row.arm.clone(), row.seed));
+            }
+            is_new || row.status == Status::Diverged || needed.of_bits.contains(row.arm.as_str())
+        })?,
         evals: read_table(dir)?,
-        residual: read_rows(dir, |row| needed.has_residual(row))?,
+        residual: read_residual(dir, |row| needed.has_residual(row))?,
         dimensions: read_rows_if_any(dir, |row| needed.has_dimension(row))?,
         timing: read_optional(dir)?,
     })
 }
 
 struct Needed<'a> {
-    experiment: &'a Experiment,
-    /// What `[verdict]` and claims read.
-    cells: Vec<Cell>,
+    /// The metrics that `[verdict]` and claims read, with their tokens.
+    cells: BTreeSet<(&'a str, Tokens)>,
     /// The arms whose every number is compared.
-    of_bits: Vec<&'a RunName>,
+    of_bits: BTreeSet<&'a str>,
+    /// The tokens of the verdict.
+    tokens: Tokens,
+    /// The last step of each arm and the verdict's site in it, also as they become with the values of a grid that it may
+    /// choose.
+    ends: BTreeMap<&'a str, Vec<(u64, Site)>>,
 }
 
 impl<'a> Needed<'a> {
     fn of(experiment: &'a Experiment) -> Self {
-        let of_claims =
-            experiment.claims.iter().flat_map(|claim| claim.cells().into_iter().map(|(_, cell)| cell.clone()));
+        let (verdict, cell) = (&experiment.verdict, experiment.verdict.cell());
+        let of_claims = experiment.claims.iter().flat_map(|claim| claim.cells());
+        let of_claims = of_claims.map(|(_, cell)| (cell.metric.as_str(), cell.tokens));
         let bits = experiment.claims.iter().filter(|claim| matches!(claim.test, ClaimKind::BitEqual { .. }));
+        let own = experiment.arms.iter().map(|arm| (arm.name.as_str(), arm));
+        let chosen = experiment.choices().flat_map(|(sweep, _)| {
+            let points = sweep.points.iter().filter_map(|point| experiment.arm(&point.arm));
+            points.map(|point| (sweep.arm.as_str(), point))
+        });
+        let mut ends: BTreeMap<&str, Vec<(u64, Site)>> = BTreeMap::new();
+        for (name, arm) in own.chain(chosen) {
+            let (end, ends) = ((arm.run.train.steps, experiment.site(&cell, arm)), ends.entry(name).or_default());
+            if !ends.contains(&end) {
+                ends.push(end);
+            }
+        }
         Self {
-            experiment,
-            cells: std::iter::once(experiment.verdict.cell()).chain(of_claims).collect(),
-            of_bits: bits.flat_map(|claim| claim.test.arms()).collect(),
+            cells: std::iter::once((verdict.metric.as_str(), verdict.tokens)).chain(of_claims).collect(),
+            of_bits: bits.flat_map(|claim| claim.test.arms()).map(|arm| arm.as_str()).collect(),
+            tokens: verdict.tokens,
+            ends,
         }
     }
 
     fn has_residual(&self, row: &ResidualRow) -> bool {
         // All arms are compared before their first update.
-        row.step == 0
-            || self.of_bits.contains(&&row.arm)
-            || self.cells.iter().any(|cell| cell.metric == row.metric && cell.tokens == row.tokens)
-            || (row.tokens == self.experiment.verdict.tokens && self.ends_at(&row.arm, row.step, row.site))
+        (row.step == 0 && row.basis == Basis::Standard)
+            || self.cells.contains(&(row.metric.as_str(), row.tokens))
+            || (row.tokens == self.tokens && self.is_end(&row.arm, row.step, row.site))
+            || self.of_bits.contains(row.arm.as_str())
     }
 
     fn has_dimension(&self, row: &DimensionRow) -> bool {
-        self.of_bits.contains(&&row.arm) || self.ends_at(&row.arm, row.step, row.site)
+        self.is_end(&row.arm, row.step, row.site)
     }
 
     /// Whether that is the last step of an arm, and the verdict's site in it.
-    fn ends_at(&self, arm: &RunName, step: u64, site: basislab_config::Site) -> bool {
-        let cell = self.experiment.verdict.cell();
-        self.forms(arm).any(|arm| arm.run.train.steps == step && self.experiment.site(&cell, arm) == site)
-    }
-
-    /// The arm, and what it becomes with the values of a grid that it may choose.
-    fn forms(&self, name: &RunName) -> impl Iterator<Item = &Arm> {
-        let sweeps = self.experiment.sweeps.iter().filter(|sweep| sweep.choose.is_some() && sweep.arm == *name);
-        let points = sweeps.flat_map(|sweep| &sweep.points).filter_map(|point| self.experiment.arm(&point.arm));
-        self.experiment.arm(name).into_iter().chain(points)
+    fn is_end(&self, arm: &str, step: u64, site: Site) -> bool {
+        self.ends.get(arm).is_some_and(|ends| ends.contains(&(step, site)))
     }
 }

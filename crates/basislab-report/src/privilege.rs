@@ -1,9 +1,9 @@
 //! Whether the runs ended with a special basis, each tested alone.
 
-use crate::index::{RunState, Runs};
+use crate::index::{RunState, Runs, of_runs};
 use basislab_config::{Basis, Experiment};
 use basislab_stats::{MetricValue, PRIVILEGE_METRICS, metric, privilege};
-use basislab_tables::{PrivilegeRow, ResidualRow, Tables};
+use basislab_tables::{PrivilegeRow, Residual, ResidualRows, Tables};
 use std::collections::BTreeMap;
 
 /// One row for each complete run and basis whose metrics were measured in random bases at the last step, at the verdict's site
@@ -11,19 +11,22 @@ use std::collections::BTreeMap;
 pub(crate) fn privileges(experiment: &Experiment, tables: &Tables) -> Vec<PrivilegeRow> {
     let runs = Runs::of(experiment, tables);
     let cell = experiment.verdict.cell();
-    let mut of_runs: BTreeMap<(&str, u64), Vec<&ResidualRow>> = BTreeMap::new();
+    let recorded = &tables.residual;
+    let mut read: BTreeMap<(&str, u64), Vec<Residual>> = BTreeMap::new();
     let is_read = |name: &str| name == cell.metric || PRIVILEGE_METRICS.iter().any(|(metric, _)| *metric == name);
-    for row in tables.residual.iter().filter(|row| row.tokens == cell.tokens && is_read(&row.metric)) {
-        let arm = experiment.arm(&row.arm).filter(|arm| row.step == arm.run.train.steps);
-        if arm.is_some_and(|arm| experiment.site(&cell, arm) == row.site) {
-            of_runs.entry((&row.arm, row.seed)).or_default().push(row);
+    let end = |arm: &str| experiment.arm(arm).map(|arm| (arm.run.train.steps, experiment.site(&cell, arm)));
+    let ends = of_runs(recorded, end);
+    for row in recorded.of_kinds(|kind| kind.tokens == cell.tokens && is_read(&kind.metric)) {
+        let ((arm, seed), kind) = (recorded.run_of(row), recorded.kind_of(row));
+        if ends[row.run as usize] == Some((kind.step, kind.site)) {
+            read.entry((arm, seed)).or_default().push(row);
         }
     }
     let mut all = Vec::new();
     for arm in &experiment.arms {
         for seed in runs.seeds_in(arm, RunState::Complete) {
-            let Some(rows) = of_runs.get(&(arm.name.as_str(), seed)) else { continue };
-            let values: Vec<MetricValue> = rows.iter().filter_map(|row| measured(row)).collect();
+            let Some(rows) = read.get(&(arm.name.as_str(), seed)) else { continue };
+            let values: Vec<MetricValue> = rows.iter().filter_map(|row| measured(recorded, *row)).collect();
             for basis in [Basis::Standard, Basis::Optimizer] {
                 let Some(test) = privilege(&values, basis) else { continue };
                 let speaker = test.speaker();
@@ -58,8 +61,9 @@ pub(crate) fn privileges(experiment: &Experiment, tables: &Tables) -> Vec<Privil
     all
 }
 
-fn measured(row: &ResidualRow) -> Option<MetricValue> {
-    let tokens_used = usize::try_from(row.tokens_used).ok()?;
-    let metric = metric(&row.metric)?.name;
-    Some(MetricValue { tokens: row.tokens, tokens_used, basis: row.basis, metric, value: row.value })
+fn measured(recorded: &ResidualRows, row: Residual) -> Option<MetricValue> {
+    let kind = recorded.kind_of(row);
+    let tokens_used = usize::try_from(kind.tokens_used).ok()?;
+    let metric = metric(&kind.metric)?.name;
+    Some(MetricValue { tokens: kind.tokens, tokens_used, basis: kind.basis, metric, value: row.value() })
 }

@@ -8,17 +8,20 @@ use crate::figures::{figure_names, figures};
 use crate::needed::read_needed;
 use crate::note::{Gaps, Lack};
 use crate::privilege::privileges;
-use crate::registration::{record_notes, register};
+use crate::recorded::Recorded;
+use crate::records::Records;
+use crate::registration::register;
 use crate::selection::{choice_sentences, choose, resolve};
 use crate::summary::summarise;
 use crate::verdicts::{Decision, decide_claims};
 use basislab_config::{Experiment, RunName, count};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
-    PACKAGE, PrivilegeRow, Remedy, RunEnd, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
-    VerdictRow, check_parts, data_package, is_sealed, merge, parse_table, part_dir, read_optional, read_table,
-    table_bytes, write_table,
+    PACKAGE, Part, PrivilegeRow, Remedy, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
+    VerdictRow, check_parts, data_package, is_sealed, merge, merge_parts, parts, read_rows_if_any, read_table,
+    write_table,
 };
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -40,8 +43,12 @@ pub enum Written {
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
 pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
+    made_again(dir, experiment, &Records::read(dir, experiment))
+}
+
+fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<Answer, TableError> {
     let tables = read_needed(dir, experiment)?;
-    let derived = Derived::of(dir, experiment, &tables);
+    let derived = Derived::of(dir, experiment, records, &tables);
     if experiment.choices().next().is_some() {
         write_table(dir, &derived.selection)?;
     }
@@ -57,7 +64,7 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError
             None => remove_figure(dir, &name)?,
         }
     }
-    Ok(derived.answer(&tables, dir))
+    Ok(derived.answer(records, &tables, dir))
 }
 
 /// What follows from the tables.
@@ -71,20 +78,21 @@ pub(crate) struct Derived {
 }
 
 impl Derived {
-    fn of(dir: &Path, experiment: &Experiment, tables: &Tables) -> Self {
-        Self::with(dir, experiment, tables, choose(experiment, tables), &[])
+    fn of(dir: &Path, experiment: &Experiment, records: &Records, tables: &Tables) -> Self {
+        Self::with(dir, experiment, records, tables, choose(experiment, tables), &[])
     }
 
-    fn with(
+    pub(crate) fn with(
         dir: &Path,
         experiment: &Experiment,
+        records: &Records,
         tables: &Tables,
         selection: Vec<SelectionRow>,
         recorded: &[VerdictRow],
     ) -> Self {
         let experiment = resolve(experiment, &selection);
         let summary = summarise(&experiment, tables);
-        let verdicts = register(dir, &experiment, tables, decide_claims(&experiment, tables), recorded);
+        let verdicts = register(dir, &experiment, records, tables, decide_claims(&experiment, tables), recorded);
         let privilege = privileges(&experiment, tables);
         Self { experiment, selection, summary, verdicts, privilege }
     }
@@ -98,10 +106,10 @@ impl Derived {
         figures(&self.experiment, tables, &self.rows(), &self.selection)
     }
 
-    fn answer(&self, tables: &Tables, dir: &Path) -> Answer {
+    pub(crate) fn answer(&self, records: &Records, tables: &Tables, dir: &Path) -> Answer {
         let mut answer = answer(&self.experiment, tables, &self.summary, &self.verdicts, dir);
         answer.choices = choice_sentences(&self.experiment, &self.selection);
-        answer.notes.extend(record_notes(dir, &self.experiment));
+        answer.notes.extend(records.notes(&self.experiment));
         answer
     }
 }
@@ -112,8 +120,9 @@ impl Derived {
 /// # Errors
 /// The table that is wrong.
 pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
-    let tables = read_needed(dir, experiment)?;
-    let Derived { experiment: whole, selection, summary, verdicts, .. } = Derived::of(dir, experiment, &tables);
+    let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+    let Derived { experiment: whole, selection, summary, verdicts, .. } =
+        Derived::of(dir, experiment, &records, &tables);
     let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
     let mut kept = whole.clone();
     kept.arms.retain(|arm| keeps(&arm.name));
@@ -122,7 +131,7 @@ pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Res
     let (verdicts, dropped): (Vec<Decision>, Vec<Decision>) = verdicts.into_iter().partition(is_kept);
     let mut about = answer(&kept, &tables, &summary, &verdicts, dir);
     about.choices = choice_sentences(&kept, &selection);
-    about.notes.extend(record_notes(dir, &kept));
+    about.notes.extend(records.notes(&kept));
     let all = answer(&whole, &tables, &summary, &[], dir);
     about.notes.push(format!(
         "{} of {} of the whole experiment {} complete",
@@ -166,19 +175,25 @@ pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, Tabl
 
 /// The report on a directory that others may have touched. With parts that are whole, or of an unfinished experiment,
 /// everything is made from them. Without, it is read as it was recorded, and only what is wholly absent is made; `thinned`
-/// says what was left out of such a directory. After [`Written::Whole`] the caller seals it.
+/// says what was left out of such a directory, and `records` are those of its runs. After [`Written::Whole`] the caller seals
+/// it.
 ///
 /// # Errors
 /// As [`report_so_far`], and a sealed file that was changed.
-pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), TableError> {
+pub fn report(
+    dir: &Path,
+    experiment: &Experiment,
+    records: &Records,
+    thinned: Option<&str>,
+) -> Result<(Answer, Written), TableError> {
     if !dir.join("parts").is_dir() {
-        return published(dir, experiment, thinned);
+        return published(dir, experiment, records, thinned);
     }
     let sealed = Seal::read(dir)?;
-    let unended = unended(dir, experiment)?;
-    let lost = lost(dir, sealed.is_some(), &unended)?;
+    let parts = parts(dir, experiment)?;
+    let lost = lost(dir, sealed.is_some(), &parts)?;
     if !lost.is_empty() {
-        check_parts(dir, experiment)?;
+        check_parts(&parts)?;
         let mut answer = read_answer(dir, experiment, thinned)?;
         answer.notes.push(format!(
             "parts of complete runs are gone or have not ended here ({lost}); the recorded answer is shown, and nothing was \
@@ -186,42 +201,34 @@ pub fn report(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Res
         ));
         return Ok((answer, Written::Nothing));
     }
-    if !unended.is_empty() {
-        return Ok((report_so_far(dir, experiment)?, Written::Report));
+    if parts.iter().any(|part| part.end.is_none()) {
+        merge_parts(dir, &parts)?;
+        return Ok((made_again(dir, experiment, records)?, Written::Report));
     }
     let mut recorded = Vec::new();
     if let Some(seal) = sealed {
         seal.check(dir, Remedy::MakeAgain, true)?;
         recorded = read_table::<VerdictRow>(dir).unwrap_or_default();
     }
-    let mut answer = report_so_far(dir, experiment)?;
+    merge_parts(dir, &parts)?;
+    let mut answer = made_again(dir, experiment, records)?;
     answer.note_changes(&recorded);
     Ok((answer, if is_sealed(dir, &figure_names(experiment))? { Written::Nothing } else { Written::Whole }))
 }
 
-/// The planned runs whose parts have not ended.
-fn unended<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<(&'a RunName, u64)>, FileError> {
-    let mut all = Vec::new();
-    for arm in &experiment.arms {
-        for &seed in &arm.seeds {
-            if RunEnd::read(&part_dir(dir, &arm.name, seed))?.is_none() {
-                all.push((&arm.name, seed));
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Of these runs, those that had ended once: the tables at the top hold rows of them, or are sealed.
-fn lost(dir: &Path, sealed: bool, unended: &[(&RunName, u64)]) -> Result<Gaps, TableError> {
+/// Of the runs whose parts have not ended, those that had ended once: the tables at the top hold rows of them, or are sealed.
+fn lost(dir: &Path, sealed: bool, parts: &[Part<'_>]) -> Result<Gaps, TableError> {
     let mut lost = Gaps::default();
-    if unended.is_empty() {
-        return Ok(lost);
+    let mut in_tables = BTreeSet::new();
+    if !sealed && parts.iter().any(|part| part.end.is_none()) {
+        read_rows_if_any(dir, |row: &StepRow| {
+            in_tables.insert((row.arm.clone(), row.seed));
+            false
+        })?;
     }
-    let steps = read_optional::<StepRow>(dir)?;
-    for &(arm, seed) in unended {
-        if sealed || steps.iter().any(|row| row.arm == *arm && row.seed == seed) {
-            lost.add(arm, seed, if part_dir(dir, arm, seed).is_dir() { Lack::NotEnded } else { Lack::Gone });
+    for Part { arm, seed, folder, .. } in parts.iter().filter(|part| part.end.is_none()) {
+        if sealed || in_tables.contains(&((*arm).clone(), *seed)) {
+            lost.add(arm, *seed, if folder.is_dir() { Lack::NotEnded } else { Lack::Gone });
         }
     }
     Ok(lost)
@@ -241,8 +248,8 @@ pub fn is_finished(dir: &Path) -> Result<bool, TableError> {
 /// The file that is wrong or was changed.
 pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, TableError> {
     check_seal(dir, experiment)?;
-    let tables = read_needed(dir, experiment)?;
-    Ok(Recorded::read(dir, experiment, &tables)?.answer(dir, &tables, thinned))
+    let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+    Ok(Recorded::read(dir, experiment, &records, &tables)?.answer(dir, &records, &tables, thinned))
 }
 
 /// Expects sealed files to be what was written.
@@ -251,7 +258,8 @@ pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -
 /// The file that was changed.
 pub fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
     let Some(seal) = Seal::read(dir)? else { return Ok(()) };
-    let whole = dir.join("parts").is_dir() && unended(dir, experiment)?.is_empty();
+    let has_ended = |part: &Part<'_>| part.end.is_some();
+    let whole = dir.join("parts").is_dir() && parts(dir, experiment)?.iter().all(has_ended);
     seal.check(dir, if whole { Remedy::MakeAgain } else { Remedy::Restore }, false)
 }
 
@@ -260,105 +268,27 @@ pub fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), TableError>
 /// # Errors
 /// The table that is wrong.
 pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
-    let tables = read_needed(dir, experiment)?;
-    Ok(Derived::of(dir, experiment, &tables).answer(&tables, dir))
-}
-
-/// Selection, summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
-pub(crate) struct Recorded {
-    pub(crate) derived: Derived,
-    /// Claims whose row would be another one, made from the tables that are here.
-    others: Vec<String>,
-    /// Other files that would be other ones.
-    files: Vec<&'static str>,
-}
-
-impl Recorded {
-    pub(crate) fn read(dir: &Path, experiment: &Experiment, tables: &Tables) -> Result<Self, TableError> {
-        let mut files = Vec::new();
-        let mut selection = choose(experiment, tables);
-        if !selection.is_empty() {
-            (selection, _) = recorded(dir, selection, &mut files)?;
-        }
-        let known = if dir.join(VerdictRow::TABLE.file).exists() { read_table::<VerdictRow>(dir)? } else { Vec::new() };
-        let derived = Derived::with(dir, experiment, tables, selection, &known);
-        let rows = derived.rows();
-        let Derived { experiment, selection, summary, verdicts: made, mut privilege } = derived;
-        let (summary, _) = recorded(dir, summary, &mut files)?;
-        if !privilege.is_empty() {
-            (privilege, _) = recorded(dir, privilege, &mut files)?;
-        }
-        let (verdicts, again) = recorded(dir, rows, &mut Vec::new())?;
-        let names = verdicts.iter().chain(&again).map(|row| row.claim.to_string());
-        let row_in = |rows: &[VerdictRow], claim: &str| rows.iter().find(|row| row.claim == claim).cloned();
-        let mut others: Vec<String> = Vec::new();
-        for name in names.filter(|name| row_in(&verdicts, name) != row_in(&again, name)) {
-            if !others.contains(&name) {
-                others.push(name);
-            }
-        }
-        let decision = |row: VerdictRow| {
-            let same = made.iter().find(|decision| decision.row.claim == row.claim);
-            let notes = same.filter(|_| !others.contains(&row.claim.to_string()));
-            Decision { notes: notes.and_then(|decision| decision.notes.clone()), row }
-        };
-        let verdicts = verdicts.into_iter().map(decision).collect();
-        Ok(Self { derived: Derived { experiment, selection, summary, verdicts, privilege }, others, files })
-    }
-
-    fn answer(&self, dir: &Path, tables: &Tables, thinned: Option<&str>) -> Answer {
-        let mut answer = self.derived.answer(tables, dir);
-        let mut others = Vec::new();
-        if !self.others.is_empty() {
-            others.push(format!("the rows of these claims would differ: {}", self.others.join(", ")));
-        }
-        others.extend(self.files.iter().map(|file| format!("{file} would differ")));
-        if let Some(thinned) = thinned {
-            answer.notes.push(format!(
-                "the tables here are a part of the run's ({thinned}); summary and verdicts were made from all of them and are \
-                 shown as recorded"
-            ));
-        } else if !others.is_empty() {
-            answer.notes.push(format!(
-                "summary and verdicts are shown as recorded; made again from the tables here, {}; the tables are a part of the \
-                 run's, or another build recorded the report, or it was edited",
-                others.join("; ")
-            ));
-        }
-        answer
-    }
-}
-
-/// The rows of a file and `made` as it would be read back; `made` twice where there is no file. A file that differs is noted.
-fn recorded<R: TableRow + PartialEq + Clone>(
-    dir: &Path,
-    made: Vec<R>,
-    differing: &mut Vec<&'static str>,
-) -> Result<(Vec<R>, Vec<R>), TableError> {
-    let file = R::TABLE.file;
-    if !dir.join(file).exists() {
-        return Ok((made.clone(), made));
-    }
-    let again: Vec<R> = parse_table(file, &table_bytes(&dir.join(file), &made)?)?;
-    let rows: Vec<R> = read_table(dir)?;
-    if rows != again {
-        differing.push(file);
-    }
-    Ok((rows, again))
+    let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+    Ok(Derived::of(dir, experiment, &records, &tables).answer(&records, &tables, dir))
 }
 
 /// A directory without parts is only read. What is absent altogether, and not sealed, is made if it can be written.
-fn published(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<(Answer, Written), TableError> {
+fn published(
+    dir: &Path,
+    experiment: &Experiment,
+    records: &Records,
+    thinned: Option<&str>,
+) -> Result<(Answer, Written), TableError> {
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
     let tables = read_needed(dir, experiment)?;
-    let recorded = Recorded::read(dir, experiment, &tables)?;
+    let recorded = Recorded::read(dir, experiment, records, &tables)?;
     let written = match make_absent(dir, &tables, &recorded.derived) {
         Err(TableError::File(error)) if is_read_only(&error.source) => Written::Nothing,
         written => written?,
     };
-    Ok((recorded.answer(dir, &tables, thinned), written))
+    Ok((recorded.answer(dir, records, &tables, thinned), written))
 }
 
 fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<Written, TableError> {

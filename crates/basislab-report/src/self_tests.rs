@@ -1,8 +1,9 @@
 //! What must be so in every experiment, whatever it asks.
 
 use basislab_config::{Arm, Basis, BasisSpec, Experiment};
-use basislab_tables::{Tables, TimingRow, repeats_its_bits};
+use basislab_tables::{EvalRow, Residual, Tables, TimingRow, repeats_its_bits};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The outcome of a self-test.
@@ -29,14 +30,11 @@ impl SelfTest {
     }
 }
 
-/// Numbers by what they are of.
-type Numbers = BTreeMap<String, Option<u64>>;
-
 /// Before the first update, arms that share model, corpus and probes have the same losses and metrics, seed by seed: initial
 /// weights and held-out tokens follow from the seed alone. Runs of different machines or devices are not compared, nor those of
 /// a backend that does not repeat its own bits. `None` where there is nothing to compare.
 pub(crate) fn same_start(experiment: &Experiment, tables: &Tables) -> Option<SelfTest> {
-    let starts = starts(tables);
+    let starts = Starts::of(tables);
     let made_on: BTreeMap<(&str, u64), &TimingRow> =
         tables.timing.iter().map(|row| ((row.arm.as_str(), row.seed), row)).collect();
     let device = |row: &TimingRow| (row.backend.clone(), row.device.clone(), row.driver.clone());
@@ -49,13 +47,13 @@ pub(crate) fn same_start(experiment: &Experiment, tables: &Tables) -> Option<Sel
         let Some(first) = experiment.arms[..place].iter().find(|first| start_alike(first, arm)) else { continue };
         for &seed in arm.seeds.iter().filter(|seed| first.seeds.contains(seed)) {
             let [one, two] = [first, arm].map(|arm| (arm.name.as_str(), seed));
-            let (Some(of_one), Some(of_two)) = (starts.get(&one), starts.get(&two)) else { continue };
             let [on_one, on_two] = [one, two].map(|run| made_on.get(&run).copied());
             if on_one.map(device) != on_two.map(device) || on_one.is_some_and(|row| !repeats_its_bits(&row.backend)) {
                 continue;
             }
+            let (of_one, of_two) = (starts.of_run(one), starts.of_run(two));
             // Tables that were thinned lack rows of some arms.
-            for (what, value) in of_one {
+            for (what, value) in &of_one {
                 let Some(other) = of_two.get(what) else { continue };
                 test.compared += 1;
                 if value != other {
@@ -78,15 +76,35 @@ fn start_alike(one: &Arm, two: &Arm) -> bool {
 }
 
 /// What was recorded of each run before its first update, in the standard basis.
-fn starts(tables: &Tables) -> BTreeMap<(&str, u64), Numbers> {
-    let mut all: BTreeMap<(&str, u64), Numbers> = BTreeMap::new();
-    let bits = |value: Option<f64>| value.map(f64::to_bits);
-    for row in tables.evals.iter().filter(|row| row.step == 0) {
-        all.entry((&row.arm, row.seed)).or_default().insert(format!("{} loss", row.split), bits(row.loss));
+struct Starts<'a> {
+    losses: BTreeMap<(&'a str, u64), Vec<&'a EvalRow>>,
+    numbers: BTreeMap<(&'a str, u64), Vec<Residual>>,
+    /// What a number of each kind is of.
+    words: Vec<String>,
+}
+
+impl<'a> Starts<'a> {
+    fn of(tables: &'a Tables) -> Self {
+        let rows = &tables.residual;
+        let mut losses: BTreeMap<(&str, u64), Vec<&EvalRow>> = BTreeMap::new();
+        for row in tables.evals.iter().filter(|row| row.step == 0) {
+            losses.entry((&row.arm, row.seed)).or_default().push(row);
+        }
+        let mut numbers: BTreeMap<(&str, u64), Vec<Residual>> = BTreeMap::new();
+        for row in rows.of_kinds(|kind| kind.step == 0 && kind.basis == Basis::Standard) {
+            let (arm, seed) = rows.run_of(row);
+            numbers.entry((arm, seed)).or_default().push(row);
+        }
+        let words = rows.kinds().iter().map(|kind| format!("{} {} ({} tokens)", kind.site, kind.metric, kind.tokens));
+        Self { losses, numbers, words: words.collect() }
     }
-    for row in tables.residual.iter().filter(|row| row.step == 0 && row.basis == Basis::Standard) {
-        let what = format!("{} {} ({} tokens)", row.site, row.metric, row.tokens);
-        all.entry((&row.arm, row.seed)).or_default().insert(what, bits(row.value));
+
+    /// The numbers of one run by what they are of.
+    fn of_run(&self, run: (&str, u64)) -> BTreeMap<Cow<'_, str>, Option<u64>> {
+        let bits = |value: Option<f64>| value.map(f64::to_bits);
+        let losses = self.losses.get(&run).into_iter().flatten();
+        let losses = losses.map(|row| (format!("{} loss", row.split).into(), bits(row.loss)));
+        let numbers = self.numbers.get(&run).into_iter().flatten();
+        losses.chain(numbers.map(|row| (self.words[row.kind as usize].as_str().into(), bits(row.value())))).collect()
     }
-    all
 }

@@ -1,9 +1,10 @@
 //! The last probe of every run, over seeds.
 
-use crate::index::{Losses, RunState, Runs, Values, mean, pooled_null};
+use crate::index::{Losses, RunState, Runs, Values, mean, of_runs, pooled_null};
 use basislab_config::{Arm, Basis, Cell, Experiment, RunName};
 use basislab_stats::{mean_sd, metric, t_interval};
 use basislab_tables::{SummaryRow, Tables};
+use std::collections::BTreeMap;
 
 /// Per arm: the losses, then each metric at the verdict's site and tokens in the standard basis and, where it was
 /// recorded, in the optimizer's. Only complete runs enter.
@@ -11,29 +12,34 @@ pub(crate) fn summarise(experiment: &Experiment, tables: &Tables) -> Vec<Summary
     let runs = Runs::of(experiment, tables);
     let losses = Losses::of(tables);
     let cell = experiment.verdict.cell();
-    let all: Vec<(Cell, Values<'_>)> = metric_names(experiment, tables, &cell)
-        .into_iter()
-        .map(|metric| Cell { metric, ..cell.clone() })
-        .map(|cell| (cell.clone(), Values::of_cell(experiment, tables, &cell)))
-        .collect();
+    let complete: Vec<Vec<u64>> = experiment.arms.iter().map(|arm| runs.seeds_in(arm, RunState::Complete)).collect();
+    // Of one metric at a time: the values of all would not fit the memory. By arm, basis and metric.
+    let mut of_metrics: BTreeMap<(usize, Basis, usize), SummaryRow> = BTreeMap::new();
+    for (place, metric) in metric_names(experiment, tables, &cell).into_iter().enumerate() {
+        let cell = Cell { metric, ..cell.clone() };
+        let values = Values::of_cell(experiment, tables, &cell);
+        for (at, (arm, seeds)) in experiment.arms.iter().zip(&complete).enumerate() {
+            for basis in [Basis::Standard, Basis::Optimizer] {
+                if basis == Basis::Standard || !values.steps(&arm.name, basis).is_empty() {
+                    let cell = Cell { basis, ..cell.clone() };
+                    of_metrics.insert((at, basis, place), metric_row(experiment, arm, seeds, &cell, &values));
+                }
+            }
+        }
+    }
+    let mut of_metrics = of_metrics.into_iter().peekable();
     let mut rows = Vec::new();
-    for arm in &experiment.arms {
+    for (at, (arm, seeds)) in experiment.arms.iter().zip(&complete).enumerate() {
         let first = rows.len();
-        let seeds = runs.seeds_in(arm, RunState::Complete);
         let at_end = |seed| losses.at(&arm.name, seed, arm.run.train.steps);
         let loss: Vec<f64> = seeds.iter().filter_map(|&seed| at_end(seed)?.loss).collect();
         let above: Vec<f64> = seeds.iter().filter_map(|&seed| at_end(seed)?.above_floor).collect();
         rows.push(row(arm, "loss", &loss));
         rows.push(row(arm, "loss_above_floor", &above));
-        for basis in [Basis::Standard, Basis::Optimizer] {
-            for (cell, values) in &all {
-                if basis == Basis::Standard || !values.steps(&arm.name, basis).is_empty() {
-                    let cell = Cell { basis, ..cell.clone() };
-                    rows.push(metric_row(experiment, arm, &seeds, &cell, values));
-                }
-            }
+        while let Some((_, row)) = of_metrics.next_if(|((of, ..), _)| *of == at) {
+            rows.push(row);
         }
-        let made_on = made_on(tables, arm, &seeds);
+        let made_on = made_on(tables, arm, seeds);
         rows[first..].iter_mut().for_each(|row| row.made_on.clone_from(&made_on));
     }
     rows
@@ -54,10 +60,12 @@ fn made_on(tables: &Tables, arm: &Arm, seeds: &[u64]) -> String {
 /// The verdict's metric first, then the others recorded at its sites, in the order of the file.
 fn metric_names(experiment: &Experiment, tables: &Tables, cell: &Cell) -> Vec<String> {
     let mut names = vec![cell.metric.clone()];
-    let at_site = |arm: &str, site| experiment.arm(arm).is_some_and(|arm| experiment.site(cell, arm) == site);
-    for row in tables.residual.iter().filter(|row| row.tokens == cell.tokens && at_site(&row.arm, row.site)) {
-        if !names.contains(&row.metric) {
-            names.push(row.metric.clone());
+    let rows = &tables.residual;
+    let sites = of_runs(rows, |arm| experiment.arm(arm).map(|arm| experiment.site(cell, arm)));
+    for row in rows.of_kinds(|kind| kind.tokens == cell.tokens) {
+        let kind = rows.kind_of(row);
+        if sites[row.run as usize] == Some(kind.site) && !names.contains(&kind.metric) {
+            names.push(kind.metric.clone());
         }
     }
     names

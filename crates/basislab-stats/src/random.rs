@@ -48,10 +48,11 @@ pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {
 /// If `n` is 0.
 pub fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
     assert!(n > 0, "an empty range has no element");
-    let zone = u64::MAX - (u64::MAX % n + 1) % n;
+    // Draws beyond the last whole multiple of n are drawn again. Nearly all are so far below it that it need not be known.
+    let zone = || u64::MAX - (u64::MAX % n + 1) % n;
     loop {
         let draw = rng.next_u64();
-        if draw <= zone {
+        if draw <= u64::MAX - n || draw <= zone() {
             return draw % n;
         }
     }

@@ -9,6 +9,7 @@ mod error;
 mod measured;
 mod measured_rows;
 mod merge;
+mod packed;
 mod quantized_rows;
 mod read;
 mod record;
@@ -21,10 +22,13 @@ pub use cell::{CellType, CellValue};
 pub use error::TableError;
 pub use measured::{MeasuredTokens, special_rows};
 pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
-pub use merge::{check_parts, guessable, merge};
+pub use merge::{Part, check_parts, guessable, merge, merge_parts, parts};
+pub use packed::{Residual, ResidualKind, ResidualRows};
 pub use quantized_rows::{QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions};
-pub use read::{ReadError, Tables, parse_table, read_optional, read_rows, read_rows_if_any, read_table, read_tables};
-pub use record::{FAILED, Failure, Identity, RunRecord};
+pub use read::{
+    ReadError, Tables, parse_table, read_optional, read_residual, read_rows, read_rows_if_any, read_table, read_tables,
+};
+pub use record::{FAILED, Failure, Identity, RunRecord, cpu_class};
 pub use rows::{
     DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,
     StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,

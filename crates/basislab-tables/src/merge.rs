@@ -6,11 +6,37 @@ use crate::rows::{EvalRow, RUN_TABLES, StepRow, TimingRow};
 use crate::schema::{Column, Table, TableRow};
 use crate::seal::Seal;
 use crate::shard::{RunEnd, part_dir};
-use basislab_config::Experiment;
+use basislab_config::{Experiment, RunName};
 use basislab_store::{Extent, FileError, Hasher, write_atomic_with};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+/// A planned run.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Its arm.
+    pub arm: &'a RunName,
+    /// Its seed.
+    pub seed: u64,
+    /// Where it lies once it has ended.
+    pub folder: PathBuf,
+    /// How it ended; `None` while it has not.
+    pub end: Option<RunEnd>,
+}
+
+/// The planned runs in the configuration's order, and how they ended.
+///
+/// # Errors
+/// A `done.json` that is not what a run writes.
+pub fn parts<'a>(dir: &Path, experiment: &'a Experiment) -> Result<Vec<Part<'a>>, FileError> {
+    let runs = experiment.arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (&arm.name, *seed)));
+    let part = |(arm, seed)| {
+        let folder = part_dir(dir, arm, seed);
+        RunEnd::read(&folder).map(|end| Part { arm, seed, folder, end })
+    };
+    runs.map(part).collect()
+}
 
 /// Joins the parts of all runs into the files at the top: arms and seeds in the configuration's order, lines in the
 /// order of their file (see [`guessable`]). Runs that have not ended are left out; the parts of the others must be what they
@@ -19,20 +45,26 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// The file that could not be read or written, whose header is not this version's, or that was changed.
 pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
-    let parts = parts(dir, experiment);
+    merge_parts(dir, &parts(dir, experiment)?)
+}
+
+/// [`merge`] of these parts.
+///
+/// # Errors
+/// As [`merge`].
+pub fn merge_parts(dir: &Path, parts: &[Part<'_>]) -> Result<(), TableError> {
     let seal = Seal::read(dir)?;
     let mut stale = Vec::new();
-    for (table, joined) in check_parts(dir, experiment)? {
+    for (table, joined) in check_parts(parts)? {
         let path = dir.join(table.file);
-        let there = fs::read(&path).ok();
-        let sealed = there.is_some() && seal.as_ref().is_some_and(|seal| seal.lists(table.file));
-        if !sealed && there.is_none_or(|bytes| Extent::of(&bytes) != joined) {
+        let is_sealed = seal.as_ref().is_some_and(|seal| seal.lists(table.file)) && path.is_file();
+        if !is_sealed && Extent::of_file(&path).map_or(true, |there| there != joined) {
             stale.push((table, path));
         }
     }
     for (table, path) in stale {
         write_atomic_with(&path, |file| {
-            join(&parts, table, &mut |bytes| {
+            join(parts, table, &mut |bytes| {
                 file.write_all(bytes).map_err(|error| FileError::new("write", &path, error))
             })
         })?;
@@ -44,11 +76,10 @@ pub fn merge(dir: &Path, experiment: &Experiment) -> Result<(), TableError> {
 ///
 /// # Errors
 /// As [`merge`].
-pub fn check_parts(dir: &Path, experiment: &Experiment) -> Result<Vec<(&'static Table, Extent)>, TableError> {
-    let parts = parts(dir, experiment);
+pub fn check_parts(parts: &[Part<'_>]) -> Result<Vec<(&'static Table, Extent)>, TableError> {
     let of_table = |table: &'static Table| {
         let mut joined = Hasher::default();
-        join(&parts, table, &mut |bytes| {
+        join(parts, table, &mut |bytes| {
             joined.update(bytes);
             Ok(())
         })?;
@@ -57,22 +88,17 @@ pub fn check_parts(dir: &Path, experiment: &Experiment) -> Result<Vec<(&'static 
     RUN_TABLES.into_iter().chain([TimingRow::TABLE]).map(of_table).collect()
 }
 
-/// Where each planned run lies.
-fn parts(dir: &Path, experiment: &Experiment) -> Vec<PathBuf> {
-    let runs = experiment.arms.iter().flat_map(|arm| arm.seeds.iter().map(move |seed| (arm, *seed)));
-    runs.map(|(arm, seed)| part_dir(dir, &arm.name, seed)).collect()
-}
-
 /// Hands one table, joined, to `write`.
 fn join(
-    parts: &[PathBuf],
+    parts: &[Part<'_>],
     table: &Table,
     write: &mut dyn FnMut(&[u8]) -> Result<(), FileError>,
 ) -> Result<(), TableError> {
     write(format!("{}\n", table.header()).as_bytes())?;
     let mut first = true;
-    for part in parts {
-        let mut lines = part_lines(part, table)?;
+    for Part { folder, end, .. } in parts {
+        let Some(end) = end else { continue };
+        let mut lines = part_lines(folder, end, table)?;
         if first && !lines.is_empty() {
             lines = guessable(table, lines);
             first = false;
@@ -116,12 +142,11 @@ pub fn guessable(table: &Table, lines: Vec<u8>) -> Vec<u8> {
     rows
 }
 
-/// The lines of one table of one run, without the header; none while the run has not ended.
-fn part_lines(part: &Path, table: &Table) -> Result<Vec<u8>, TableError> {
+/// The lines of one table of a run that has ended, without the header.
+fn part_lines(part: &Path, end: &RunEnd, table: &Table) -> Result<Vec<u8>, TableError> {
     let path = part.join(table.file);
-    let Some(done) = RunEnd::read(part)? else { return Ok(Vec::new()) };
-    let recorded = done.tables.get(table.file);
-    let bytes = match fs::read(&path) {
+    let recorded = end.tables.get(table.file);
+    let mut bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound && recorded.is_none() => return Ok(Vec::new()),
         Err(error) => return Err(FileError::new("read", &path, error).into()),
@@ -138,17 +163,18 @@ fn part_lines(part: &Path, table: &Table) -> Result<Vec<u8>, TableError> {
         }
     }
     let expected = format!("{}\n", table.header());
-    let Some(lines) = bytes.strip_prefix(expected.as_bytes()) else {
+    if !bytes.starts_with(expected.as_bytes()) {
         let message = format!("its header is not {}", table.header());
         return Err(FileError::new("merge", &path, io::Error::new(io::ErrorKind::InvalidData, message)).into());
-    };
+    }
+    bytes.drain(..expected.len());
     // The first update and the first probe of any run leave a row each.
-    if lines.is_empty() && [StepRow::TABLE.file, EvalRow::TABLE.file].contains(&table.file) {
+    if bytes.is_empty() && [StepRow::TABLE.file, EvalRow::TABLE.file].contains(&table.file) {
         return Err(TableError::Changed(format!(
             "{}: found no rows, expected those of a run that has ended; restore it, or delete {} to run it again",
             path.display(),
             part.display()
         )));
     }
-    Ok(lines.to_vec())
+    Ok(bytes)
 }

@@ -1,5 +1,6 @@
 //! Reading the files back, strictly: they may have been edited by hand.
 
+use crate::packed::ResidualRows;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
 use crate::schema::{Table, TableRow};
 use basislab_config::count;
@@ -16,7 +17,7 @@ pub struct Tables {
     /// `evals.csv`.
     pub evals: Vec<EvalRow>,
     /// `residual.csv`.
-    pub residual: Vec<ResidualRow>,
+    pub residual: ResidualRows,
     /// `dimensions.csv`; no rows where the file is missing.
     pub dimensions: Vec<DimensionRow>,
     /// `timing.csv`; no rows where the file is missing.
@@ -53,7 +54,7 @@ pub fn read_tables(dir: &Path) -> Result<Tables, ReadError> {
     Ok(Tables {
         steps: read_table(dir)?,
         evals: read_table(dir)?,
-        residual: read_table(dir)?,
+        residual: read_residual(dir, |_| true)?,
         dimensions: read_optional(dir)?,
         timing: read_optional(dir)?,
     })
@@ -71,7 +72,34 @@ pub fn read_table<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
 ///
 /// # Errors
 /// As [`read_table`].
-pub fn read_rows<R: TableRow>(dir: &Path, keep: impl Fn(&R) -> bool) -> Result<Vec<R>, ReadError> {
+pub fn read_rows<R: TableRow>(dir: &Path, mut keep: impl FnMut(&R) -> bool) -> Result<Vec<R>, ReadError> {
+    let mut rows = Vec::new();
+    for_each_row(dir, |row| {
+        if keep(&row) {
+            rows.push(row);
+        }
+    })?;
+    rows.shrink_to_fit();
+    Ok(rows)
+}
+
+/// The rows of `residual.csv` to keep. All rows are checked; the others take no memory.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn read_residual(dir: &Path, mut keep: impl FnMut(&ResidualRow) -> bool) -> Result<ResidualRows, ReadError> {
+    let mut rows = ResidualRows::default();
+    for_each_row(dir, |row| {
+        if keep(&row) {
+            rows.push(row);
+        }
+    })?;
+    rows.shrink();
+    Ok(rows)
+}
+
+/// Reads a table without keeping it: `visit` gets each row.
+fn for_each_row<R: TableRow>(dir: &Path, visit: impl FnMut(R)) -> Result<(), ReadError> {
     let path = dir.join(R::TABLE.file);
     let fail = |error| FileError::new("read", &path, error);
     let mut file = File::open(&path).map_err(fail)?;
@@ -79,14 +107,31 @@ pub fn read_rows<R: TableRow>(dir: &Path, keep: impl Fn(&R) -> bool) -> Result<V
     (&mut file).take(START).read_to_end(&mut start).map_err(fail)?;
     let whole = whole_lines(&mut file).map_err(fail)?;
     file.rewind().map_err(fail)?;
-    rows(&path.display().to_string(), &start, file.take(whole), keep)
+    rows(&path.display().to_string(), &start, file.take(whole), visit)
+}
+
+/// [`read_tables`] without keeping a row.
+///
+/// # Errors
+/// As [`read_tables`].
+pub(crate) fn check_tables(dir: &Path) -> Result<(), ReadError> {
+    for_each_row::<StepRow>(dir, drop)?;
+    for_each_row::<EvalRow>(dir, drop)?;
+    for_each_row::<ResidualRow>(dir, drop)?;
+    if dir.join(DimensionRow::TABLE.file).exists() {
+        for_each_row::<DimensionRow>(dir, drop)?;
+    }
+    if dir.join(TimingRow::TABLE.file).exists() {
+        for_each_row::<TimingRow>(dir, drop)?;
+    }
+    Ok(())
 }
 
 /// [`read_rows`], without rows where there is no file.
 ///
 /// # Errors
 /// As [`read_table`].
-pub fn read_rows_if_any<R: TableRow>(dir: &Path, keep: impl Fn(&R) -> bool) -> Result<Vec<R>, ReadError> {
+pub fn read_rows_if_any<R: TableRow>(dir: &Path, keep: impl FnMut(&R) -> bool) -> Result<Vec<R>, ReadError> {
     if dir.join(R::TABLE.file).exists() { read_rows(dir, keep) } else { Ok(Vec::new()) }
 }
 
@@ -104,7 +149,9 @@ pub fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
 /// As [`read_table`].
 pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, ReadError> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-    rows(file, bytes, &bytes[..whole], |_| true)
+    let mut all = Vec::new();
+    rows(file, bytes, &bytes[..whole], |row| all.push(row))?;
+    Ok(all)
 }
 
 /// Bytes from which a file that is no table is known.
@@ -128,13 +175,8 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// The rows to keep of `source`, which has whole lines; `start` is its beginning.
-fn rows<R: TableRow>(
-    file: &str,
-    start: &[u8],
-    source: impl Read,
-    keep: impl Fn(&R) -> bool,
-) -> Result<Vec<R>, ReadError> {
+/// Hands each row of `source`, which has whole lines, to `visit`; `start` is its beginning.
+fn rows<R: TableRow>(file: &str, start: &[u8], source: impl Read, mut visit: impl FnMut(R)) -> Result<(), ReadError> {
     let table = R::TABLE;
     if start.starts_with("\u{feff}".as_bytes()) {
         let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();
@@ -146,7 +188,6 @@ fn rows<R: TableRow>(
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(1 << 16).from_reader(source);
     let mut record = csv::StringRecord::new();
-    let mut rows = Vec::new();
     let mut first = true;
     while read_record(file, &mut reader, &mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
@@ -157,17 +198,12 @@ fn rows<R: TableRow>(
         }
         check_cells(file, line, table, &record)?;
         record.truncate(table.columns.len());
-        let row =
-            record.deserialize(None).map_err(|error| wrong(file, line, 1, error.to_string(), "a row".to_owned()))?;
-        if keep(&row) {
-            rows.push(row);
-        }
+        visit(record.deserialize(None).map_err(|error| wrong(file, line, 1, error.to_string(), "a row".to_owned()))?);
     }
     if first {
         return Err(wrong(file, 1, 1, "no header".to_owned(), table.header()));
     }
-    rows.shrink_to_fit();
-    Ok(rows)
+    Ok(())
 }
 
 fn read_record(

@@ -116,3 +116,14 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
         }
     }
 }
+
+/// The class of a CPU with these of the features that `run.json` lists. It chooses the instructions of kernels, and with them
+/// how sums are rounded: on a CPU backend, equal runs give equal bits on CPUs of one class.
+pub fn cpu_class(features: &[&str]) -> &'static str {
+    let has = |feature| features.contains(&feature);
+    match (has("avx512f"), has("avx2") && has("fma")) {
+        (true, _) => "avx512",
+        (false, true) => "avx2",
+        (false, false) => "scalar",
+    }
+}

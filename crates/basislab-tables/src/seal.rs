@@ -1,10 +1,10 @@
 //! `SHA256SUMS`, the seal of a finished directory: what was written there, so that nothing else is reported.
 
 use crate::error::TableError;
-use crate::read::read_tables;
+use crate::read::check_tables;
 use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, TABLES, TimingRow, VerdictRow};
 use crate::schema::{PACKAGE, TableRow};
-use basislab_store::{FileError, LFS_POINTER, is_lfs_pointer, read_capped, sha256, write_if_changed};
+use basislab_store::{Extent, FileError, LFS_POINTER, is_lfs_pointer, read_capped, write_if_changed};
 use std::fs;
 use std::io;
 use std::path::{Component, Path};
@@ -80,8 +80,8 @@ impl Seal {
                 continue;
             }
             let path = dir.join(file);
-            let what = match fs::read(&path) {
-                Ok(bytes) if sha256(&bytes) == *sum => continue,
+            let what = match Extent::of_file(&path) {
+                Ok(found) if found.sha256 == *sum => continue,
                 Ok(_) => format!("changed since it was written: its SHA-256 is not that of {SUMS}"),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && only_tables => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => format!("missing, and {SUMS} lists it"),
@@ -89,7 +89,7 @@ impl Seal {
             };
             if is_table && path.exists() {
                 // Malformed is the better message of the two: it has a line and a column.
-                read_tables(dir)?;
+                check_tables(dir)?;
             }
             let again = format!("`basislab report {}` makes it again", dir.display());
             let next = match (remedy, is_table) {
@@ -137,8 +137,8 @@ fn lines(dir: &Path, files: impl Iterator<Item = String>) -> Result<String, File
     let mut lines = String::new();
     for file in files {
         let path = dir.join(&file);
-        let bytes = fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
-        lines += &format!("{}  {file}\n", sha256(&bytes));
+        let found = Extent::of_file(&path).map_err(|error| FileError::new("read", &path, error))?;
+        lines += &format!("{}  {file}\n", found.sha256);
     }
     Ok(lines)
 }
@@ -162,8 +162,8 @@ pub fn seal_measured(dir: &Path, figures: &[String]) -> Result<(), FileError> {
 /// # Errors
 /// The file that could not be read.
 pub fn is_sealed(dir: &Path, figures: &[String]) -> Result<bool, FileError> {
-    let sums = sums(dir, figures)?;
-    Ok(fs::read(dir.join(SUMS)).is_ok_and(|there| there == sums.as_bytes()))
+    let Ok(there) = fs::read(dir.join(SUMS)) else { return Ok(false) };
+    Ok(there == sums(dir, figures)?.as_bytes())
 }
 
 /// Seals a finished directory: the last thing that is written there. `figures` are as for [`is_sealed`].

@@ -110,14 +110,9 @@ pub(crate) fn cpu() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The class of this CPU: runs have the same bits on all CPUs of one class.
-pub(crate) fn cpu_class() -> &'static str {
-    let features = cpu_features();
-    match ["avx512f", "avx2", "fma"].map(|feature| features.contains(&feature)) {
-        [true, ..] => "avx512",
-        [false, true, true] => "avx2",
-        _ => "scalar",
-    }
+/// The class of this machine's CPU: see [`cpu_class`](basislab_tables::cpu_class).
+pub(crate) fn class_of_cpu() -> &'static str {
+    basislab_tables::cpu_class(&cpu_features())
 }
 
 fn cpu_features() -> Vec<&'static str> {

@@ -3,21 +3,29 @@
 use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
 use super::scale::{Scale, Spacing};
 use super::{Curve, Curves, Scene, bases, in_words};
-use crate::index::{Values, pooled_null};
+use crate::index::{Values, of_runs, pooled_null};
 use crate::narrative::last_step;
 use basislab_config::{Basis, Site};
+use std::collections::BTreeMap;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
     let verdict = &experiment.verdict;
     let last = |arm: &str| experiment.arm(arm).map(|arm| arm.run.train.steps);
     let mut sites: Vec<Site> = Vec::new();
-    for row in &scene.tables.residual {
-        if Some(row.step) == last(&row.arm) && row.metric == verdict.metric && !sites.contains(&row.site) {
-            sites.push(row.site);
+    let rows = &scene.tables.residual;
+    let ends = of_runs(rows, last);
+    for row in rows.of_kinds(|kind| kind.metric == verdict.metric) {
+        let kind = rows.kind_of(row);
+        if ends[row.run as usize] == Some(kind.step) && !sites.contains(&kind.site) {
+            sites.push(kind.site);
         }
     }
-    let at_site = |site: &Site| Values::of(scene.tables, &verdict.metric, verdict.tokens, |_| Some(*site));
+    let ends: BTreeMap<&str, u64> =
+        experiment.arms.iter().map(|arm| (arm.name.as_str(), arm.run.train.steps)).collect();
+    let is_end = |arm: &str, step| ends.get(arm) == Some(&step);
+    let at_site =
+        |site: &Site| Values::of_steps(scene.tables, &verdict.metric, verdict.tokens, |_| Some(*site), is_end);
     let all: Vec<Values<'_>> = sites.iter().map(at_site).collect();
     let places: Vec<(usize, f64)> = (0..sites.len()).map(|index| (index, index as f64)).collect();
     let mut curves = Curves::default();

@@ -4,7 +4,7 @@
 use super::frame::{Figure, Key, Mark, svg};
 use super::{figure_names, figures, headline, sweep};
 use crate::choose;
-use crate::fixture::{experiment_with, name};
+use crate::fixture::{edit_residual, experiment_with, name};
 use basislab_config::{Basis, Experiment, Site, Tokens};
 use basislab_tables::{EvalRow, ResidualRow, Split, Status, StepRow, Tables};
 
@@ -121,7 +121,9 @@ fn a_run_that_diverged_is_marked_and_counts_in_no_mean() {
     let mut tables = tables(&experiment, |at, _| (3.0 + at as f64, 2.0 - at as f64, 3.0));
     let arm = name("adam-lr-0.003");
     tables.evals.retain(|row| !(row.arm == arm && row.seed == 1000 && row.step == LAST));
-    tables.residual.iter_mut().filter(|row| row.arm == arm && row.seed == 1000).for_each(|row| row.value = Some(99.0));
+    edit_residual(&mut tables, |rows| {
+        rows.iter_mut().filter(|row| row.arm == arm && row.seed == 1000).for_each(|row| row.value = Some(99.0));
+    });
     let (train_loss, grad_norm, status) = (None, None, Status::Diverged);
     tables.steps.push(StepRow { arm, seed: 1000, step: 400, tokens: 1, lr: 0.1, train_loss, grad_norm, status });
     let figure = drawn(&experiment, &tables, 0);
@@ -245,6 +247,7 @@ fn the_swept_arm_is_a_point_of_its_own_where_its_value_is_not_swept() {
     let copied = |row: &ResidualRow| ResidualRow { arm: name("adam"), value: Some(7.5), ..row.clone() };
     let of_first: Vec<ResidualRow> = both
         .residual
+        .to_rows()
         .iter()
         .filter(|row| row.arm == "adam-lr-0.001" && row.step == LAST && row.site == SITE)
         .map(copied)
@@ -266,7 +269,7 @@ fn the_swept_arm_is_a_point_of_its_own_where_its_value_is_not_swept() {
     // A value that is swept is on the line.
     let swept = grid(&format!("\"optimizer.lr\" = [1e-3, {lr}]"), false);
     let mut there = tables(&swept, |at, _| (3.0 + at as f64, 2.0, 3.0));
-    there.residual.extend(both.residual.iter().filter(|row| row.arm == "adam").cloned());
+    there.residual.extend(both.residual.to_rows().into_iter().filter(|row| row.arm == "adam"));
     there.evals.extend(both.evals.iter().filter(|row| row.arm == "adam").cloned());
     let figure = drawn(&swept, &there, 0);
     assert!(squares(&figure.marks).is_empty() && !figure.keys.iter().any(|key| matches!(key, Key::Square { .. })));

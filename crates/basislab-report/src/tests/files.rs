@@ -35,7 +35,7 @@ fn every_row_has_the_columns_of_its_table_and_reads_back() {
     let tables = tables(&experiment, effect);
     round_trip(&tables.steps[..3]);
     round_trip(&tables.evals[..3]);
-    round_trip(&tables.residual[..3]);
+    round_trip(&tables.residual.to_rows()[..3]);
     round_trip(&tables.dimensions[..3]);
     round_trip(&summarise(&experiment, &tables));
     round_trip(&super::rows_of_claims(&experiment, &tables));
@@ -153,7 +153,7 @@ fn the_merge_follows_the_configuration_and_not_the_order_of_writing() {
 #[test]
 fn a_column_of_numbers_has_one_among_its_first_cells() {
     let experiment = experiment(2);
-    let all = tables(&experiment, effect).residual;
+    let all = tables(&experiment, effect).residual.to_rows();
     let layered = all.iter().find(|row| row.layer.is_some()).unwrap();
     let mut written = vec![ResidualRow { layer: None, value: None, ..all[0].clone() }; 150];
     for (number, row) in written.iter_mut().enumerate() {
@@ -252,22 +252,22 @@ fn a_number_that_was_edited_is_not_reported() {
     let top = dir.path().join("steps.csv");
     let good = fs::read_to_string(&top).unwrap();
     fs::write(&top, good.replacen("adam,0,1,", "adam,0,7,", 1)).unwrap();
-    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
     assert!(error.contains("steps.csv: changed since it was written"), "{error}");
     fs::write(&top, &good).unwrap();
     // In the part of a run that has ended.
     let cell = part.join("evals.csv");
     let text = fs::read_to_string(&cell).unwrap();
     fs::write(&cell, text.replacen("adam,0,", "adam,1,", 1)).unwrap();
-    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
     assert!(error.contains("evals.csv: changed since its run ended"), "{error}");
     assert!(dir.path().join("SHA256SUMS").exists() && fs::read_to_string(&top).unwrap() == good, "nothing is touched");
     // A table of an ended run that is gone is no table without rows.
     fs::remove_file(&cell).unwrap();
-    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
     assert!(error.contains("evals.csv: cannot read"), "{error}");
     fs::write(part.join("done.json"), "{\"state\": \"finished\"}").unwrap();
-    let error = report(dir.path(), &experiment, None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
     assert!(error.contains("done.json"), "{error}");
 }
 

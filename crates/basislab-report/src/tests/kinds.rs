@@ -2,7 +2,7 @@
 
 use super::by_hand::{interval, mean, near, one_sided_t};
 use super::{answer_of, rows_of_claims};
-use crate::fixture::{self, name};
+use crate::fixture::{self, edit_residual, name};
 use basislab_config::{Basis, Cell, Claim, ClaimKind, Experiment, LOSS, RunName, Sign, StepPattern};
 use basislab_stats::{Purpose, Verdict, gaussian, spearman, spearman_p, stream};
 use basislab_tables::{EvalRow, ResidualRow, Split, Status, StepRow, Tables, VerdictRow};
@@ -186,7 +186,7 @@ fn what_is_missing_is_named_and_few_seeds_are_exploratory() {
         );
 
         let mut gone = whole.clone();
-        gone.residual.retain(|row| row.arm != "a");
+        edit_residual(&mut gone, |rows| rows.retain(|row| row.arm != "a"));
         let (row, _) = decided(&experiment, &gone);
         assert_eq!((row.verdict, row.n_seeds, row.estimate, row.p), (Verdict::Inconclusive, 0, None, None), "{kind}");
         assert!(row.note.contains("a seeds 3, 1, 8, 2, 13 without token_kurtosis"), "{kind}: {}", row.note);
@@ -366,9 +366,11 @@ fn a_second_cell_is_read_where_it_says() {
     experiment.claims[0].test = ClaimKind::Correlates { arms: names(&ARMS), with, blocks: None, sign: None };
     let value = |arm: usize, seed: usize| 5.0 + arm as f64 + 0.1 * noise(arm, seed, 8);
     let mut tables = tables(&experiment, value, |_, _| 3.0);
-    for row in tables.residual.iter_mut().filter(|row| row.step == 0) {
-        row.value = row.value.map(|value| 100.0 - value);
-    }
+    edit_residual(&mut tables, |rows| {
+        for row in rows.iter_mut().filter(|row| row.step == 0) {
+            row.value = row.value.map(|value| 100.0 - value);
+        }
+    });
     let (row, _) = decided(&experiment, &tables);
     assert_eq!(row.comparison, "token_kurtosis ~ token_kurtosis after step 0 over 5 arms");
     assert_eq!((row.estimate, row.verdict), (Some(-1.0), Verdict::Supported));

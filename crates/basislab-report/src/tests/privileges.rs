@@ -1,15 +1,15 @@
 //! Each run's own test, from its rows at the verdict's site, tokens and last step alone.
 
-use crate::fixture::{effect, experiment, name, tables, verdict_site};
+use crate::fixture::{edit_residual, effect, experiment, name, tables, verdict_site};
 use crate::privilege::privileges;
 use basislab_config::{Basis, Experiment, Site, Tokens};
 use basislab_stats::{Alignment, PRIVILEGE_METRICS};
-use basislab_tables::{ResidualRow, Tables};
+use basislab_tables::{ResidualRow, ResidualRows, Tables};
 
 /// Complete runs without metrics, and in each run 20 random bases around 3.
 fn made(experiment: &Experiment, own: impl Fn(&str, &str, Basis) -> Option<f64>) -> Tables {
     let mut all = tables(experiment, effect);
-    all.residual.clear();
+    all.residual = ResidualRows::default();
     let site = verdict_site(experiment);
     for arm in &experiment.arms {
         for &seed in &arm.seeds {
@@ -74,7 +74,7 @@ fn runs_that_are_not_complete_or_have_no_random_bases_have_none() {
     let own = |_: &str, _: &str, basis: Basis| (basis == Basis::Standard).then_some(3.1);
     let mut all = made(&experiment, own);
     all.evals.retain(|row| row.arm != "sgd" || row.step < 600);
-    all.residual.retain(|row| row.arm != "adam" || !matches!(row.basis, Basis::Random(_)));
+    edit_residual(&mut all, |rows| rows.retain(|row| row.arm != "adam" || !matches!(row.basis, Basis::Random(_))));
     let arms: Vec<_> = privileges(&experiment, &all).into_iter().map(|row| row.arm).collect();
     assert_eq!(arms, ["adam-rotated", "adam-identity", "adam-independent"].map(name));
 }

@@ -1,7 +1,9 @@
 //! Whether a rule was fixed before its runs began.
 
 use crate::fixture::{effect, experiment, name, rows, write_part};
-use crate::report::{Recorded, rebuild};
+use crate::recorded::Recorded;
+use crate::records::Records;
+use crate::report::rebuild;
 use crate::report_so_far;
 use basislab_config::{Claim, Experiment};
 use basislab_tables::{Identity, Registration, RunRecord, VerdictRow, part_dir, read_table, read_tables};
@@ -140,7 +142,7 @@ fn write_arm(dir: &Path, now: &Experiment, runs: [Run; 3]) {
 /// The mark of [`ALONE`] as the directory's verdicts have it, and as it would be read from the directory as it is.
 fn marks(dir: &Path, now: &Experiment) -> [Option<Registration>; 2] {
     let of_rows = |rows: Vec<VerdictRow>| rows.into_iter().find(|row| row.claim == ALONE).unwrap().registration;
-    let read = Recorded::read(dir, now, &read_tables(dir).unwrap()).unwrap();
+    let read = Recorded::read(dir, now, &Records::read(dir, now), &read_tables(dir).unwrap()).unwrap();
     [of_rows(read_table(dir).unwrap()), of_rows(read.derived.rows())]
 }
 

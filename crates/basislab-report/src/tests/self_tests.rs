@@ -1,9 +1,9 @@
 //! Before the first update, nothing but the seed may decide a number.
 
 use super::answer_of;
-use crate::fixture::{effect, experiment, tables};
+use crate::fixture::{edit_residual, effect, experiment, tables};
 use basislab_config::{Basis, Experiment};
-use basislab_tables::Tables;
+use basislab_tables::{ResidualRow, Tables};
 
 /// Tables in which every arm starts alike, as real runs do.
 fn alike(experiment: &Experiment) -> Tables {
@@ -12,9 +12,11 @@ fn alike(experiment: &Experiment) -> Tables {
     for row in tables.evals.iter_mut().filter(|row| row.step == 0) {
         row.loss = Some(first(row.seed, 0));
     }
-    for row in tables.residual.iter_mut().filter(|row| row.step == 0 && row.basis == Basis::Standard) {
-        row.value = Some(first(row.seed, row.site.to_string().len()));
-    }
+    edit_residual(&mut tables, |rows| {
+        for row in rows.iter_mut().filter(|row| row.step == 0 && row.basis == Basis::Standard) {
+            row.value = Some(first(row.seed, row.site.to_string().len()));
+        }
+    });
     tables
 }
 
@@ -28,6 +30,7 @@ fn arms_that_start_alike_pass_and_one_bit_fails() {
     let numbers = 10
         * (1 + tables
             .residual
+            .to_rows()
             .iter()
             .filter(|row| row.step == 0 && row.arm == "adam" && row.seed == 0 && row.basis == Basis::Standard)
             .count());
@@ -37,12 +40,11 @@ fn arms_that_start_alike_pass_and_one_bit_fails() {
     assert!(!answer_of(&experiment, &tables).self_test_failed());
 
     let mut wrong = tables.clone();
-    let row = wrong
-        .residual
-        .iter_mut()
-        .find(|row| row.arm == "sgd" && row.seed == 2 && row.step == 0 && row.basis == Basis::Standard);
-    let row = row.unwrap();
-    row.value = row.value.map(f64::next_up);
+    edit_residual(&mut wrong, |rows| {
+        let is_first = |row: &&mut ResidualRow| row.arm == "sgd" && row.seed == 2 && row.step == 0;
+        let row = rows.iter_mut().filter(is_first).find(|row| row.basis == Basis::Standard).unwrap();
+        row.value = row.value.map(f64::next_up);
+    });
     let answer = answer_of(&experiment, &wrong);
     assert!(answer.self_test_failed());
     let text = answer.to_string();
@@ -54,9 +56,11 @@ fn arms_that_start_alike_pass_and_one_bit_fails() {
 
     // Later steps, random bases, and arms of another model are free to differ.
     let mut free = tables.clone();
-    for row in free.residual.iter_mut().filter(|row| row.step > 0 || row.basis != Basis::Standard) {
-        row.value = row.value.map(|value| value + row.arm.len() as f64);
-    }
+    edit_residual(&mut free, |rows| {
+        for row in rows.iter_mut().filter(|row| row.step > 0 || row.basis != Basis::Standard) {
+            row.value = row.value.map(|value| value + row.arm.len() as f64);
+        }
+    });
     assert_eq!(test(&experiment, &free)[0].first_difference, None);
     let sgd = experiment.arms.iter_mut().find(|arm| arm.name == "sgd").unwrap();
     sgd.run.model.n_heads = 2;

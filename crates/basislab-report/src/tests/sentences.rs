@@ -4,7 +4,7 @@
 
 use super::answer_of;
 use super::kinds::{experiment, tables};
-use crate::fixture::{Outcome, effect, experiment as default_experiment, name, tables as run_tables};
+use crate::fixture::{Outcome, edit_residual, effect, experiment as default_experiment, name, tables as run_tables};
 use crate::{Answer, Scale};
 use basislab_config::{Cell, ClaimKind, Direction, Experiment, LOSS, Reading, Sign};
 use basislab_tables::Tables;
@@ -22,7 +22,7 @@ fn made(experiment: &Experiment, (levels, spread): Levels) -> Tables {
     let value = |arm: usize, seed: usize| levels[arm] * (spread * wobble(arm, seed)).exp();
     let mut tables = tables(experiment, value, |arm, seed| 10.0 - levels[arm] + 0.1 * spread * wobble(arm + 1, seed));
     // Random bases around 3 for the last step.
-    let of_arms: Vec<_> = tables.residual.iter().filter(|row| row.step > 0).cloned().collect();
+    let of_arms: Vec<_> = tables.residual.to_rows().into_iter().filter(|row| row.step > 0).collect();
     for (number, row) in of_arms.into_iter().enumerate() {
         let value = Some(3.0 + 0.01 * (number % 3) as f64);
         tables.residual.push(basislab_tables::ResidualRow { basis: basislab_config::Basis::Random(0), value, ..row });
@@ -83,7 +83,7 @@ fn every_sentence_is_as_it_was_read() {
                 let mut tables = made(&experiment, levels);
                 if missing {
                     tables.evals.retain(|row| row.seed != 8 || row.arm != "a");
-                    tables.residual.retain(|row| row.seed != 13 || row.arm != "a");
+                    edit_residual(&mut tables, |rows| rows.retain(|row| row.seed != 13 || row.arm != "a"));
                 }
                 let answer = answer_of(&experiment, &tables);
                 let line = &answer.verdicts[0];

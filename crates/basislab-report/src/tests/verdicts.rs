@@ -1,5 +1,5 @@
 use super::{answer_of, verdict};
-use crate::fixture::{Outcome, effect, experiment, experiment_with, no_effect, tables, verdict_site};
+use crate::fixture::{Outcome, edit_residual, effect, experiment, experiment_with, no_effect, tables, verdict_site};
 use crate::summary::summarise;
 use basislab_config::{Basis, Experiment, StepPattern, Tokens};
 use basislab_stats::Verdict;
@@ -14,8 +14,9 @@ fn the_summary_holds_mean_null_and_distance() {
     let experiment = experiment(2);
     let mut tables = tables(&experiment, |arm, seed| Outcome { standard: 5.0 + seed as f64, ..effect(arm, seed) });
     let site = verdict_site(&experiment);
-    tables.residual.retain(|row| row.site == site && !matches!(row.basis, Basis::Random(2..)));
-    for row in &mut tables.residual {
+    let mut rows = tables.residual.to_rows();
+    rows.retain(|row| row.site == site && !matches!(row.basis, Basis::Random(2..)));
+    for row in &mut rows {
         // Two draws, 1 and 3, around 2 in seed 0 and around 4 in seed 1: the spread between runs must not enter.
         if let Basis::Random(k) = row.basis {
             row.value = Some(1.0 + 2.0 * f64::from(k) + 2.0 * row.seed as f64);
@@ -24,6 +25,7 @@ fn the_summary_holds_mean_null_and_distance() {
             row.value = Some(5.0 + row.seed as f64);
         }
     }
+    tables.residual = rows.into_iter().collect();
     let summary = summarise(&experiment, &tables);
     let row = summary.iter().find(|row| row.arm == "adam" && row.metric == "token_kurtosis").unwrap();
     assert_eq!((row.n_seeds, row.mean, row.null_mean), (2, Some(5.5), Some(3.0)));
@@ -31,7 +33,7 @@ fn the_summary_holds_mean_null_and_distance() {
     // 5 over 2 and 6 over 4; above both draws in both seeds.
     assert!((row.ratio.unwrap() - (2.5f64 * 1.5).sqrt()).abs() < 1e-12);
     assert_eq!((row.bases, row.seeds_above, row.seeds_below), (2, 2, 0));
-    tables.residual.retain(|row| !matches!(row.basis, Basis::Random(_)));
+    edit_residual(&mut tables, |rows| rows.retain(|row| !matches!(row.basis, Basis::Random(_))));
     let summary = summarise(&experiment, &tables);
     let row = summary.iter().find(|row| row.arm == "adam" && row.metric == "token_kurtosis").unwrap();
     assert!((row.null_mean.unwrap() - 3.0 * 63.0 / 65.0).abs() < 1e-12);
@@ -202,7 +204,8 @@ fn matched_loss_reads_the_first_look_at_or_below_the_others_final_loss() {
     let site = verdict_site(&experiment);
     let cell = |arm: &str, seed, step| {
         let of_run = |row: &&ResidualRow| (row.arm.as_str(), row.seed, row.step) == (arm, seed, step);
-        let mut rows = tables.residual.iter().filter(|row| row.site == site && row.basis == Basis::Standard);
+        let rows = tables.residual.to_rows();
+        let mut rows = rows.iter().filter(|row| row.site == site && row.basis == Basis::Standard);
         rows.find(of_run).unwrap().value.unwrap()
     };
     let logs = (0..8).map(|seed| (cell("adam", seed, 128) / cell("sgd", seed, 600)).ln());

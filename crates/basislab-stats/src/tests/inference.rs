@@ -1,6 +1,7 @@
 use super::close;
 use crate::inference::{decide_difference, decide_equivalence};
 use crate::{Purpose, Verdict, gaussian, holm, mean_sd, sign_flip_p, stream, t_interval, tost};
+use rand_core::Rng;
 
 const ALPHA: f64 = 0.05;
 
@@ -160,4 +161,25 @@ fn verdicts_are_written_in_lower_case() {
     let words = [Supported, Opposite, Negligible, Refuted, Inconclusive, Exploratory, Control].map(|v| v.to_string());
     assert_eq!(words, Verdict::NAMES);
     assert!(Verdict::ALL.iter().zip(Verdict::NAMES).all(|(verdict, name)| verdict.name() == *name));
+}
+
+#[test]
+fn drawn_signs_are_those_of_the_stream_one_draw_after_another() {
+    // Two words of bits for each draw.
+    let values: Vec<f64> = (0..70).map(|at| f64::from(at % 7) - 2.7).collect();
+    let (draws, n) = (1u32 << 20, values.len());
+    let observed = values.iter().sum::<f64>().abs();
+    let scale: f64 = values.iter().map(|value| value.abs()).sum();
+    let mut rng = stream(n as u64, Purpose::Simulation, u64::MAX);
+    let mut hits = 0;
+    for _ in 0..draws {
+        let words = [rng.next_u64(), rng.next_u64()];
+        let signed = values.iter().enumerate().map(|(at, value)| match words[at / 64] >> (at % 64) & 1 {
+            1 => -value,
+            _ => *value,
+        });
+        hits += u32::from(signed.sum::<f64>().abs() >= observed - 1e-12 * scale);
+    }
+    assert!(hits > 100, "{hits}");
+    assert_eq!(sign_flip_p(&values), Some(f64::from(1 + hits) / f64::from(1 + draws)));
 }

@@ -2,6 +2,7 @@
 
 use super::CommandResult;
 use crate::backend::{ALL, Backend, DeviceInfo, OpenDevice};
+use crate::build::class_of_cpu;
 use crate::resources::size;
 use crate::terminal::{say, say_json};
 use basislab_config::Dtype;
@@ -28,7 +29,8 @@ pub(crate) fn backends(as_json: bool) -> CommandResult {
     }
     let meaning = |backend: Backend| backend.resolve().name();
     if as_json {
-        say_json(&json!({ "backends": all, "cpu": meaning(Backend::Cpu), "auto": meaning(Backend::Auto) }))?;
+        let (cpu, auto) = (meaning(Backend::Cpu), meaning(Backend::Auto));
+        say_json(&json!({ "backends": all, "cpu": cpu, "auto": auto, "cpu_class": class_of_cpu() }))?;
         return Ok(None);
     }
     let mut table = comfy_table::Table::new();
@@ -39,7 +41,8 @@ pub(crate) fn backends(as_json: bool) -> CommandResult {
         text += &format!("{line}\n");
     }
     let (cpu, auto) = (meaning(Backend::Cpu), meaning(Backend::Auto));
-    say(text + &format!("\n`--backend cpu`, the default, means {cpu} here; `--backend auto` means {auto}.\n"))?;
+    text += &format!("\n`--backend cpu`, the default, means {cpu} here; `--backend auto` means {auto}.\n");
+    say(text + &format!("CPU class: {}. On CPUs of one class, flex and ndarray repeat their bits.\n", class_of_cpu()))?;
     Ok(None)
 }
 

@@ -9,10 +9,10 @@ use crate::manifest::{broken_law, smoke_note, thinned};
 use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::Experiment;
-use basislab_report::{Answer, Written, read_answer, read_unsealed, seal};
+use basislab_report::{Answer, Records, Written, read_answer, read_unsealed, seal};
 use basislab_runs::{Opened, jobs, open, write_manifest};
 use basislab_store::{FileError, Lock, LockError};
-use basislab_tables::{RunRecord, SUMS, part_dir};
+use basislab_tables::SUMS;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -52,9 +52,10 @@ pub(crate) fn current(dir: &Path) -> Result<(Answer, Value), Exit> {
 /// Makes the report, or reads it where it must not be made again. The seal comes last of all. To be called under the
 /// directory's lock.
 pub(crate) fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<Answer, Exit> {
-    let (answer, written) = basislab_report::report(dir, experiment, thinned(manifest))?;
+    let records = Records::read(dir, experiment);
+    let (answer, written) = basislab_report::report(dir, experiment, &records, thinned(manifest))?;
     if written != Written::Nothing {
-        record_builds(dir, experiment, manifest)?;
+        record_builds(dir, experiment, &records, manifest)?;
     }
     if written == Written::Whole {
         seal(dir, experiment)?;
@@ -64,17 +65,21 @@ pub(crate) fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut V
 
 /// Records which builds made the runs, besides the manifest's own, and which one makes the report: summary and verdicts
 /// follow from the tables by its code.
-fn record_builds(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<(), FileError> {
+fn record_builds(
+    dir: &Path,
+    experiment: &Experiment,
+    records: &Records,
+    manifest: &mut Value,
+) -> Result<(), FileError> {
     let before = manifest.clone();
     let mut others: Vec<Value> = Vec::new();
-    for job in jobs(experiment) {
-        // The report says how many records cannot be read.
-        let record = RunRecord::read(&part_dir(dir, &job.arm.name, job.seed)).ok().flatten();
-        for build in record.into_iter().flat_map(|record| record.builds) {
+    // The report says how many records cannot be read.
+    for record in jobs(experiment).iter().filter_map(|job| records.of_run(&job.arm.name, job.seed)) {
+        for build in record.builds.iter() {
             let is_first =
                 build.as_object().is_some_and(|keys| keys.iter().all(|(key, value)| manifest[key] == *value));
-            if !is_first && !others.contains(&build) {
-                others.push(build);
+            if !is_first && !others.contains(build) {
+                others.push(build.clone());
             }
         }
     }

@@ -52,6 +52,9 @@ pub(crate) fn status(dir: &Path, json: bool) -> CommandResult {
     Ok(None)
 }
 
+/// Of a directory with more runs, complete ones are counted and not listed.
+const MOST_LISTED: usize = 100;
+
 /// One directory.
 struct Status {
     /// The arguments that choose the device.
@@ -100,8 +103,15 @@ impl Status {
 
     fn text(&self, dir: &Path) -> String {
         let mut text = format!("{}: {}\n", shown(&dir.display().to_string()), self.counts());
-        for (arm, seed, state) in &self.runs {
+        let is_complete = |state: &RunState| matches!(state, RunState::Complete);
+        let only_counts = self.runs.len() > MOST_LISTED;
+        for (arm, seed, state) in self.runs.iter().filter(|(.., state)| !(only_counts && is_complete(state))) {
             text += &format!("  {arm:<20} seed {seed:<4} {}\n", state.sentence());
+        }
+        let complete = self.runs.iter().filter(|(.., state)| is_complete(state)).count();
+        if only_counts && complete > 0 {
+            let complete = basislab_config::count(complete, "complete run");
+            text += &format!("  {complete} not listed, of more than {MOST_LISTED} runs; --json lists all\n");
         }
         for part in &self.unneeded {
             text += &format!(

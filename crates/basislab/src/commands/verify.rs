@@ -11,7 +11,7 @@ use crate::terminal::say;
 use basislab_config::count;
 use basislab_report::{check_seal, resolve};
 use basislab_runs::{Job, Opened, jobs, open, rows, step_row};
-use basislab_tables::{SelectionRow, Shard, check_parts, compare_run, is_published, read_optional};
+use basislab_tables::{SelectionRow, Shard, check_parts, compare_run, is_published, parts, read_optional};
 use basislab_train::{Context, Control, Event, train};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ pub(crate) fn verify(dir: &Path, steps: u64, all: bool) -> CommandResult {
     device.require(&experiment)?;
     check_seal(dir, &experiment)?;
     if !is_published(dir) {
-        check_parts(dir, &experiment)?;
+        check_parts(&parts(dir, &experiment)?)?;
     }
     let corpora = check_corpora(dir, &experiment, &manifest)?;
     let other = differences(&manifest, &device.work(|| Ok(build(&device, &experiment.shared.model)))?);

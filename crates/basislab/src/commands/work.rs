@@ -7,7 +7,7 @@ use super::CommandResult;
 use super::plan::{Decided, STAGES, has_ended, in_root, read};
 use crate::args::WorkArgs;
 use crate::backend::{Backend, OpenDevice};
-use crate::build::cpu_class;
+use crate::build::class_of_cpu;
 use crate::exit::{Code, Exit};
 use crate::experiments::{self, Named};
 use crate::progress::Progress;
@@ -71,7 +71,7 @@ fn open(plan: &PlanFile, lines: &[&PlanLine], args: &WorkArgs) -> Result<OpenDev
             args.plan.display()
         )));
     }
-    let class = cpu_class();
+    let class = class_of_cpu();
     if let Some(required) = lines.iter().filter_map(|line| of(line).require_cpu.as_deref()).find(|one| *one != class) {
         let next = "start the worker on other machines, or make the plan without --require-cpu";
         return Err(Exit::usage(format!("this CPU is of class {class}, and the plan requires {required}; {next}")));
