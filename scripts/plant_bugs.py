@@ -39,6 +39,7 @@ SUITES = {
     # Together with the program, which decides what burn is built with.
     "optim": ["-p", "basislab", "-p", "basislab-optim", "--lib"],
     "measure": ["-p", "basislab", "-p", "basislab-measure"],
+    "program": ["-p", "basislab", "--bin", "basislab"],
 }
 
 # name, file, what is there, what is put there, the tests that are run
@@ -327,6 +328,17 @@ BUGS = [
     ("what is read from the stream is not rounded", MODEL + "weight.rs", "product(self.rounded(x), self.out_of_stream()", "product(x, self.out_of_stream()", "quantize"),
     ("weights that are integers are rounded again", PROGRAM + "commands/measure/model.rs", "name.starts_with('Q')", "name.starts_with('X')", "quantize"),
     ("per token is divided by per tensor", REPORT + "quantized/sentences.rs", "digits(tensor / token)", "digits(token / tensor)", "report: quantized"),
+    # Scripts for engines.
+    ("a path in a script is not quoted", PROGRAM + "commands/plan/script.rs", '("plan", quoted(&plan)),', '("plan", plan.clone()),', "program: script"),
+    ("the last task of an array is forgotten", PROGRAM + "commands/plan/script.rs", "runs.map(|runs| runs.div_ceil(chunk))", "runs.map(|runs| runs / chunk)", "program: script"),
+    ("an array is larger than Slurm allows", PROGRAM + "commands/plan/script.rs", "runs[0].max(runs[1]).div_ceil(MOST_TASKS)", "runs[0].div_ceil(MOST_TASKS)", "program: script"),
+    ("the signal comes later than the time limit", PROGRAM + "commands/plan/script.rs", "(time.seconds / 2).min(120)", "(time.seconds * 2).min(120)", "program: script"),
+    ("Kubernetes replaces names in the plan's path", PROGRAM + "commands/plan/script.rs", """literal(&plan.replace('$', "$$"))""", "literal(plan)", "program: script"),
+    ("what is put into a template is searched again", PROGRAM + "commands/plan/script.rs", "    Ok(filled(template, &values))", "    Ok(filled(&filled(template, &values), &values))", "program: script"),
+    ("a path may turn the direction of writing", PROGRAM + "commands/plan/script.rs", "if shown(text) != text || text", "if text.contains('\\n') || text", "program: script"),
+    ("a task is requeued on every exit code", PROGRAM + "commands/plan/scripts/slurm.sh", 'if [ "$code" -eq 75 ] &&', 'if [ "$code" -ge 0 ] &&', "program: script"),
+    ("a task of HyperQueue does not go on after a stop", PROGRAM + "commands/plan/scripts/hq.sh", '[ "$code" -ne 75 ] ||', 'true ||', "program: script"),
+    ("an option that no engine reads is accepted", PROGRAM + "commands/plan/script.rs", "if given && !engines.contains(&args.engine) {", "if given && engines.is_empty() {", "program: script"),
     ("models are ranked by cost from below", REPORT + "quantized/sentences.rs", "of(b).total_cmp(&of(a))", "of(a).total_cmp(&of(b))", "report: quantized"),
     ("what is destroyed is ranked", REPORT + "quantized/sentences.rs", "model.has_loss() && !row.destroyed)", "model.has_loss())", "report: quantized"),
     ("no two rows are of one kind", TABLES + "packed.rs", "if let Some(place) = self.places.get(&value) {", "if let Some(place) = self.places.get(&value).filter(|_| false) {", "many_runs"),

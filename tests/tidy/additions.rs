@@ -267,3 +267,18 @@ fn a_backend_is_one_variant_and_one_feature() {
         only_in_its_row("a backend", &[format!("Backend::{name}"), quoted(&feature)]);
     }
 }
+
+#[test]
+fn an_engine_is_one_variant_a_template_and_a_case() {
+    let text = read("crates/basislab/src/args/plan_script.rs");
+    let list = text.split("enum Engine {").nth(1).unwrap().split("\n}").next().unwrap();
+    let names: Vec<&str> = list.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        only_in_its_row("an engine of plans", &[format!("Engine::{name}")]);
+        let templates = std::fs::read_dir(root().join("crates/basislab/src/commands/plan/scripts")).unwrap();
+        let name = format!("{}.", name.to_lowercase());
+        let of = templates.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with(&name));
+        assert_eq!(of.count(), 1, "{name}");
+    }
+}

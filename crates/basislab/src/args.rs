@@ -1,5 +1,6 @@
 mod measure;
 mod plan;
+mod plan_script;
 mod quantize;
 mod run;
 
@@ -15,6 +16,7 @@ use measure::MEASURE_EXAMPLES;
 pub(crate) use measure::MeasureArgs;
 use plan::{COLLECT_EXAMPLES, PLAN_EXAMPLES, WORK_EXAMPLES};
 pub(crate) use plan::{CollectArgs, PlanArgs, PlanCommand, WorkArgs};
+pub(crate) use plan_script::{Engine, ScriptArgs, TimeLimit};
 use quantize::QUANTIZE_EXAMPLES;
 pub(crate) use quantize::QuantizeArgs;
 use run::RUN_EXAMPLES;

@@ -1,3 +1,4 @@
+use super::plan_script::{SCRIPT_EXAMPLES, ScriptArgs};
 use super::{Backend, ChangeArgs, MOST, count, folder};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -90,6 +91,9 @@ pub(crate) enum PlanCommand {
         #[arg(long, short)]
         quiet: bool,
     },
+    /// Print a script that trains the plan on an engine; submits nothing
+    #[command(after_help = SCRIPT_EXAMPLES)]
+    Script(ScriptArgs),
     /// Show which runs are complete, running, interrupted, failed or not begun
     Status {
         /// A file that `basislab plan` printed

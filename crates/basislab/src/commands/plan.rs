@@ -1,5 +1,6 @@
 //! `basislab plan`: prints plans, and says what is in one.
 
+mod script;
 mod show;
 mod stages;
 mod status;
@@ -7,10 +8,10 @@ mod status;
 pub(super) use self::stages::{Decided, STAGES};
 
 use super::CommandResult;
-use crate::args::{PlanArgs, PlanCommand};
+use crate::args::{PlanArgs, PlanCommand, ScriptArgs};
 use crate::exit::Exit;
 use crate::experiments::{self, find_changed, library};
-use crate::terminal::say_line;
+use crate::terminal::{say, say_line};
 use basislab_runs::{PlanFile, PlanFor, PlanLine, finished, plan_hash, planned_runs};
 use basislab_tables::is_published;
 use clap::ValueEnum;
@@ -20,8 +21,17 @@ pub(crate) fn plan(args: &PlanArgs) -> CommandResult {
     match &args.command {
         None => make(args),
         Some(PlanCommand::Show { plan, json, quiet }) => show::show(plan, *json, *quiet),
+        Some(PlanCommand::Script(args)) => script(args),
         Some(PlanCommand::Status { plan, watch, json, out }) => status::status(plan, *watch, *json, out.as_deref()),
     }
+}
+
+/// Prints a script that runs a plan.
+fn script(args: &ScriptArgs) -> CommandResult {
+    let plan = read(&args.plan)?;
+    let of = |stage| plan.lines.iter().filter(|line| line.stage == stage).count();
+    say(script::script(args, [of(1), of(2)])?)?;
+    Ok(None)
 }
 
 /// Prints the runs of all experiments: those that need no others first.
