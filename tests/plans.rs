@@ -314,3 +314,19 @@ fn a_run_that_fails_says_why_and_is_not_tried_again() {
     let (bad, said) = code(at, &["work", "plan.jsonl", "--claim"]);
     assert_eq!(bad, 7, "{said}");
 }
+
+#[test]
+fn watching_ends_when_no_worker_will_take_a_run() {
+    let (dir, own) = planned(&[("seeds", "[0]")], "");
+    let at = dir.path();
+    ok(at, &["work", "plan.jsonl", "--index", "1..5"]);
+    let work = own.join("parts/adam/0.work");
+    fs::create_dir_all(&work).unwrap();
+    let why = "{\"reason\": \"on purpose\", \"when\": \"2026-11-28T00:00:00Z\", \"host\": \"here\", \"process\": 1}";
+    fs::write(work.join("failed.json"), why).unwrap();
+    let (text, _) = ok(at, &["plan", "status", "plan.jsonl", "--watch"]);
+    assert!(text.contains("4 complete, 1 failed") && text.contains("failed: on purpose (process 1 on here"), "{text}");
+    ok(at, &["work", "plan.jsonl", "--claim", "--retry-failed"]);
+    let (text, _) = ok(at, &["plan", "status", "plan.jsonl", "--watch"]);
+    assert!(text.contains("All runs have ended"), "{text}");
+}

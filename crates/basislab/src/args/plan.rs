@@ -98,7 +98,7 @@ pub(crate) enum PlanCommand {
     Status {
         /// A file that `basislab plan` printed
         plan: PathBuf,
-        /// Print again every few seconds until all runs have ended
+        /// Print again every few seconds until all runs have ended or failed
         #[arg(long)]
         watch: bool,
         /// Print JSON

@@ -20,7 +20,7 @@ pub(super) fn status(path: &Path, watch: bool, json: bool, root: Option<&Path>) 
     let plan = read(path)?;
     loop {
         let status = Status::of(&plan, root)?;
-        let again = watch && status.counts[0] + status.counts[1] < status.runs.len();
+        let again = watch && !status.is_over();
         if json {
             say_json(&status.json())?;
         } else {
@@ -76,6 +76,11 @@ impl<'p> Status<'p> {
             runs.push(Run { experiment: &of.name, dir, arm: &job.arm.name, seed: job.seed, state });
         }
         Ok(Self { runs, counts, to_go: rates.to_go() })
+    }
+
+    /// Whether no worker will take any of the runs: all have ended or failed.
+    fn is_over(&self) -> bool {
+        self.runs.iter().all(|run| run.state.has_ended() || matches!(run.state, RunState::Failed(..)))
     }
 
     /// `5 complete, 2 running, 1 failed`.
