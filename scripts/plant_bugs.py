@@ -247,6 +247,7 @@ BUGS = [
     ("a worker tries failed runs again by itself", PROGRAM + "commands/work.rs", "(!args.no_reuse, args.retry_failed)", "(!args.no_reuse, true)", "plans::a_run"),
     ("runs of stage 2 do not wait for the choice", PROGRAM + "commands/plan/stages.rs", "row.chosen && row.arm", "row.arm", "plans::shares"),
     ("runs of stage 2 are trained without their choice", PROGRAM + "commands/plan/stages.rs", "experiment = resolve(planned, &rows);", "experiment = resolve(planned, &rows[..0]);", "plans::shares"),
+    ("only the claims of its own experiment are registered with a run", PROGRAM + "commands/work.rs", "plan.experiments.iter().flat_map", "plan.experiments[..1].iter().flat_map", "plans::claims"),
     ("any class of CPU will do", PROGRAM + "commands/work.rs", "find(|one| *one != class)", "find(|one| one.is_empty() && *one != class)", "plans::a_plan"),
     ("other bits of a run are joined without a word", RUNS + "join.rs", "if known != end {", "if known.step != end.step {", "plans::copies"),
     ("a run of another identity is joined", RUNS + "join.rs", "record.identity == expected", "record.identity.run == expected.run", "plans::copies"),

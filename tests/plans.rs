@@ -330,3 +330,25 @@ fn watching_ends_when_no_worker_will_take_a_run() {
     let (text, _) = ok(at, &["plan", "status", "plan.jsonl", "--watch"]);
     assert!(text.contains("All runs have ended"), "{text}");
 }
+
+/// Which of two experiments trains a run that both need is chance; what they say does not depend on it.
+#[test]
+fn claims_of_all_experiments_of_a_plan_are_registered() {
+    let dir = lab(&[("seeds", "[0, 1]")]);
+    let at = dir.path();
+    let other = "base = \"lab.toml\"\nonly = [\"adam\", \"sgd\"]\nquestion = \"Once more?\"\n";
+    fs::write(at.join("other.toml"), other).unwrap();
+    let text = ok(at, &["plan", "lab.toml", "other.toml"]).0;
+    fs::write(at.join("plan.jsonl"), &text).unwrap();
+    ok(at, &["work", "plan.jsonl", "--claim"]);
+    let (answers, _) = ok(at, &["collect", "plan.jsonl"]);
+    assert!(answers.contains("4 of 4 runs were copied from other directories"), "{answers}");
+    let mut claims = 0;
+    for line in lines(&text).iter().filter(|line| line["experiment_toml"].is_string()) {
+        for (claim, mark) in crate::sharing::verdicts(&at.join(line["dir"].as_str().unwrap()), "registration") {
+            assert_eq!(mark, "registered", "{claim}");
+            claims += 1;
+        }
+    }
+    assert!(claims > 2);
+}

@@ -39,5 +39,5 @@ pub use plan_file::{PlanFile, PlanFor, PlanLine, PlannedExperiment, PlannedRun, 
 pub use recorder::newest_checkpoint;
 pub use reuse::FinishedRuns;
 pub use rows::{rows, step_row};
-pub use session::{RunEvent, RunOutcome, Session};
+pub use session::{RunEvent, RunOutcome, Session, rules};
 pub use unneeded::{foreign, remove_run, run_of, unneeded, work_of};

@@ -25,6 +25,8 @@ pub struct Session<'a> {
     pub name: &'a str,
     /// The experiment.
     pub experiment: &'a Experiment,
+    /// The rules of the claims that are fixed now (see [`rules`]): the experiment's, and those of the others of its plan.
+    pub rules: Vec<String>,
     /// The corpora of its arms.
     pub corpora: &'a Corpora,
     /// Where to compute, without autodiff.
@@ -81,6 +83,11 @@ pub enum RunOutcome {
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 struct AnotherFailed;
+
+/// SHA-256 of the rules of an experiment's claims, as runs record them when they begin.
+pub fn rules(experiment: &Experiment) -> Vec<String> {
+    experiment.claims.iter().map(|claim| experiment.rule_hash(claim)).collect()
+}
 
 /// The seeds that are planned for the arm, in ascending order.
 fn arm_seeds(job: &Job<'_>) -> Vec<u64> {
@@ -139,7 +146,7 @@ impl Session<'_> {
             identity,
             experiment: self.name.to_owned(),
             seeds: arm_seeds(job),
-            registered: self.experiment.claims.iter().map(|claim| self.experiment.rule_hash(claim)).collect(),
+            registered: self.rules.clone(),
             reused: false,
             builds: vec![self.build.clone()],
         };

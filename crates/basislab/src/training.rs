@@ -28,6 +28,8 @@ pub(crate) struct Place<'a> {
     pub(crate) named: &'a Named,
     pub(crate) corpora: &'a Corpora,
     pub(crate) device: &'a OpenDevice,
+    /// The rules of all claims that are fixed before runs begin: see [`Session::rules`].
+    pub(crate) rules: &'a [String],
     /// Whether runs and directory are locked.
     pub(crate) locks: bool,
     pub(crate) progress: &'a Progress,
@@ -88,6 +90,7 @@ impl Place<'_> {
             dir: self.dir,
             name: &self.named.name,
             experiment,
+            rules: self.rules.to_vec(),
             corpora: self.corpora,
             device: &self.device.device,
             ahead: self.device.ahead(),

@@ -19,7 +19,7 @@ use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
-    Job, Opened, RunOutcome, create_output_dir, jobs, lock, open, pending, plan_hash, resumable, unfinished_runs,
+    Job, Opened, RunOutcome, create_output_dir, jobs, lock, open, pending, plan_hash, resumable, rules, unfinished_runs,
 };
 use basislab_tables::{SUMS, SelectionRow, is_published, merge, read_optional};
 use basislab_train::Control;
@@ -57,7 +57,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     create_output_dir(&dir)?;
 
     let progress = Progress::new(args.quiet);
-    let place = Place { dir: &dir, named, corpora: &corpora, device, locks: !args.no_lock, progress: &progress };
+    let (rules, locks) = (rules(experiment), !args.no_lock);
+    let place = Place { dir: &dir, named, corpora: &corpora, device, rules: &rules, locks, progress: &progress };
     let work = Work { place, args, signals, workers };
     let (Opened { experiment, manifest }, only_read) = place.open()?;
     let plan = Ready::of(&dir, &experiment, args)?;

@@ -18,7 +18,7 @@ use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_runs::{
     Corpora, Job, PlanFile, PlanLine, PlannedExperiment, RunOutcome, Session, create_output_dir, has_ended_as_planned,
-    resumable,
+    resumable, rules,
 };
 use basislab_store::locks_between_nodes;
 use basislab_train::Control;
@@ -51,7 +51,9 @@ pub(crate) fn work(args: &WorkArgs) -> CommandResult {
                 shares.push(Share::of(of, dir, lines, args)?);
             }
         }
-        let places = shares.iter().map(|share| share.place(&device, &progress)).collect();
+        // Runs that experiments of the plan share are registered for the claims of all.
+        let rules: Vec<String> = plan.experiments.iter().flat_map(|of| rules(&of.loaded.experiment)).collect();
+        let places = shares.iter().map(|share| share.place(&device, &rules, &progress)).collect();
         let worker = Worker { args, signals: &signals, progress: &progress, shares: &shares, places };
         let outcome = worker.work(device.info.kind == "cpu")?;
         progress.finish();
@@ -108,9 +110,9 @@ impl<'p> Share<'p> {
         Ok(Self { named, corpora, dir, lines, locks })
     }
 
-    fn place<'s>(&'s self, device: &'s OpenDevice, progress: &'s Progress) -> Place<'s> {
+    fn place<'s>(&'s self, device: &'s OpenDevice, rules: &'s [String], progress: &'s Progress) -> Place<'s> {
         let Self { named, corpora, dir, locks, .. } = self;
-        Place { dir, named, corpora, device, locks: *locks, progress }
+        Place { dir, named, corpora, device, rules, locks: *locks, progress }
     }
 
     fn experiment(&self) -> &Experiment {
