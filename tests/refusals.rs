@@ -238,10 +238,10 @@ fn every_command_that_takes_a_size_or_a_file_estimates_its_memory_first() {
     fs::write(dir.path().join("words.txt"), words).unwrap();
     assert_eq!(basislab(dir.path()).args(tiny(&["--out", "o"])).output().unwrap().status.code(), Some(0));
     // Rows that are read before anything is found wrong with them.
-    let table = dir.path().join("o/residual.csv");
+    let table = dir.path().join("o/evals.csv");
     let rows = fs::read_to_string(&table).unwrap();
     let (header, rows) = rows.split_once('\n').unwrap();
-    fs::write(&table, format!("{header}\n{}", rows.repeat(60_000_000 / rows.len()))).unwrap();
+    fs::write(&table, format!("{header}\n{}", rows.repeat(80_000_000 / rows.len()))).unwrap();
     let commands: [&[&str]; 7] = [
         &["data", "describe", "--text", "words.txt", "--tokens", "1024"],
         &["data", "describe", "--tokens", "100000000"],

@@ -8,7 +8,7 @@ use crate::experiments::{Named, library};
 use crate::manifest::manifest;
 use crate::progress::Progress;
 use crate::signals::Signals;
-use crate::threads;
+use crate::{resources, threads};
 use basislab_config::Experiment;
 use basislab_runs::{
     Corpora, Job, Opened, RunEvent, RunOutcome, Session, create_or_extend, identity, in_parallel, lock, needs_manifest,
@@ -20,6 +20,12 @@ use basislab_train::Control;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where training does not fit.
+pub(crate) const ADVICE: resources::Advice = resources::Advice {
+    memory: "use fewer --jobs, or a smaller model, batch or context",
+    disk: "free some, or choose another --out",
+};
 
 /// An experiment, its directory, and where its runs are computed.
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ use crate::experiments::{self, Named, library};
 use crate::manifest::{broken_law, thinned};
 use crate::progress::Progress;
 use crate::signals::Signals;
-use crate::training::{Place, in_rounds, show_event, show_outcome};
+use crate::training::{ADVICE, Place, in_rounds, show_event, show_outcome};
 use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far, resolve};
@@ -35,11 +35,6 @@ pub(crate) fn run(args: &args::RunArgs) -> CommandResult {
     device.require(&named.loaded.experiment)?;
     device.work(|| run_on(&device, &named, args, &signals))
 }
-
-const ADVICE: resources::Advice = resources::Advice {
-    memory: "use fewer --jobs, or a smaller model, batch or context",
-    disk: "free some, or choose another --out",
-};
 
 fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Signals) -> CommandResult {
     let experiment = &named.loaded.experiment;

@@ -13,7 +13,7 @@ use crate::experiments::{self, Named};
 use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::terminal::quoted;
-use crate::training::{Place, in_rounds, show_event, show_outcome};
+use crate::training::{ADVICE, Place, in_rounds, show_event, show_outcome};
 use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_runs::{
@@ -123,11 +123,6 @@ impl<'p> Share<'p> {
         self.lines.iter().map(|line| PlanFile::job(line, self.experiment())).collect()
     }
 }
-
-const ADVICE: resources::Advice = resources::Advice {
-    memory: "use fewer --jobs, or a smaller model, batch or context",
-    disk: "free some, or choose another --out",
-};
 
 /// One process at work on a plan.
 struct Worker<'a> {
