@@ -233,12 +233,13 @@ def two_arrays(place, env, reference):
 def second_stage(place, env, reference):
     """A plan with a choice: the second array begins when the first has ended."""
     planned(place, env, "chosen", "slurm", "--chunk 4", "--cpus 2")
+    # Before anything is submitted: stage 1 cannot have ended.
+    run("basislab work plan.jsonl --stage 2 --shard 0/1 --quiet", place, env, code=6)
+    check("stages: work on stage 2 before stage 1 has ended ends with 6", ended(place, "chosen") == 0)
     first, second, collect = submitted(place, env)
     for what, one, other in [("the second waits for the first", f"{second}_0", first), ("collect waits for the second", collect, second)]:
         waits = job(env, one)
         check(f"stages: {what}", waits["Dependency"].startswith(f"afterany:{other}_"), waits)
-    run("basislab work plan.jsonl --stage 2 --shard 0/1 --quiet", place, env, code=6)
-    check("stages: work on stage 2 before stage 1 has ended ends with 6", ended(place, "chosen") < 8)
     wait_for(env, collect)
     check("stages: collect ends well", job(env, collect)["ExitCode"] == "0:0", job(env, collect))
     same_tables(place, "chosen", reference / "chosen")
