@@ -336,7 +336,7 @@ fn watching_ends_when_no_worker_will_take_a_run() {
 fn claims_of_all_experiments_of_a_plan_are_registered() {
     let dir = lab(&[("seeds", "[0, 1]")]);
     let at = dir.path();
-    let other = "base = \"lab.toml\"\nonly = [\"adam\", \"sgd\"]\nquestion = \"Once more?\"\n";
+    let other = "base = \"lab.toml\"\nonly = [\"adam\", \"sgd\"]\nquestion = \"Once more?\"\n[verdict]\nalpha = 0.01\n";
     fs::write(at.join("other.toml"), other).unwrap();
     let text = ok(at, &["plan", "lab.toml", "other.toml"]).0;
     fs::write(at.join("plan.jsonl"), &text).unwrap();
