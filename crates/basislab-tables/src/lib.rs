@@ -30,8 +30,8 @@ pub use read::{
 };
 pub use record::{FAILED, Failure, Identity, RunRecord, cpu_class};
 pub use rows::{
-    DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,
-    StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,
+    DimensionRow, EvalRow, OutlierRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split,
+    Status, StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal, seal_measured};
