@@ -14,6 +14,8 @@ mod measured;
 #[cfg(test)]
 mod measured_tests;
 mod outliers;
+#[cfg(test)]
+mod outliers_tests;
 mod quantized;
 mod scale;
 mod steps;
@@ -45,12 +47,12 @@ pub const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 /// The dimensions that stand out.
 const OUTLIERS: &str = "outlier_dimensions.svg";
 
-/// The file names of all figures that the experiment can have: the same four for all, one for each numeric key of each sweep,
-/// those of [`map::planned`], and [`OUTLIERS`]. Which exist depends on the data.
+/// The file names of all figures that the experiment can have: the same five for all, one for each numeric key of each sweep,
+/// and those of [`map::planned`]. Which exist depends on the data.
 pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
     let sweeps = sweep::planned(experiment).into_iter().map(|planned| planned.name);
     let maps = map::planned(experiment).into_iter().flat_map(|planned| planned.names());
-    HEADLINE.into_iter().map(str::to_owned).chain(sweeps).chain(maps).chain([OUTLIERS.to_owned()]).collect()
+    HEADLINE.into_iter().chain([OUTLIERS]).map(str::to_owned).chain(sweeps).chain(maps).collect()
 }
 
 /// Every figure by its file name, as SVG, in the order of [`figure_names`]; `None` where there is no data for it.
@@ -66,23 +68,22 @@ pub(crate) fn figures(
 ) -> Result<Vec<(String, Option<String>)>, FileError> {
     let headline = headline(experiment);
     let scene = Scene::of(&headline, tables, verdicts);
-    let figures = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
-    let mut all: Vec<(String, Option<frame::Figure>)> = HEADLINE.into_iter().map(str::to_owned).zip(figures).collect();
+    let of_all = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
+    let drawn = |name: &str, svg: Option<Result<String, String>>| match svg.transpose() {
+        Ok(svg) => Ok((name.to_owned(), svg)),
+        Err(error) => Err(FileError::new("draw", Path::new(name), io::Error::other(error))),
+    };
+    let svg = |name: &str, figure: Option<frame::Figure>| drawn(name, figure.as_ref().map(frame::svg));
+    let mut all = HEADLINE.into_iter().zip(of_all).map(|(name, figure)| svg(name, figure)).collect::<Vec<_>>();
+    all.push(drawn(OUTLIERS, outliers::matrix(&scene, outliers).as_ref().map(outliers::svg)));
     for planned in sweep::planned(experiment) {
-        let figure = sweep::figure(experiment, tables, &planned, selection);
-        all.push((planned.name, figure));
+        all.push(svg(&planned.name, sweep::figure(experiment, tables, &planned, selection)));
     }
     for planned in map::planned(experiment) {
         let figures = [map::map, map::within_runs].map(|figure| figure(experiment, tables, &planned));
-        all.extend(planned.names().into_iter().zip(figures));
+        all.extend(planned.names().iter().zip(figures).map(|(name, figure)| svg(name, figure)));
     }
-    let drawn = |name: String, svg: Option<Result<String, String>>| match svg.transpose() {
-        Ok(svg) => Ok((name, svg)),
-        Err(error) => Err(FileError::new("draw", Path::new(&name), io::Error::other(error))),
-    };
-    let matrix = outliers::matrix(&scene, outliers);
-    let all = all.into_iter().map(|(name, figure)| drawn(name, figure.as_ref().map(frame::svg)));
-    all.chain([drawn(OUTLIERS.to_owned(), matrix.as_ref().map(outliers::svg))]).collect()
+    all.into_iter().collect()
 }
 
 /// The experiment without the arms that a sweep's figure shows, or that only serve a choice. Arms that claims read stay.

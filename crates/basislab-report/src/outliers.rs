@@ -40,7 +40,8 @@ type Limits = BTreeMap<(u32, u64, Site, Tokens), (f64, usize)>;
 pub(crate) struct Search<'a> {
     tables: &'a Tables,
     limits: Limits,
-    last: Option<(DimensionRow, Vec<f64>)>,
+    /// The first row of a group and the sizes so far; `None` where rows are missing.
+    last: Option<(DimensionRow, Option<Vec<f64>>)>,
     all: StandingOut,
 }
 
@@ -62,11 +63,11 @@ impl<'a> Search<'a> {
         let key = |row: &DimensionRow| (row.step, row.site, row.basis, row.tokens, row.seed);
         let is_same = |last: &DimensionRow| key(last) == key(row) && last.arm == row.arm;
         match &mut self.last {
-            Some((last, sizes)) if is_same(last) && row.dim == sizes.len() => sizes.push(row.rms),
+            Some((last, Some(sizes))) if is_same(last) && sizes.len() == row.dim => sizes.push(row.rms),
+            Some((last, sizes)) if is_same(last) => *sizes = None,
             _ => {
                 self.compare();
-                // A group that does not begin with its first dimension has lost rows.
-                self.last = (row.dim == 0).then(|| (row.clone(), vec![row.rms]));
+                self.last = Some((row.clone(), (row.dim == 0).then(|| vec![row.rms])));
             }
         }
     }
@@ -78,7 +79,7 @@ impl<'a> Search<'a> {
     }
 
     fn compare(&mut self) {
-        let Some((row, sizes)) = self.last.take() else { return };
+        let Some((row, Some(sizes))) = self.last.take() else { return };
         let run = self.tables.residual.place_of(&row.arm, row.seed);
         let limit = run.and_then(|run| self.limits.get(&(run, row.step, row.site, row.tokens)));
         let Some(&(share, bases)) = limit else { return };

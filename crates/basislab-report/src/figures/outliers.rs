@@ -5,7 +5,7 @@ use super::layers::short_site;
 use super::scale::digits;
 use super::{Scene, copies};
 use crate::narrative::{OutlierDimension, OutlierLine, depth, last_step, no_dimension, outlier_lines};
-use basislab_config::{Basis, Site, count};
+use basislab_config::{Site, count};
 use basislab_tables::OutlierRow;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -49,48 +49,46 @@ pub(super) fn matrix(scene: &Scene<'_>, rows: Option<&[OutlierRow]>) -> Option<M
     let arms = some.iter().take(MATRICES).map(|line| rows_of(line, most)).collect();
     let left_out = (some.len() > drawn).then(|| format!("Left out here: {} more arms or bases.", some.len() - drawn));
     let tokens = rows?.first().map_or(scene.experiment.verdict.tokens, |row| row.tokens);
-    let bases = rows?.iter().map(|row| row.bases).max().map_or_else(String::new, |n| format!(" ({n} of each run)"));
+    let bases = rows?.iter().map(|row| row.bases).max();
+    let limit = bases.map_or_else(String::new, |n| format!("; beyond the limit of {}", count(n, "random basis")));
     (!lines.is_empty()).then(|| Matrix {
         title: title(&some, &none),
-        subtitle: format!(
-            "{}, {}; beyond what the largest dimension of a random basis reaches but by chance{bases}",
-            last_step(scene.experiment),
-            super::of_tokens(tokens)
-        ),
+        subtitle: format!("{}, {}{limit}", last_step(scene.experiment), super::of_tokens(tokens)),
         sites: sites(scene, &some),
         arms,
         others: left_out.into_iter().chain(no_dimension(&none)).collect(),
     })
 }
 
-/// The seeds of each arm in which dimensions stand out; of many arms, how many.
+/// The arms of which dimensions stand out in most seeds: what chance makes is in few.
 fn title(some: &[&OutlierLine], none: &[&OutlierLine]) -> String {
     if some.is_empty() {
         return "No dimension stands out of random bases".to_owned();
     }
-    let of = |line: &&OutlierLine| {
-        let own = if line.basis == Basis::Optimizer { ", own basis" } else { "" };
-        format!("{}{own} {}/{}", line.arm, line.seeds().len(), line.n_seeds)
+    let mostly: Vec<&&OutlierLine> = some.iter().filter(|line| 2 * line.seeds().len() > line.n_seeds).collect();
+    let single = some.iter().chain(none).all(|line| line.n_seeds == 1);
+    let of = |line: &&&OutlierLine| match single {
+        true => line.label(),
+        false => format!("{} ({}/{})", line.label(), line.seeds().len(), line.n_seeds),
     };
-    let n = some.len() + none.len();
-    if n > 5 {
-        let mostly = some.iter().filter(|line| 2 * line.seeds().len() > line.n_seeds).count();
-        return format!("Dimensions stand out in most seeds of {mostly} of {n} arms or bases");
+    let in_seeds = if single { "in" } else { "in most seeds of" };
+    match &mostly.iter().map(of).collect::<Vec<_>>()[..] {
+        [] => "In no arm do dimensions stand out in most seeds".to_owned(),
+        [one] => format!("Dimensions stand out {in_seeds} {one}"),
+        [one, two] => format!("Dimensions stand out {in_seeds} {one} and {two}"),
+        all => format!("Dimensions stand out {in_seeds} {} of {} arms or bases", all.len(), some.len() + none.len()),
     }
-    let of_all: Vec<String> = some.iter().chain(none).map(of).collect();
-    format!("Dimensions stand out in so many seeds: {}", of_all.join("; "))
 }
 
 fn rows_of(line: &OutlierLine, most: usize) -> Rows {
     let all = line.dimensions.len();
-    let own = if line.basis == Basis::Optimizer { ", own basis" } else { "" };
     let which = match all > most {
         true => format!("{most} of {} are shown", count(all, "dimension")),
         false => count(all, "dimension"),
     };
     let seeds = format!("{} of {}", line.seeds().len(), count(line.n_seeds, "seed"));
     Rows {
-        head: format!("{}{own}: in {seeds}; {which}", line.arm),
+        head: format!("{}: in {seeds}; {which}", line.label()),
         shown: line.dimensions.iter().take(most).cloned().collect(),
         n_seeds: line.n_seeds,
     }
@@ -121,7 +119,7 @@ pub(super) fn svg(matrix: &Matrix) -> Result<String, String> {
 
 fn paint(svg: &mut String, matrix: &Matrix) -> DrawResult {
     let rows: i32 = matrix.arms.iter().map(|arm| 46 + ROW * arm.shown.len() as i32).sum();
-    let (others, legend) = (24 * matrix.others.len() as i32, if matrix.arms.is_empty() { 0 } else { 92 });
+    let (others, legend) = (24 * matrix.others.len() as i32, if matrix.arms.is_empty() { 0 } else { 64 });
     let height = TOP + rows + others + legend + 16;
     let area = SVGBackend::with_string(svg, (WIDTH as u32, height as u32)).into_drawing_area();
     area.fill(&WHITE)?;

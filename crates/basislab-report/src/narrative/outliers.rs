@@ -53,6 +53,11 @@ impl OutlierLine {
         seeds
     }
 
+    /// `adam-rotated, own basis`, as in legends.
+    pub(crate) fn label(&self) -> String {
+        format!("{}{}", self.arm, if self.basis == Basis::Optimizer { ", own basis" } else { "" })
+    }
+
     /// `adam-rotated in its own basis`.
     fn name(&self) -> String {
         format!("{}{}", self.arm, if self.basis == Basis::Optimizer { " in its own basis" } else { "" })
