@@ -9,6 +9,7 @@ mod error;
 mod measured;
 mod measured_rows;
 mod merge;
+mod outlier_rows;
 mod packed;
 mod quantized_rows;
 mod read;
@@ -23,6 +24,7 @@ pub use error::TableError;
 pub use measured::{MeasuredTokens, special_rows};
 pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
 pub use merge::{Part, check_parts, guessable, merge, merge_parts, parts};
+pub use outlier_rows::OutlierRow;
 pub use packed::{Residual, ResidualKind, ResidualRows};
 pub use quantized_rows::{QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions};
 pub use read::{
@@ -30,8 +32,8 @@ pub use read::{
 };
 pub use record::{FAILED, Failure, Identity, RunRecord, cpu_class};
 pub use rows::{
-    DimensionRow, EvalRow, OutlierRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split,
-    Status, StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,
+    DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,
+    StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,
 };
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal, seal_measured};

@@ -2,6 +2,7 @@
 
 use crate::cell::{CellType, CellValue, plain};
 use crate::measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow};
+use crate::outlier_rows::OutlierRow;
 use crate::quantized_rows::{QuantizationRow, QuantizedModelRow};
 use crate::schema::{Table, TableRow, rows};
 use basislab_config::{Basis, Direction, RunName, Site, Tokens, choice};
@@ -302,40 +303,6 @@ rows! {
         alignment: Alignment,
         /// Random bases in which the verdict's metric is at most as large as in the tested one; empty where it was not measured in them.
         bases_at_most: Option<usize>,
-    }
-
-    /// One dimension that stands out at one site of a complete run at its last step: it is larger, against the median dimension,
-    /// than any dimension of a random basis is but by chance. The file exists where single dimensions, and the largest ones of
-    /// random bases, were measured at the last step.
-    pub struct OutlierRow in "outliers.csv" {
-        /// The arm, by its name in the configuration.
-        arm: RunName,
-        /// Paired replicate.
-        seed: u64,
-        /// Optimizer updates made.
-        step: u64,
-        /// Point on the residual stream.
-        site: Site,
-        /// Block of the site, where it has one.
-        layer: Option<usize>,
-        /// Coordinates in which the dimension is one.
-        basis: Basis,
-        /// All tokens, the first of each sequence, or the rest.
-        tokens: Tokens,
-        /// The dimension, from 0.
-        dim: usize,
-        /// Root of its mean square over tokens.
-        rms: f64,
-        /// `rms` over its median over dimensions.
-        ratio: f64,
-        /// The ratio that the largest dimension of a random basis of the same activations exceeds in 1 to 3 of 100 cases.
-        threshold: f64,
-        /// Random bases from which `threshold` is estimated.
-        bases: usize,
-        /// Its place at the site by `rms`, from 1.
-        rank: usize,
-        /// The first probe that recorded single dimensions at which it stood out here, and at each such probe from then on.
-        first_step: u64,
     }
 
     /// One point of a grid from which an arm's values are chosen. The file exists where the configuration has such a grid.

@@ -1,8 +1,9 @@
 //! `SHA256SUMS`, the seal of a finished directory: what was written there, so that nothing else is reported.
 
 use crate::error::TableError;
+use crate::outlier_rows::OutlierRow;
 use crate::read::check_tables;
-use crate::rows::{OutlierRow, PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, TABLES, TimingRow, VerdictRow};
+use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, TABLES, TimingRow, VerdictRow};
 use crate::schema::{PACKAGE, Table, TableRow};
 use basislab_store::{Extent, FileError, LFS_POINTER, is_lfs_pointer, read_capped, write_if_changed};
 use std::fs;

@@ -120,7 +120,7 @@ pub(super) fn svg(matrix: &Matrix) -> Result<String, String> {
 fn paint(svg: &mut String, matrix: &Matrix) -> DrawResult {
     let rows: i32 = matrix.arms.iter().map(|arm| 46 + ROW * arm.shown.len() as i32).sum();
     let (others, legend) = (24 * matrix.others.len() as i32, if matrix.arms.is_empty() { 0 } else { 64 });
-    let height = TOP + rows + others + legend + 16;
+    let height = TOP + rows + others + legend - if legend > 0 { 2 } else { 0 };
     let area = SVGBackend::with_string(svg, (WIDTH as u32, height as u32)).into_drawing_area();
     area.fill(&WHITE)?;
     let left = (HPos::Left, VPos::Center);
@@ -141,7 +141,7 @@ fn paint(svg: &mut String, matrix: &Matrix) -> DrawResult {
         at += 24;
     }
     if !matrix.arms.is_empty() {
-        at -= 18;
+        at -= 12;
         let every = (56 / cell + 1) as usize;
         for (place, site) in matrix.sites.iter().enumerate().step_by(if cell > 56 { 1 } else { every }) {
             let middle = CELLS.0 + place as i32 * cell + cell / 2;

@@ -187,11 +187,11 @@ fn sentence(line: &OutlierLine) -> String {
     };
     let most = line.dimensions.iter().map(|one| one.ratio).fold(0.0, f64::max);
     let several = line.dimensions.iter().filter(|one| one.seeds.len() > 1).take(3);
-    let several: Vec<String> = several.map(|one| format!("{} in {}", one.dim, one.seeds.len())).collect();
+    let several: Vec<String> = several.map(|one| format!("{} ({} seeds)", one.dim, one.seeds.len())).collect();
     let agreement = match (line.n_seeds, seeds.len()) {
         (1, _) | (_, 1) => String::new(),
         _ if several.is_empty() => "; none in more than one seed".to_owned(),
-        _ => format!("; in most seeds {}", several.join(", ")),
+        _ => format!("; most often {}", several.join(", ")),
     };
     format!("{who}, {place}, up to {} times the median one{agreement}.", digits(most))
 }
