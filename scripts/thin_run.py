@@ -7,13 +7,13 @@
     python scripts/thin_run.py runs/adam-vs-sgd-1a2b3c4d results/adam-vs-sgd
     python scripts/thin_run.py --summaries runs/norms-1a2b3c4d results/norms
 
-Kept whole: config (but for the folder of a text), data package, evals, timing, selection, summary, verdicts, privilege, figures. The
-manifest gets a sentence on what was left out.
+Kept whole: config (but for the folder of a text), data package, evals, timing, selection, summary, verdicts, privilege, outliers, figures.
+The manifest gets a sentence on what was left out.
 Thinned by rows, never by rounding:
 steps.csv to every 50th and each arm's last step; residual.csv to the metric and tokens of each cell that `[verdict]` or a
 claim reads, at the cell's site, and at the last step to the verdict's metric and tokens at all sites and to all metrics at
 the verdict's site; dimensions.csv to the verdict's site at the last step.
-Summary, verdicts and figures made again from the thinned tables are those of the whole ones, but for the count of
+Summary, verdicts and figures made again from the thinned tables and outliers.csv are those of the whole ones, but for the count of
 numbers that `bit-equal` compared. `basislab report` shows the recorded ones, and changes nothing.
 Of a directory of `basislab measure` everything is kept but dimensions.csv and the random bases of metrics other than
 token_kurtosis.
@@ -34,7 +34,7 @@ except ModuleNotFoundError:
     sys.exit("needs Python 3.11 or newer")
 
 WHOLE = ["datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
-SOMETIMES = ["selection.csv", "privilege.csv"]
+SOMETIMES = ["selection.csv", "privilege.csv", "outliers.csv"]
 OF_STEPS = ["steps.csv", "residual.csv", "dimensions.csv"]
 THINNED = (
     "steps.csv holds every 50th and the last step; residual.csv the metric, tokens and site of each cell that claims read, and"

@@ -1,6 +1,7 @@
 //! What a report may change: never better numbers for worse ones, and nothing where it only reads.
 
 mod committed;
+mod outliers;
 #[cfg(unix)]
 mod read_only;
 
@@ -99,12 +100,12 @@ fn seal_again(out: &Path) {
 fn the_seal_covers_all_that_a_reader_is_shown() {
     let (_, _, whole) = finished();
     let names = sealed(&whole);
-    let tables =
-        ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv", "privilege.csv"];
+    let runs = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"];
+    let tables = runs.iter().chain(&["summary.csv", "verdicts.csv", "privilege.csv", "outliers.csv"]);
     let drawn = whole.keys().filter(|name| name.starts_with("figures/"));
-    let mut expected: Vec<String> = tables.iter().map(|name| (*name).to_owned()).chain(drawn.cloned()).collect();
+    let mut expected: Vec<String> = tables.map(|name| (*name).to_owned()).chain(drawn.cloned()).collect();
     expected.push("datapackage.json".to_owned());
-    assert_eq!(expected.len(), 12);
+    assert_eq!(expected.len(), 14);
     assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>(), expected.iter().collect());
     for (name, line) in names.iter().zip(String::from_utf8(whole["SHA256SUMS"].clone()).unwrap().lines()) {
         assert_eq!(line, format!("{}  {name}", sha256(&whole[name])));
@@ -273,7 +274,7 @@ fn what_follows_from_whole_parts_is_made_again() {
     let (dir, out, whole) = finished();
     let derived: Vec<String> =
         sealed(&whole).into_iter().filter(|name| !whole.contains_key(&format!("parts/sgd/0/{name}"))).collect();
-    assert_eq!(derived.len(), 8, "{derived:?}");
+    assert_eq!(derived.len(), 10, "{derived:?}");
     for name in &derived {
         fs::write(out.join(name), [&whole[name][..], b" "].concat()).unwrap();
         refuses(
@@ -418,14 +419,15 @@ fn the_data_package_lists_the_tables_that_are_there() {
         resources.iter().map(|resource| resource["path"].as_str().unwrap().to_owned()).collect()
     };
     let names = listed(&whole["datapackage.json"]);
-    assert_eq!(names.len(), 8);
+    assert_eq!(names.len(), 9);
     assert!(names.iter().all(|name| whole.contains_key(name)));
     for name in ["parts", "timing.csv", "dimensions.csv", "SHA256SUMS", "datapackage.json"] {
         basislab_store::remove(&out.join(name)).unwrap();
     }
     report(dir.path());
     let names = listed(&fs::read(out.join("datapackage.json")).unwrap());
-    assert_eq!(names, ["summary.csv", "verdicts.csv", "privilege.csv", "steps.csv", "evals.csv", "residual.csv"]);
+    let made = ["summary.csv", "verdicts.csv", "privilege.csv", "outliers.csv"];
+    assert_eq!(names, [&made[..], &["steps.csv", "evals.csv", "residual.csv"]].concat());
 }
 
 /// `--smoke` leaves numbers that mean nothing: whoever reads them later is told so, and nobody else.

@@ -4,7 +4,7 @@ mod display;
 
 use crate::figures::{OVER_STEPS, figure_names};
 use crate::index::{RunState, Runs};
-use crate::narrative::{finding, remarks, sentence};
+use crate::narrative::{OutlierLine, finding, remarks, sentence};
 use crate::self_tests::{SelfTest, same_start};
 use crate::verdicts::{Decision, confidence, own_cell, scale};
 use basislab_config::{Basis, Experiment, Site, count};
@@ -39,6 +39,8 @@ pub struct Answer {
     pub verdicts: Vec<VerdictLine>,
     /// What must be so in every experiment.
     pub self_tests: Vec<SelfTest>,
+    /// The dimensions that stand out, by arm and basis; none where single dimensions were not measured.
+    pub outliers: Vec<OutlierLine>,
     /// A sentence for each choice of an arm's values from a grid.
     pub choices: Vec<String>,
     /// What a reader must know beside the claims: failed self-tests, runs that are missing, unequal losses.
@@ -196,6 +198,7 @@ pub(crate) fn answer(
         arms: arm_lines(experiment, summary),
         verdicts: verdict_lines(experiment, verdicts),
         self_tests: same_start(experiment, tables).into_iter().collect(),
+        outliers: Vec::new(),
         choices: Vec::new(),
         remarks: Vec::new(),
         notes: Vec::new(),
@@ -219,7 +222,7 @@ pub(crate) fn site_of_verdict(experiment: &Experiment) -> String {
 fn files_in(dir: &Path, experiment: &Experiment) -> Vec<String> {
     let figures = figure_names(experiment).into_iter().map(|name| format!("figures/{name}"));
     let selection = experiment.choices().next().map(|_| "selection.csv");
-    let tables = ["summary.csv", "verdicts.csv", "privilege.csv"].into_iter();
+    let tables = ["summary.csv", "verdicts.csv", "privilege.csv", "outliers.csv"].into_iter();
     let tables = tables.chain(selection).chain([PACKAGE, "config.toml"]);
     figures.chain(tables.map(str::to_owned)).filter(|file| dir.join(file).exists()).collect()
 }

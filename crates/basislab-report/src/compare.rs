@@ -160,8 +160,8 @@ struct Directory {
 impl Directory {
     fn read(dir: &Path, experiment: &Experiment) -> Result<Self, TableError> {
         check_seal(dir, experiment)?;
-        let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
-        let derived = Recorded::read(dir, experiment, &records, &tables)?.derived;
+        let (records, (tables, standing_out)) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+        let derived = Recorded::read(dir, experiment, &records, (&tables, &standing_out), None)?.derived;
         Ok(Self { tables, derived })
     }
 

@@ -13,6 +13,9 @@ mod map_tests;
 mod measured;
 #[cfg(test)]
 mod measured_tests;
+mod outliers;
+#[cfg(test)]
+mod outliers_tests;
 mod quantized;
 mod scale;
 mod steps;
@@ -26,7 +29,7 @@ use crate::index::{RunState, Runs, Values};
 use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens, count};
 use basislab_stats::Verdict;
 use basislab_store::FileError;
-use basislab_tables::{SelectionRow, Tables, VerdictRow};
+use basislab_tables::{OutlierRow, SelectionRow, Tables, VerdictRow};
 use frame::{Dash, Key, Mark, Weight, colour, dash};
 pub(crate) use measured::{evenly, measured_figure_names, measured_figures};
 use plotters::style::RGBColor;
@@ -41,12 +44,15 @@ const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_
 /// The figure to open first.
 pub const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 
-/// The file names of all figures that the experiment can have: the same four for all, one for each numeric key of each sweep,
+/// The dimensions that stand out.
+const OUTLIERS: &str = "outlier_dimensions.svg";
+
+/// The file names of all figures that the experiment can have: the same five for all, one for each numeric key of each sweep,
 /// and those of [`map::planned`]. Which exist depends on the data.
 pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
     let sweeps = sweep::planned(experiment).into_iter().map(|planned| planned.name);
     let maps = map::planned(experiment).into_iter().flat_map(|planned| planned.names());
-    HEADLINE.into_iter().map(str::to_owned).chain(sweeps).chain(maps).collect()
+    HEADLINE.into_iter().chain([OUTLIERS]).map(str::to_owned).chain(sweeps).chain(maps).collect()
 }
 
 /// Every figure by its file name, as SVG, in the order of [`figure_names`]; `None` where there is no data for it.
@@ -58,25 +64,26 @@ pub(crate) fn figures(
     tables: &Tables,
     verdicts: &[VerdictRow],
     selection: &[SelectionRow],
+    outliers: Option<&[OutlierRow]>,
 ) -> Result<Vec<(String, Option<String>)>, FileError> {
     let headline = headline(experiment);
     let scene = Scene::of(&headline, tables, verdicts);
-    let figures = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
-    let mut all: Vec<(String, Option<frame::Figure>)> = HEADLINE.into_iter().map(str::to_owned).zip(figures).collect();
+    let of_all = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
+    let drawn = |name: &str, svg: Option<Result<String, String>>| match svg.transpose() {
+        Ok(svg) => Ok((name.to_owned(), svg)),
+        Err(error) => Err(FileError::new("draw", Path::new(name), io::Error::other(error))),
+    };
+    let svg = |name: &str, figure: Option<frame::Figure>| drawn(name, figure.as_ref().map(frame::svg));
+    let mut all = HEADLINE.into_iter().zip(of_all).map(|(name, figure)| svg(name, figure)).collect::<Vec<_>>();
+    all.push(drawn(OUTLIERS, outliers::matrix(&scene, outliers).as_ref().map(outliers::svg)));
     for planned in sweep::planned(experiment) {
-        let figure = sweep::figure(experiment, tables, &planned, selection);
-        all.push((planned.name, figure));
+        all.push(svg(&planned.name, sweep::figure(experiment, tables, &planned, selection)));
     }
     for planned in map::planned(experiment) {
         let figures = [map::map, map::within_runs].map(|figure| figure(experiment, tables, &planned));
-        all.extend(planned.names().into_iter().zip(figures));
+        all.extend(planned.names().iter().zip(figures).map(|(name, figure)| svg(name, figure)));
     }
-    let svg = |(name, figure): (String, Option<frame::Figure>)| {
-        let svg = figure.as_ref().map(frame::svg).transpose();
-        let svg = svg.map_err(|error| FileError::new("draw", Path::new(&name), io::Error::other(error)))?;
-        Ok((name, svg))
-    };
-    all.into_iter().map(svg).collect()
+    all.into_iter().collect()
 }
 
 /// The experiment without the arms that a sweep's figure shows, or that only serve a choice. Arms that claims read stay.
@@ -111,16 +118,10 @@ impl<'a> Scene<'a> {
 
     /// The arms to draw and how their lines look. One that proved to be another's copy, bit for bit, would only hide it.
     fn arms(&self) -> Vec<(&'a Arm, Ink)> {
-        let copies: Vec<&str> = self.experiment.claims.iter().filter_map(|claim| self.copy(claim)).collect();
+        let copies = copies(self.experiment, self.verdicts);
         let arms = self.experiment.arms.iter().enumerate();
         let colours = arms.map(|(index, arm)| (arm, Ink::of(index)));
         colours.filter(|(arm, _)| !copies.contains(&arm.name.as_str())).collect()
-    }
-
-    fn copy(&self, claim: &'a Claim) -> Option<&'a str> {
-        let ClaimKind::BitEqual { arm, .. } = &claim.test else { return None };
-        let proved = self.verdicts.iter().any(|row| row.claim == claim.name && row.verdict == Verdict::Control);
-        proved.then_some(arm.as_str())
     }
 
     fn complete(&self, arm: &Arm) -> Vec<u64> {
@@ -140,12 +141,7 @@ impl<'a> Scene<'a> {
     }
 
     fn which_tokens(&self) -> &'static str {
-        match self.experiment.verdict.tokens {
-            Tokens::All => "all tokens",
-            Tokens::First => "first token of each sequence",
-            Tokens::Rest => "first token of each sequence left out",
-            Tokens::Sample => "sample of the tokens",
-        }
+        of_tokens(self.experiment.verdict.tokens)
     }
 
     /// `8 seeds: mean (thick) and each seed (thin)`, for the most seeds any drawn arm has.
@@ -156,6 +152,25 @@ impl<'a> Scene<'a> {
             n => format!("mean of {} (thick), each seed (thin)", count(n, "seed")),
         }
     }
+}
+
+fn of_tokens(tokens: Tokens) -> &'static str {
+    match tokens {
+        Tokens::All => "all tokens",
+        Tokens::First => "first token of each sequence",
+        Tokens::Rest => "first token of each sequence left out",
+        Tokens::Sample => "sample of the tokens",
+    }
+}
+
+/// The arms that proved to be another's copy, bit for bit.
+pub(crate) fn copies<'a>(experiment: &'a Experiment, verdicts: &[VerdictRow]) -> Vec<&'a str> {
+    let copy = |claim: &'a Claim| {
+        let ClaimKind::BitEqual { arm, .. } = &claim.test else { return None };
+        let proved = verdicts.iter().any(|row| row.claim == claim.name && row.verdict == Verdict::Control);
+        proved.then_some(arm.as_str())
+    };
+    experiment.claims.iter().filter_map(copy).collect()
 }
 
 /// A metric's name as words: `token kurtosis`.

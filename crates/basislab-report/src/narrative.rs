@@ -1,9 +1,12 @@
 //! The result in plain words.
 
 mod claims;
+mod outliers;
 mod ratio;
 
 pub(crate) use claims::sentence;
+pub use outliers::{OutlierDimension, OutlierLine, OutlierSite};
+pub(crate) use outliers::{depth, no_dimension, outlier_lines, outlier_sentences};
 
 use crate::answer::Answer;
 use crate::figures::in_words;

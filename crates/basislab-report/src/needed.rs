@@ -1,5 +1,6 @@
 //! The part of the tables that a report is made of. The others have ten times as many rows, and would fill the memory.
 
+use crate::outliers::{Search, StandingOut, is_null_of_outliers};
 use basislab_config::{Basis, ClaimKind, Experiment, Site, Tokens};
 use basislab_tables::{
     DimensionRow, ReadError, ResidualRow, Status, StepRow, Tables, read_optional, read_residual, read_rows,
@@ -8,14 +9,15 @@ use basislab_tables::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The rows at the top of `dir` from which report, verdicts and figures of the experiment are made.
+/// The rows at the top of `dir` from which report, verdicts and figures of the experiment are made, and the dimensions that stand
+/// out.
 ///
 /// # Errors
 /// The first thing that is wrong in any row, with file, line and column.
-pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<Tables, ReadError> {
+pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<(Tables, StandingOut), ReadError> {
     let needed = Needed::of(experiment);
     let mut last = None;
-    Ok(Tables {
+    let mut tables = Tables {
         steps: read_rows(dir, |row: &StepRow| {
             // Of every run a row: that there are any.
             let is_new = last.as_ref().is_none_or(|(arm, seed)| *arm != row.arm || *seed != row.seed);
@@ -26,9 +28,17 @@ pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<Tables,
         })?,
         evals: read_table(dir)?,
         residual: read_residual(dir, |row| needed.has_residual(row))?,
-        dimensions: read_rows_if_any(dir, |row| needed.has_dimension(row))?,
+        dimensions: Vec::new(),
         timing: read_optional(dir)?,
-    })
+    };
+    let mut search = Search::new(&tables);
+    let dimensions = read_rows_if_any(dir, |row| {
+        search.visit(row);
+        needed.has_dimension(row)
+    })?;
+    let standing_out = search.end();
+    tables.dimensions = dimensions;
+    Ok((tables, standing_out))
 }
 
 struct Needed<'a> {
@@ -75,6 +85,7 @@ impl<'a> Needed<'a> {
             || self.cells.contains(&(row.metric.as_str(), row.tokens))
             || (row.tokens == self.tokens && self.is_end(&row.arm, row.step, row.site))
             || self.of_bits.contains(row.arm.as_str())
+            || is_null_of_outliers(row)
     }
 
     fn has_dimension(&self, row: &DimensionRow) -> bool {

@@ -1,12 +1,13 @@
 //! Selection, summary and verdicts as they were recorded, beside those that the tables give.
 
 use crate::answer::Answer;
+use crate::outliers::StandingOut;
 use crate::records::Records;
 use crate::report::Derived;
 use crate::selection::choose;
 use crate::verdicts::Decision;
 use basislab_config::Experiment;
-use basislab_tables::{TableError, TableRow, Tables, VerdictRow, parse_table, read_table, table_bytes};
+use basislab_tables::{OutlierRow, TableError, TableRow, Tables, VerdictRow, parse_table, read_table, table_bytes};
 use std::path::Path;
 
 /// Selection, summary and verdicts as they were recorded; where there is no file, as they follow from the tables.
@@ -23,7 +24,8 @@ impl Recorded {
         dir: &Path,
         experiment: &Experiment,
         records: &Records,
-        tables: &Tables,
+        (tables, standing_out): (&Tables, &StandingOut),
+        thinned: Option<&str>,
     ) -> Result<Self, TableError> {
         let mut files = Vec::new();
         let mut selection = choose(experiment, tables);
@@ -31,13 +33,19 @@ impl Recorded {
             (selection, _) = recorded(dir, selection, &mut files)?;
         }
         let known = if dir.join(VerdictRow::TABLE.file).exists() { read_table::<VerdictRow>(dir)? } else { Vec::new() };
-        let derived = Derived::with(dir, experiment, records, tables, selection, &known);
+        let derived = Derived::with(dir, experiment, records, (tables, standing_out), selection, &known);
         let rows = derived.rows();
-        let Derived { experiment, selection, summary, verdicts: made, mut privilege } = derived;
+        let Derived { experiment, selection, summary, verdicts: made, mut privilege, outliers } = derived;
         let (summary, _) = recorded(dir, summary, &mut files)?;
         if !privilege.is_empty() {
             (privilege, _) = recorded(dir, privilege, &mut files)?;
         }
+        // Sites and probes that were left out would be missing.
+        let outliers = match outliers.filter(|_| thinned.is_none()) {
+            Some(outliers) => Some(recorded(dir, outliers, &mut files)?.0),
+            None if dir.join(OutlierRow::TABLE.file).exists() => Some(read_table(dir)?),
+            None => None,
+        };
         let (verdicts, again) = recorded(dir, rows, &mut Vec::new())?;
         let names = verdicts.iter().chain(&again).map(|row| row.claim.to_string());
         let row_in = |rows: &[VerdictRow], claim: &str| rows.iter().find(|row| row.claim == claim).cloned();
@@ -53,7 +61,7 @@ impl Recorded {
             Decision { notes: notes.and_then(|decision| decision.notes.clone()), row }
         };
         let verdicts = verdicts.into_iter().map(decision).collect();
-        Ok(Self { derived: Derived { experiment, selection, summary, verdicts, privilege }, others, files })
+        Ok(Self { derived: Derived { experiment, selection, summary, verdicts, privilege, outliers }, others, files })
     }
 
     pub(crate) fn answer(&self, dir: &Path, records: &Records, tables: &Tables, thinned: Option<&str>) -> Answer {

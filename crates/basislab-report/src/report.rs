@@ -4,9 +4,11 @@
 //! gone or were never there, what was recorded is read and nothing that exists is written.
 
 use crate::answer::{Answer, answer};
-use crate::figures::{figure_names, figures};
+use crate::figures::{copies, figure_names, figures};
+use crate::narrative::{OutlierLine, outlier_lines};
 use crate::needed::read_needed;
 use crate::note::{Gaps, Lack};
+use crate::outliers::{StandingOut, outliers};
 use crate::privilege::privileges;
 use crate::recorded::Recorded;
 use crate::records::Records;
@@ -17,8 +19,8 @@ use crate::verdicts::{Decision, decide_claims};
 use basislab_config::{Experiment, RunName, count};
 use basislab_store::{FileError, is_read_only, write_if_changed};
 use basislab_tables::{
-    PACKAGE, Part, PrivilegeRow, Remedy, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow, Tables,
-    VerdictRow, check_parts, data_package, is_sealed, merge, merge_parts, parts, read_rows_if_any, read_table,
+    OutlierRow, PACKAGE, Part, PrivilegeRow, Remedy, Seal, SelectionRow, StepRow, SummaryRow, TableError, TableRow,
+    Tables, VerdictRow, check_parts, data_package, is_sealed, merge, merge_parts, parts, read_rows_if_any, read_table,
     write_table,
 };
 use std::collections::BTreeSet;
@@ -47,8 +49,8 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError
 }
 
 fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<Answer, TableError> {
-    let tables = read_needed(dir, experiment)?;
-    let derived = Derived::of(dir, experiment, records, &tables);
+    let (tables, standing_out) = read_needed(dir, experiment)?;
+    let derived = Derived::of(dir, experiment, records, &tables, &standing_out);
     if experiment.choices().next().is_some() {
         write_table(dir, &derived.selection)?;
     }
@@ -56,6 +58,9 @@ fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<
     write_table(dir, &derived.rows())?;
     if !derived.privilege.is_empty() {
         write_table(dir, &derived.privilege)?;
+    }
+    if let Some(outliers) = &derived.outliers {
+        write_table(dir, outliers)?;
     }
     write_package(dir)?;
     for (name, figure) in derived.figures(&tables)? {
@@ -75,18 +80,20 @@ pub(crate) struct Derived {
     pub(crate) summary: Vec<SummaryRow>,
     pub(crate) verdicts: Vec<Decision>,
     pub(crate) privilege: Vec<PrivilegeRow>,
+    /// `None` where the tables do not tell.
+    pub(crate) outliers: Option<Vec<OutlierRow>>,
 }
 
 impl Derived {
-    fn of(dir: &Path, experiment: &Experiment, records: &Records, tables: &Tables) -> Self {
-        Self::with(dir, experiment, records, tables, choose(experiment, tables), &[])
+    fn of(dir: &Path, experiment: &Experiment, records: &Records, tables: &Tables, standing_out: &StandingOut) -> Self {
+        Self::with(dir, experiment, records, (tables, standing_out), choose(experiment, tables), &[])
     }
 
     pub(crate) fn with(
         dir: &Path,
         experiment: &Experiment,
         records: &Records,
-        tables: &Tables,
+        (tables, standing_out): (&Tables, &StandingOut),
         selection: Vec<SelectionRow>,
         recorded: &[VerdictRow],
     ) -> Self {
@@ -94,7 +101,8 @@ impl Derived {
         let summary = summarise(&experiment, tables);
         let verdicts = register(dir, &experiment, records, tables, decide_claims(&experiment, tables), recorded);
         let privilege = privileges(&experiment, tables);
-        Self { experiment, selection, summary, verdicts, privilege }
+        let outliers = outliers(&experiment, tables, standing_out);
+        Self { experiment, selection, summary, verdicts, privilege, outliers }
     }
 
     /// The rows of `verdicts.csv`.
@@ -103,12 +111,20 @@ impl Derived {
     }
 
     fn figures(&self, tables: &Tables) -> Result<Vec<(String, Option<String>)>, FileError> {
-        figures(&self.experiment, tables, &self.rows(), &self.selection)
+        figures(&self.experiment, tables, &self.rows(), &self.selection, self.outliers.as_deref())
+    }
+
+    /// Of all arms but those that are another's copy, bit for bit.
+    fn outlier_lines(&self, tables: &Tables) -> Vec<OutlierLine> {
+        let rows = self.rows();
+        let copies = copies(&self.experiment, &rows);
+        outlier_lines(&self.experiment, tables, self.outliers.as_deref(), |arm| !copies.contains(&arm))
     }
 
     pub(crate) fn answer(&self, records: &Records, tables: &Tables, dir: &Path) -> Answer {
         let mut answer = answer(&self.experiment, tables, &self.summary, &self.verdicts, dir);
         answer.choices = choice_sentences(&self.experiment, &self.selection);
+        answer.outliers = self.outlier_lines(tables);
         answer.notes.extend(records.notes(&self.experiment));
         answer
     }
@@ -120,9 +136,10 @@ impl Derived {
 /// # Errors
 /// The table that is wrong.
 pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Result<Answer, TableError> {
-    let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
-    let Derived { experiment: whole, selection, summary, verdicts, .. } =
-        Derived::of(dir, experiment, &records, &tables);
+    let (records, (tables, standing_out)) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+    let derived = Derived::of(dir, experiment, &records, &tables, &standing_out);
+    let outliers = derived.outlier_lines(&tables);
+    let Derived { experiment: whole, selection, summary, verdicts, .. } = derived;
     let keeps = |name: &RunName| arms.iter().any(|arm| *name == arm.as_str());
     let mut kept = whole.clone();
     kept.arms.retain(|arm| keeps(&arm.name));
@@ -131,6 +148,7 @@ pub fn answer_about(dir: &Path, experiment: &Experiment, arms: &[String]) -> Res
     let (verdicts, dropped): (Vec<Decision>, Vec<Decision>) = verdicts.into_iter().partition(is_kept);
     let mut about = answer(&kept, &tables, &summary, &verdicts, dir);
     about.choices = choice_sentences(&kept, &selection);
+    about.outliers = outliers.into_iter().filter(|line| arms.contains(&line.arm)).collect();
     about.notes.extend(records.notes(&kept));
     let all = answer(&whole, &tables, &summary, &[], dir);
     about.notes.push(format!(
@@ -248,8 +266,9 @@ pub fn is_finished(dir: &Path) -> Result<bool, TableError> {
 /// The file that is wrong or was changed.
 pub fn read_answer(dir: &Path, experiment: &Experiment, thinned: Option<&str>) -> Result<Answer, TableError> {
     check_seal(dir, experiment)?;
-    let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
-    Ok(Recorded::read(dir, experiment, &records, &tables)?.answer(dir, &records, &tables, thinned))
+    let (records, (tables, standing_out)) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+    let recorded = Recorded::read(dir, experiment, &records, (&tables, &standing_out), thinned)?;
+    Ok(recorded.answer(dir, &records, &tables, thinned))
 }
 
 /// Expects sealed files to be what was written.
@@ -268,8 +287,8 @@ pub fn check_seal(dir: &Path, experiment: &Experiment) -> Result<(), TableError>
 /// # Errors
 /// The table that is wrong.
 pub fn read_unsealed(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
-    let (records, tables) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
-    Ok(Derived::of(dir, experiment, &records, &tables).answer(&records, &tables, dir))
+    let (records, (tables, standing_out)) = (Records::read(dir, experiment), read_needed(dir, experiment)?);
+    Ok(Derived::of(dir, experiment, &records, &tables, &standing_out).answer(&records, &tables, dir))
 }
 
 /// A directory without parts is only read. What is absent altogether, and not sealed, is made if it can be written.
@@ -282,8 +301,8 @@ fn published(
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
-    let tables = read_needed(dir, experiment)?;
-    let recorded = Recorded::read(dir, experiment, records, &tables)?;
+    let (tables, standing_out) = read_needed(dir, experiment)?;
+    let recorded = Recorded::read(dir, experiment, records, (&tables, &standing_out), thinned)?;
     let written = match make_absent(dir, &tables, &recorded.derived) {
         Err(TableError::File(error)) if is_read_only(&error.source) => Written::Nothing,
         written => written?,
@@ -308,6 +327,10 @@ fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<Writte
     }
     if !recorded.privilege.is_empty() && absent(PrivilegeRow::TABLE.file) {
         write_table(dir, &recorded.privilege)?;
+        written = Written::Report;
+    }
+    if let Some(outliers) = recorded.outliers.as_ref().filter(|_| absent(OutlierRow::TABLE.file)) {
+        write_table(dir, outliers)?;
         written = Written::Report;
     }
     if absent(PACKAGE) {

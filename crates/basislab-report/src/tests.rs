@@ -11,6 +11,7 @@ mod kinds;
 pub(crate) mod measured;
 mod notes;
 mod numbers;
+mod outliers;
 mod p_tests;
 mod printed;
 mod privileges;

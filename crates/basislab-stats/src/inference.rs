@@ -249,6 +249,7 @@ fn students(n: usize) -> StudentsT {
     StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("at least one degree of freedom")
 }
 
-fn quantile(n: usize, probability: f64) -> f64 {
+/// Of Student's distribution for `n` values.
+pub(crate) fn quantile(n: usize, probability: f64) -> f64 {
     students(n).inverse_cdf(probability)
 }

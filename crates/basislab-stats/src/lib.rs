@@ -32,8 +32,8 @@ pub use random::{Purpose, below, gaussian, shuffle, stream, uniform};
 pub use residuals::{Residuals, ResidualsError};
 pub use rotation::Rotation;
 pub use special::{
-    DominantToken, LargestValue, SpecialDimension, dominant_tokens, largest_dimension_ratio, largest_values,
-    special_dimensions,
+    DominantToken, LargestValue, SpecialDimension, chance_limit, dominant_tokens, largest_dimension_ratio,
+    largest_values, ratio_of_share, special_dimensions, standing_out,
 };
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Dimensions that stand out, the largest values, and the tokens that hold most of the sum of squares.
 
+use crate::inference::{mean_sd, quantile};
 use crate::metrics::median_of_bits;
 use crate::residuals::Residuals;
 
@@ -21,8 +22,12 @@ pub struct SpecialDimension {
 ///
 /// The threshold of a special basis is the largest [`largest_dimension_ratio`] of the same tokens in random bases.
 pub fn special_dimensions(x: &Residuals, threshold: f64) -> Vec<SpecialDimension> {
-    let sizes = sizes(x);
-    let median = median(&sizes);
+    standing_out(&sizes(x), threshold)
+}
+
+/// [`special_dimensions`] of the sizes of all dimensions, in order. Of equal ones the earlier is first.
+pub fn standing_out(sizes: &[f64], threshold: f64) -> Vec<SpecialDimension> {
+    let median = median(sizes);
     let mut found: Vec<SpecialDimension> = sizes
         .iter()
         .enumerate()
@@ -32,6 +37,24 @@ pub fn special_dimensions(x: &Residuals, threshold: f64) -> Vec<SpecialDimension
     found.sort_by(|a, b| b.size.total_cmp(&a.size));
     found.iter_mut().zip(1..).for_each(|(one, rank)| one.rank = rank);
     found
+}
+
+/// What is compared with [`standing_out`] where only the share of energy (`max_dim_energy_share`) that the largest dimension has
+/// in each random basis is known: the ratio to the median dimension that belongs to `share`.
+pub fn ratio_of_share(sizes: &[f64], share: f64) -> f64 {
+    (share * sizes.iter().map(|size| size * size).sum::<f64>()).sqrt() / median(sizes)
+}
+
+/// A limit that a statistic of one more random basis exceeds by chance in 1 to 3 of 100 cases, from its values in a few: the
+/// largest of them, or their 99 % prediction limit where that is larger. Eight values alone are exceeded in one of nine cases.
+/// The limit is Student's, of logarithms, of which the largest dimension's are nearly symmetric. `None` for fewer than two
+/// values, and where one is not positive.
+pub fn chance_limit(values: &[f64]) -> Option<f64> {
+    let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
+    let (mean, sd) = mean_sd(&logs)?;
+    let n = logs.len();
+    let limit = mean + quantile(n, 0.99) * sd * (1.0 + 1.0 / n as f64).sqrt();
+    limit.is_finite().then(|| values.iter().copied().fold(limit.exp(), f64::max))
 }
 
 /// The size of the largest dimension over that of the median one; `None` where the median is 0.

@@ -9,6 +9,7 @@ mod error;
 mod measured;
 mod measured_rows;
 mod merge;
+mod outlier_rows;
 mod packed;
 mod quantized_rows;
 mod read;
@@ -23,6 +24,7 @@ pub use error::TableError;
 pub use measured::{MeasuredTokens, special_rows};
 pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
 pub use merge::{Part, check_parts, guessable, merge, merge_parts, parts};
+pub use outlier_rows::OutlierRow;
 pub use packed::{Residual, ResidualKind, ResidualRows};
 pub use quantized_rows::{QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions};
 pub use read::{

@@ -2,6 +2,7 @@
 
 use crate::cell::{CellType, CellValue, plain};
 use crate::measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow};
+use crate::outlier_rows::OutlierRow;
 use crate::quantized_rows::{QuantizationRow, QuantizedModelRow};
 use crate::schema::{Table, TableRow, rows};
 use basislab_config::{Basis, Direction, RunName, Site, Tokens, choice};
@@ -13,6 +14,7 @@ pub static TABLES: &[&Table] = &[
     SummaryRow::TABLE,
     VerdictRow::TABLE,
     PrivilegeRow::TABLE,
+    OutlierRow::TABLE,
     SelectionRow::TABLE,
     StepRow::TABLE,
     EvalRow::TABLE,

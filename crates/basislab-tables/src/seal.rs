@@ -1,9 +1,10 @@
 //! `SHA256SUMS`, the seal of a finished directory: what was written there, so that nothing else is reported.
 
 use crate::error::TableError;
+use crate::outlier_rows::OutlierRow;
 use crate::read::check_tables;
 use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, TABLES, TimingRow, VerdictRow};
-use crate::schema::{PACKAGE, TableRow};
+use crate::schema::{PACKAGE, Table, TableRow};
 use basislab_store::{Extent, FileError, LFS_POINTER, is_lfs_pointer, read_capped, write_if_changed};
 use std::fs;
 use std::io;
@@ -11,6 +12,9 @@ use std::path::{Component, Path};
 
 /// The file's name. It is in the format of `sha256sum` and written last of all.
 pub const SUMS: &str = "SHA256SUMS";
+
+/// Made from the tables of runs, where there is something to make them from.
+const TABLES_THAT_MAY_BE: [&Table; 3] = [SelectionRow::TABLE, PrivilegeRow::TABLE, OutlierRow::TABLE];
 
 /// The sealed files and their SHA-256.
 #[derive(Debug)]
@@ -96,7 +100,7 @@ impl Seal {
                 (Remedy::MakeAgain, false) => again,
                 (Remedy::MakeAgain, true) => format!("restore it, or delete it and {again}"),
                 (Remedy::Restore, _) => {
-                    let tables = [SelectionRow::TABLE.file, PrivilegeRow::TABLE.file].into_iter();
+                    let tables = TABLES_THAT_MAY_BE.map(|table| table.file).into_iter();
                     let others: String =
                         tables.filter(|file| self.lists(file)).map(|file| format!("{file}, ")).collect();
                     format!(
@@ -121,13 +125,13 @@ fn parse(line: &str) -> Option<(String, String)> {
 }
 
 /// The seal that fits the directory as it is: its run tables, summary, verdicts, data package, and, where they exist, the
-/// selection, the test of each run's basis and `figures`. Timing, manifest and configuration are left out: equal runs have equal seals, and the manifest
+/// selection, the test of each run's basis, the outliers and `figures`. Timing, manifest and configuration are left out: equal runs have equal seals, and the manifest
 /// holds the configuration's hash.
 fn sums(dir: &Path, figures: &[String]) -> Result<String, FileError> {
     let tables = RUN_TABLES.map(|table| table.file.to_owned());
     let derived = [SummaryRow::TABLE.file, VerdictRow::TABLE.file, PACKAGE].map(str::to_owned);
     let figures = figures.iter().map(|name| format!("figures/{name}"));
-    let tables_that_may_be = [SelectionRow::TABLE.file, PrivilegeRow::TABLE.file].map(str::to_owned);
+    let tables_that_may_be = TABLES_THAT_MAY_BE.map(|table| table.file.to_owned());
     let others = tables_that_may_be.into_iter().chain(figures).filter(|file| dir.join(file).exists());
     lines(dir, tables.into_iter().chain(derived).chain(others))
 }

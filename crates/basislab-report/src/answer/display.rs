@@ -2,6 +2,7 @@
 
 use super::{Answer, ArmLine, decimals};
 use crate::figures::in_words;
+use crate::narrative::outlier_sentences;
 use crate::self_tests::SelfTest;
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::{self, Display, Formatter};
@@ -18,7 +19,10 @@ impl Display for Answer {
         }
         writeln!(f)?;
         let self_tests: Vec<String> = self.self_tests.iter().map(SelfTest::sentence).collect();
-        for sentence in self.choices.iter().chain(&self.remarks).chain(&self_tests).chain(&self.tests_in_words()) {
+        let outliers = outlier_sentences(&self.outliers);
+        for sentence in
+            self.choices.iter().chain(&self.remarks).chain(&outliers).chain(&self_tests).chain(&self.tests_in_words())
+        {
             writeln!(f, "{sentence}")?;
         }
         for note in &self.notes {

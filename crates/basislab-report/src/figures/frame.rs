@@ -23,7 +23,7 @@ pub(crate) const UPPER: (i32, i32) = (276, 84);
 pub(crate) const LOWER: (i32, i32) = (UP.0, 320);
 pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
 pub(super) const SOFT: RGBColor = RGBColor(96, 96, 96);
-const GRID: RGBColor = RGBColor(232, 232, 232);
+pub(super) const GRID: RGBColor = RGBColor(232, 232, 232);
 pub(super) const NULL_GREY: RGBColor = RGBColor(150, 150, 150);
 
 /// Okabe and Ito's colours in an order that keeps neighbours apart for every kind of colour vision; their yellow, which is

@@ -1,8 +1,9 @@
 //! Names are drawn whole and inside the figure, and lines of different arms can be told apart.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::figures;
 use super::frame::{colour, dash};
+use super::outliers_tests::standing_out;
+use super::{OUTLIERS, figures};
 use crate::fixture::{Outcome, effect, experiment_with, name, tables};
 use crate::tests::rows_of_claims;
 use basislab_config::{Arm, Experiment};
@@ -74,12 +75,16 @@ fn names_of_any_length_are_whole_and_inside() {
         let experiment = with_arms(n_arms, length, 2);
         let tables = tables(&experiment, outcome);
         let verdicts = rows_of_claims(&experiment, &tables);
-        for (file, svg) in figures(&experiment, &tables, &verdicts, &[]).unwrap() {
+        let stand_out = standing_out(&experiment, 3);
+        for (file, svg) in figures(&experiment, &tables, &verdicts, &[], Some(&stand_out)).unwrap() {
             let (svg, what) = (svg.unwrap(), format!("{file} of {n_arms} arms with {length} letters"));
             assert_inside(&svg, &what);
             let texts: Vec<String> = texts(&svg).into_iter().map(|text| text.0).collect();
-            for arm in &experiment.arms {
-                assert!(texts.iter().any(|text| *text == *arm.name), "{what}: no {} in {texts:?}", arm.name);
+            // Of the dimensions that stand out ten matrices are drawn.
+            let is_head = |text: &str, arm: &str| file == OUTLIERS && text.starts_with(&format!("{arm}: in "));
+            for arm in experiment.arms.iter().take(if file == OUTLIERS { 8 } else { usize::MAX }) {
+                let is_there = |text: &String| *text == *arm.name || is_head(text, &arm.name);
+                assert!(texts.iter().any(is_there), "{what}: no {} in {texts:?}", arm.name);
             }
         }
     }
@@ -93,7 +98,9 @@ fn long_keys_and_names_of_a_sweep_are_inside() {
     let experiment = experiment_with(2, long);
     let tables = tables(&experiment, |arm, seed| effect(if arm.contains("lr") { "adam" } else { arm }, seed));
     let mut sweeps = 0;
-    for (file, svg) in figures(&experiment, &tables, &[], &[]).unwrap().into_iter().filter(|(_, svg)| svg.is_some()) {
+    for (file, svg) in
+        figures(&experiment, &tables, &[], &[], None).unwrap().into_iter().filter(|(_, svg)| svg.is_some())
+    {
         assert_inside(&svg.clone().unwrap(), &file);
         if file.starts_with("sweep") {
             assert!(svg.unwrap().contains("an-arm-whose-name-has-forty-letters-in-it"), "{file}");
@@ -115,7 +122,7 @@ fn twenty_four_arms_have_lines_of_their_own() {
     }
     // What is drawn, too: the dashes of a line of the legend are pieces of it.
     let experiment = with_arms(24, 8, 1);
-    let all = figures(&experiment, &tables(&experiment, outcome), &[], &[]).unwrap();
+    let all = figures(&experiment, &tables(&experiment, outcome), &[], &[], None).unwrap();
     let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
     let mut styles = std::collections::BTreeSet::new();
     for (swatch, label) in svg.split("<text").collect::<Vec<_>>().windows(2).map(|pair| (pair[0], pair[1])) {

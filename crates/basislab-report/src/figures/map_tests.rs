@@ -135,7 +135,7 @@ fn several_sweeps_of_one_key_share_a_map() {
     assert_lines(&lines(&figure), &expected);
     assert_eq!(labels(&figure), ["adam best at 0.003, the edge", "sgd best at 0.01, the edge"]);
     assert!(figure.labels.title.ends_with("by optimizer.lr and arm"), "{}", figure.labels.title);
-    let drawn = figures(&experiment, &tables, &[], &[]).unwrap();
+    let drawn = figures(&experiment, &tables, &[], &[], None).unwrap();
     assert!(drawn.iter().filter(|(name, svg)| name.starts_with("map_") && svg.is_some()).count() == 1);
 }
 
@@ -143,9 +143,9 @@ fn several_sweeps_of_one_key_share_a_map() {
 fn only_a_sweep_over_the_length_and_one_number_has_a_map() {
     let experiment = grid();
     assert!(figure_names(&experiment).ends_with(&["map_adam.svg".to_owned(), "map_adam_within_runs.svg".to_owned()]));
-    let drawn = figures(&experiment, &tables(&experiment), &[], &[]).unwrap();
+    let drawn = figures(&experiment, &tables(&experiment), &[], &[], None).unwrap();
     assert!(drawn.iter().filter(|(name, svg)| name.starts_with("map_") && svg.is_some()).count() == 2);
-    assert!(figures(&experiment, &Tables::default(), &[], &[]).unwrap().iter().all(|(_, svg)| svg.is_none()));
+    assert!(figures(&experiment, &Tables::default(), &[], &[], None).unwrap().iter().all(|(_, svg)| svg.is_none()));
     for keys in
         ["\"optimizer.lr\" = [3e-3, 1e-3]", "\"train.steps\" = [200, 600]\n\"model.norm\" = [\"rms\", \"layernorm\"]"]
     {

@@ -169,14 +169,20 @@ fn names_follow_from_the_experiment_and_are_distinct() {
     let sweeps = "[[grid]]\narms = [\"adam\", \"sgd\"]\n\"optimizer.lr\" = [1e-3, 1e-2]\n\"model.norm\" = [\"rms\", \"layernorm\"]\n";
     let experiment =
         experiment_with(2, &format!("{sweeps}[[grid]]\narms = [\"adam\"]\n\"optimizer.lr\" = [0.5, 0.6]\n"));
-    let fixed = ["kurtosis_over_steps.svg", "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+    let fixed = [
+        "kurtosis_over_steps.svg",
+        "kurtosis_over_layers.svg",
+        "dimension_rms.svg",
+        "loss_curves.svg",
+        "outlier_dimensions.svg",
+    ];
     let names = figure_names(&experiment);
-    assert_eq!(names[..4], fixed);
+    assert_eq!(names[..5], fixed);
     assert_eq!(
-        names[4..],
+        names[5..],
         ["sweep_adam_optimizer_lr.svg", "sweep_sgd_optimizer_lr.svg", "sweep_adam_optimizer_lr_2.svg"]
     );
-    let all = figures(&experiment, &Tables::default(), &[], &[]).unwrap();
+    let all = figures(&experiment, &Tables::default(), &[], &[], None).unwrap();
     assert_eq!(all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), names);
     assert!(all.iter().all(|(_, svg)| svg.is_none()), "nothing was recorded");
     assert_eq!(figure_names(&experiment_with(2, "")), fixed);

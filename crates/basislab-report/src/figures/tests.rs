@@ -274,7 +274,7 @@ fn ticks(svg: &str, anchor: &str) -> Vec<(f64, f64, f64)> {
 #[test]
 fn a_number_comes_to_the_pixel_that_the_axis_says() {
     let case = case(1);
-    let all = figures(&case.experiment, &case.tables, &[], &[]).unwrap();
+    let all = figures(&case.experiment, &case.tables, &[], &[], None).unwrap();
     let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
     // Two labels of each axis say how it runs.
     let (down, across) = (ticks(&svg, "end"), ticks(&svg, "middle"));

@@ -11,6 +11,7 @@ fn headers_are_the_contract() {
         "arm,metric,site,n_seeds,mean,sd,ci_low,ci_high,null_mean,null_sd,ratio,bases,seeds_above,seeds_below,basis,tokens,step,seeds_planned,made_on",
         "claim,verdict,comparison,direction,kind,metric,site,tokens,basis,step,n_seeds,estimate,ci_low,ci_high,ratio,ratio_low,ratio_high,p,p_test,p_holm,margin,primary,registration,note,rule",
         "arm,seed,step,site,tokens,basis,bases,p,metric,value,null_mean,null_sd,z_of_log,alignment,bases_at_most",
+        "arm,seed,step,site,layer,basis,tokens,dim,rms,ratio,threshold,bases,rank,first_step",
         "arm,point,values,seeds,mean_loss,sd,behind,behind_se,near_best,n_diverged,n_missing,chosen",
         "arm,seed,step,tokens,lr,train_loss,grad_norm,status",
         "arm,seed,step,split,loss,loss_above_floor",

@@ -1,6 +1,7 @@
 //! Whether a rule was fixed before its runs began.
 
 use crate::fixture::{effect, experiment, name, rows, write_part};
+use crate::outliers::StandingOut;
 use crate::recorded::Recorded;
 use crate::records::Records;
 use crate::report::rebuild;
@@ -142,7 +143,8 @@ fn write_arm(dir: &Path, now: &Experiment, runs: [Run; 3]) {
 /// The mark of [`ALONE`] as the directory's verdicts have it, and as it would be read from the directory as it is.
 fn marks(dir: &Path, now: &Experiment) -> [Option<Registration>; 2] {
     let of_rows = |rows: Vec<VerdictRow>| rows.into_iter().find(|row| row.claim == ALONE).unwrap().registration;
-    let read = Recorded::read(dir, now, &Records::read(dir, now), &read_tables(dir).unwrap()).unwrap();
+    let tables = (&read_tables(dir).unwrap(), &StandingOut::default());
+    let read = Recorded::read(dir, now, &Records::read(dir, now), tables, None).unwrap();
     [of_rows(read_table(dir).unwrap()), of_rows(read.derived.rows())]
 }
 
