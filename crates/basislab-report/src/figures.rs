@@ -1,5 +1,6 @@
 //! The figures of an experiment, as SVG.
 
+mod at_loss;
 mod dimensions;
 mod frame;
 mod layers;
@@ -27,11 +28,13 @@ use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens, c
 use basislab_stats::Verdict;
 use basislab_store::FileError;
 use basislab_tables::{SelectionRow, Tables, VerdictRow};
-use frame::{Dash, Key, Mark, Weight, colour, dash};
+pub(crate) use frame::{Dash, Figure, Key, Mark, Weight};
+use frame::{Of, colour, dash};
+pub(crate) use layers::Moment;
 pub(crate) use measured::{evenly, measured_figure_names, measured_figures};
 use plotters::style::RGBColor;
 pub(crate) use quantized::{quantized_figure_names, quantized_figures};
-pub(crate) use scale::digits;
+pub(crate) use scale::{Scale, Spacing, digits};
 use std::io;
 use std::path::Path;
 
@@ -49,20 +52,17 @@ pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
     HEADLINE.into_iter().map(str::to_owned).chain(sweeps).chain(maps).collect()
 }
 
-/// Every figure by its file name, as SVG, in the order of [`figure_names`]; `None` where there is no data for it.
-///
-/// # Errors
-/// The figure that could not be drawn.
+/// Every figure by its file name, in the order of [`figure_names`]; `None` where there is no data for it.
 pub(crate) fn figures(
     experiment: &Experiment,
     tables: &Tables,
     verdicts: &[VerdictRow],
     selection: &[SelectionRow],
-) -> Result<Vec<(String, Option<String>)>, FileError> {
+) -> Vec<(String, Option<Figure>)> {
     let headline = headline(experiment);
     let scene = Scene::of(&headline, tables, verdicts);
     let figures = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
-    let mut all: Vec<(String, Option<frame::Figure>)> = HEADLINE.into_iter().map(str::to_owned).zip(figures).collect();
+    let mut all: Vec<(String, Option<Figure>)> = HEADLINE.into_iter().map(str::to_owned).zip(figures).collect();
     for planned in sweep::planned(experiment) {
         let figure = sweep::figure(experiment, tables, &planned, selection);
         all.push((planned.name, figure));
@@ -71,12 +71,32 @@ pub(crate) fn figures(
         let figures = [map::map, map::within_runs].map(|figure| figure(experiment, tables, &planned));
         all.extend(planned.names().into_iter().zip(figures));
     }
-    let svg = |(name, figure): (String, Option<frame::Figure>)| {
+    all
+}
+
+/// Figures as SVG.
+///
+/// # Errors
+/// The figure that could not be drawn.
+pub(crate) fn svgs(figures: &[(String, Option<Figure>)]) -> Result<Vec<(String, Option<String>)>, FileError> {
+    let svg = |(name, figure): &(String, Option<Figure>)| {
         let svg = figure.as_ref().map(frame::svg).transpose();
-        let svg = svg.map_err(|error| FileError::new("draw", Path::new(&name), io::Error::other(error)))?;
-        Ok((name, svg))
+        let svg = svg.map_err(|error| FileError::new("draw", Path::new(name), io::Error::other(error)))?;
+        Ok((name.clone(), svg))
     };
-    all.into_iter().map(svg).collect()
+    figures.iter().map(svg).collect()
+}
+
+/// What the page shows beside the figures that are files: the metric over the depth of the model at each probed step, with
+/// one axis for all, and against the held-out loss at the last one.
+pub(crate) fn moving(
+    experiment: &Experiment,
+    tables: &Tables,
+    verdicts: &[VerdictRow],
+) -> (Vec<Moment>, Option<Figure>) {
+    let headline = headline(experiment);
+    let scene = Scene::of(&headline, tables, verdicts);
+    (layers::at_each_step(&scene), at_loss::figure(&scene))
 }
 
 /// The experiment without the arms that a sweep's figure shows, or that only serve a choice. Arms that claims read stay.
@@ -181,7 +201,8 @@ impl Ink {
 /// A mean over complete runs and the single runs.
 struct Curve {
     mean: Vec<(f64, f64)>,
-    single: Vec<Vec<(f64, f64)>>,
+    /// With their seeds.
+    single: Vec<(u64, Vec<(f64, f64)>)>,
 }
 
 impl Curve {
@@ -198,7 +219,8 @@ impl Curve {
             let values: Option<Vec<f64>> = complete.iter().map(|&seed| value(seed, place)).collect();
             Some((x, crate::index::mean(&values?)?))
         };
-        let single: Vec<_> = seeds.iter().map(|&seed| at(seed)).filter(|points| !points.is_empty()).collect();
+        let runs = seeds.iter().map(|&seed| (seed, at(seed)));
+        let single = runs.filter(|(_, points)| !points.is_empty()).collect();
         Self { mean: places.iter().filter_map(mean_at).collect(), single }
     }
 
@@ -207,15 +229,17 @@ impl Curve {
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
-        self.single.iter().chain([&self.mean]).flatten().map(|point| point.1)
+        self.single.iter().map(|(_, points)| points).chain([&self.mean]).flatten().map(|point| point.1)
     }
 
-    fn marks(self, colour: RGBColor, weight: Weight) -> (Vec<Mark>, Option<Mark>) {
-        let alone = self.single.len() == 1 && self.mean.len() == self.single[0].len();
+    fn marks(self, colour: RGBColor, weight: Weight, key: usize) -> (Vec<Mark>, Option<Mark>) {
+        let alone = self.single.len() == 1 && self.mean.len() == self.single[0].1.len();
         let single = if alone { Vec::new() } else { self.single };
-        let thin = single.into_iter().map(|points| Mark::Line { points, colour, weight: Weight::Thin }).collect();
-        let thick = (!self.mean.is_empty()).then_some(Mark::Line { points: self.mean, colour, weight });
-        (thin, thick)
+        let thin =
+            |(seed, points)| Mark::Line { points, colour, weight: Weight::Thin, of: Of { key, seed: Some(seed) } };
+        let drawn = !self.mean.is_empty();
+        let thick = drawn.then_some(Mark::Line { points: self.mean, colour, weight, of: Of::key(key) });
+        (single.into_iter().map(thin).collect(), thick)
     }
 }
 
@@ -234,7 +258,7 @@ impl Curves {
         let width = if own_basis { 3 } else { 6u32.saturating_sub(self.keys.len() as u32).max(2) };
         let (colour, weight) = (ink.colour, Weight::Thick(width, ink.dashes[usize::from(own_basis)]));
         self.values.extend(curve.values());
-        let (thin, thick) = curve.marks(colour, weight);
+        let (thin, thick) = curve.marks(colour, weight, self.keys.len());
         self.thin.extend(thin);
         self.thick.extend(thick);
         self.keys.push(Key::Line { label, detail, colour, weight });

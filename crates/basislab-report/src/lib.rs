@@ -10,6 +10,7 @@ mod measured;
 mod narrative;
 mod needed;
 mod note;
+mod page;
 mod privilege;
 mod quantized;
 mod recorded;
@@ -35,6 +36,7 @@ pub use measured::{
     CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, read_measured,
     report_measured, seal_measured,
 };
+pub use page::{PAGE, Page, Provenance};
 pub use quantized::{QuantizedAnswer, QuantizedModel, report_quantized, seal_quantized};
 pub use records::{Record, Records};
 pub use report::{

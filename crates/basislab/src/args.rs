@@ -101,6 +101,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Open the page of a directory, report.html, in the browser; print its path
+    Open {
+        /// A directory that `run` wrote
+        #[arg(value_parser = folder())]
+        dir: PathBuf,
+    },
     /// Compare experiments: differences of configuration, the arms' metrics and losses, the verdicts
     Compare {
         /// Two or more directories that `run` wrote; each is compared with the first

@@ -93,7 +93,7 @@ fn end_of_label(key: &Key) -> f64 {
 
 impl Key {
     /// Its name, and what is known of it besides.
-    fn label(&self) -> (&str, &str) {
+    pub(crate) fn label(&self) -> (&str, &str) {
         match self {
             Self::Line { label, detail, .. }
             | Self::Band { label, detail }

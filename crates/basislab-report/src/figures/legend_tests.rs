@@ -1,8 +1,8 @@
 //! Names are drawn whole and inside the figure, and lines of different arms can be told apart.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::figures;
 use super::frame::{colour, dash};
+use super::{figures, svgs};
 use crate::fixture::{Outcome, effect, experiment_with, name, tables};
 use crate::tests::rows_of_claims;
 use basislab_config::{Arm, Experiment};
@@ -74,7 +74,7 @@ fn names_of_any_length_are_whole_and_inside() {
         let experiment = with_arms(n_arms, length, 2);
         let tables = tables(&experiment, outcome);
         let verdicts = rows_of_claims(&experiment, &tables);
-        for (file, svg) in figures(&experiment, &tables, &verdicts, &[]).unwrap() {
+        for (file, svg) in svgs(&figures(&experiment, &tables, &verdicts, &[])).unwrap() {
             let (svg, what) = (svg.unwrap(), format!("{file} of {n_arms} arms with {length} letters"));
             assert_inside(&svg, &what);
             let texts: Vec<String> = texts(&svg).into_iter().map(|text| text.0).collect();
@@ -93,7 +93,9 @@ fn long_keys_and_names_of_a_sweep_are_inside() {
     let experiment = experiment_with(2, long);
     let tables = tables(&experiment, |arm, seed| effect(if arm.contains("lr") { "adam" } else { arm }, seed));
     let mut sweeps = 0;
-    for (file, svg) in figures(&experiment, &tables, &[], &[]).unwrap().into_iter().filter(|(_, svg)| svg.is_some()) {
+    for (file, svg) in
+        svgs(&figures(&experiment, &tables, &[], &[])).unwrap().into_iter().filter(|(_, svg)| svg.is_some())
+    {
         assert_inside(&svg.clone().unwrap(), &file);
         if file.starts_with("sweep") {
             assert!(svg.unwrap().contains("an-arm-whose-name-has-forty-letters-in-it"), "{file}");
@@ -115,7 +117,7 @@ fn twenty_four_arms_have_lines_of_their_own() {
     }
     // What is drawn, too: the dashes of a line of the legend are pieces of it.
     let experiment = with_arms(24, 8, 1);
-    let all = figures(&experiment, &tables(&experiment, outcome), &[], &[]).unwrap();
+    let all = svgs(&figures(&experiment, &tables(&experiment, outcome), &[], &[])).unwrap();
     let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
     let mut styles = std::collections::BTreeSet::new();
     for (swatch, label) in svg.split("<text").collect::<Vec<_>>().windows(2).map(|pair| (pair[0], pair[1])) {

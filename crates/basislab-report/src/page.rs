@@ -1,0 +1,130 @@
+//! `report.html`: the answer, figures that can be asked, and the tables in one file that loads nothing else.
+//!
+//! The words are those of [`Answer`], the figures are those that are written as SVG. Everything that a configuration may hold is
+//! escaped; the only script and the only style are ours, and a policy in the page forbids all others.
+
+mod figures;
+mod markup;
+mod origin;
+#[cfg(test)]
+mod tests;
+
+use crate::answer::Answer;
+use crate::figures::{Figure, moving};
+use basislab_config::Experiment;
+use basislab_store::{FileError, is_read_only, sha256, write_if_changed};
+use basislab_tables::{SummaryRow, Tables, VerdictRow};
+use figures::{Shown, data};
+use markup::{escaped, filled, list, paragraphs, rules, summary_table, verdict_items, verdict_table};
+use std::path::Path;
+
+/// The file's name. It is not sealed: it names builds, as the manifest does.
+pub const PAGE: &str = "report.html";
+
+const TEMPLATE: &str = include_str!("page/page.html");
+const SCRIPT: &str = include_str!("page/page.js");
+const STYLE: &str = include_str!("page/page.css");
+
+/// What the manifest tells of a directory, in words.
+#[derive(Debug, Clone, Default)]
+pub struct Provenance {
+    /// The experiment.
+    pub name: String,
+    /// Which builds made runs and report, a sentence each.
+    pub builds: Vec<String>,
+    /// The rest: `(what, which)`.
+    pub versions: Vec<(String, String)>,
+}
+
+/// The parts of the page that follow from the tables.
+#[derive(Debug)]
+pub struct Page {
+    experiment: Experiment,
+    /// The figures as JSON.
+    data: String,
+    summary: Vec<SummaryRow>,
+    verdicts: Vec<VerdictRow>,
+}
+
+impl Page {
+    pub(crate) fn of(
+        experiment: &Experiment,
+        tables: &Tables,
+        (summary, verdicts): (&[SummaryRow], Vec<VerdictRow>),
+        figures: Vec<(String, Option<Figure>)>,
+    ) -> Self {
+        let (moments, at_loss) = moving(experiment, tables, &verdicts);
+        let shown = Shown::of(figures, moments, at_loss);
+        Self { experiment: experiment.clone(), data: data(&shown), summary: summary.to_vec(), verdicts }
+    }
+
+    /// Writes the page into a directory that can be written, and names it in the answer.
+    ///
+    /// # Errors
+    /// The file that could not be written.
+    pub fn write(&self, dir: &Path, answer: &mut Answer, provenance: &Provenance) -> Result<(), FileError> {
+        match write_if_changed(&dir.join(PAGE), self.html(answer, provenance).as_bytes()) {
+            Err(error) if is_read_only(&error.source) => return Ok(()),
+            written => written?,
+        }
+        answer.note_page(&self.experiment);
+        Ok(())
+    }
+
+    fn html(&self, answer: &Answer, provenance: &Provenance) -> String {
+        let title = if provenance.name.is_empty() { "basislab" } else { &provenance.name };
+        let (header, rows) = answer.arm_cells();
+        let arms = markup::table(&header, &rows, 2);
+        let notes = list("notes", "What limits these numbers", &answer.notes);
+        filled(
+            TEMPLATE,
+            &[
+                ("policy", &policy()),
+                ("style", STYLE),
+                ("script", SCRIPT),
+                ("data", &self.data),
+                ("title", &escaped(title)),
+                ("question", &escaped(&answer.question)),
+                ("finding", &paragraphs("finding", std::slice::from_ref(&answer.finding))),
+                ("notes", &notes),
+                ("arms", &arms),
+                ("verdicts", &verdict_items(&answer.verdicts)),
+                ("rules", &rules(&answer.verdicts)),
+                ("sentences", &paragraphs("said", &answer.sentences())),
+                ("builds", &paragraphs("said", &provenance.builds)),
+                ("origin", &origin::rows(&self.experiment, &self.summary, provenance)),
+                ("configuration", &escaped(&self.experiment.to_toml())),
+                ("summary", &summary_table(&self.summary)),
+                ("verdict_rows", &verdict_table(&self.verdicts)),
+            ],
+        )
+    }
+}
+
+/// Only the script and the style of the page may be used, and nothing may be loaded.
+fn policy() -> String {
+    let of = |text: &str| format!("'sha256-{}'", base64(&sha256(text.as_bytes())));
+    format!(
+        "default-src 'none'; script-src {}; style-src {}; base-uri 'none'; form-action 'none'",
+        of(SCRIPT),
+        of(STYLE)
+    )
+}
+
+/// The bytes that hexadecimal digits stand for, in base 64.
+fn base64(hex: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = |digit: char| digit.to_digit(16).unwrap_or(0) as usize;
+    let digits: Vec<usize> = hex.chars().map(bits).collect();
+    let mut text = String::new();
+    // Three hexadecimal digits are two of base 64.
+    for three in digits.chunks(3) {
+        let at = |place: usize| three.get(place).copied().unwrap_or(0);
+        let value = at(0) << 8 | at(1) << 4 | at(2);
+        text.push(char::from(DIGITS[value >> 6]));
+        if three.len() > 1 {
+            text.push(char::from(DIGITS[value & 63]));
+        }
+    }
+    text + &"=".repeat((4 - (hex.len() * 2).div_ceil(3) % 4) % 4)
+}
