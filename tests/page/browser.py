@@ -99,7 +99,8 @@ class Browser:
             if time.monotonic() > end:
                 raise TimeoutError(f"{path}: not loaded in {PATIENCE} s")
             self.receive(0.1)
-        self.settle()
+        if scripts:
+            self.settle()
 
     def settle(self):
         """Waits until two frames were drawn."""

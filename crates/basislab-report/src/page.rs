@@ -15,7 +15,7 @@ use basislab_config::Experiment;
 use basislab_store::{FileError, is_read_only, sha256, write_if_changed};
 use basislab_tables::{SummaryRow, Tables, VerdictRow};
 use figures::{Shown, data};
-use markup::{escaped, filled, list, paragraphs, rules, summary_table, verdict_items, verdict_table};
+use markup::{escaped, filled, links, list, paragraphs, rules, summary_table, verdict_items, verdict_table};
 use std::path::Path;
 
 /// The file's name. It is not sealed: it names builds, as the manifest does.
@@ -44,6 +44,8 @@ pub struct Page {
     data: String,
     summary: Vec<SummaryRow>,
     verdicts: Vec<VerdictRow>,
+    /// The figures for which the tables here have no rows.
+    not_drawn: Vec<String>,
 }
 
 impl Page {
@@ -54,8 +56,9 @@ impl Page {
         figures: Vec<(String, Option<Figure>)>,
     ) -> Self {
         let (moments, at_loss) = moving(experiment, tables, &verdicts);
+        let not_drawn = figures.iter().filter(|(_, figure)| figure.is_none()).map(|(name, _)| name.clone()).collect();
         let shown = Shown::of(figures, moments, at_loss);
-        Self { experiment: experiment.clone(), data: data(&shown), summary: summary.to_vec(), verdicts }
+        Self { experiment: experiment.clone(), data: data(&shown), summary: summary.to_vec(), verdicts, not_drawn }
     }
 
     /// Writes the page into a directory that can be written, and names it in the answer.
@@ -63,7 +66,10 @@ impl Page {
     /// # Errors
     /// The file that could not be written.
     pub fn write(&self, dir: &Path, answer: &mut Answer, provenance: &Provenance) -> Result<(), FileError> {
-        match write_if_changed(&dir.join(PAGE), self.html(answer, provenance).as_bytes()) {
+        // Files that were made from more rows than there are here.
+        let not_drawn: Vec<String> = self.not_drawn.iter().map(|name| format!("figures/{name}")).collect();
+        let not_drawn: Vec<String> = not_drawn.into_iter().filter(|file| dir.join(file).exists()).collect();
+        match write_if_changed(&dir.join(PAGE), self.html(answer, provenance, &not_drawn).as_bytes()) {
             Err(error) if is_read_only(&error.source) => return Ok(()),
             written => written?,
         }
@@ -71,7 +77,7 @@ impl Page {
         Ok(())
     }
 
-    fn html(&self, answer: &Answer, provenance: &Provenance) -> String {
+    fn html(&self, answer: &Answer, provenance: &Provenance, not_drawn: &[String]) -> String {
         let title = if provenance.name.is_empty() { "basislab" } else { &provenance.name };
         let (header, rows) = answer.arm_cells();
         let arms = markup::table(&header, &rows, 2);
@@ -92,7 +98,8 @@ impl Page {
                 ("rules", &rules(&answer.verdicts)),
                 ("sentences", &paragraphs("said", &answer.sentences())),
                 ("builds", &paragraphs("said", &provenance.builds)),
-                ("origin", &origin::rows(&self.experiment, &self.summary, provenance)),
+                ("origin", &origin::lists(&self.experiment, &self.summary, provenance)),
+                ("not_drawn", &links("The tables here lack the rows of these figures, which are files:", not_drawn)),
                 ("configuration", &escaped(&self.experiment.to_toml())),
                 ("summary", &summary_table(&self.summary)),
                 ("verdict_rows", &verdict_table(&self.verdicts)),

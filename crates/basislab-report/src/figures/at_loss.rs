@@ -5,6 +5,7 @@ use super::scale::{Scale, Spacing, digits};
 use super::{Scene, bases, in_words};
 use crate::index::{Losses, Values, mean, pooled_null};
 use crate::narrative::last_step;
+use basislab_config::Basis;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
@@ -22,13 +23,14 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
             let average = |of: fn(&(f64, f64)) -> f64| mean(&runs.iter().map(|(_, run)| of(run)).collect::<Vec<_>>());
             let (Some(loss), Some(value)) = (average(|run| run.0), average(|run| run.1)) else { continue };
             points.extend(runs.iter().map(|run| run.1));
+            let hollow = basis == Basis::Optimizer;
             let of_run = |(seed, point)| {
                 let of = Of { key: keys.len(), seed: Some(seed) };
-                Mark::Dots { points: vec![point], colour: ink.colour, of }
+                Mark::Dots { points: vec![point], colour: ink.colour, hollow, of }
             };
             marks.extend(runs.into_iter().map(of_run));
             let detail = format!("mean {} at {loss:.3}", digits(value));
-            keys.push(Key::Dots { label: format!("{label} ({detail})"), colour: ink.colour });
+            keys.push(Key::Dots { label: format!("{label} ({detail})"), colour: ink.colour, hollow });
         }
     }
     let losses: Vec<f64> = points.iter().map(|point| point.0).collect();

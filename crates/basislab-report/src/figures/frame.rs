@@ -100,10 +100,11 @@ pub(crate) enum Mark {
     Level {
         y: f64,
     },
-    /// Small dots, one for each run.
+    /// Small dots, one for each run; hollow ones are of the optimizer's basis.
     Dots {
         points: Vec<(f64, f64)>,
         colour: RGBColor,
+        hollow: bool,
         of: Of,
     },
     /// Rings around points.
@@ -134,7 +135,7 @@ pub(crate) enum Key {
     Line { label: String, detail: String, colour: RGBColor, weight: Weight },
     Band { label: String, detail: String },
     Level { label: String, detail: String },
-    Dots { label: String, colour: RGBColor },
+    Dots { label: String, colour: RGBColor, hollow: bool },
     Ring { label: String, detail: String },
     Square { label: String, detail: String },
     Cross { label: String },
@@ -228,9 +229,9 @@ fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) ->
             let line = [(left, y.pixel(*level)), (right, y.pixel(*level))];
             area.draw(&DashedPathElement::new(line, 3, 4, SOFT.stroke_width(1)))?;
         }
-        Mark::Dots { points, colour, .. } => {
+        Mark::Dots { points, colour, hollow, .. } => {
             for &(at, value) in points {
-                area.draw(&Circle::new((x.pixel(at), y.pixel(value)), 3, colour.mix(0.5).filled()))?;
+                dot(area, (x.pixel(at), y.pixel(value)), *colour, *hollow)?;
             }
         }
         Mark::Ring { points } => {
@@ -273,6 +274,13 @@ pub(super) fn stroke(area: &Area<'_>, pixels: &[(i32, i32)], colour: RGBColor, w
             area.draw(&DashedPathElement::new(pixels.to_vec(), on, off, colour.stroke_width(width)))?;
         }
     }
+    Ok(())
+}
+
+/// A dot of the data or of the legend.
+pub(super) fn dot(area: &Area<'_>, at: (i32, i32), colour: RGBColor, hollow: bool) -> DrawResult {
+    let style = if hollow { colour.stroke_width(1) } else { colour.mix(0.5).filled() };
+    area.draw(&Circle::new(at, 3, style))?;
     Ok(())
 }
 

@@ -103,7 +103,7 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
         let (points, of) = (line.iter().map(centre).collect(), Of::key(index));
         marks.push(Mark::Line { points, colour: colour(index), weight, of });
         let runs = line.iter().flat_map(|point| point.ratios.iter().map(|ratio| (point.x, *ratio))).collect();
-        dots.push(Mark::Dots { points: runs, colour: colour(index), of });
+        dots.push(Mark::Dots { points: runs, colour: colour(index), hollow: false, of });
         let with_loss = line.iter().filter_map(|point| Some((point, point.loss?)));
         let best = with_loss.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(point, _)| point);
         rings.extend(best.map(centre));
@@ -114,7 +114,7 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
         keys.push(Key::Line { label, detail, colour: colour(index), weight });
     }
     if points.arms.iter().any(|arm| scene.complete(arm).len() > 1) {
-        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0), hollow: false });
     }
     keys.push(Key::Ring {
         label: "least mean loss".to_owned(),

@@ -205,7 +205,7 @@ fn panel(lines: &[Line<'_>], base: Option<&Base>, of: impl Fn(&Measured) -> &Vec
         values.extend(runs.iter().map(|run| run.1));
         rings.extend(averages.iter().filter(|(_, chosen)| *chosen).map(|(point, _)| *point));
         if runs.len() > averages.len() {
-            dots.push(Mark::Dots { points: runs, colour: colour(index), of: Of::key(index) });
+            dots.push(Mark::Dots { points: runs, colour: colour(index), hollow: false, of: Of::key(index) });
         }
         let points: Vec<(f64, f64)> = averages.into_iter().map(|(point, _)| point).collect();
         if !points.is_empty() {
@@ -289,7 +289,7 @@ fn keys(
         keys.push(Key::Line { label, detail, colour: colour(index), weight: weight(index) });
     }
     if most > 1 {
-        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0), hollow: false });
     }
     if let Some(base) = base {
         keys.push(Key::Square { label: base.arm.to_string(), detail: "as configured".to_owned() });

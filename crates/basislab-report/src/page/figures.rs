@@ -135,7 +135,8 @@ fn key(key: &Key) -> Value {
         Key::Line { colour, weight: Weight::Thick(_, dash), .. } => {
             (value["ink"], value["dash"]) = (ink(*colour), dashes(*dash));
         }
-        Key::Line { colour, .. } | Key::Dots { colour, .. } => value["ink"] = ink(*colour),
+        Key::Line { colour, .. } => value["ink"] = ink(*colour),
+        Key::Dots { colour, hollow, .. } => (value["ink"], value["hollow"]) = (ink(*colour), (*hollow).into()),
         Key::Band { .. } | Key::Level { .. } | Key::Ring { .. } | Key::Square { .. } | Key::Cross { .. } => {}
     }
     value
@@ -206,12 +207,15 @@ impl Thinning {
                 }
                 value
             }
-            Mark::Dots { points, colour, of } => {
+            Mark::Dots { points, colour, hollow, of } => {
                 let points = self.points(points, true);
                 // A key of dots may stand for those of all lines.
                 let also = of_kind("dots").filter(|_| keys.get(of.key).is_some_and(|key| kind(key) == "line"));
                 let keys: Vec<usize> = std::iter::once(of.key).chain(also).collect();
                 let mut value = json!({ "kind": "dots", "of": keys, "points": pairs(&points), "ink": ink(*colour) });
+                if *hollow {
+                    value["hollow"] = true.into();
+                }
                 if let Some(seed) = of.seed {
                     value["seed"] = seed.into();
                 }

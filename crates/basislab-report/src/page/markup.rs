@@ -26,6 +26,15 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
+/// Text in which no number like 3.0e-5 is broken at its sign.
+fn unbroken(text: &str) -> String {
+    let word = |word: &str| match word.contains("e-") && word.starts_with(|first: char| first.is_ascii_digit()) {
+        true => format!("<span class=\"whole\">{}</span>", escaped(word)),
+        false => escaped(word),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// The template with each `{{name}}` replaced, once: what is put in is not read again.
 pub(super) fn filled(template: &str, parts: &[(&str, &str)]) -> String {
     let mut pieces = template.split("{{");
@@ -52,6 +61,15 @@ pub(super) fn list(class: &str, title: &str, texts: &[String]) -> String {
     }
     let items: String = texts.iter().map(|text| format!("<li>{}</li>\n", escaped(text))).collect();
     format!("<section class=\"{class}\">\n<h2>{}</h2>\n<ul>\n{items}</ul>\n</section>\n", escaped(title))
+}
+
+/// A sentence and links to files of the directory, or nothing where there are none.
+pub(super) fn links(sentence: &str, files: &[String]) -> String {
+    if files.is_empty() {
+        return String::new();
+    }
+    let link = |file: &String| format!("<a href=\"{0}\">{0}</a>", escaped(file));
+    format!("<p class=\"said\">{} {}</p>\n", escaped(sentence), files.iter().map(link).collect::<Vec<_>>().join(", "))
 }
 
 /// A table. From column `first_number` on, cells are numbers.
@@ -83,7 +101,7 @@ pub(super) fn verdict_items(lines: &[VerdictLine]) -> String {
         format!(
             "<li><strong class=\"verdict {verdict}\">{verdict}</strong>\n<div><p>{}</p>\n<p class=\"about\">Claim \
              <code>{}</code>: {} (rule {rule})</p></div></li>\n",
-            escaped(&line.sentence),
+            unbroken(&line.sentence),
             escaped(&line.claim),
             escaped(&line.text),
         )

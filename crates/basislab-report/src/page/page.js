@@ -52,7 +52,7 @@
     if (key.kind === "band") shape(svg, "rect", { x: 0, y: 1, width: 28, height: 12, class: "band" });
     if (key.kind === "band") shape(svg, "path", { d: "M0 7H28", class: "middle" });
     if (key.kind === "level") shape(svg, "path", { d: "M0 7H28", class: "level" });
-    if (key.kind === "dots") shape(svg, "circle", { cx: 14, cy: 7, r: 4, class: "dot" }, key.ink);
+    if (key.kind === "dots") shape(svg, "circle", { cx: 14, cy: 7, r: 4, class: key.hollow ? "dot hollow" : "dot" }, key.ink);
     if (key.kind === "ring") shape(svg, "circle", { cx: 14, cy: 7, r: 6, class: "ring" });
     if (key.kind === "square") shape(svg, "rect", { x: 8, y: 1, width: 12, height: 12, class: "square" });
     if (key.kind === "cross") shape(svg, "path", { d: "M9 2L19 12M9 12L19 2", class: "cross" });
@@ -185,7 +185,8 @@
         if (moment.dots && mark.width) at.forEach(([cx, cy]) => shape(drawing, "circle", { cx, cy, r: 2.5, class: "dot" }, mark.ink));
         reachable();
       } else if (mark.kind === "dots") {
-        at.forEach(([cx, cy]) => shape(drawing, "circle", { cx, cy, r: 4, class: "dot", opacity: 0.75 }, mark.ink));
+        const look = mark.hollow ? "dot hollow" : "dot";
+        at.forEach(([cx, cy]) => shape(drawing, "circle", { cx, cy, r: 4, class: look, opacity: 0.8 }, mark.ink));
         reachable();
       } else if (mark.kind === "band" && mark.bars) {
         mark.points.forEach(([value, low, high], index) => {
