@@ -81,7 +81,11 @@ impl Page {
         let title = if provenance.name.is_empty() { "basislab" } else { &provenance.name };
         let (header, rows) = answer.arm_cells();
         let arms = markup::table(&header, &rows, 2);
-        let notes = list("notes", "What limits these numbers", &answer.notes);
+        // A reader who stops here must know what is missing.
+        let is_whole = answer.runs_complete == answer.runs_planned && !answer.self_test_failed();
+        let remarks = if is_whole { &[][..] } else { &answer.remarks };
+        let limits = [&answer.notes, remarks].concat();
+        let notes = list("notes", "What limits these numbers", &limits);
         filled(
             TEMPLATE,
             &[
