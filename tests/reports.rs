@@ -1,6 +1,7 @@
 //! What a report may change: never better numbers for worse ones, and nothing where it only reads.
 
 mod committed;
+mod page;
 #[cfg(unix)]
 mod read_only;
 

@@ -39,10 +39,13 @@ use std::io;
 use std::path::Path;
 
 /// The figures that every experiment has.
-const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+const HEADLINE: [&str; 4] = [OVER_STEPS, OVER_LAYERS, "dimension_rms.svg", "loss_curves.svg"];
 
 /// The figure to open first.
 pub const OVER_STEPS: &str = "kurtosis_over_steps.svg";
+
+/// The figure that has a slider on the page.
+pub(crate) const OVER_LAYERS: &str = "kurtosis_over_layers.svg";
 
 /// The file names of all figures that the experiment can have: the same four for all, one for each numeric key of each sweep,
 /// and those of [`map::planned`]. Which exist depends on the data.
@@ -96,7 +99,7 @@ pub(crate) fn moving(
 ) -> (Vec<Moment>, Option<Figure>) {
     let headline = headline(experiment);
     let scene = Scene::of(&headline, tables, verdicts);
-    (layers::at_each_step(&scene), at_loss::figure(&scene))
+    (layers::at_each_step(&scene), at_loss::drawn(&scene))
 }
 
 /// The experiment without the arms that a sweep's figure shows, or that only serve a choice. Arms that claims read stay.

@@ -7,7 +7,7 @@ use crate::index::{Losses, Values, mean, pooled_null};
 use crate::narrative::last_step;
 use basislab_config::Basis;
 
-pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
+pub(super) fn drawn(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
     let cell = experiment.verdict.cell();
     let (values, losses) = (Values::of_cell(experiment, scene.tables, &cell), Losses::of(scene.tables));

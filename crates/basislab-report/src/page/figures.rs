@@ -1,7 +1,6 @@
 //! The figures as data for the script: the same marks and axes as in the SVG files.
 
-use crate::figures::{Dash, Figure, Key, Mark, Moment, Weight, evenly};
-use crate::figures::{Scale, Spacing};
+use crate::figures::{Dash, Figure, Key, Mark, Moment, OVER_LAYERS, Scale, Spacing, Weight, evenly};
 use plotters::style::RGBColor;
 use serde_json::{Value, json};
 
@@ -15,24 +14,23 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// The files' figures and those that only the page has. That over depth has a slider in place of the file's figure.
+    /// The files' figures, that over depth at each moment, and after it the one that only the page has.
     pub(super) fn of(
         figures: Vec<(String, Option<Figure>)>,
         moments: Vec<Moment>,
         at_loss: Option<Figure>,
     ) -> Vec<Self> {
         let alone = |figure| vec![Moment { when: String::new(), figure, places: Vec::new() }];
-        let mut all: Vec<Self> = Vec::new();
-        let mut moments = Some(moments).filter(|moments| !moments.is_empty());
+        let (mut moments, mut all) = (Some(moments).filter(|moments| !moments.is_empty()), Vec::new());
         for (file, figure) in figures {
             let Some(figure) = figure else { continue };
+            let of_depth = if file == OVER_LAYERS { moments.take() } else { None };
             let name = file.trim_end_matches(".svg").to_owned();
-            let of_depth = if name == "kurtosis_over_layers" { moments.take() } else { None };
             all.push(Self { name, moments: of_depth.unwrap_or_else(|| alone(figure)) });
         }
-        let before = all.iter().position(|shown| shown.name == "dimension_rms").unwrap_or(all.len());
         if let Some(figure) = at_loss {
-            all.insert(before, Self { name: "kurtosis_at_loss".to_owned(), moments: alone(figure) });
+            let place = all.len().min(2);
+            all.insert(place, Self { name: "kurtosis_at_loss".to_owned(), moments: alone(figure) });
         }
         all
     }

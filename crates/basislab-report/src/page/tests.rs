@@ -25,7 +25,7 @@ fn page(experiment: &Experiment, tables: &Tables) -> (String, Answer) {
     let figures = figures(experiment, tables, &verdicts, &[]);
     let page = Page::of(experiment, tables, (&summary, verdicts), figures);
     let mut said = answer(experiment, tables, &summary, &decide_claims(experiment, tables), Path::new("somewhere"));
-    said.notes.push(format!("a note on {HOSTILE}"));
+    said.notes.extend([format!("a note on {HOSTILE}"), "a plain note".to_owned()]);
     let (name, builds) = (HOSTILE.to_owned(), vec!["Runs made by a build.".to_owned()]);
     let provenance = Provenance { name, builds, versions: vec![("rustc".to_owned(), "1".to_owned())] };
     (page.html(&said, &provenance, &[]), said)
@@ -53,7 +53,9 @@ fn the_words_and_numbers_are_those_of_the_printed_answer() {
         let case = case(number);
         let (html, said) = page(&case.experiment, &case.tables);
         let top = text(html.split_once("<section id=\"figures\">").unwrap().0);
-        assert!(top.contains(&said.question) && top.contains(&said.finding), "case {number}");
+        for part in [&said.question, &said.finding, &"a plain note".to_owned(), &"Runs made by a build.".to_owned()] {
+            assert!(top.contains(part.as_str()), "case {number}: {part}");
+        }
         for line in &said.verdicts {
             for part in [&line.sentence, &line.text, &line.rule, &line.verdict.to_string()] {
                 assert!(top.contains(part.as_str()), "case {number}: {part}");
