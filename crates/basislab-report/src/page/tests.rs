@@ -150,8 +150,10 @@ fn equal_tables_give_equal_pages_of_a_moderate_size() {
     assert!(html.len() < 1_000_000, "{}", html.len());
 }
 
+type Line = (String, Option<u64>, Vec<(f64, f64)>);
+
 /// The lines of a figure's first panel: label, seed and points.
-fn lines(moment: &Value) -> Vec<(String, Option<u64>, Vec<(f64, f64)>)> {
+fn lines(moment: &Value) -> Vec<Line> {
     let line = |mark: &Value| {
         let points = mark["points"].as_array().unwrap().iter();
         let points = points.map(|point| (point[0].as_f64().unwrap(), point[1].as_f64().unwrap())).collect();
