@@ -350,7 +350,7 @@ BUGS = [
     ("the page leaves out the notes", REPORT + "page.rs", "[&answer.notes, remarks]", "[&answer.notes[..0], remarks]", "report: page"),
     ("the page does not say what is missing", REPORT + "page.rs", "if is_whole { &[][..] } else { &answer.remarks }", "if is_whole { &answer.remarks } else { &[][..] }", "report: page"),
     ("a line of the page has its neighbour's seed", REPORT + "figures.rs", "seed: Some(seed) } }", "seed: Some(seed + 1) } }", "report: page"),
-    ("a figure of many points is not thinned", REPORT + "page/figures.rs", "<= MOST_POINTS {", "< usize::MAX {", "report: page"),
+    ("a figure of many points is not thinned", REPORT + "page/figures.rs", "<= most {", "<= most.max(usize::MAX) {", "report: page"),
     ("the slider's last moment is the first", REPORT + "figures/layers.rs", "of_step).filter(", "of_step).rev().filter(", "report: page"),
     ("an old page stays while a directory grows", REPORT + "report.rs", "remove_file(&dir.join(PAGE))?;", "", "reports::page"),
     ("draws of signs take the bits of each other", STATS + "inference.rs", "words[draw * blocks + block]", "words[block * AT_ONCE + draw]", "stats: inference"),

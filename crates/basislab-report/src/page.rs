@@ -21,6 +21,9 @@ use std::path::Path;
 /// The file's name. It is not sealed: it names builds, as the manifest does.
 pub const PAGE: &str = "report.html";
 
+/// The most bytes of the configuration that the page shows.
+const MOST_CONFIGURATION: usize = 200_000;
+
 const TEMPLATE: &str = include_str!("page/page.html");
 const SCRIPT: &str = include_str!("page/page.js");
 const STYLE: &str = include_str!("page/page.css");
@@ -104,12 +107,21 @@ impl Page {
                 ("builds", &paragraphs("said", &provenance.builds)),
                 ("origin", &origin::lists(&self.experiment, &self.summary, provenance)),
                 ("not_drawn", &links("The tables here lack the rows of these figures, which are files:", not_drawn)),
-                ("configuration", &escaped(&self.experiment.to_toml())),
+                ("configuration", &escaped(&shortened(self.experiment.to_toml()))),
                 ("summary", &summary_table(&self.summary)),
                 ("verdict_rows", &verdict_table(&self.verdicts)),
             ],
         )
     }
+}
+
+/// A configuration, or the beginning of a very long one.
+fn shortened(mut text: String) -> String {
+    if text.len() > MOST_CONFIGURATION {
+        text.truncate((0..=MOST_CONFIGURATION).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0));
+        text += "\n... (config.toml has the rest)";
+    }
+    text
 }
 
 /// Only the script and the style of the page may be used, and nothing may be loaded.

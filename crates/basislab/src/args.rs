@@ -92,7 +92,7 @@ pub(crate) enum Command {
     /// Say what rounding weights and activations to int8 and int4 costs models that are trained already
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
-    /// Rebuild summary, verdicts and figures of a directory from its tables, without training
+    /// Rebuild summary, verdicts, figures and page of a directory from its tables, without training
     Report {
         /// A directory that `run`, `measure` or `quantize` wrote
         #[arg(value_parser = folder())]

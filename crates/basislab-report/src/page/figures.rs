@@ -4,8 +4,8 @@ use crate::figures::{Dash, Figure, Key, Mark, Moment, OVER_LAYERS, Scale, Spacin
 use plotters::style::RGBColor;
 use serde_json::{Value, json};
 
-/// The most points of a figure. Of more, lines keep points that are evenly chosen.
-const MOST_POINTS: usize = 40_000;
+/// The most points of a figure, at all its moments. Of more, lines keep points that are evenly chosen.
+const MOST_POINTS: usize = 100_000;
 
 /// A figure of the page: one drawing, or several with a slider.
 pub(super) struct Shown {
@@ -39,7 +39,8 @@ impl Shown {
 /// All figures as JSON that is safe within a script element.
 pub(super) fn data(shown: &[Shown]) -> String {
     let of = |shown: &Shown| {
-        let moments: Vec<Value> = shown.moments.iter().map(moment).collect();
+        let most = MOST_POINTS / shown.moments.len().max(1);
+        let moments: Vec<Value> = shown.moments.iter().map(|one| moment(one, most)).collect();
         json!({ "name": shown.name, "moments": moments })
     };
     for_script(&json!({ "figures": shown.iter().map(of).collect::<Vec<_>>() }).to_string())
@@ -57,9 +58,9 @@ pub(super) fn for_script(json: &str) -> String {
     out
 }
 
-fn moment(moment: &Moment) -> Value {
+fn moment(moment: &Moment, most: usize) -> Value {
     let Figure { labels, x, y, marks, keys, dots, below } = &moment.figure;
-    let thinning = Thinning::of(marks.iter().chain(below.iter().flat_map(|panel| &panel.marks)));
+    let thinning = Thinning::of(marks.iter().chain(below.iter().flat_map(|panel| &panel.marks)), most);
     let panel = |label: &str, y: &Scale, marks: &[Mark]| {
         let marks: Vec<Value> = marks.iter().filter_map(|mark| thinning.drawn(mark, keys)).collect();
         json!({ "y": axis(label, y), "marks": marks })
@@ -160,13 +161,13 @@ struct Thinning {
 }
 
 impl Thinning {
-    fn of<'a>(marks: impl Iterator<Item = &'a Mark>) -> Self {
+    fn of<'a>(marks: impl Iterator<Item = &'a Mark>, most: usize) -> Self {
         let sizes: Vec<usize> =
             marks.map(|mark| points_of(mark).map_or(0, <[_]>::len)).filter(|size| *size > 0).collect();
-        if sizes.iter().sum::<usize>() <= MOST_POINTS {
+        if sizes.iter().sum::<usize>() <= most {
             return Self { of_line: None };
         }
-        let most = MOST_POINTS / sizes.len();
+        let most = most / sizes.len();
         Self { of_line: Some(if most < 8 { 0 } else { most }) }
     }
 
