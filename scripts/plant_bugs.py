@@ -353,6 +353,15 @@ BUGS = [
     ("no two rows are of one kind", TABLES + "packed.rs", "if let Some(place) = self.places.get(&value) {", "if let Some(place) = self.places.get(&value).filter(|_| false) {", "many_runs"),
     ("a CPU with AVX2 and without FMA is of the class avx2", TABLES + "record.rs", 'has("avx2") && has("fma")', 'has("avx2")', "many_runs"),
     ("complete runs are listed however many there are", PROGRAM + "commands/status.rs", "let only_counts = self.runs.len() > MOST_LISTED;", "let only_counts = false;", "many_runs"),
+    ("a claim's text may be a script", REPORT + "page/markup.rs", "escaped(&line.text),", "&line.text,", "report: page"),
+    ("the figures' data may end its element", REPORT + "page/figures.rs", "'<' | '>' | '&' |", "'&' |", "report: page"),
+    ("the page's policy allows another script", REPORT + "page.rs", "of(SCRIPT),", "of(TEMPLATE),", "report: page"),
+    ("the page leaves out the notes", REPORT + "page.rs", "[&answer.notes, remarks]", "[&answer.notes[..0], remarks]", "report: page"),
+    ("the page does not say what is missing", REPORT + "page.rs", "if is_whole { &[][..] } else { &answer.remarks }", "if is_whole { &answer.remarks } else { &[][..] }", "report: page"),
+    ("a line of the page has its neighbour's seed", REPORT + "figures.rs", "seed: Some(seed) } }", "seed: Some(seed + 1) } }", "report: page"),
+    ("a figure of many points is not thinned", REPORT + "page/figures.rs", "<= most {", "<= most.max(usize::MAX) {", "report: page"),
+    ("the slider's last moment is the first", REPORT + "figures/layers.rs", "of_step).filter(", "of_step).rev().filter(", "report: page"),
+    ("an old page stays while a directory grows", REPORT + "report.rs", "remove_file(&dir.join(PAGE))?;", "", "reports::page"),
     ("draws of signs take the bits of each other", STATS + "inference.rs", "words[draw * blocks + block]", "words[block * AT_ONCE + draw]", "stats: inference"),
 ]
 

@@ -66,6 +66,7 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
         "figures/kurtosis_over_layers.svg",
         "figures/dimension_rms.svg",
         "figures/loss_curves.svg",
+        "report.html",
     ] {
         assert!(out.join(file).metadata().is_ok_and(|info| info.len() > 0), "{file}");
     }

@@ -2,6 +2,7 @@
 
 mod committed;
 mod outliers;
+mod page;
 #[cfg(unix)]
 mod read_only;
 

@@ -5,6 +5,7 @@ mod display;
 use crate::figures::{OVER_STEPS, figure_names};
 use crate::index::{RunState, Runs};
 use crate::narrative::{OutlierLine, finding, remarks, sentence};
+use crate::page::PAGE;
 use crate::self_tests::{SelfTest, same_start};
 use crate::verdicts::{Decision, confidence, own_cell, scale};
 use basislab_config::{Basis, Experiment, Site, count};
@@ -223,8 +224,8 @@ fn files_in(dir: &Path, experiment: &Experiment) -> Vec<String> {
     let figures = figure_names(experiment).into_iter().map(|name| format!("figures/{name}"));
     let selection = experiment.choices().next().map(|_| "selection.csv");
     let tables = ["summary.csv", "verdicts.csv", "privilege.csv", "outliers.csv"].into_iter();
-    let tables = tables.chain(selection).chain([PACKAGE, "config.toml"]);
-    figures.chain(tables.map(str::to_owned)).filter(|file| dir.join(file).exists()).collect()
+    let tables = tables.chain(selection).chain([PACKAGE, "config.toml"]).map(str::to_owned);
+    std::iter::once(PAGE.to_owned()).chain(figures).chain(tables).filter(|file| dir.join(file).exists()).collect()
 }
 
 fn arm_lines(experiment: &Experiment, summary: &[SummaryRow]) -> Vec<ArmLine> {
@@ -292,7 +293,9 @@ fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
     if answer.verdicts.iter().any(|line| line.verdict == Verdict::Exploratory) {
         next.push(format!("plan at least {} for a verdict", count(experiment.verdict.min_seeds, "seed")));
     }
-    if let Some(figure) = answer.files.iter().find(|file| file.ends_with(OVER_STEPS)) {
+    if answer.files.iter().any(|file| file == PAGE) {
+        next.push(format!("basislab open {}", answer.directory));
+    } else if let Some(figure) = answer.files.iter().find(|file| file.ends_with(OVER_STEPS)) {
         next.push(format!("open {}", Path::new(&answer.directory).join(figure).display()));
     }
     next.push(format!("load every table with types: python scripts/load_run.py {}", answer.directory));
@@ -300,6 +303,14 @@ fn next_steps(experiment: &Experiment, answer: &Answer) -> Vec<String> {
 }
 
 impl Answer {
+    /// Names the page among the files and opens it next, now that it is there.
+    pub(crate) fn note_page(&mut self, experiment: &Experiment) {
+        if !self.files.iter().any(|file| file == PAGE) {
+            self.files.insert(0, PAGE.to_owned());
+            self.next = next_steps(experiment, self);
+        }
+    }
+
     /// Names the claims whose verdict is another one than was recorded.
     pub(crate) fn note_changes(&mut self, recorded: &[VerdictRow]) {
         let changed = self.verdicts.iter().filter_map(|line| {

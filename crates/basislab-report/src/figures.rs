@@ -1,5 +1,6 @@
 //! The figures of an experiment, as SVG.
 
+mod at_loss;
 mod dimensions;
 mod frame;
 mod layers;
@@ -15,7 +16,7 @@ mod measured;
 mod measured_tests;
 mod outliers;
 #[cfg(test)]
-mod outliers_tests;
+pub(crate) mod outliers_tests;
 mod quantized;
 mod scale;
 mod steps;
@@ -30,22 +31,28 @@ use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens, c
 use basislab_stats::Verdict;
 use basislab_store::FileError;
 use basislab_tables::{OutlierRow, SelectionRow, Tables, VerdictRow};
-use frame::{Dash, Key, Mark, Weight, colour, dash};
+pub(crate) use frame::{Dash, Figure, Key, Mark, Weight};
+use frame::{Of, colour, dash};
+pub(crate) use layers::Moment;
 pub(crate) use measured::{evenly, measured_figure_names, measured_figures};
+use outliers::Matrix;
 use plotters::style::RGBColor;
 pub(crate) use quantized::{quantized_figure_names, quantized_figures};
-pub(crate) use scale::digits;
+pub(crate) use scale::{Scale, Spacing, digits};
 use std::io;
 use std::path::Path;
 
 /// The figures that every experiment has.
-const HEADLINE: [&str; 4] = [OVER_STEPS, "kurtosis_over_layers.svg", "dimension_rms.svg", "loss_curves.svg"];
+const HEADLINE: [&str; 4] = [OVER_STEPS, OVER_LAYERS, "dimension_rms.svg", "loss_curves.svg"];
 
 /// The figure to open first.
 pub const OVER_STEPS: &str = "kurtosis_over_steps.svg";
 
 /// The dimensions that stand out.
 const OUTLIERS: &str = "outlier_dimensions.svg";
+
+/// The figure that has a slider on the page.
+pub(crate) const OVER_LAYERS: &str = "kurtosis_over_layers.svg";
 
 /// The file names of all figures that the experiment can have: the same five for all, one for each numeric key of each sweep,
 /// and those of [`map::planned`]. Which exist depends on the data.
@@ -55,35 +62,67 @@ pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
     HEADLINE.into_iter().chain([OUTLIERS]).map(str::to_owned).chain(sweeps).chain(maps).collect()
 }
 
-/// Every figure by its file name, as SVG, in the order of [`figure_names`]; `None` where there is no data for it.
-///
-/// # Errors
-/// The figure that could not be drawn.
+/// What a file shows.
+pub(crate) enum Drawing {
+    /// Marks between axes, which the page draws too.
+    Figure(Figure),
+    /// The dimensions that stand out; the page links the file.
+    Matrix(Matrix),
+}
+
+/// Every drawing by its file name, in the order of [`figure_names`]; `None` where there is no data for it.
 pub(crate) fn figures(
     experiment: &Experiment,
     tables: &Tables,
     verdicts: &[VerdictRow],
     selection: &[SelectionRow],
     outliers: Option<&[OutlierRow]>,
-) -> Result<Vec<(String, Option<String>)>, FileError> {
+) -> Vec<(String, Option<Drawing>)> {
     let headline = headline(experiment);
     let scene = Scene::of(&headline, tables, verdicts);
     let of_all = [steps::figure(&scene), layers::figure(&scene), dimensions::figure(&scene), losses::figure(&scene)];
-    let drawn = |name: &str, svg: Option<Result<String, String>>| match svg.transpose() {
-        Ok(svg) => Ok((name.to_owned(), svg)),
-        Err(error) => Err(FileError::new("draw", Path::new(name), io::Error::other(error))),
-    };
-    let svg = |name: &str, figure: Option<frame::Figure>| drawn(name, figure.as_ref().map(frame::svg));
-    let mut all = HEADLINE.into_iter().zip(of_all).map(|(name, figure)| svg(name, figure)).collect::<Vec<_>>();
-    all.push(drawn(OUTLIERS, outliers::matrix(&scene, outliers).as_ref().map(outliers::svg)));
+    let drawing = |figure: Option<Figure>| figure.map(Drawing::Figure);
+    let mut all: Vec<(String, Option<Drawing>)> =
+        HEADLINE.into_iter().zip(of_all).map(|(name, figure)| (name.to_owned(), drawing(figure))).collect();
+    all.push((OUTLIERS.to_owned(), outliers::matrix(&scene, outliers).map(Drawing::Matrix)));
     for planned in sweep::planned(experiment) {
-        all.push(svg(&planned.name, sweep::figure(experiment, tables, &planned, selection)));
+        let figure = sweep::figure(experiment, tables, &planned, selection);
+        all.push((planned.name, drawing(figure)));
     }
     for planned in map::planned(experiment) {
         let figures = [map::map, map::within_runs].map(|figure| figure(experiment, tables, &planned));
-        all.extend(planned.names().iter().zip(figures).map(|(name, figure)| svg(name, figure)));
+        all.extend(planned.names().into_iter().zip(figures.map(drawing)));
     }
-    all.into_iter().collect()
+    all
+}
+
+/// Drawings as SVG.
+///
+/// # Errors
+/// The figure that could not be drawn.
+pub(crate) fn svgs(drawings: &[(String, Option<Drawing>)]) -> Result<Vec<(String, Option<String>)>, FileError> {
+    let drawn = |drawing: &Drawing| match drawing {
+        Drawing::Figure(figure) => frame::svg(figure),
+        Drawing::Matrix(matrix) => outliers::svg(matrix),
+    };
+    let svg = |(name, drawing): &(String, Option<Drawing>)| {
+        let svg = drawing.as_ref().map(drawn).transpose();
+        let svg = svg.map_err(|error| FileError::new("draw", Path::new(name), io::Error::other(error)))?;
+        Ok((name.clone(), svg))
+    };
+    drawings.iter().map(svg).collect()
+}
+
+/// What the page shows beside the figures that are files: the metric over the depth of the model at each probed step, with
+/// one axis for all, and against the held-out loss at the last one.
+pub(crate) fn moving(
+    experiment: &Experiment,
+    tables: &Tables,
+    verdicts: &[VerdictRow],
+) -> (Vec<Moment>, Option<Figure>) {
+    let headline = headline(experiment);
+    let scene = Scene::of(&headline, tables, verdicts);
+    (layers::at_each_step(&scene), at_loss::drawn(&scene))
 }
 
 /// The experiment without the arms that a sweep's figure shows, or that only serve a choice. Arms that claims read stay.
@@ -196,7 +235,8 @@ impl Ink {
 /// A mean over complete runs and the single runs.
 struct Curve {
     mean: Vec<(f64, f64)>,
-    single: Vec<Vec<(f64, f64)>>,
+    /// With their seeds.
+    single: Vec<(u64, Vec<(f64, f64)>)>,
 }
 
 impl Curve {
@@ -213,7 +253,8 @@ impl Curve {
             let values: Option<Vec<f64>> = complete.iter().map(|&seed| value(seed, place)).collect();
             Some((x, crate::index::mean(&values?)?))
         };
-        let single: Vec<_> = seeds.iter().map(|&seed| at(seed)).filter(|points| !points.is_empty()).collect();
+        let runs = seeds.iter().map(|&seed| (seed, at(seed)));
+        let single = runs.filter(|(_, points)| !points.is_empty()).collect();
         Self { mean: places.iter().filter_map(mean_at).collect(), single }
     }
 
@@ -222,15 +263,17 @@ impl Curve {
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
-        self.single.iter().chain([&self.mean]).flatten().map(|point| point.1)
+        self.single.iter().map(|(_, points)| points).chain([&self.mean]).flatten().map(|point| point.1)
     }
 
-    fn marks(self, colour: RGBColor, weight: Weight) -> (Vec<Mark>, Option<Mark>) {
-        let alone = self.single.len() == 1 && self.mean.len() == self.single[0].len();
+    fn marks(self, colour: RGBColor, weight: Weight, key: usize) -> (Vec<Mark>, Option<Mark>) {
+        let alone = self.single.len() == 1 && self.mean.len() == self.single[0].1.len();
         let single = if alone { Vec::new() } else { self.single };
-        let thin = single.into_iter().map(|points| Mark::Line { points, colour, weight: Weight::Thin }).collect();
-        let thick = (!self.mean.is_empty()).then_some(Mark::Line { points: self.mean, colour, weight });
-        (thin, thick)
+        let thin =
+            |(seed, points)| Mark::Line { points, colour, weight: Weight::Thin, of: Of { key, seed: Some(seed) } };
+        let drawn = !self.mean.is_empty();
+        let thick = drawn.then_some(Mark::Line { points: self.mean, colour, weight, of: Of::key(key) });
+        (single.into_iter().map(thin).collect(), thick)
     }
 }
 
@@ -249,7 +292,7 @@ impl Curves {
         let width = if own_basis { 3 } else { 6u32.saturating_sub(self.keys.len() as u32).max(2) };
         let (colour, weight) = (ink.colour, Weight::Thick(width, ink.dashes[usize::from(own_basis)]));
         self.values.extend(curve.values());
-        let (thin, thick) = curve.marks(colour, weight);
+        let (thin, thick) = curve.marks(colour, weight, self.keys.len());
         self.thin.extend(thin);
         self.thick.extend(thick);
         self.keys.push(Key::Line { label, detail, colour, weight });

@@ -11,6 +11,7 @@ mod narrative;
 mod needed;
 mod note;
 mod outliers;
+mod page;
 mod privilege;
 mod quantized;
 mod recorded;
@@ -37,6 +38,7 @@ pub use measured::{
     report_measured, seal_measured,
 };
 pub use narrative::{OutlierDimension, OutlierLine, OutlierSite};
+pub use page::{PAGE, Page, Provenance};
 pub use quantized::{QuantizedAnswer, QuantizedModel, report_quantized, seal_quantized};
 pub use records::{Record, Records};
 pub use report::{

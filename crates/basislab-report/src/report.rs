@@ -4,11 +4,12 @@
 //! gone or were never there, what was recorded is read and nothing that exists is written.
 
 use crate::answer::{Answer, answer};
-use crate::figures::{copies, figure_names, figures};
+use crate::figures::{Drawing, copies, figure_names, figures, svgs};
 use crate::narrative::{OutlierLine, outlier_lines};
 use crate::needed::read_needed;
 use crate::note::{Gaps, Lack};
 use crate::outliers::{StandingOut, outliers};
+use crate::page::{PAGE, Page};
 use crate::privilege::privileges;
 use crate::recorded::Recorded;
 use crate::records::Records;
@@ -45,10 +46,10 @@ pub enum Written {
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
 pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
-    made_again(dir, experiment, &Records::read(dir, experiment))
+    Ok(made_again(dir, experiment, &Records::read(dir, experiment))?.0)
 }
 
-fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<Answer, TableError> {
+fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<(Answer, Page), TableError> {
     let (tables, standing_out) = read_needed(dir, experiment)?;
     let derived = Derived::of(dir, experiment, records, &tables, &standing_out);
     if experiment.choices().next().is_some() {
@@ -63,13 +64,14 @@ fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<
         write_table(dir, outliers)?;
     }
     write_package(dir)?;
-    for (name, figure) in derived.figures(&tables)? {
+    let figures = derived.figures(&tables);
+    for (name, figure) in svgs(&figures)? {
         match figure {
             Some(svg) => write_figure(dir, &name, &svg)?,
             None => remove_figure(dir, &name)?,
         }
     }
-    Ok(derived.answer(records, &tables, dir))
+    Ok((derived.answer(records, &tables, dir), derived.page(&tables, figures)))
 }
 
 /// What follows from the tables.
@@ -110,7 +112,7 @@ impl Derived {
         self.verdicts.iter().map(|decision| decision.row.clone()).collect()
     }
 
-    fn figures(&self, tables: &Tables) -> Result<Vec<(String, Option<String>)>, FileError> {
+    fn figures(&self, tables: &Tables) -> Vec<(String, Option<Drawing>)> {
         figures(&self.experiment, tables, &self.rows(), &self.selection, self.outliers.as_deref())
     }
 
@@ -119,6 +121,10 @@ impl Derived {
         let rows = self.rows();
         let copies = copies(&self.experiment, &rows);
         outlier_lines(&self.experiment, tables, self.outliers.as_deref(), |arm| !copies.contains(&arm))
+    }
+
+    fn page(&self, tables: &Tables, figures: Vec<(String, Option<Drawing>)>) -> Page {
+        Page::of(&self.experiment, tables, (&self.summary, self.rows(), self.outliers.as_deref()), figures)
     }
 
     pub(crate) fn answer(&self, records: &Records, tables: &Tables, dir: &Path) -> Answer {
@@ -175,9 +181,12 @@ pub(crate) fn write_figure(dir: &Path, name: &str, svg: &str) -> Result<(), File
 }
 
 pub(crate) fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
-    let path = dir.join("figures").join(name);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", &path, error)),
+    remove_file(&dir.join("figures").join(name))
+}
+
+fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, error)),
         _ => Ok(()),
     }
 }
@@ -188,13 +197,15 @@ pub(crate) fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
 /// As [`rebuild`], and a part that could not be joined or was changed.
 pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
     merge(dir, experiment)?;
+    // That of fewer runs, or of a finished directory that has grown.
+    remove_file(&dir.join(PAGE))?;
     rebuild(dir, experiment)
 }
 
 /// The report on a directory that others may have touched. With parts that are whole, or of an unfinished experiment,
 /// everything is made from them. Without, it is read as it was recorded, and only what is wholly absent is made; `thinned`
-/// says what was left out of such a directory, and `records` are those of its runs. After [`Written::Whole`] the caller seals
-/// it.
+/// says what was left out of such a directory, and `records` are those of its runs. The caller writes the page, if there is one
+/// to write, and after [`Written::Whole`] seals the directory.
 ///
 /// # Errors
 /// As [`report_so_far`], and a sealed file that was changed.
@@ -203,7 +214,7 @@ pub fn report(
     experiment: &Experiment,
     records: &Records,
     thinned: Option<&str>,
-) -> Result<(Answer, Written), TableError> {
+) -> Result<(Answer, Written, Option<Page>), TableError> {
     if !dir.join("parts").is_dir() {
         return published(dir, experiment, records, thinned);
     }
@@ -217,11 +228,12 @@ pub fn report(
             "parts of complete runs are gone or have not ended here ({lost}); the recorded answer is shown, and nothing was \
              changed; `basislab run` makes them again"
         ));
-        return Ok((answer, Written::Nothing));
+        return Ok((answer, Written::Nothing, None));
     }
     if parts.iter().any(|part| part.end.is_none()) {
         merge_parts(dir, &parts)?;
-        return Ok((made_again(dir, experiment, records)?, Written::Report));
+        let (answer, page) = made_again(dir, experiment, records)?;
+        return Ok((answer, Written::Report, Some(page)));
     }
     let mut recorded = Vec::new();
     if let Some(seal) = sealed {
@@ -229,9 +241,10 @@ pub fn report(
         recorded = read_table::<VerdictRow>(dir).unwrap_or_default();
     }
     merge_parts(dir, &parts)?;
-    let mut answer = made_again(dir, experiment, records)?;
+    let (mut answer, page) = made_again(dir, experiment, records)?;
     answer.note_changes(&recorded);
-    Ok((answer, if is_sealed(dir, &figure_names(experiment))? { Written::Nothing } else { Written::Whole }))
+    let written = if is_sealed(dir, &figure_names(experiment))? { Written::Nothing } else { Written::Whole };
+    Ok((answer, written, Some(page)))
 }
 
 /// Of the runs whose parts have not ended, those that had ended once: the tables at the top hold rows of them, or are sealed.
@@ -297,20 +310,20 @@ fn published(
     experiment: &Experiment,
     records: &Records,
     thinned: Option<&str>,
-) -> Result<(Answer, Written), TableError> {
+) -> Result<(Answer, Written, Option<Page>), TableError> {
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
     let (tables, standing_out) = read_needed(dir, experiment)?;
     let recorded = Recorded::read(dir, experiment, records, (&tables, &standing_out), thinned)?;
-    let written = match make_absent(dir, &tables, &recorded.derived) {
-        Err(TableError::File(error)) if is_read_only(&error.source) => Written::Nothing,
-        written => written?,
+    let (written, page) = match make_absent(dir, &tables, &recorded.derived) {
+        Err(TableError::File(error)) if is_read_only(&error.source) => (Written::Nothing, None),
+        made => made?,
     };
-    Ok((recorded.answer(dir, records, &tables, thinned), written))
+    Ok((recorded.answer(dir, records, &tables, thinned), written, page))
 }
 
-fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<Written, TableError> {
+fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<(Written, Option<Page>), TableError> {
     let absent = |file: &str| fs::symlink_metadata(dir.join(file)).is_err();
     let mut written = Written::Nothing;
     if !recorded.selection.is_empty() && absent(SelectionRow::TABLE.file) {
@@ -336,12 +349,13 @@ fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<Writte
     if absent(PACKAGE) {
         write_package(dir)?;
     }
-    for (name, figure) in recorded.figures(tables)? {
+    let figures = recorded.figures(tables);
+    for (name, figure) in svgs(&figures)? {
         if let Some(svg) = figure.filter(|_| absent(&format!("figures/{name}"))) {
             write_figure(dir, &name, &svg)?;
         }
     }
-    Ok(written)
+    Ok((written, absent(PAGE).then(|| recorded.page(tables, figures))))
 }
 
 /// Seals a directory with a finished report on the experiment: the last thing that is written there.

@@ -92,7 +92,7 @@ pub(crate) enum Command {
     /// Say what rounding weights and activations to int8 and int4 costs models that are trained already
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
-    /// Rebuild summary, verdicts and figures of a directory from its tables, without training
+    /// Rebuild summary, verdicts, figures and page of a directory from its tables, without training
     Report {
         /// A directory that `run`, `measure` or `quantize` wrote
         #[arg(value_parser = folder())]
@@ -100,6 +100,12 @@ pub(crate) enum Command {
         /// Print the summary as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Open the page of a directory, report.html, in the browser; print its path
+    Open {
+        /// A directory that `run` wrote
+        #[arg(value_parser = folder())]
+        dir: PathBuf,
     },
     /// Compare experiments: differences of configuration, the arms' metrics and losses, the verdicts
     Compare {

@@ -10,6 +10,7 @@ pub(crate) mod data;
 pub(crate) mod list;
 pub(crate) mod measure;
 pub(crate) mod metrics;
+pub(crate) mod open;
 pub(crate) mod plan;
 pub(crate) mod quantize;
 pub(crate) mod report;

@@ -57,6 +57,7 @@ fn work(command: Command) -> CommandResult {
         Command::Quantize(args) => commands::quantize::quantize(&args),
         Command::List { json } => commands::list::list(json),
         Command::Report { dir, json } => commands::report::report(&dir, json),
+        Command::Open { dir } => commands::open::open(&dir),
         Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),
         Command::Status { dir, json } => commands::status::status(&dir, json),
         Command::Plan(args) => commands::plan::plan(&args),

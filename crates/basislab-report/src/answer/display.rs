@@ -18,11 +18,7 @@ impl Display for Answer {
             writeln!(f, "{:<13} {}", line.verdict, line.sentence)?;
         }
         writeln!(f)?;
-        let self_tests: Vec<String> = self.self_tests.iter().map(SelfTest::sentence).collect();
-        let outliers = outlier_sentences(&self.outliers);
-        for sentence in
-            self.choices.iter().chain(&self.remarks).chain(&outliers).chain(&self_tests).chain(&self.tests_in_words())
-        {
+        for sentence in self.sentences() {
             writeln!(f, "{sentence}")?;
         }
         for note in &self.notes {
@@ -64,28 +60,38 @@ impl Answer {
         (!parts.is_empty()).then(|| format!("p values: {}.", parts.join("; ")))
     }
 
+    /// What follows the verdicts: choices, remarks, the dimensions that stand out, self-tests, and where p values come from.
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        let self_tests: Vec<String> = self.self_tests.iter().map(SelfTest::sentence).collect();
+        let before = self.choices.iter().chain(&self.remarks).cloned();
+        before.chain(outlier_sentences(&self.outliers)).chain(self_tests).chain(self.tests_in_words()).collect()
+    }
+
     fn arm_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
+        let (header, rows) = self.arm_cells();
+        table.set_header(header);
+        for row in rows {
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    /// The header and a row for each arm and basis. From the third column on they are numbers.
+    pub(crate) fn arm_cells(&self) -> ([String; 9], Vec<[String; 9]>) {
         let metric = in_words(&self.metric);
-        table.set_header([
-            "arm",
-            "basis",
-            "seeds",
-            "loss",
-            "above floor",
-            &metric,
-            "random bases",
-            "ratio",
-            "outside all",
-        ]);
-        for line in &self.arms {
+        let header = ["arm", "basis", "seeds", "loss", "above floor", &metric, "random bases", "ratio", "outside all"];
+        let row = |line: &ArmLine| {
             let null = match (line.null_mean, line.null_sd) {
                 (Some(mean), Some(sd)) => format!("{mean:.2} ± {sd:.2}"),
                 (Some(mean), None) => format!("{mean:.2}"),
                 _ => "-".to_owned(),
             };
-            table.add_row([
+            [
                 line.arm.clone(),
                 line.basis.to_string(),
                 format!("{}/{}", line.n_seeds, line.seeds_planned),
@@ -95,11 +101,8 @@ impl Answer {
                 null,
                 decimals(line.ratio, 2),
                 line.outside(),
-            ]);
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
+            ]
+        };
+        (header.map(str::to_owned), self.arms.iter().map(row).collect())
     }
 }

@@ -44,7 +44,7 @@ const DASHES: [[Dash; 2]; 3] = [[Dash(1, 0), Dash(8, 5)], [Dash(18, 5), Dash(18,
 
 /// Pixels of a dash and of the gap after it; a solid line has no gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dash(pub(super) i32, pub(super) i32);
+pub(crate) struct Dash(pub(crate) i32, pub(crate) i32);
 
 impl Dash {
     pub(crate) const SOLID: Self = DASHES[0][0];
@@ -68,6 +68,20 @@ pub(crate) struct Labels {
     pub(crate) y: String,
 }
 
+/// Whose numbers a line or dots show: the place in the legend, and the seed where they are one run's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Of {
+    pub(crate) key: usize,
+    pub(crate) seed: Option<u64>,
+}
+
+impl Of {
+    /// Of all runs of the key at that place of the legend.
+    pub(crate) fn key(key: usize) -> Self {
+        Self { key, seed: None }
+    }
+}
+
 /// A thing to draw, in data coordinates.
 #[derive(Clone)]
 pub(crate) enum Mark {
@@ -75,6 +89,7 @@ pub(crate) enum Mark {
         points: Vec<(f64, f64)>,
         colour: RGBColor,
         weight: Weight,
+        of: Of,
     },
     /// From low to high at each place, and what is in the middle: a bar at each place, or one area over all of them.
     Band {
@@ -85,10 +100,12 @@ pub(crate) enum Mark {
     Level {
         y: f64,
     },
-    /// Small dots, one for each run.
+    /// Small dots, one for each run; hollow ones are of the optimizer's basis.
     Dots {
         points: Vec<(f64, f64)>,
         colour: RGBColor,
+        hollow: bool,
+        of: Of,
     },
     /// Rings around points.
     Ring {
@@ -118,7 +135,7 @@ pub(crate) enum Key {
     Line { label: String, detail: String, colour: RGBColor, weight: Weight },
     Band { label: String, detail: String },
     Level { label: String, detail: String },
-    Dots { label: String, colour: RGBColor },
+    Dots { label: String, colour: RGBColor, hollow: bool },
     Ring { label: String, detail: String },
     Square { label: String, detail: String },
     Cross { label: String },
@@ -212,9 +229,9 @@ fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) ->
             let line = [(left, y.pixel(*level)), (right, y.pixel(*level))];
             area.draw(&DashedPathElement::new(line, 3, 4, SOFT.stroke_width(1)))?;
         }
-        Mark::Dots { points, colour } => {
+        Mark::Dots { points, colour, hollow, .. } => {
             for &(at, value) in points {
-                area.draw(&Circle::new((x.pixel(at), y.pixel(value)), 3, colour.mix(0.5).filled()))?;
+                dot(area, (x.pixel(at), y.pixel(value)), *colour, *hollow)?;
             }
         }
         Mark::Ring { points } => {
@@ -232,7 +249,7 @@ fn paint_mark(area: &Area<'_>, x: &Scale, y: &Scale, mark: &Mark, dots: bool) ->
                 cross(area, (x.pixel(at), y.ends().1 + 8))?;
             }
         }
-        Mark::Line { points, colour, weight } => {
+        Mark::Line { points, colour, weight, .. } => {
             let pixels: Vec<_> = points.iter().map(|&(at, value)| (x.pixel(at), y.pixel(value))).collect();
             stroke(area, &pixels, *colour, *weight)?;
             if let (true, Weight::Thick(_, dash)) = (dots, *weight) {
@@ -257,6 +274,13 @@ pub(super) fn stroke(area: &Area<'_>, pixels: &[(i32, i32)], colour: RGBColor, w
             area.draw(&DashedPathElement::new(pixels.to_vec(), on, off, colour.stroke_width(width)))?;
         }
     }
+    Ok(())
+}
+
+/// A dot of the data or of the legend.
+pub(super) fn dot(area: &Area<'_>, at: (i32, i32), colour: RGBColor, hollow: bool) -> DrawResult {
+    let style = if hollow { colour.stroke_width(1) } else { colour.mix(0.5).filled() };
+    area.draw(&Circle::new(at, 3, style))?;
     Ok(())
 }
 

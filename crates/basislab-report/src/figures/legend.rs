@@ -1,7 +1,7 @@
 //! The legend: beside the plot where its texts fit there, else below it, in columns.
 
 use super::frame::{
-    ACROSS, Area, DrawResult, INK, Key, NULL_GREY, SOFT, UP, WIDTH, cross, fitting, square, stroke, text, width,
+    ACROSS, Area, DrawResult, INK, Key, NULL_GREY, SOFT, UP, WIDTH, cross, dot, fitting, square, stroke, text, width,
 };
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -93,7 +93,7 @@ fn end_of_label(key: &Key) -> f64 {
 
 impl Key {
     /// Its name, and what is known of it besides.
-    fn label(&self) -> (&str, &str) {
+    pub(crate) fn label(&self) -> (&str, &str) {
         match self {
             Self::Line { label, detail, .. }
             | Self::Band { label, detail }
@@ -114,7 +114,7 @@ fn paint_key(area: &Area<'_>, key: &Key, (left, at): (i32, i32), size: f64) -> D
             area.draw(&PathElement::new(swatch, SOFT.stroke_width(1)))?;
         }
         Key::Level { .. } => area.draw(&DashedPathElement::new(swatch, 3, 4, SOFT.stroke_width(1)))?,
-        Key::Dots { colour, .. } => area.draw(&Circle::new((left + 14, at), 3, colour.mix(0.5).filled()))?,
+        Key::Dots { colour, hollow, .. } => dot(area, (left + 14, at), *colour, *hollow)?,
         Key::Ring { .. } => area.draw(&Circle::new((left + 14, at), 9, INK.stroke_width(2)))?,
         Key::Square { .. } => square(area, (left + 14, at))?,
         Key::Cross { .. } => cross(area, (left + 14, at))?,

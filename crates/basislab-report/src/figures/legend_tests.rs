@@ -3,7 +3,7 @@
 
 use super::frame::{colour, dash};
 use super::outliers_tests::standing_out;
-use super::{OUTLIERS, figures};
+use super::{OUTLIERS, figures, svgs};
 use crate::fixture::{Outcome, effect, experiment_with, name, tables};
 use crate::tests::rows_of_claims;
 use basislab_config::{Arm, Experiment};
@@ -76,7 +76,7 @@ fn names_of_any_length_are_whole_and_inside() {
         let tables = tables(&experiment, outcome);
         let verdicts = rows_of_claims(&experiment, &tables);
         let stand_out = standing_out(&experiment, 3);
-        for (file, svg) in figures(&experiment, &tables, &verdicts, &[], Some(&stand_out)).unwrap() {
+        for (file, svg) in svgs(&figures(&experiment, &tables, &verdicts, &[], Some(&stand_out))).unwrap() {
             let (svg, what) = (svg.unwrap(), format!("{file} of {n_arms} arms with {length} letters"));
             assert_inside(&svg, &what);
             let texts: Vec<String> = texts(&svg).into_iter().map(|text| text.0).collect();
@@ -99,7 +99,7 @@ fn long_keys_and_names_of_a_sweep_are_inside() {
     let tables = tables(&experiment, |arm, seed| effect(if arm.contains("lr") { "adam" } else { arm }, seed));
     let mut sweeps = 0;
     for (file, svg) in
-        figures(&experiment, &tables, &[], &[], None).unwrap().into_iter().filter(|(_, svg)| svg.is_some())
+        svgs(&figures(&experiment, &tables, &[], &[], None)).unwrap().into_iter().filter(|(_, svg)| svg.is_some())
     {
         assert_inside(&svg.clone().unwrap(), &file);
         if file.starts_with("sweep") {
@@ -122,7 +122,7 @@ fn twenty_four_arms_have_lines_of_their_own() {
     }
     // What is drawn, too: the dashes of a line of the legend are pieces of it.
     let experiment = with_arms(24, 8, 1);
-    let all = figures(&experiment, &tables(&experiment, outcome), &[], &[], None).unwrap();
+    let all = svgs(&figures(&experiment, &tables(&experiment, outcome), &[], &[], None)).unwrap();
     let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
     let mut styles = std::collections::BTreeSet::new();
     for (swatch, label) in svg.split("<text").collect::<Vec<_>>().windows(2).map(|pair| (pair[0], pair[1])) {

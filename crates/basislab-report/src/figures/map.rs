@@ -1,6 +1,6 @@
 //! The verdict's metric over its null, against a swept key and the length of training: what a basis depends on.
 
-use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, UP, Weight, colour, dash};
+use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, Of, UP, Weight, colour, dash};
 use super::scale::{Scale, Spacing};
 use super::sweep::spans_a_decade;
 use super::{Scene, in_words, with_arms};
@@ -100,9 +100,10 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
     for (index, ((sweep, steps), line)) in lines.iter().enumerate() {
         let centre = |point: &Measured| (point.x, geometric_mean(&point.ratios));
         let weight = Weight::Thick(3, dash(index, false));
-        marks.push(Mark::Line { points: line.iter().map(centre).collect(), colour: colour(index), weight });
+        let (points, of) = (line.iter().map(centre).collect(), Of::key(index));
+        marks.push(Mark::Line { points, colour: colour(index), weight, of });
         let runs = line.iter().flat_map(|point| point.ratios.iter().map(|ratio| (point.x, *ratio))).collect();
-        dots.push(Mark::Dots { points: runs, colour: colour(index) });
+        dots.push(Mark::Dots { points: runs, colour: colour(index), hollow: false, of });
         let with_loss = line.iter().filter_map(|point| Some((point, point.loss?)));
         let best = with_loss.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(point, _)| point);
         rings.extend(best.map(centre));
@@ -113,7 +114,7 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
         keys.push(Key::Line { label, detail, colour: colour(index), weight });
     }
     if points.arms.iter().any(|arm| scene.complete(arm).len() > 1) {
-        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0), hollow: false });
     }
     keys.push(Key::Ring {
         label: "least mean loss".to_owned(),
@@ -164,8 +165,8 @@ pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Pl
         xs.extend(line.iter().map(|point| point.0));
         heights.extend(line.iter().map(|point| point.1));
         let weight = Weight::Thick(2, Dash::SOLID);
+        marks.push(Mark::Line { points: line, colour: colour(index), weight, of: Of::key(keys.len()) });
         keys.push(Key::Line { label: written(planned, x), detail: String::new(), colour: colour(index), weight });
-        marks.push(Mark::Line { points: line, colour: colour(index), weight });
     }
     if keys.is_empty() {
         return None;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use super::frame::{Figure, Key, Mark, svg};
-use super::{figure_names, figures, map};
+use super::{figure_names, figures, map, svgs};
 use crate::fixture::experiment_with;
 use basislab_config::{Arm, Basis, Experiment, Site, Tokens};
 use basislab_tables::{EvalRow, ResidualRow, Split, Tables};
@@ -135,7 +135,7 @@ fn several_sweeps_of_one_key_share_a_map() {
     assert_lines(&lines(&figure), &expected);
     assert_eq!(labels(&figure), ["adam best at 0.003, the edge", "sgd best at 0.01, the edge"]);
     assert!(figure.labels.title.ends_with("by optimizer.lr and arm"), "{}", figure.labels.title);
-    let drawn = figures(&experiment, &tables, &[], &[], None).unwrap();
+    let drawn = svgs(&figures(&experiment, &tables, &[], &[], None)).unwrap();
     assert!(drawn.iter().filter(|(name, svg)| name.starts_with("map_") && svg.is_some()).count() == 1);
 }
 
@@ -143,9 +143,11 @@ fn several_sweeps_of_one_key_share_a_map() {
 fn only_a_sweep_over_the_length_and_one_number_has_a_map() {
     let experiment = grid();
     assert!(figure_names(&experiment).ends_with(&["map_adam.svg".to_owned(), "map_adam_within_runs.svg".to_owned()]));
-    let drawn = figures(&experiment, &tables(&experiment), &[], &[], None).unwrap();
+    let drawn = svgs(&figures(&experiment, &tables(&experiment), &[], &[], None)).unwrap();
     assert!(drawn.iter().filter(|(name, svg)| name.starts_with("map_") && svg.is_some()).count() == 2);
-    assert!(figures(&experiment, &Tables::default(), &[], &[], None).unwrap().iter().all(|(_, svg)| svg.is_none()));
+    assert!(
+        svgs(&figures(&experiment, &Tables::default(), &[], &[], None)).unwrap().iter().all(|(_, svg)| svg.is_none())
+    );
     for keys in
         ["\"optimizer.lr\" = [3e-3, 1e-3]", "\"train.steps\" = [200, 600]\n\"model.norm\" = [\"rms\", \"layernorm\"]"]
     {

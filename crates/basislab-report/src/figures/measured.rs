@@ -1,6 +1,6 @@
 //! The figures of `basislab measure`: kurtosis over depth, the sizes of dimensions that stand out, kurtosis over training.
 
-use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, NULL_GREY, UP, Weight, colour, log_if_positive, svg};
+use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, NULL_GREY, Of, UP, Weight, colour, log_if_positive, svg};
 use super::layers::short_site;
 use super::scale::{Scale, Spacing, digits};
 use crate::index::pooled_null;
@@ -62,7 +62,7 @@ impl Drawing {
         if !points.is_empty() {
             let colour = colour(self.keys.len());
             self.values.extend(points.iter().map(|point| point.1));
-            self.marks.push(Mark::Line { points, colour, weight: SOLID });
+            self.marks.push(Mark::Line { points, colour, weight: SOLID, of: Of::key(self.keys.len()) });
             self.keys.push(Key::Line { label, detail, colour, weight: SOLID });
         }
     }
@@ -231,7 +231,8 @@ pub(super) fn special_dimensions(tables: &MeasuredTables, readings: &Readings<'_
     }
     let (weight, colour) = (Weight::Thick(2, Dash(8, 5)), NULL_GREY);
     drawing.values.extend(thresholds.iter().map(|point| point.1));
-    drawing.marks.insert(0, Mark::Line { points: thresholds, colour, weight });
+    let of = Of::key(drawing.keys.len());
+    drawing.marks.insert(0, Mark::Line { points: thresholds, colour, weight, of });
     let (label, detail) = ("random bases".to_owned(), "largest dimension".to_owned());
     drawing.keys.push(Key::Line { label, detail, colour, weight });
     drawing.marks.insert(0, Mark::Level { y: 1.0 });

@@ -22,7 +22,7 @@ const ROW: i32 = 21;
 const TOP: i32 = 92;
 
 /// The figure before it is drawn.
-pub(super) struct Matrix {
+pub(crate) struct Matrix {
     pub(super) title: String,
     subtitle: String,
     pub(super) sites: Vec<Site>,
@@ -32,7 +32,7 @@ pub(super) struct Matrix {
 }
 
 /// The dimensions of one arm in one basis.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     pub(super) head: String,
     pub(super) shown: Vec<OutlierDimension>,
     n_seeds: usize,

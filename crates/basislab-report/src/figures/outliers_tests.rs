@@ -28,7 +28,7 @@ fn row(experiment: &Experiment, arm: &str, seed: u64, site: Site, (dim, ratio): 
 }
 
 /// So many dimensions in every arm's every seed, at one site.
-pub(super) fn standing_out(experiment: &Experiment, n: usize) -> Vec<OutlierRow> {
+pub(crate) fn standing_out(experiment: &Experiment, n: usize) -> Vec<OutlierRow> {
     let mut rows = Vec::new();
     for arm in &experiment.arms {
         for &seed in &arm.seeds {

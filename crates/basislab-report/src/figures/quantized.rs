@@ -1,6 +1,6 @@
 //! The figure of `basislab quantize`: what each way of rounding costs, int8 above int4.
 
-use super::frame::{ACROSS, Dash, Figure, Key, LOWER, Labels, Mark, Panel, UPPER, Weight, colour, svg};
+use super::frame::{ACROSS, Dash, Figure, Key, LOWER, Labels, Mark, Of, Panel, UPPER, Weight, colour, svg};
 use super::scale::{Scale, Spacing};
 use crate::quantized::{QuantizedModel, Treatment, WAYS};
 use basislab_stats::{Granularity, Levels};
@@ -113,7 +113,7 @@ fn panel(model: &QuantizedModel, places: &[(f64, Quantized, Granularity)], level
         let mut line = |points: &mut Vec<(f64, f64)>| {
             let points = std::mem::take(points);
             if !points.is_empty() {
-                marks.push(Mark::Line { points, colour: colour(index), weight: SOLID });
+                marks.push(Mark::Line { points, colour: colour(index), weight: SOLID, of: Of::key(index) });
             }
         };
         for (group, _) in WAYS {

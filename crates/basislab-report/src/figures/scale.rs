@@ -56,6 +56,11 @@ impl Scale {
         Some(scale)
     }
 
+    /// How it spaces its numbers, and where it begins and ends: the values themselves where it is linear, else their logs.
+    pub(crate) fn domain(&self) -> (Spacing, f64, f64) {
+        (self.spacing, self.low, self.high)
+    }
+
     /// The same axis with its upper end at another pixel.
     pub(crate) fn ending_at(self, pixel: i32) -> Self {
         Self { last_pixel: f64::from(pixel), ..self }

@@ -1,6 +1,6 @@
 //! The verdict's metric and the held-out loss against a swept key, at the last step.
 
-use super::frame::{ACROSS, Dash, Figure, Key, LOWER, Labels, Mark, Panel, UPPER, Weight, colour, log_if_positive};
+use super::frame::{ACROSS, Dash, Figure, Key, LOWER, Labels, Mark, Of, Panel, UPPER, Weight, colour, log_if_positive};
 use super::scale::{Scale, Spacing};
 use super::{Scene, in_words, with_arms};
 use crate::index::{Losses, Values, mean, pooled_null};
@@ -205,11 +205,11 @@ fn panel(lines: &[Line<'_>], base: Option<&Base>, of: impl Fn(&Measured) -> &Vec
         values.extend(runs.iter().map(|run| run.1));
         rings.extend(averages.iter().filter(|(_, chosen)| *chosen).map(|(point, _)| *point));
         if runs.len() > averages.len() {
-            dots.push(Mark::Dots { points: runs, colour: colour(index) });
+            dots.push(Mark::Dots { points: runs, colour: colour(index), hollow: false, of: Of::key(index) });
         }
         let points: Vec<(f64, f64)> = averages.into_iter().map(|(point, _)| point).collect();
         if !points.is_empty() {
-            means.push(Mark::Line { points, colour: colour(index), weight: weight(index) });
+            means.push(Mark::Line { points, colour: colour(index), weight: weight(index), of: Of::key(index) });
         }
     }
     let rings = if rings.is_empty() { Vec::new() } else { vec![Mark::Ring { points: rings }] };
@@ -289,7 +289,7 @@ fn keys(
         keys.push(Key::Line { label, detail, colour: colour(index), weight: weight(index) });
     }
     if most > 1 {
-        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0) });
+        keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0), hollow: false });
     }
     if let Some(base) = base {
         keys.push(Key::Square { label: base.arm.to_string(), detail: "as configured".to_owned() });

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use super::frame::{Figure, Key, Mark, svg};
-use super::{figure_names, figures, headline, sweep};
+use super::{figure_names, figures, headline, svgs, sweep};
 use crate::choose;
 use crate::fixture::{edit_residual, experiment_with, name};
 use basislab_config::{Basis, Experiment, Site, Tokens};
@@ -182,7 +182,7 @@ fn names_follow_from_the_experiment_and_are_distinct() {
         names[5..],
         ["sweep_adam_optimizer_lr.svg", "sweep_sgd_optimizer_lr.svg", "sweep_adam_optimizer_lr_2.svg"]
     );
-    let all = figures(&experiment, &Tables::default(), &[], &[], None).unwrap();
+    let all = svgs(&figures(&experiment, &Tables::default(), &[], &[], None)).unwrap();
     assert_eq!(all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), names);
     assert!(all.iter().all(|(_, svg)| svg.is_none()), "nothing was recorded");
     assert_eq!(figure_names(&experiment_with(2, "")), fixed);

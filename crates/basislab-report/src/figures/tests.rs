@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use super::frame::{Figure, Key, Mark, Weight, colour, dash};
-use super::{Scene, dimensions, figures, layers, losses, steps};
+use super::{Scene, dimensions, figures, layers, losses, steps, svgs};
 use crate::fixture;
 use crate::index::Runs;
 use crate::tests::cases::{Case, LAST, SITE, STEPS, case};
@@ -39,8 +39,8 @@ fn lines(figure: &Figure, wanted: RGBColor) -> (Vec<Points>, Vec<(bool, Points)>
     let (mut thin, mut thick) = (Vec::new(), Vec::new());
     for mark in &figure.marks {
         match mark {
-            Mark::Line { points, colour, weight: Weight::Thin } if *colour == wanted => thin.push(points.clone()),
-            Mark::Line { points, colour, weight } if *colour == wanted => {
+            Mark::Line { points, colour, weight: Weight::Thin, .. } if *colour == wanted => thin.push(points.clone()),
+            Mark::Line { points, colour, weight, .. } if *colour == wanted => {
                 thick.push((is_own(*weight), points.clone()));
             }
             _ => {}
@@ -274,7 +274,7 @@ fn ticks(svg: &str, anchor: &str) -> Vec<(f64, f64, f64)> {
 #[test]
 fn a_number_comes_to_the_pixel_that_the_axis_says() {
     let case = case(1);
-    let all = figures(&case.experiment, &case.tables, &[], &[], None).unwrap();
+    let all = svgs(&figures(&case.experiment, &case.tables, &[], &[], None)).unwrap();
     let svg = all.into_iter().find(|(name, _)| name == "loss_curves.svg").and_then(|(_, svg)| svg).unwrap();
     // Two labels of each axis say how it runs.
     let (down, across) = (ticks(&svg, "end"), ticks(&svg, "middle"));

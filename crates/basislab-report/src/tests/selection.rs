@@ -168,7 +168,7 @@ fn made(dir: &Path, grid: &str, best: &str) -> Experiment {
 fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
     let dir = tempfile::tempdir().unwrap();
     let experiment = made(dir.path(), GRID, "adam-lr-0.003");
-    let (answer, written) = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
+    let (answer, written, _) = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
     assert_eq!(written, Written::Whole);
     assert_eq!(answer.choices.len(), 1);
     assert!(answer.choices[0].starts_with("adam: optimizer.lr = 0.003 of "), "{}", answer.choices[0]);
@@ -210,12 +210,13 @@ fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
     fs::write(&evals, kept).unwrap();
     let figure = dir.path().join("figures/sweep_adam_optimizer_lr.svg");
     fs::remove_file(&figure).unwrap();
-    let (published, written) = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
+    let (published, written, _) =
+        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
     assert_eq!((&published.choices, written), (&answer.choices, Written::Nothing));
     assert!(published.notes[0].contains("selection.csv would differ"), "{:?}", published.notes);
     assert!(figure.is_file(), "what is absent is made");
     fs::remove_file(dir.path().join("selection.csv")).unwrap();
-    let (again, written) = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
+    let (again, written, _) = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
     assert_eq!(written, Written::Report);
     assert_eq!(again.choices, ["adam: optimizer.lr is not chosen yet: 6 selection runs are missing."]);
     assert!(dir.path().join("selection.csv").is_file());

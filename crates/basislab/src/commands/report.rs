@@ -9,7 +9,7 @@ use crate::manifest::{broken_law, smoke_note, thinned};
 use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::Experiment;
-use basislab_report::{Answer, Records, Written, read_answer, read_unsealed, seal};
+use basislab_report::{Answer, Provenance, Records, Written, read_answer, read_unsealed, seal};
 use basislab_runs::{Opened, jobs, open, write_manifest};
 use basislab_store::{FileError, Lock, LockError};
 use basislab_tables::SUMS;
@@ -53,9 +53,14 @@ pub(crate) fn current(dir: &Path) -> Result<(Answer, Value), Exit> {
 /// directory's lock.
 pub(crate) fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<Answer, Exit> {
     let records = Records::read(dir, experiment);
-    let (answer, written) = basislab_report::report(dir, experiment, &records, thinned(manifest))?;
+    let (mut answer, written, page) = basislab_report::report(dir, experiment, &records, thinned(manifest))?;
     if written != Written::Nothing {
         record_builds(dir, experiment, &records, manifest)?;
+    }
+    if let Some(page) = page {
+        let mut shown = with_notes(&answer, manifest);
+        page.write(dir, &mut shown, &provenance(manifest))?;
+        (answer.files, answer.next) = (shown.files, shown.next);
     }
     if written == Written::Whole {
         seal(dir, experiment)?;
@@ -114,16 +119,36 @@ pub(crate) fn answer_value(answer: &Answer, manifest: &Value) -> Result<Value, E
 
 /// The answer as text.
 pub(crate) fn answer_text(answer: &Answer, manifest: &Value) -> String {
+    let builds: String = builds(manifest).iter().map(|sentence| format!("{sentence}\n")).collect();
+    format!("{}\n{builds}", with_notes(answer, manifest))
+}
+
+/// A sentence where several builds made the runs, and one where another one made the report.
+fn builds(manifest: &Value) -> Vec<String> {
     let (runs_by, report_by) = (runs_by(manifest), &manifest["report"]);
-    let mut text = format!("{}\n", with_notes(answer, manifest));
+    let mut sentences = Vec::new();
     if runs_by.len() > 1 {
-        text += &format!("Made by {} different builds of basislab or machines: see the manifest.\n", runs_by.len());
+        let count = runs_by.len();
+        sentences.push(format!("Made by {count} different builds of basislab or machines: see the manifest."));
     }
     if !report_by.is_null() && runs_by.iter().any(|runs| runs != report_by) {
         let runs: Vec<String> = runs_by.iter().map(in_words).collect();
-        text += &format!("Runs made by {}; report made by {}.\n", runs.join(" and "), in_words(report_by));
+        sentences.push(format!("Runs made by {}; report made by {}.", runs.join(" and "), in_words(report_by)));
     }
-    text
+    sentences
+}
+
+/// What the page says of builds and versions.
+fn provenance(manifest: &Value) -> Provenance {
+    let mut builds = builds(manifest);
+    if builds.is_empty() {
+        builds.push(format!("Runs and report made by {}.", in_words(&builder(manifest))));
+    }
+    let of = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
+    let versions =
+        [("rustc", of("rustc")), ("burn", of("burn")), ("version of the numbers", manifest["numerics"].to_string())];
+    let versions = versions.map(|(what, which)| (what.to_owned(), which)).to_vec();
+    Provenance { name: of("experiment"), builds, versions }
 }
 
 fn with_notes(answer: &Answer, manifest: &Value) -> Answer {
