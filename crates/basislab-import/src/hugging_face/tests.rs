@@ -76,7 +76,11 @@ fn every_family_has_its_forward_pass() {
         ("mistral", "MistralForCausalLM", "F32", mistral.clone()),
         ("qwen2", "Qwen2ForCausalLM", "F16", qwen2),
         ("qwen3", "Qwen3ForCausalLM", "F32", ModelSpec { n_ctx: 32, qk_norm: true, ..mistral }),
-        ("gpt2", "GPT2LMHeadModel", "F32", ModelSpec { positions: learned.clone(), ..gpt2 }),
+        ("gpt2", "GPT2LMHeadModel", "F32", ModelSpec { positions: learned.clone(), ..gpt2.clone() }),
+        ("imagegpt", "ImageGPTForCausalImageModeling", "F32", {
+            let (norm, activation) = (NormKind::RmsGain, Activation::Gelu);
+            ModelSpec { positions: learned.clone(), norm, activation, tied_head: false, ..gpt2 }
+        }),
         ("gpt_neox", "GPTNeoXForCausalLM", "F32", neox()),
         ("gpt_neox_sequential", "GPTNeoXForCausalLM", "F32", {
             ModelSpec { branches: Branches::Sequential, positions: rope(10_000.0, Some(4)), ..neox() }
@@ -125,7 +129,7 @@ fn read_all(source: &Source, parameters: &Value) -> u64 {
 fn every_parameter_is_what_the_script_finds() {
     let text = std::fs::read(fixture("parameters.json")).unwrap();
     let families: Value = serde_json::from_slice(&text).unwrap();
-    assert_eq!(families.as_object().unwrap().len(), 9);
+    assert_eq!(families.as_object().unwrap().len(), 10);
     for (family, parameters) in families.as_object().unwrap() {
         let source = open(&fixture(family), None).unwrap();
         assert_eq!(read_all(&source, parameters), source.parameters, "{family}");
