@@ -27,7 +27,9 @@ def program() -> str:
 
 def run(*args: str | os.PathLike[str]) -> str:
     """Runs the program and returns what it printed; its error line is the text of a RuntimeError."""
-    done = subprocess.run([program(), *map(os.fspath, args)], capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [program(), *(os.fspath(arg) for arg in args)], capture_output=True, text=True, encoding="utf-8"
+    )
     if done.returncode:
         raise RuntimeError(done.stderr.strip().removeprefix("error: ") or f"basislab ended with {done.returncode}")
     return done.stdout
@@ -49,4 +51,5 @@ def metrics(
         file = Path(folder) / "array.npy"
         np.save(file, values)
         args = ["metrics", "eval", str(file), "--json", "--quiet", "--bases", str(bases), "--seed", str(seed)]
-        return json.loads(run(*args, *(["--skip-zero-tokens"] if skip_zero_tokens else [])))
+        answer: dict[str, Any] = json.loads(run(*args, *(["--skip-zero-tokens"] if skip_zero_tokens else [])))
+    return answer

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The tables of a smoke run.
+/// Files that tests compare with.
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
@@ -60,17 +60,18 @@ fn assert_same_cells(csv: &Path, parquet: &Path) -> usize {
 #[test]
 fn every_cell_of_every_table_is_in_its_parquet_file() {
     let dir = TempDir::new().unwrap();
+    let run = golden().join("../../results/adam-vs-sgd");
     let mut seen = 0;
-    for table in TABLES.iter().filter(|table| golden().join(table.file).is_file()) {
+    for table in TABLES.iter().filter(|table| run.join(table.file).is_file()) {
         let path = dir.path().join("table.parquet");
-        let rows = write_parquet(&golden(), table, &path).unwrap();
-        assert_eq!(assert_same_cells(&golden().join(table.file), &path), rows as usize, "{}", table.file);
+        let rows = write_parquet(&run, table, &path).unwrap();
+        assert_eq!(assert_same_cells(&run.join(table.file), &path), rows as usize, "{}", table.file);
         let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
         let about = reader.metadata().file_metadata().key_value_metadata().unwrap();
         assert!(about.iter().any(|entry| entry.key == ABOUT && entry.value.as_ref().unwrap().contains(table.file)));
         seen += 1;
     }
-    assert_eq!(seen, 6);
+    assert!(seen > 5, "only {seen} tables");
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(crate) fn export(args: &ExportArgs) -> CommandResult {
             if form == Form::Weights {
                 weights(&own, &out(&format!("{arm}-{seed}-weights")), &about)?;
             } else {
-                model_card(dir, &own, &out(&format!("{arm}-{seed}")), &about)?;
+                model_card(dir, &opened.manifest, &own, &out(&format!("{arm}-{seed}")), &about)?;
             }
         }
     }
@@ -155,14 +155,14 @@ fn weights(own: &Own, out: &Path, about: &Value) -> Result<(), Exit> {
 }
 
 /// A run's weights as `transformers` loads them, and their card.
-fn model_card(dir: &Path, own: &Own, out: &Path, about: &Value) -> Result<(), Exit> {
+fn model_card(dir: &Path, manifest: &Value, own: &Own, out: &Path, about: &Value) -> Result<(), Exit> {
     let weight = |path: &str| own.weights.get(path).map(|(_, values)| values.clone());
     let files = as_hugging_face(&own.run.model, own.corpus().d_vocab(), &weight);
     let files = files.map_err(|what| {
         let other = "--to weights has no such limit";
         Exit::data(format!("{} seed {}: {what}; {other}", own.arm, own.seed))
     })?;
-    let card = card::card(dir, own, &files)?;
+    let card = card::card(dir, manifest, own, &files)?;
     write_folder(out, about, |folder| {
         write_atomic(&folder.join("config.json"), format!("{:#}\n", files.config).as_bytes())?;
         write_atomic(&folder.join("model.safetensors"), &encode(&files.tensors))?;

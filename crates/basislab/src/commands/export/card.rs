@@ -2,14 +2,16 @@
 
 use crate::commands::measure::checkpoint::Own;
 use crate::exit::Exit;
-use basislab_config::{Basis, CorpusSpec, Dtype};
+use crate::manifest::smoke_note;
+use basislab_config::{Basis, CorpusSpec, Dtype, Site, Tokens};
 use basislab_import::HuggingFaceFiles;
 use basislab_tables::{EvalRow, ResidualRow, VerdictRow, for_each_row, read_optional};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// `README.md` in the form that Hugging Face shows.
-pub(super) fn card(dir: &Path, own: &Own, files: &HuggingFaceFiles) -> Result<String, Exit> {
+pub(super) fn card(dir: &Path, manifest: &Value, own: &Own, files: &HuggingFaceFiles) -> Result<String, Exit> {
     let (arm, seed, step, model) = (&own.arm, own.seed, own.step, &own.run.model);
     let name = super::name_of(dir);
     let parameters: usize = own.weights.values().map(|(_, values)| values.len()).sum();
@@ -29,7 +31,8 @@ pub(super) fn card(dir: &Path, own: &Own, files: &HuggingFaceFiles) -> Result<St
         model.n_heads,
         own.corpus().d_vocab()
     );
-    text += &format!("## Measured\n\n{}", loss(dir, own)?);
+    let note = smoke_note(manifest).map(|note| format!("**Note:** {note}.\n\n")).unwrap_or_default();
+    text += &format!("## Measured\n\n{note}{}", loss(dir, own)?);
     text += &metrics(dir, own)?;
     text += &verdicts(dir)?;
     text += &format!(
@@ -81,12 +84,13 @@ fn loss(dir: &Path, own: &Own) -> Result<String, Exit> {
     Ok(format!("Held-out loss at step {}: {loss:.6} nats per token{above}.\n\n", own.step))
 }
 
-/// Metrics at the last step, in the standard basis, the optimizer's own, and the mean over random bases.
+/// Metrics after the last block at the last step, in the standard basis, the optimizer's own, and the mean over random bases.
 fn metrics(dir: &Path, own: &Own) -> Result<String, Exit> {
     type Cell = (f64, u32);
-    let mut all: BTreeMap<(String, String), [Cell; 3]> = BTreeMap::new();
+    let site = Site::ResidPost(own.run.model.n_layers - 1);
+    let mut all: BTreeMap<(String, Tokens), [Cell; 3]> = BTreeMap::new();
     for_each_row(dir, |row: ResidualRow| {
-        if row.arm != own.arm || row.seed != own.seed || row.step != own.step {
+        if row.arm != own.arm || row.seed != own.seed || row.step != own.step || row.site != site {
             return;
         }
         let place = match row.basis {
@@ -94,7 +98,7 @@ fn metrics(dir: &Path, own: &Own) -> Result<String, Exit> {
             Basis::Optimizer => 1,
             Basis::Random(_) => 2,
         };
-        let cell = &mut all.entry((row.metric, format!("{}, tokens: {}", row.site, row.tokens))).or_default()[place];
+        let cell = &mut all.entry((row.metric, row.tokens)).or_default()[place];
         if let Some(value) = row.value {
             *cell = (cell.0 + value, cell.1 + 1);
         }
@@ -105,12 +109,12 @@ fn metrics(dir: &Path, own: &Own) -> Result<String, Exit> {
         return Ok(String::new());
     }
     let mean = |(sum, count): Cell| if count == 0 { String::new() } else { format!("{:.4}", sum / f64::from(count)) };
-    let mut text = "If no basis is special, the standard one is like any random one.\n\n\
-        | metric | site | standard basis | optimizer's basis | mean of random bases | how many |\n|---|---|---|---|---|---|\n"
+    let mut text = "The residual stream after the last block; if no basis is special, the standard one is like any random one.\n\n\
+        | metric | tokens | standard basis | optimizer's basis | mean of random bases | how many |\n|---|---|---|---|---|---|\n"
         .to_owned();
-    for ((metric, site), [standard, optimizer, random]) in all {
+    for ((metric, tokens), [standard, optimizer, random]) in all {
         let (standard, optimizer, count) = (mean(standard), mean(optimizer), random.1);
-        text += &format!("| {metric} | {site} | {standard} | {optimizer} | {} | {count} |\n", mean(random));
+        text += &format!("| {metric} | {tokens} | {standard} | {optimizer} | {} | {count} |\n", mean(random));
     }
     Ok(text + "\n")
 }
