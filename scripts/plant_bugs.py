@@ -355,10 +355,10 @@ BUGS = [
     ("a mean over random bases is their sum", EXPORT + "events.rs", "*sum / f64::from(*count)", "*sum / f64::from(*count).min(1.0)", "export: tests"),
     ("an export replaces a folder with other files", EXPORT + "output.rs", "match first_other(out, out, &known)? {", "match first_other(out, out, &known)?.filter(|_| false) {", "export: tests"),
     ("a bundle replaces any file", EXPORT + "bundle.rs", "if !is_own(path) {", "if !is_own(path) && path.is_dir() {", "export: tests"),
-    ("ImageGPT's embedding has no row more than its head", IMPORT + "hugging_face/write.rs", '"vocab_size": d_vocab + 1,', '"vocab_size": d_vocab,', "import: written read"),
-    ("queries, keys and values are written elsewhere than they are read", IMPORT + "hugging_face/write.rs", "third.output(output, outputs / third.heads)", "(3 * outputs + outputs - third.output(output, outputs / third.heads)) % (3 * outputs)", "import: written read"),
-    ("a scalar gain is written as 1", IMPORT + "hugging_face/write.rs", "vec![gain[0]; outputs]", "vec![gain[0] / gain[0]; outputs]", "import: written read"),
-    ("a tied head is written without being transposed", IMPORT + "hugging_face/write.rs", "embedding[i % outputs * inputs + i / outputs]", "embedding[i]", "import: written read"),
+    ("ImageGPT's embedding has no row more than its head", IMPORT + "hugging_face/write.rs", '"vocab_size": d_vocab + 1,', '"vocab_size": d_vocab,', "import: written"),
+    ("queries, keys and values are written elsewhere than they are read", IMPORT + "hugging_face/write.rs", "third.output(output, outputs / third.heads)", "(3 * outputs + outputs - third.output(output, outputs / third.heads)) % (3 * outputs)", "import: written"),
+    ("a scalar gain is written as 1", IMPORT + "hugging_face/write.rs", "vec![gain[0]; outputs]", "vec![gain[0] / gain[0]; outputs]", "import: written"),
+    ("a tied head is written without being transposed", IMPORT + "hugging_face/write.rs", "embedding[i % outputs * inputs + i / outputs]", "embedding[i]", "import: written"),
     ("a bundle is made of files that were changed", PROGRAM + "commands/export.rs", "check_seal(dir, &opened.experiment)?;", "let _ = check_seal(dir, &opened.experiment);", "export::an_unpacked"),
 ]
 

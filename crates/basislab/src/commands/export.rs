@@ -142,7 +142,7 @@ fn weights(own: &Own, out: &Path, about: &Value) -> Result<(), Exit> {
     let corpus = own.corpus();
     let texts: Vec<String> = (0..corpus.d_vocab() as u32).map(|token| corpus.decode(&[token])).collect();
     let model = json!({
-        "arm": own.arm, "seed": own.seed, "step": own.step, "identity": own.identity, "d_vocab": corpus.d_vocab(),
+        "arm": own.arm, "seed": own.seed, "step": own.step, "of_run": own.identity, "d_vocab": corpus.d_vocab(),
         "model": own.run.model, "texts": texts,
     });
     write_folder(out, about, |folder| {
