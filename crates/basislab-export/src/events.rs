@@ -17,6 +17,9 @@ pub(crate) const FILE: &str = "events.out.tfevents.0.basislab";
 /// The scalars of a run by step and tag. A mean over random bases is a sum and a count until it is written.
 type Scalars = BTreeMap<(u64, u32), (f64, u32)>;
 
+/// The runs in the order of their names.
+type Runs = BTreeMap<(RunName, u64), Scalars>;
+
 /// Every tag once.
 #[derive(Default)]
 struct Tags {
@@ -53,8 +56,8 @@ pub fn write_events(dir: &Path, out: &Path) -> Result<Vec<String>, ExportError> 
 }
 
 /// The scalars of every run.
-fn read(dir: &Path) -> Result<(BTreeMap<(RunName, u64), Scalars>, Tags), ExportError> {
-    let (mut runs, mut tags) = (BTreeMap::<_, Scalars>::new(), Tags::default());
+fn read(dir: &Path) -> Result<(Runs, Tags), ExportError> {
+    let (mut runs, mut tags) = (Runs::new(), Tags::default());
     let mut add = |run: (RunName, u64), step: u64, tag: String, value: Option<f64>| {
         let place = tags.place(tag);
         let scalars = runs.entry(run).or_default();
