@@ -21,8 +21,9 @@ try:
     import transformers
     from safetensors.torch import save_file
     from transformers import (BertConfig, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig,
-                              GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
-                              Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+                              GPTNeoXForCausalLM, ImageGPTConfig, ImageGPTForCausalImageModeling, LlamaConfig,
+                              LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+                              Qwen3Config, Qwen3ForCausalLM)
 except ModuleNotFoundError as error:
     sys.exit(f"needs {error.name}: pip install torch transformers numpy")
 
@@ -55,7 +56,11 @@ MODELS = {
                                           use_parallel_residual=False), GPTNeoXForCausalLM, "float32", {}),
     "bert": (BertConfig(vocab_size=61, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
                         max_position_embeddings=16), BertForPreTraining, "float32", {}),
+    "imagegpt": (ImageGPTConfig(vocab_size=62, n_positions=16, n_embd=24, n_layer=2, n_head=3, layer_norm_epsilon=1e-4,
+                                activation_function="gelu"), ImageGPTForCausalImageModeling, "float32", {}),
 }
+
+LIKE_GPT2 = ("gpt2", "imagegpt")
 
 
 def randomise(model, generator):
@@ -93,18 +98,18 @@ def record(model, tokens):
             output(block + "resid_post", layer.output.LayerNorm)
     else:
         kind = model.config.model_type
-        layers = base.h if kind == "gpt2" else base.layers
-        last = dict(gpt2="ln_f", gpt_neox="final_layer_norm").get(kind, "norm")
+        layers = base.h if kind in LIKE_GPT2 else base.layers
+        last = dict(gpt2="ln_f", imagegpt="ln_f", gpt_neox="final_layer_norm").get(kind, "norm")
         input("embed", layers[0])
         output("final", getattr(base, last))
         for index, layer in enumerate(layers):
             block = f"blocks.{index}."
-            attention = dict(gpt2="attn", gpt_neox="attention").get(kind, "self_attn")
+            attention = dict(gpt2="attn", imagegpt="attn", gpt_neox="attention").get(kind, "self_attn")
             output(block + "attn_out", getattr(layer, attention))
             output(block + "mlp_out", layer.mlp)
             output(block + "resid_post", layer)
             if not getattr(model.config, "use_parallel_residual", False):
-                input(block + "resid_mid", layer.ln_2 if kind == "gpt2" else layer.post_attention_layernorm)
+                input(block + "resid_mid", layer.ln_2 if kind in LIKE_GPT2 else layer.post_attention_layernorm)
     with torch.no_grad():
         result = model(tokens)
     if not isinstance(model, BertForPreTraining):
@@ -131,7 +136,7 @@ def parameters(model):
 
     for layer in range(config.num_hidden_layers):
         b = f"blocks.{layer}."
-        if config.model_type == "gpt2":
+        if config.model_type in LIKE_GPT2:
             h = f"h.{layer}."
             norm(b + "norm_1", h + "ln_1")
             norm(b + "norm_2", h + "ln_2")
@@ -174,9 +179,12 @@ def parameters(model):
             if config.model_type == "qwen3":
                 norm(b + "q_norm", h + "self_attn.q_norm")
                 norm(b + "k_norm", h + "self_attn.k_norm")
-    if config.model_type == "gpt2":
+    if config.model_type in LIKE_GPT2:
         out |= {"w_e": weights["wte.weight"], "w_pos": weights["wpe.weight"]}
         norm("norm", "ln_f")
+        if config.model_type == "imagegpt":
+            out["w_e"] = out["w_e"][:-1]  # the last row is the start of a sequence
+            linear("w_u", "lm_head")
     elif config.model_type == "gpt_neox":
         out["w_e"] = weights["embed_in.weight"]
         norm("norm", "final_layer_norm")

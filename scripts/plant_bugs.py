@@ -26,6 +26,7 @@ STATS, TABLES = "crates/basislab-stats/src/", "crates/basislab-tables/src/"
 KERNELS, REPORT, STORE = "crates/basislab-kernels/src/", "crates/basislab-report/src/", "crates/basislab-store/src/"
 DATA, PROGRAM = "crates/basislab-data/src/", "crates/basislab/src/"
 IMPORT, MEASURE = "crates/basislab-import/src/", "crates/basislab-measure/src/"
+EXPORT = "crates/basislab-export/src/"
 
 # Where tests are that do not lie in the integration binary: `report: NAME ...`.
 SUITES = {
@@ -40,6 +41,8 @@ SUITES = {
     "optim": ["-p", "basislab", "-p", "basislab-optim", "--lib"],
     "measure": ["-p", "basislab", "-p", "basislab-measure"],
     "program": ["-p", "basislab", "--bin", "basislab"],
+    "export": ["-p", "basislab-export", "--lib"],
+    "import": ["-p", "basislab-import", "--lib"],
 }
 
 # name, file, what is there, what is put there, the tests that are run
@@ -358,11 +361,25 @@ BUGS = [
     ("the page's policy allows another script", REPORT + "page.rs", "of(SCRIPT),", "of(TEMPLATE),", "report: page"),
     ("the page leaves out the notes", REPORT + "page.rs", "[&answer.notes, remarks]", "[&answer.notes[..0], remarks]", "report: page"),
     ("the page does not say what is missing", REPORT + "page.rs", "if is_whole { &[][..] } else { &answer.remarks }", "if is_whole { &answer.remarks } else { &[][..] }", "report: page"),
+    ("neither page nor terminal says which dimensions stand out", REPORT + "answer/display.rs", ".chain(outlier_sentences(&self.outliers))", ".chain(outlier_sentences(&self.outliers[..0]))", "report: page"),
+    ("the page does not link the matrix of outliers", REPORT + "page.rs", "&self.matrices)", "&self.matrices[..0])", "report: page"),
     ("a line of the page has its neighbour's seed", REPORT + "figures.rs", "seed: Some(seed) } }", "seed: Some(seed + 1) } }", "report: page"),
     ("a figure of many points is not thinned", REPORT + "page/figures.rs", "<= most {", "<= most.max(usize::MAX) {", "report: page"),
     ("the slider's last moment is the first", REPORT + "figures/layers.rs", "of_step).filter(", "of_step).rev().filter(", "report: page"),
     ("an old page stays while a directory grows", REPORT + "report.rs", "remove_file(&dir.join(PAGE))?;", "", "reports::page"),
     ("draws of signs take the bits of each other", STATS + "inference.rs", "words[draw * blocks + block]", "words[block * AT_ONCE + draw]", "stats: inference"),
+    ("the last rows of a Parquet file are lost", EXPORT + "parquet.rs", "if rows % GROUP as u64 != 0 {", "if rows % GROUP as u64 == 1 {", "export: tests"),
+    ("a group of a Parquet file repeats the one before", EXPORT + "parquet.rs", "write_batch(all, present, None)?;\n                all.clear();\n            }\n            Values::Booleans", "write_batch(all, present, None)?;\n            }\n            Values::Booleans", "export: tests"),
+    ("an empty cell is a cell of Parquet", EXPORT + "parquet.rs", "i16::from(!text.is_empty())", "i16::from(!text.is_empty() || !cells.present.is_empty())", "export: tests"),
+    ("an event's checksum is not masked", EXPORT + "events.rs", "crc.rotate_right(15).wrapping_add(0xa282_ead8)", "crc", "export: tests"),
+    ("a mean over random bases is their sum", EXPORT + "events.rs", "*sum / f64::from(*count)", "*sum / f64::from(*count).min(1.0)", "export: tests"),
+    ("an export replaces a folder with other files", EXPORT + "output.rs", "match first_other(out, out, &known)? {", "match first_other(out, out, &known)?.filter(|_| false) {", "export: tests"),
+    ("a bundle replaces any file", EXPORT + "bundle.rs", "if !is_own(path) {", "if !is_own(path) && path.is_dir() {", "export: tests"),
+    ("ImageGPT's embedding has no row more than its head", IMPORT + "hugging_face/write.rs", '"vocab_size": d_vocab + 1,', '"vocab_size": d_vocab,', "import: written"),
+    ("queries, keys and values are written elsewhere than they are read", IMPORT + "hugging_face/write.rs", "third.output(output, outputs / third.heads)", "(3 * outputs + outputs - third.output(output, outputs / third.heads)) % (3 * outputs)", "import: written"),
+    ("a scalar gain is written as 1", IMPORT + "hugging_face/write.rs", "vec![gain[0]; outputs]", "vec![gain[0] / gain[0]; outputs]", "import: written"),
+    ("a tied head is written without being transposed", IMPORT + "hugging_face/write.rs", "embedding[i % outputs * inputs + i / outputs]", "embedding[i]", "import: written"),
+    ("a bundle is made of files that were changed", PROGRAM + "commands/export.rs", "check_seal(dir, &opened.experiment)?;", "let _ = check_seal(dir, &opened.experiment);", "export::an_unpacked"),
 ]
 
 

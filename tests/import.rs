@@ -9,8 +9,18 @@ use basislab_store::{NamedTensor, decode_any};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use std::collections::BTreeMap;
 
-pub(crate) const FAMILIES: [&str; 9] =
-    ["bert", "gpt2", "gpt_neox", "gpt_neox_sequential", "llama", "llama_sharded", "mistral", "qwen2", "qwen3"];
+pub(crate) const FAMILIES: [&str; 10] = [
+    "bert",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox_sequential",
+    "imagegpt",
+    "llama",
+    "llama_sharded",
+    "mistral",
+    "qwen2",
+    "qwen3",
+];
 
 /// Numbers by name, and the tokens with their shape.
 type Expected = (BTreeMap<String, Vec<f64>>, (Vec<i32>, [usize; 2]));

@@ -11,6 +11,7 @@ mod command_line;
 mod config;
 mod config_reference;
 mod devices;
+mod export;
 #[cfg(target_os = "linux")]
 mod faults;
 mod fused;

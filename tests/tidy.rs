@@ -39,6 +39,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         ("data", false),
         ("tables", false),
         ("report", false),
+        ("export", false),
         ("store", false),
         ("model", true),
         ("kernels", false),
@@ -56,7 +57,7 @@ fn library_crates_name_no_backend_and_burn_free_crates_no_burn() {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("burn")).collect();
         assert_eq!(lines, if burn { vec!["burn.workspace = true"] } else { vec![] }, "basislab-{name}");
     }
-    for name in ["config", "stats", "data", "tables", "report", "store", "kernels", "import"] {
+    for name in ["config", "stats", "data", "tables", "report", "export", "store", "kernels", "import"] {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-p", &format!("basislab-{name}")])
             .current_dir(root())

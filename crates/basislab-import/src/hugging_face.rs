@@ -4,8 +4,10 @@ mod bert;
 mod config;
 mod gpt2;
 mod gpt_neox;
+mod imagegpt;
 mod layout;
 mod llama;
+mod write;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -19,6 +21,8 @@ use config::Config;
 use layout::{Layout, Stored};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+pub use write::{HuggingFaceFiles, as_hugging_face};
 
 /// Most bytes of a `config.json` and of a `README.md`.
 const MOST_TEXT_BYTES: u64 = 1 << 24;
@@ -57,9 +61,12 @@ pub(crate) fn open(folder: &Path) -> Result<HuggingFace, ImportError> {
 /// What a `config.json` says.
 fn parse(bytes: &[u8]) -> Result<Layout, String> {
     let mut config = Config::parse(bytes)?;
-    let layout = match config.text("model_type", &["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "bert"])? {
+    let layout = match config
+        .text("model_type", &["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "imagegpt", "bert"])?
+    {
         "gpt2" => gpt2::layout(&mut config),
         "gpt_neox" => gpt_neox::layout(&mut config),
+        "imagegpt" => imagegpt::layout(&mut config),
         "bert" => bert::layout(&mut config),
         family => llama::layout(&mut config, family),
     }?;

@@ -15,5 +15,6 @@ mod source;
 mod tokenizer;
 
 pub use error::ImportError;
+pub use hugging_face::{HuggingFaceFiles, as_hugging_face};
 pub use source::{Source, SourceFile, open};
 pub use tokenizer::Tokenizer;

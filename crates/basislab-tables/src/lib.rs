@@ -28,14 +28,15 @@ pub use outlier_rows::OutlierRow;
 pub use packed::{Residual, ResidualKind, ResidualRows};
 pub use quantized_rows::{QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions};
 pub use read::{
-    ReadError, Tables, parse_table, read_optional, read_residual, read_rows, read_rows_if_any, read_table, read_tables,
+    ReadError, Tables, for_each_record, for_each_row, parse_table, read_optional, read_residual, read_rows,
+    read_rows_if_any, read_table, read_tables,
 };
 pub use record::{FAILED, Failure, Identity, RunRecord, cpu_class};
 pub use rows::{
     DimensionRow, EvalRow, PrivilegeRow, RUN_TABLES, Registration, ResidualRow, Row, SelectionRow, Split, Status,
     StepRow, SummaryRow, TABLES, TimingRow, VerdictRow, repeats_its_bits,
 };
-pub use schema::{Column, PACKAGE, Table, TableRow, data_package};
+pub use schema::{Column, PACKAGE, Table, TableRow, data_package, resource};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal, seal_measured};
 pub use shard::{
     Ending, LineDifference, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, tables_reach, work_dir,

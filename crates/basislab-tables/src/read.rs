@@ -99,15 +99,36 @@ pub fn read_residual(dir: &Path, mut keep: impl FnMut(&ResidualRow) -> bool) -> 
 }
 
 /// Reads a table without keeping it: `visit` gets each row.
-fn for_each_row<R: TableRow>(dir: &Path, visit: impl FnMut(R)) -> Result<(), ReadError> {
+///
+/// # Errors
+/// As [`read_table`].
+pub fn for_each_row<R: TableRow>(dir: &Path, mut visit: impl FnMut(R)) -> Result<(), ReadError> {
     let path = dir.join(R::TABLE.file);
-    let fail = |error| FileError::new("read", &path, error);
+    let file = path.display().to_string();
+    for_each_record(dir, R::TABLE, |line, record| {
+        visit(parsed(&file, line, record)?);
+        Ok(())
+    })
+}
+
+/// Reads a table cell by cell, without keeping it: `visit` gets the line and the cells of each row, one for each of the table's
+/// columns, after they have been checked.
+///
+/// # Errors
+/// As [`read_table`], and what `visit` returns.
+pub fn for_each_record<E: From<ReadError>>(
+    dir: &Path,
+    table: &Table,
+    visit: impl FnMut(u64, &csv::StringRecord) -> Result<(), E>,
+) -> Result<(), E> {
+    let path = dir.join(table.file);
+    let fail = |error| ReadError::from(FileError::new("read", &path, error));
     let mut file = File::open(&path).map_err(fail)?;
     let mut start = Vec::new();
     (&mut file).take(START).read_to_end(&mut start).map_err(fail)?;
     let whole = whole_lines(&mut file).map_err(fail)?;
     file.rewind().map_err(fail)?;
-    rows(&path.display().to_string(), &start, file.take(whole), visit)
+    records(&path.display().to_string(), table, &start, file.take(whole), visit)
 }
 
 /// [`read_tables`] without keeping a row.
@@ -150,7 +171,10 @@ pub fn read_optional<R: TableRow>(dir: &Path) -> Result<Vec<R>, ReadError> {
 pub fn parse_table<R: TableRow>(file: &str, bytes: &[u8]) -> Result<Vec<R>, ReadError> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
     let mut all = Vec::new();
-    rows(file, bytes, &bytes[..whole], |row| all.push(row))?;
+    records(file, R::TABLE, bytes, &bytes[..whole], |line, record| {
+        all.push(parsed(file, line, record)?);
+        Ok::<_, ReadError>(())
+    })?;
     Ok(all)
 }
 
@@ -176,14 +200,19 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
 }
 
 /// Hands each row of `source`, which has whole lines, to `visit`; `start` is its beginning.
-fn rows<R: TableRow>(file: &str, start: &[u8], source: impl Read, mut visit: impl FnMut(R)) -> Result<(), ReadError> {
-    let table = R::TABLE;
+fn records<E: From<ReadError>>(
+    file: &str,
+    table: &Table,
+    start: &[u8],
+    source: impl Read,
+    mut visit: impl FnMut(u64, &csv::StringRecord) -> Result<(), E>,
+) -> Result<(), E> {
     if start.starts_with("\u{feff}".as_bytes()) {
         let found = "a byte order mark (re-saved by a spreadsheet?)".to_owned();
-        return Err(wrong(file, 1, 1, found, table.header()));
+        return Err(wrong(file, 1, 1, found, table.header()).into());
     }
     if basislab_store::is_lfs_pointer(start) {
-        return Err(wrong(file, 1, 1, basislab_store::LFS_POINTER.to_owned(), table.header()));
+        return Err(wrong(file, 1, 1, basislab_store::LFS_POINTER.to_owned(), table.header()).into());
     }
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(1 << 16).from_reader(source);
@@ -198,12 +227,17 @@ fn rows<R: TableRow>(file: &str, start: &[u8], source: impl Read, mut visit: imp
         }
         check_cells(file, line, table, &record)?;
         record.truncate(table.columns.len());
-        visit(record.deserialize(None).map_err(|error| wrong(file, line, 1, error.to_string(), "a row".to_owned()))?);
+        visit(line, &record)?;
     }
     if first {
-        return Err(wrong(file, 1, 1, "no header".to_owned(), table.header()));
+        return Err(wrong(file, 1, 1, "no header".to_owned(), table.header()).into());
     }
     Ok(())
+}
+
+/// A row of checked cells.
+fn parsed<R: TableRow>(file: &str, line: u64, record: &csv::StringRecord) -> Result<R, ReadError> {
+    record.deserialize(None).map_err(|error| wrong(file, line, 1, error.to_string(), "a row".to_owned()))
 }
 
 fn read_record(

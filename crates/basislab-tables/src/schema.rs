@@ -101,24 +101,27 @@ pub const PACKAGE: &str = "datapackage.json";
 
 /// `datapackage.json`: a Frictionless data package of the tables that are in `dir`, each with its schema.
 pub fn data_package(dir: &Path) -> Value {
-    let resource = |table: &&Table| {
-        json!({
-            "name": table.file.trim_end_matches(".csv"),
-            "profile": "tabular-data-resource",
-            "path": table.file,
-            "description": table.about(),
-            "format": "csv",
-            "encoding": "utf-8",
-            "schema": {
-                "fields": table.columns.iter().map(field).collect::<Vec<_>>(),
-                "missingValues": [""],
-            },
-        })
-    };
+    let there = TABLES.iter().filter(|table| dir.join(table.file).is_file());
     json!({
         "profile": "tabular-data-package",
         "name": "basislab-experiment",
-        "resources": TABLES.iter().filter(|table| dir.join(table.file).is_file()).map(resource).collect::<Vec<_>>(),
+        "resources": there.map(|table| resource(table)).collect::<Vec<_>>(),
+    })
+}
+
+/// A table as the data package describes it.
+pub fn resource(table: &Table) -> Value {
+    json!({
+        "name": table.file.trim_end_matches(".csv"),
+        "profile": "tabular-data-resource",
+        "path": table.file,
+        "description": table.about(),
+        "format": "csv",
+        "encoding": "utf-8",
+        "schema": {
+            "fields": table.columns.iter().map(field).collect::<Vec<_>>(),
+            "missingValues": [""],
+        },
     })
 }
 

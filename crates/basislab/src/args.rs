@@ -1,3 +1,4 @@
+mod export;
 mod measure;
 mod plan;
 mod plan_script;
@@ -12,6 +13,8 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+use export::EXPORT_EXAMPLES;
+pub(crate) use export::{ExportArgs, Form};
 use measure::MEASURE_EXAMPLES;
 pub(crate) use measure::MeasureArgs;
 use plan::{COLLECT_EXAMPLES, PLAN_EXAMPLES, WORK_EXAMPLES};
@@ -116,6 +119,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a directory as Parquet, event files of TensorBoard or a zip, or a run's weights for `transformers`
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
     /// Show which runs are complete, running, interrupted, diverged or not started
     Status {
         /// A directory that `run` wrote, or a directory of such directories
@@ -176,6 +182,17 @@ pub(crate) enum Command {
     /// Show the configuration of an experiment, or explain the keys of configurations
     #[command(subcommand)]
     Config(Config),
+    /// Print a script with which a shell completes the command line
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// The folder, e.g. ~/.local/share/man/man1
+        #[arg(value_parser = folder())]
+        dir: PathBuf,
+    },
 }
 
 const BACKENDS_HELP: &str = "\

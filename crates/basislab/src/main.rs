@@ -59,6 +59,7 @@ fn work(command: Command) -> CommandResult {
         Command::Report { dir, json } => commands::report::report(&dir, json),
         Command::Open { dir } => commands::open::open(&dir),
         Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),
+        Command::Export(args) => commands::export::export(&args),
         Command::Status { dir, json } => commands::status::status(&dir, json),
         Command::Plan(args) => commands::plan::plan(&args),
         Command::Work(args) => commands::work::work(&args),
@@ -70,5 +71,7 @@ fn work(command: Command) -> CommandResult {
         Command::Backends { json } => commands::backends::backends(json),
         Command::Data(args) => commands::data::data(&args),
         Command::Config(args) => commands::config::config(&args),
+        Command::Completions { shell } => commands::shell::completions(shell),
+        Command::Man { dir } => commands::shell::man(&dir),
     }
 }

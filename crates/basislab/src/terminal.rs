@@ -6,12 +6,21 @@ use std::io::Write;
 /// Writes text to stdout, without what a terminal would obey. A reader that has seen enough (`basislab list | head -1`)
 /// ends the output quietly.
 pub(crate) fn say(text: impl AsRef<str>) -> Result<(), Exit> {
-    write(&text.as_ref().split_inclusive('\n').map(shown_line).collect::<String>())
+    say_bytes(text.as_ref().split_inclusive('\n').map(shown_line).collect::<String>().as_bytes())
 }
 
 /// Writes JSON to stdout.
 pub(crate) fn say_json(value: &serde_json::Value) -> Result<(), Exit> {
-    write(&format!("{value:#}\n"))
+    say_bytes(format!("{value:#}\n").as_bytes())
+}
+
+/// Writes bytes that a program reads to stdout, as they are.
+pub(crate) fn say_bytes(bytes: &[u8]) -> Result<(), Exit> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a line of a file to stdout, as it is. Says whether anybody still reads.
@@ -19,14 +28,6 @@ pub(crate) fn say_line(line: &str) -> Result<bool, Exit> {
     match writeln!(std::io::stdout().lock(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
         written => Ok(written.is_ok()),
-    }
-}
-
-fn write(text: &str) -> Result<(), Exit> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::write(format!("stdout: {error}"))),
-        _ => Ok(()),
     }
 }
 

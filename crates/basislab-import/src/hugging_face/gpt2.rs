@@ -51,20 +51,7 @@ pub(super) fn layout(config: &mut Config) -> Result<Layout, String> {
                 add(format!("{block}.{ours}.{gain}"), Stored::vector(format!("{theirs}.{norm}.{weight}"), d_model));
             }
         }
-        for (index, part) in ["q", "k", "v"].iter().enumerate() {
-            let (weight, bias) = (format!("{theirs}.attn.c_attn.weight"), format!("{theirs}.attn.c_attn.bias"));
-            add(format!("{block}.w_{part}"), Stored::matrix(weight, [d_model, d_model]).third(index, 1));
-            add(format!("{block}.b_{part}"), Stored::vector(bias, d_model).third(index, 1));
-        }
-        let linears = [
-            ("o", "attn.c_proj", [d_model, d_model]),
-            ("in", "mlp.c_fc", [d_model, d_mlp]),
-            ("out", "mlp.c_proj", [d_mlp, d_model]),
-        ];
-        for (ours, linear, shape) in linears {
-            add(format!("{block}.w_{ours}"), Stored::matrix(format!("{theirs}.{linear}.weight"), shape));
-            add(format!("{block}.b_{ours}"), Stored::vector(format!("{theirs}.{linear}.bias"), shape[1]));
-        }
+        linears(&block, &theirs, d_model, d_mlp, &mut add);
     }
     add("w_e".to_owned(), Stored::matrix("wte.weight".to_owned(), [d_vocab, d_model]));
     add("w_pos".to_owned(), Stored::matrix("wpe.weight".to_owned(), [n_ctx, d_model]));
@@ -94,4 +81,22 @@ pub(super) fn layout(config: &mut Config) -> Result<Layout, String> {
             "summary_use_proj",
         ],
     })
+}
+
+/// The matrices of a block and their biases.
+pub(super) fn linears(block: &str, theirs: &str, d_model: usize, d_mlp: usize, add: &mut impl FnMut(String, Stored)) {
+    for (index, part) in ["q", "k", "v"].iter().enumerate() {
+        let (weight, bias) = (format!("{theirs}.attn.c_attn.weight"), format!("{theirs}.attn.c_attn.bias"));
+        add(format!("{block}.w_{part}"), Stored::matrix(weight, [d_model, d_model]).third(index, 1));
+        add(format!("{block}.b_{part}"), Stored::vector(bias, d_model).third(index, 1));
+    }
+    let linears = [
+        ("o", "attn.c_proj", [d_model, d_model]),
+        ("in", "mlp.c_fc", [d_model, d_mlp]),
+        ("out", "mlp.c_proj", [d_mlp, d_model]),
+    ];
+    for (ours, linear, shape) in linears {
+        add(format!("{block}.w_{ours}"), Stored::matrix(format!("{theirs}.{linear}.weight"), shape));
+        add(format!("{block}.b_{ours}"), Stored::vector(format!("{theirs}.{linear}.bias"), shape[1]));
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct Stored {
     pub(super) third: Option<Third>,
     /// A matrix with so many rows, the first one of which is added to every row.
     pub(super) plus_first_row: Option<(String, usize)>,
+    /// Rows of the tensor after those of the parameter.
+    pub(super) rows_after: usize,
 }
 
 /// One of queries, keys and values in a tensor of all three, whose outputs are [heads, 3, width].
@@ -58,7 +60,7 @@ impl Stored {
 
     /// A matrix that is stored as it is.
     pub(super) fn matrix(tensor: String, shape: [usize; 2]) -> Self {
-        Self { tensor, shape, is_vector: false, transposed: false, third: None, plus_first_row: None }
+        Self { tensor, shape, is_vector: false, transposed: false, third: None, plus_first_row: None, rows_after: 0 }
     }
 
     /// A matrix that is stored [out, in].
@@ -78,7 +80,7 @@ impl Stored {
         let shape = match (self.is_vector, self.transposed) {
             (true, _) => vec![outputs],
             (false, true) => vec![outputs, inputs],
-            (false, false) => vec![inputs, outputs],
+            (false, false) => vec![inputs + self.rows_after, outputs],
         };
         let more = self.plus_first_row.as_mut().map(|(tensor, rows)| (tensor, vec![*rows, self.shape[1]]));
         std::iter::once((&mut self.tensor, shape)).chain(more).collect()

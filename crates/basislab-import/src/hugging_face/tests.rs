@@ -3,7 +3,7 @@
 mod hostile;
 pub(crate) mod refusals;
 
-use crate::{Source, open};
+use crate::{Source, as_hugging_face, open};
 use basislab_config::{
     Activation, Attention, Branches, Dtype, Mask, Mlp, ModelSpec, NormKind, NormPlace, Positions, RopePairs,
 };
@@ -76,7 +76,11 @@ fn every_family_has_its_forward_pass() {
         ("mistral", "MistralForCausalLM", "F32", mistral.clone()),
         ("qwen2", "Qwen2ForCausalLM", "F16", qwen2),
         ("qwen3", "Qwen3ForCausalLM", "F32", ModelSpec { n_ctx: 32, qk_norm: true, ..mistral }),
-        ("gpt2", "GPT2LMHeadModel", "F32", ModelSpec { positions: learned.clone(), ..gpt2 }),
+        ("gpt2", "GPT2LMHeadModel", "F32", ModelSpec { positions: learned.clone(), ..gpt2.clone() }),
+        ("imagegpt", "ImageGPTForCausalImageModeling", "F32", {
+            let (norm, activation) = (NormKind::RmsGain, Activation::Gelu);
+            ModelSpec { positions: learned.clone(), norm, activation, tied_head: false, ..gpt2 }
+        }),
         ("gpt_neox", "GPTNeoXForCausalLM", "F32", neox()),
         ("gpt_neox_sequential", "GPTNeoXForCausalLM", "F32", {
             ModelSpec { branches: Branches::Sequential, positions: rope(10_000.0, Some(4)), ..neox() }
@@ -125,10 +129,82 @@ fn read_all(source: &Source, parameters: &Value) -> u64 {
 fn every_parameter_is_what_the_script_finds() {
     let text = std::fs::read(fixture("parameters.json")).unwrap();
     let families: Value = serde_json::from_slice(&text).unwrap();
-    assert_eq!(families.as_object().unwrap().len(), 9);
+    assert_eq!(families.as_object().unwrap().len(), 10);
     for (family, parameters) in families.as_object().unwrap() {
         let source = open(&fixture(family), None).unwrap();
         assert_eq!(read_all(&source, parameters), source.parameters, "{family}");
+    }
+}
+
+/// Writes a model as `basislab export` does.
+fn written(folder: &Path, spec: &ModelSpec, weight: &dyn Fn(&str) -> Option<Vec<f32>>) -> Source {
+    let files = as_hugging_face(spec, 61, weight).unwrap();
+    std::fs::write(folder.join("config.json"), files.config.to_string()).unwrap();
+    std::fs::write(folder.join("model.safetensors"), basislab_store::encode(&files.tensors)).unwrap();
+    open(folder, None).unwrap()
+}
+
+#[test]
+fn what_is_written_is_what_was_read() {
+    let text = std::fs::read(fixture("parameters.json")).unwrap();
+    let families: Value = serde_json::from_slice(&text).unwrap();
+    for (family, parameters) in families.as_object().unwrap().iter().filter(|(family, _)| *family != "bert") {
+        let source = open(&fixture(family), None).unwrap();
+        let weight = |path: &str| {
+            let shape = [0, 1].map(|axis| parameters[path][axis].as_u64().map(|n| n as usize));
+            source.read(path, [shape[0]?, shape[1]?]).ok()
+        };
+        let dir = tempfile::TempDir::new().unwrap();
+        let again = written(dir.path(), &source.spec, &weight);
+        assert_eq!(read_all(&again, parameters), again.parameters, "{family}");
+        // Mistral is Llama as long as its window is not shorter than a sequence.
+        assert_eq!(again.spec, source.spec, "{family}");
+    }
+}
+
+/// One gain for all dimensions, a tied head and absent biases become what ImageGPT has.
+#[test]
+fn what_an_architecture_lacks_is_written_as_what_has_the_same_effect() {
+    let spec = ModelSpec {
+        n_ctx: 16,
+        n_heads: 3,
+        n_kv_heads: None,
+        mlp: Mlp::Plain,
+        norm: NormKind::RmsScalar,
+        positions: Positions::Learned {},
+        ..llama()
+    };
+    let (d, vocabulary) = (24, 61);
+    let size = |path: &str| match path {
+        "w_e" => vocabulary * d,
+        "w_pos" => 16 * d,
+        path if path.ends_with("gain") => 1,
+        path if path.ends_with("w_in") || path.ends_with("w_out") => d * 40,
+        _ => d * d,
+    };
+    let has = |path: &str| !path.contains("b_") && path != "w_u";
+    let values = |path: &str| (0..size(path)).map(|i| (i + path.len()) as f32).collect::<Vec<f32>>();
+    let dir = tempfile::TempDir::new().unwrap();
+    let source = written(dir.path(), &spec, &|path: &str| has(path).then(|| values(path)));
+    assert_eq!((source.architecture.as_str(), source.d_vocab), ("ImageGPTForCausalImageModeling", vocabulary));
+    let gain = "blocks.1.norm_2.gain";
+    assert_eq!(source.read(gain, [1, d]).unwrap(), vec![gain.len() as f32; d]);
+    assert_eq!(source.read("blocks.0.b_k", [1, d]).unwrap(), vec![0.0; d]);
+    assert_eq!(source.read("blocks.0.w_k", [d, d]).unwrap(), values("blocks.0.w_k"));
+    let (embedding, head) =
+        (source.read("w_e", [vocabulary, d]).unwrap(), source.read("w_u", [d, vocabulary]).unwrap());
+    assert_eq!(embedding, values("w_e"));
+    assert!((0..d * vocabulary).all(|i| head[i] == embedding[i % vocabulary * d + i / vocabulary]));
+    for (other, key) in [
+        (ModelSpec { activation: Activation::Solu, ..spec.clone() }, "model.activation = \"solu\""),
+        (ModelSpec { attention: Attention::SoftmaxOne, ..llama() }, "model.attention = \"softmax-1\""),
+        (ModelSpec { norm: NormKind::None, ..spec.clone() }, "model.norm = \"none\""),
+        (ModelSpec { branches: Branches::Parallel, ..llama() }, "model.branches = \"parallel\""),
+        (ModelSpec { biases: true, ..llama() }, "model.biases = true"),
+        (ModelSpec { mlp: Mlp::Swiglu, ..spec.clone() }, "mlp = \"swiglu\", which no architecture"),
+    ] {
+        let error = as_hugging_face(&other, 61, &|_| None).unwrap_err();
+        assert!(error.contains(key), "{error}");
     }
 }
 

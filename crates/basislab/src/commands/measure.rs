@@ -1,8 +1,8 @@
 //! `basislab measure`: the residual stream of finished models, whoever trained them.
 
-mod checkpoint;
+pub(super) mod checkpoint;
 pub(super) mod model;
-mod saved;
+pub(super) mod saved;
 
 use super::CommandResult;
 use crate::args::MeasureArgs;

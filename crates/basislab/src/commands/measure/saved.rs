@@ -61,7 +61,7 @@ pub(super) fn write(path: &Path, name: &str, shape: [usize; 2], values: &[f32]) 
 }
 
 /// Writes token ids as int32.
-pub(super) fn write_tokens(path: &Path, shape: [usize; 2], tokens: &[u32]) -> Result<(), Exit> {
+pub(in crate::commands) fn write_tokens(path: &Path, shape: [usize; 2], tokens: &[u32]) -> Result<(), Exit> {
     let bytes = tokens.iter().flat_map(|&token| (token as i32).to_le_bytes()).collect();
     write_bytes(path, "tokens", ("<i4", Dtype::I32), shape, bytes)
 }
