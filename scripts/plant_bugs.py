@@ -247,7 +247,7 @@ BUGS = [
     # Plans and workers.
     ("a share begins at the first line", PROGRAM + "commands/work/share.rs", "(first..all.len())", "(first * 0..all.len())", "plans::shares"),
     ("a worker of other numbers trains all the same", PROGRAM + "commands/work.rs", "**planned != found", "planned.seed != found.seed", "plans::a_plan"),
-    ("a worker tries failed runs again by itself", PROGRAM + "commands/work.rs", "(!args.no_reuse, args.retry_failed)", "(!args.no_reuse, true)", "plans::a_run"),
+    ("a worker tries failed runs again by itself", PROGRAM + "commands/work.rs", "(!args.training.no_reuse, args.retry_failed)", "(!args.training.no_reuse, true)", "plans::a_run"),
     ("runs of stage 2 do not wait for the choice", PROGRAM + "commands/plan/stages.rs", "row.chosen && row.arm", "row.arm", "plans::shares"),
     ("runs of stage 2 are trained without their choice", PROGRAM + "commands/plan/stages.rs", "experiment = resolve(planned, &rows);", "experiment = resolve(planned, &rows[..0]);", "plans::shares"),
     ("only the claims of its own experiment are registered with a run", PROGRAM + "commands/work.rs", "plan.experiments.iter().flat_map", "plan.experiments[..1].iter().flat_map", "plans::claims"),

@@ -203,6 +203,7 @@ fn copies_of_local_directories_are_joined_and_conflicts_are_refused() {
     ok(at, &["work", "plan.jsonl", "--shard", "0/2", "--stage", "1", "--out", "one"]);
     ok(at, &["work", "plan.jsonl", "--shard", "1/2", "--stage", "1", "--out", "two"]);
     assert!(!own.exists());
+    refuses(at, &["collect", "plan.jsonl", "--from", "noe"], 3, &["--from noe: found no directory of an experiment"]);
     refuses(at, &["collect", "plan.jsonl", "--from", "one"], 6, &["have not ended"]);
     refuses(at, &["collect", "plan.jsonl", "--from", "two"], 6, &["have not ended"]);
     ok(at, &["work", "plan.jsonl", "--claim", "--stage", "2"]);

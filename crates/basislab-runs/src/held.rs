@@ -1,9 +1,9 @@
 //! Taking a run, so that no other process trains it, and giving it back: finished, failed or as it is.
 //!
 //! Any number of processes on any number of nodes take runs of one directory. Whoever holds the lock in `SEED.work` has the run. The
-//! folder goes once the run has ended, while others may just be making, opening or locking what is in it. So a lock counts only if
-//! its file is still the one at its path, whether the run has ended is looked up again once the run is locked, and a folder
-//! that is gone is made again.
+//! folder is removed once the run has ended, possibly while other processes are creating, opening or locking files in it. So a
+//! lock counts only if its file is still the one at its path, the end of the run is checked again once the run is locked, and
+//! a folder that was removed is created again.
 
 use crate::error::RunsError;
 use basislab_config::RunName;

@@ -1,5 +1,6 @@
 use super::plan_script::{SCRIPT_EXAMPLES, ScriptArgs};
-use super::{Backend, ChangeArgs, MOST, count, folder};
+use super::run::TrainingArgs;
+use super::{Backend, ChangeArgs, count, folder};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -122,7 +123,7 @@ pub(crate) struct WorkArgs {
     #[arg(long, value_name = "I/N", allow_hyphen_values = true)]
     pub(crate) shard: Option<String>,
     /// Whatever has not ended and no other worker has. Needs a file system whose locks hold between the workers
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_lock")]
     pub(crate) claim: bool,
     /// Only lines of this stage; 2 is that of arms whose values are chosen from a grid, once its runs have ended
     #[arg(long, value_name = "STAGE", allow_hyphen_values = true, value_parser = count(1, 2))]
@@ -146,21 +147,8 @@ pub(crate) struct WorkArgs {
     /// The directory of the experiments' directories, in place of the plan's; `basislab collect --from` joins copies of it
     #[arg(long, value_name = "DIR", value_parser = folder())]
     pub(crate) out: Option<PathBuf>,
-    /// Do not copy finished runs of the same identity from sibling directories; train them
-    #[arg(long)]
-    pub(crate) no_reuse: bool,
-    /// Most seconds between two checkpoints of a run
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_hyphen_values = true, value_parser = count(0, MOST))]
-    pub(crate) checkpoint_seconds: u64,
-    /// Most updates between two checkpoints of a run [default: no limit]
-    #[arg(long, value_name = "STEPS", allow_hyphen_values = true, value_parser = count(1, MOST))]
-    pub(crate) checkpoint_steps: Option<u64>,
-    /// Do not lock, for file systems without locks: several workers may then train the same run, to the same bits
-    #[arg(long, conflicts_with = "claim")]
-    pub(crate) no_lock: bool,
-    /// Do not print progress on stderr
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,9 @@
 use super::{DeviceArgs, ExperimentArgs, MOST, count, folder};
+use basislab_train::Control;
 use clap::Args;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 pub(super) const RUN_EXAMPLES: &str = "\
 Examples:
@@ -36,6 +39,16 @@ pub(crate) struct RunArgs {
     /// left out of the printed answer
     #[arg(long, value_name = "ARM,ARM[/SEED]")]
     pub(crate) only: Option<String>,
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How runs are trained, whoever asks for them.
+#[derive(Debug, Args)]
+pub(crate) struct TrainingArgs {
     /// Do not copy finished runs of the same identity from sibling directories; train them
     #[arg(long)]
     pub(crate) no_reuse: bool,
@@ -51,7 +64,15 @@ pub(crate) struct RunArgs {
     /// Do not print progress on stderr
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Print the answer as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+}
+
+impl TrainingArgs {
+    /// When checkpoints are made. `stop` ends each run after its current update.
+    pub(crate) fn control<'a>(&self, stop: &'a AtomicBool) -> Control<'a> {
+        Control {
+            stop,
+            checkpoint_steps: self.checkpoint_steps.unwrap_or(u64::MAX),
+            checkpoint_interval: Duration::from_secs(self.checkpoint_seconds),
+        }
+    }
 }

@@ -6,6 +6,7 @@ use super::quantize::of_experiment;
 use super::report::{answer_text, answer_value, current, is_unsound};
 use crate::args::{CollectArgs, DeviceArgs};
 use crate::backend::Backend;
+use crate::directories::is_one;
 use crate::exit::{Code, Exit};
 use crate::experiments::{self, library};
 use crate::terminal::{quoted, say, say_json};
@@ -20,6 +21,11 @@ use std::path::PathBuf;
 
 pub(crate) fn collect(args: &CollectArgs) -> CommandResult {
     let plan = read(&args.plan)?;
+    let is_there = |root: &PathBuf| plan.experiments.iter().any(|of| is_one(&in_root(&of.dir, Some(root))));
+    if let Some(root) = args.from.iter().find(|root| !is_there(root)) {
+        let what = "found no directory of an experiment of the plan, expected the --out of a worker or a copy of it";
+        return Err(Exit::data(format!("--from {}: {what}", root.display())));
+    }
     let mut all = Vec::new();
     for (number, of) in plan.experiments.iter().enumerate() {
         let lines = plan.lines.iter().filter(|line| line.experiment == number).collect();
@@ -32,7 +38,7 @@ pub(crate) fn collect(args: &CollectArgs) -> CommandResult {
     let (mut unsound, mut values) = (false, Vec::new());
     for collected in &all {
         let dir = &collected.of.dir;
-        if !dir.join("manifest.json").exists() {
+        if !is_one(dir) {
             say(format!("{}: no run has begun\n", dir.display()))?;
             continue;
         }
@@ -65,7 +71,7 @@ impl Collected<'_> {
     /// Copies runs from the same experiment's directories in other directories of directories.
     fn join(&self, roots: &[PathBuf]) -> Result<(), Exit> {
         let dir = &self.of.dir;
-        let there = |root: &PathBuf| Some(in_root(dir, Some(root))).filter(|from| from.join("manifest.json").is_file());
+        let there = |root: &PathBuf| Some(in_root(dir, Some(root))).filter(|from| is_one(from));
         let from: Vec<PathBuf> = roots.iter().filter_map(there).collect();
         let Some(first) = from.first() else { return Ok(()) };
         if is_published(dir) {

@@ -22,11 +22,9 @@ use basislab_runs::{
     Job, Opened, RunOutcome, create_output_dir, jobs, lock, open, pending, plan_hash, resumable, rules, unfinished_runs,
 };
 use basislab_tables::{SUMS, SelectionRow, is_published, merge, read_optional};
-use basislab_train::Control;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 pub(crate) fn run(args: &args::RunArgs) -> CommandResult {
     let signals = Signals::listen()?;
@@ -51,8 +49,8 @@ fn run_on(device: &OpenDevice, named: &Named, args: &args::RunArgs, signals: &Si
     resources::check(experiment, &size, &dir, &device.info, &ADVICE)?;
     create_output_dir(&dir)?;
 
-    let progress = Progress::new(args.quiet);
-    let (rules, locks) = (rules(experiment), !args.no_lock);
+    let progress = Progress::new(args.training.quiet);
+    let (rules, locks) = (rules(experiment), !args.training.no_lock);
     let place = Place { dir: &dir, named, corpora: &corpora, device, rules: &rules, locks, progress: &progress };
     let work = Work { place, args, signals, workers };
     let (Opened { experiment, manifest }, only_read) = place.open()?;
@@ -152,13 +150,9 @@ impl Work<'_> {
     /// Trains the runs of a plan that nobody else has. Returns who has the others.
     fn train_plan(&self, plan: &Ready, drawn: &Mutex<bool>) -> Result<Vec<String>, Exit> {
         let Self { place, args, signals, workers } = *self;
-        let control = Control {
-            stop: signals.stop(),
-            checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
-            checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
-        };
+        let control = args.training.control(signals.stop());
         let show = |job: &Job<'_>, event| show_event(place.progress, job, &event);
-        let session = place.session(&plan.experiment, (!args.no_reuse, true), control, &show);
+        let session = place.session(&plan.experiment, (!args.training.no_reuse, true), control, &show);
         let train = |job: &Job<'_>, failed: &AtomicBool| match session.run_if_free(job, failed)? {
             RunOutcome::Busy(owner) => Ok(Some(owner)),
             outcome => {
@@ -173,7 +167,7 @@ impl Work<'_> {
 
     fn report(&self, plan: &Ready) -> CommandResult {
         let (args, dir) = (self.args, self.place.dir);
-        let _lock = lock(dir, args.no_lock)?;
+        let _lock = lock(dir, args.training.no_lock)?;
         // Another process may have added seeds, arms or claims meanwhile: the report is on what the directory plans now.
         let Opened { experiment, mut manifest } = open(dir, library())?;
         let mut answer = if pending(dir, &jobs(&experiment)) > 0 {
@@ -203,7 +197,12 @@ impl Work<'_> {
             return Ok(code);
         }
         let experiment = resolve(&experiment, &read_optional::<SelectionRow>(dir)?);
-        Ok(code.or(super::quantize::of_experiment(dir, &experiment, (args.on, args.quiet, args.json), device)?))
+        Ok(code.or(super::quantize::of_experiment(
+            dir,
+            &experiment,
+            (args.on, args.training.quiet, args.json),
+            device,
+        )?))
     }
 }
 

@@ -21,18 +21,16 @@ use basislab_runs::{
     resumable, rules,
 };
 use basislab_store::locks_between_nodes;
-use basislab_train::Control;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 pub(crate) fn work(args: &WorkArgs) -> CommandResult {
     let signals = Signals::listen()?;
     args.time_limit.map_or(Ok(()), |limit| signals.stop_before(limit))?;
     let plan = read(&args.plan)?;
     let mine = share(&plan, args)?;
-    let progress = Progress::new(args.quiet);
+    let progress = Progress::new(args.training.quiet);
     let dir_of = |line: &PlanLine| in_root(&plan.experiments[line.experiment].dir, args.out.as_deref());
     let ended = |line: &&PlanLine| has_ended(&plan, line, &dir_of(line));
     let left: Vec<&PlanLine> = mine.iter().copied().filter(|line| !ended(line)).collect();
@@ -98,7 +96,7 @@ impl<'p> Share<'p> {
         let corpora = experiments::corpora(&named.loaded)?;
         // Where locks do not hold everywhere, workers may train the same bits side by side.
         let locks = match locks_between_nodes(&dir) {
-            _ if args.no_lock => false,
+            _ if args.training.no_lock => false,
             Err(why) if args.claim => {
                 let next = "use --shard or --index, or another file system";
                 let message =
@@ -180,14 +178,12 @@ impl Worker<'_> {
     /// Trains runs of all shares.
     fn train(&self, decided: &[Decided<'_>], size: (usize, usize), left: &mut Left) -> Result<(), Exit> {
         let args = self.args;
-        let control = Control {
-            stop: self.signals.stop(),
-            checkpoint_steps: args.checkpoint_steps.unwrap_or(u64::MAX),
-            checkpoint_interval: Duration::from_secs(args.checkpoint_seconds),
-        };
+        let control = args.training.control(self.signals.stop());
         let show = |job: &Job<'_>, event| show_event(self.progress, job, &event);
         let sessions: Vec<Session<'_>> = std::iter::zip(&self.places, decided)
-            .map(|(place, of)| place.session(&of.experiment, (!args.no_reuse, args.retry_failed), control, &show))
+            .map(|(place, of)| {
+                place.session(&of.experiment, (!args.training.no_reuse, args.retry_failed), control, &show)
+            })
             .collect();
         let jobs: Vec<Vec<Job<'_>>> = decided.iter().map(Decided::jobs).collect();
         let todo: Vec<(usize, Job<'_>)> =

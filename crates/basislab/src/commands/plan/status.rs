@@ -13,7 +13,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Between two looks of `--watch`.
+/// How long `--watch` waits before it prints again.
 const PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) fn status(path: &Path, watch: bool, json: bool, root: Option<&Path>) -> CommandResult {
@@ -24,7 +24,7 @@ pub(super) fn status(path: &Path, watch: bool, json: bool, root: Option<&Path>) 
         if json {
             say_json(&status.json())?;
         } else {
-            // On a terminal each look replaces the one before.
+            // On a terminal each status replaces the one before.
             if watch && stdout().is_terminal() {
                 let _ = write!(stdout(), "{CLEAR}");
             }
