@@ -9,6 +9,7 @@ use crate::note::{Gaps, Lack, Note};
 use basislab_config::{Arm, Basis, Cell, Claim, ClaimKind, Direction, Experiment, LOSS, Reading, RunName, Sign, Site};
 use basislab_stats::Side;
 use basislab_tables::{Tables, TimingRow, repeats_its_bits};
+use std::collections::BTreeMap;
 
 /// How a claim's numbers are judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -136,6 +137,7 @@ impl<'a> Lookup<'a> {
         let mut evidence = self.start(&[arm, other], format!("{arm} / {other} ({how})"), test);
         evidence.read(cell, self.site(cell, arm));
         let at = |arm: &RunName| cell.step.resolve(self.last(arm));
+        let mut earlier = BTreeMap::<u64, Vec<u64>>::new();
         for seed in self.complete_seeds(&[arm, other], &mut evidence) {
             let steps = match reading {
                 Reading::Final => Some((at(arm), at(other))),
@@ -146,8 +148,7 @@ impl<'a> Lookup<'a> {
                 continue;
             };
             if reading == Reading::MatchedLoss && other_step < self.last(other) {
-                let (arm, other) = (arm.clone(), other.clone());
-                evidence.notes.push(Note::ReadEarlier { seed, arm, other, step: other_step });
+                earlier.entry(other_step).or_default().push(seed);
             }
             let value = values.value(arm, seed, step, self.basis(cell, arm));
             let reference = values.value(other, seed, other_step, self.basis(cell, other));
@@ -157,6 +158,12 @@ impl<'a> Lookup<'a> {
                 (Some(value), Some(reference)) => _ = evidence.push_log_ratio(arm, seed, value, reference),
             }
         }
+        evidence.notes.extend(earlier.into_iter().map(|(step, seeds)| Note::ReadEarlier {
+            seeds,
+            arm: arm.clone(),
+            other: other.clone(),
+            step,
+        }));
         if let Some(centre) = mean(&evidence.values) {
             let seeds = evidence.values.iter().filter(|value| **value * centre > 0.0).count();
             evidence.notes.push(Note::SameSide { seeds, of: evidence.values.len() });

@@ -14,8 +14,8 @@ pub(crate) enum Note {
     Control { symmetry: Symmetry, deviates: Option<bool> },
     /// Seeds in which the metric is above, or below, its value in every one of the random bases.
     Outside { above: usize, below: usize, of: usize, bases: usize },
-    /// At a matched loss: `arm` ended at the higher loss, so `other` is read before its end.
-    ReadEarlier { seed: u64, arm: RunName, other: RunName, step: u64 },
+    /// At a matched loss: `arm` ended at the higher loss, so `other` is read before its end, in these seeds at this step.
+    ReadEarlier { seeds: Vec<u64>, arm: RunName, other: RunName, step: u64 },
     /// Numbers whose bits were compared.
     Compared(usize),
     /// The first of them that differ.
@@ -107,6 +107,11 @@ pub(crate) fn list(seeds: &[u64]) -> String {
     runs.collect::<Vec<_>>().join(", ")
 }
 
+/// `seed 4`, `seeds 0, 3, 5-7`.
+fn named(seeds: &[u64]) -> String {
+    format!("{} {}", if seeds.len() == 1 { "seed" } else { "seeds" }, list(seeds))
+}
+
 /// `a < b < c`.
 pub(crate) fn chain<'a>(arms: impl IntoIterator<Item = &'a RunName>) -> String {
     arms.into_iter().map(RunName::as_str).collect::<Vec<_>>().join(" < ")
@@ -114,8 +119,7 @@ pub(crate) fn chain<'a>(arms: impl IntoIterator<Item = &'a RunName>) -> String {
 
 impl Display for Gap {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let seeds = if self.seeds.len() == 1 { "seed" } else { "seeds" };
-        write!(f, "{} {seeds} {} {}", self.subject, list(&self.seeds), self.lack)
+        write!(f, "{} {} {}", self.subject, named(&self.seeds), self.lack)
     }
 }
 
@@ -160,8 +164,8 @@ impl Display for Note {
                     (above, below) => write!(f, "above {all} {above} and below them in {below} {seeds}"),
                 }
             }
-            Self::ReadEarlier { seed, arm, other, step } => {
-                write!(f, "seed {seed}: {arm} ended behind, so {other} is read at step {step}")
+            Self::ReadEarlier { seeds, arm, other, step } => {
+                write!(f, "{}: {arm} ended behind, so {other} is read at step {step}", named(seeds))
             }
             Self::Compared(numbers) => write!(f, "{} compared", count(*numbers, "number")),
             Self::FirstDifference(difference) => f.write_str(difference),

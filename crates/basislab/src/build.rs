@@ -2,7 +2,7 @@
 
 use crate::backend::OpenDevice;
 use basislab_config::ModelSpec;
-use basislab_store::sha256;
+use basislab_store::{Extent, sha256};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -96,10 +96,11 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Of the running program: two builds of one dirty tree differ here alone.
+/// Of the running program: two builds of one dirty tree differ here alone. It may be larger than all that a command needs, so it is
+/// read in pieces.
 fn executable() -> Option<String> {
     static EXECUTABLE: OnceLock<Option<String>> = OnceLock::new();
-    let read = || Some(sha256(&std::fs::read(std::env::current_exe().ok()?).ok()?));
+    let read = || Some(Extent::of_file(&std::env::current_exe().ok()?).ok()?.sha256);
     EXECUTABLE.get_or_init(read).clone()
 }
 

@@ -186,6 +186,9 @@ fn in_short(note: &Note) -> String {
         Note::Registration(Registration::Extended) => "seeds were added".to_owned(),
         Note::Registration(Registration::PostHoc) => "post hoc".to_owned(),
         Note::Registration(Registration::ExistingRuns) => "on existing runs".to_owned(),
+        Note::ReadEarlier { seeds, arm, other, step } if seeds.len() > 8 => {
+            format!("in {} seeds {arm} ended behind, so {other} is read at step {step}", seeds.len())
+        }
         note => note.to_string(),
     }
 }

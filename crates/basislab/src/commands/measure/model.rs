@@ -8,9 +8,8 @@ use basislab_config::{ModelSpec, RunName, count};
 use basislab_data::{BUILTIN_PREFIX, BUILTIN_TEXTS};
 use basislab_import::{Source, Tokenizer};
 use basislab_measure::Sequences;
-use basislab_store::{Hasher, is_lfs_pointer, read_capped, sha256};
+use basislab_store::{Extent, is_lfs_pointer, read_capped, sha256};
 use serde_json::{Value, json};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Tokens per sequence where neither the user nor the model asks for fewer.
@@ -218,16 +217,9 @@ fn datasheet(source: &Source, tokenizer: &Tokenizer) -> Result<Value, Exit> {
     let mut files = Vec::new();
     for file in &source.files {
         let unreadable = |error| Exit::data(format!("{:?}: cannot read: {error}", file.path));
-        let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 1 << 20]);
-        let mut reader = std::fs::File::open(&file.path).map_err(unreadable)?;
-        loop {
-            match reader.read(&mut buffer).map_err(unreadable)? {
-                0 => break,
-                n => hasher.update(&buffer[..n]),
-            }
-        }
+        let extent = Extent::of_file(&file.path).map_err(unreadable)?;
         let name = file.path.file_name().map(|name| name.to_string_lossy());
-        files.push(json!({ "name": name, "bytes": file.bytes, "sha256": hasher.extent().sha256 }));
+        files.push(json!({ "name": name, "bytes": file.bytes, "sha256": extent.sha256 }));
     }
     Ok(json!({
         "name": source.name, "files": files, "format": source.format, "architecture": source.architecture,
