@@ -59,9 +59,9 @@ measure smoke 40 "$basislab" run adam-vs-sgd --backend wgpu --smoke --no-reuse -
 keep smoke/manifest.json manifest.json
 measure verify 30 "$basislab" verify smoke --steps 3
 measure laws 60 "$basislab" check adam-vs-sgd --backend wgpu
-measure alone 50 "$basislab" "${main_job[@]}" --jobs 1 --out alone
+measure alone 70 "$basislab" "${main_job[@]}" --jobs 1 --out alone
 keep alone/timing.csv alone-timing.csv
-measure together 50 "$basislab" "${main_job[@]}" --jobs 2 --out together
+measure together 60 "$basislab" "${main_job[@]}" --jobs 2 --out together
 keep together/timing.csv together-timing.csv
 if "$python" -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null; then
     # What PyTorch does with f32 by default, and how far each setting is from f64; log "peak" says the same of basislab.
@@ -75,7 +75,7 @@ for setting in ("highest", "high", "medium"):
     print(setting, "relative error", ((a @ b - exact).norm() / exact.norm()).item())
 '
     for size in d64 d256 d768; do
-        measure "torch-$size" 90 "$python" "$here/bench_pytorch.py" --device cuda --step "$step" --rounds 1 --steps 60 --limit 30 \
-            --sizes "$size" --against torch torch-tf32 torch-bf16 torch-compile --out "$out/$size.csv"
+        measure "torch-$size" 130 "$python" "$here/bench_pytorch.py" --device cuda --step "$step" --rounds 1 --steps 60 --limit 60 \
+            --sizes "$size" --against torch torch-compile --out "$out/$size.csv"
     done
 fi
