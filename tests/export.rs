@@ -146,11 +146,58 @@ fn an_unpacked_bundle_gives_the_report_of_its_directory() {
     assert!(before["outliers"].as_array().is_some_and(|outliers| !outliers.is_empty()), "{before}");
     assert_eq!(before["outliers"], after["outliers"]);
     assert!(unpacked.join("o/report.html").is_file());
+    // The zip itself, from which nothing stays.
+    let output = basislab(dir.path(), &["report", "o-bundle.zip", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let zipped: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    for key in ["verdicts", "arms", "outliers", "files", "notes"] {
+        assert_eq!(zipped[key], after[key], "{key}");
+    }
+    assert_eq!(zipped["directory"], "o-bundle.zip");
+    damaged_bundles_are_refused(dir.path());
     // A directory whose files are not what was sealed makes no bundle.
     fs::write(dir.path().join("o/summary.csv"), "changed").unwrap();
     refuses(dir.path(), &["export", "o", "--to", "bundle"], 7, &["summary.csv", "changed"]);
     fs::remove_file(dir.path().join("o/SHA256SUMS")).unwrap();
     refuses(dir.path(), &["export", "o", "--to", "bundle"], 3, &["SHA256SUMS", "basislab report o"]);
+}
+
+/// A bundle whose file, name or end is another one, beside `o-bundle.zip`.
+fn damaged_bundles_are_refused(dir: &Path) {
+    let whole = fs::read(dir.join("o-bundle.zip")).unwrap();
+    let says = |bytes: &[u8], code: i32, words: &[&str]| {
+        fs::write(dir.join("bad.zip"), bytes).unwrap();
+        refuses(dir, &["report", "bad.zip"], code, &[&["bad.zip"], words].concat());
+    };
+    says(b"no zip", 7, &["expected a directory or a bundle"]);
+    says(&whole[..whole.len() / 2], 7, &["expected a directory or a bundle"]);
+    let rewritten = |change: &dyn Fn(&str, Vec<u8>) -> (String, Vec<u8>)| {
+        let mut from = zip::ZipArchive::new(io::Cursor::new(&whole)).unwrap();
+        let mut to = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        for index in 0..from.len() {
+            let mut entry = from.by_index(index).unwrap();
+            let (name, mut bytes) = (entry.name().unwrap().into_owned(), Vec::new());
+            io::copy(&mut entry, &mut bytes).unwrap();
+            let (name, bytes) = change(&name, bytes);
+            to.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            io::Write::write_all(&mut to, &bytes).unwrap();
+        }
+        to.set_comment(std::str::from_utf8(from.comment()).unwrap()).unwrap();
+        to.finish().unwrap().into_inner()
+    };
+    let of = |file: &str, name: &str, bytes: Vec<u8>, old: &str, new: &str| match name.ends_with(file) {
+        true => (name.to_owned(), String::from_utf8(bytes).unwrap().replace(old, new).into_bytes()),
+        false => (name.to_owned(), bytes),
+    };
+    let same = rewritten(&|name, bytes| (name.to_owned(), bytes));
+    fs::write(dir.join("same.zip"), same).unwrap();
+    assert_eq!(basislab(dir, &["report", "same.zip"]).status.code(), Some(0));
+    let changed = rewritten(&|name, bytes| of("verdicts.csv", name, bytes, "exploratory", "supported"));
+    says(&changed, 7, &["verdicts.csv", "checksum differs"]);
+    let escaping = rewritten(&|name, bytes| of("BUNDLE_SHA256SUMS", name, bytes, "  summary.csv", "  ../summary.csv"));
+    says(&escaping, 7, &["../summary.csv", "expected one at the top or in figures"]);
+    let missing = rewritten(&|name, bytes| of("BUNDLE_SHA256SUMS", name, bytes, "  summary.csv", "  other.csv"));
+    says(&missing, 7, &["other.csv"]);
 }
 
 #[test]

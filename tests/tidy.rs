@@ -118,6 +118,21 @@ fn ci_runs_every_test_that_opens_a_gpu_with_a_driver() {
 }
 
 #[test]
+fn workflow_and_image_follow_the_repository() {
+    let [toolchain, workflow, image] = ["rust-toolchain.toml", ".github/workflows/ci.yml", "Dockerfile"]
+        .map(|file| std::fs::read_to_string(root().join(file)).unwrap());
+    let version = toolchain.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix(".0\"")).unwrap();
+    let tag = format!("rust:{version}-bookworm");
+    assert!(workflow.contains(&format!("container: {tag}\n")) && image.contains(&format!("FROM {tag} AS build\n")));
+    let ran: Vec<&str> = workflow.lines().filter_map(|line| Some(line.split_once("run: ")?.1)).collect();
+    assert_eq!(ran, [".ci/run"], "what the workflow does is in .ci/run");
+    let build = image.lines().find_map(|line| line.strip_prefix("RUN cargo build ")).unwrap();
+    let (_, features) = build.split_once("--no-default-features --features ").unwrap();
+    let known = std::fs::read_to_string(root().join("crates/basislab/Cargo.toml")).unwrap();
+    assert!(features.split(',').all(|feature| known.contains(&format!("\n{feature} = ["))), "{build}");
+}
+
+#[test]
 fn documents_stay_short_and_their_configurations_load() {
     let lines = |name: &str| std::fs::read_to_string(root().join(name)).unwrap().lines().count();
     assert!(lines("ARCHITECTURE.md") <= 150, "ARCHITECTURE.md: {} lines", lines("ARCHITECTURE.md"));

@@ -1,13 +1,13 @@
 //! A finished directory as one zip file, from which `basislab report` gives the same answer.
 
 use crate::error::ExportError;
-use basislab_store::{Extent, FileError, is_link, write_atomic_with};
+use basislab_store::{Extent, FileError, Hasher, is_link, write_atomic_with};
 use basislab_tables::{PACKAGE, SUMS, TABLES};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 /// The comment at the end of the file, from which a bundle is known.
 const COMMENT: &str = "a bundle of basislab";
@@ -101,4 +101,53 @@ fn is_own(path: &Path) -> bool {
         Ok::<_, io::Error>(end == COMMENT.as_bytes())
     };
     !is_link(path) && path.is_file() && ends().unwrap_or(false)
+}
+
+/// Writes the files of a bundle into `folder`; returns the directory that it was made from. Every file must be what its checksum
+/// says, and nothing else is written, whatever paths the zip holds.
+///
+/// # Errors
+/// A file that is no bundle or was changed or cut, or a folder that cannot be written to.
+pub fn unpack_bundle(path: &Path, folder: &Path) -> Result<PathBuf, ExportError> {
+    let damaged = |what: String| ExportError::Foreign(format!("{}: {what}", path.display()));
+    let file = File::open(path).map_err(|error| FileError::new("read", path, error))?;
+    let no_bundle = || damaged("found a file, expected a directory or a bundle of `basislab export`".to_owned());
+    let mut zip = ZipArchive::new(file).map_err(|_| no_bundle())?;
+    let first = zip.file_names().next().and_then(|name| Some(name.ok()?.split_once('/')?.0.to_owned()));
+    let name = first.filter(|first| is_plain(first) && zip.comment() == COMMENT.as_bytes()).ok_or_else(no_bundle)?;
+    let mut sums = String::new();
+    let entry = zip.by_name(&format!("{name}/{ALL_SUMS}")).map_err(|_| damaged(format!("found no {ALL_SUMS}")))?;
+    entry.take(MOST_SUMS).read_to_string(&mut sums).map_err(|error| damaged(format!("{ALL_SUMS}: {error}")))?;
+    let dir = folder.join(&name);
+    for line in sums.lines() {
+        let (sum, file) = line.split_once("  ").ok_or_else(|| damaged(format!("{ALL_SUMS}: found {line:?}")))?;
+        if !file.strip_prefix("figures/").unwrap_or(file).split('/').all(is_plain) {
+            return Err(damaged(format!("found the file {file:?}, expected one at the top or in figures")));
+        }
+        let mut entry = zip.by_name(&format!("{name}/{file}")).map_err(|error| damaged(format!("{file}: {error}")))?;
+        let to = dir.join(file);
+        let fail = |error| FileError::new("write", &to, error);
+        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(fail)?;
+        let (mut written, mut hasher, mut piece) = (File::create(&to).map_err(fail)?, Hasher::default(), [0; 1 << 14]);
+        loop {
+            let length = entry.read(&mut piece).map_err(|error| damaged(format!("{file}: {error}")))?;
+            if length == 0 {
+                break;
+            }
+            hasher.update(&piece[..length]);
+            written.write_all(&piece[..length]).map_err(fail)?;
+        }
+        if hasher.extent().sha256 != sum {
+            return Err(damaged(format!("{file} is not what was packed: its checksum differs")));
+        }
+    }
+    Ok(dir)
+}
+
+/// The most bytes of [`ALL_SUMS`] that are read: a million lines, hundreds of times what a directory has.
+const MOST_SUMS: u64 = 100_000_000;
+
+/// Whether a name is that of a file in a folder, and no way out of it.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
 }

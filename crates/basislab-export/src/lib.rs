@@ -13,7 +13,7 @@ mod parquet;
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests;
 
-pub use bundle::write_bundle;
+pub use bundle::{unpack_bundle, write_bundle};
 pub use error::ExportError;
 pub use events::write_events;
 pub use output::write_folder;

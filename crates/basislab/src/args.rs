@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Quantize(QuantizeArgs),
     /// Rebuild summary, verdicts, figures and page of a directory from its tables, without training
     Report {
-        /// A directory that `run`, `measure` or `quantize` wrote
+        /// A directory that `run`, `measure` or `quantize` wrote, or a bundle of `export`
         #[arg(value_parser = folder())]
         dir: PathBuf,
         /// Print the summary as JSON

@@ -8,7 +8,6 @@ Forms:
   parquet       a .parquet file for each table, with its columns and types
   tensorboard   event files, a folder for each arm and seed
   bundle        one zip of a finished directory, which `basislab report` reads
-                once it is unpacked
   weights       the weights of one run in float32 with the keys of its model, for
                 programs of your own; `basislab.load_torch` in Python reads them
   model-card    the weights of one run as `transformers` loads them, with a card

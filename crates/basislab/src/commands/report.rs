@@ -9,6 +9,7 @@ use crate::manifest::{broken_law, smoke_note, thinned};
 use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::Experiment;
+use basislab_export::unpack_bundle;
 use basislab_report::{Answer, Provenance, Records, Written, read_answer, read_unsealed, seal};
 use basislab_runs::{Opened, jobs, open, write_manifest};
 use basislab_store::{FileError, Lock, LockError};
@@ -18,6 +19,9 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+    if dir.is_file() {
+        return of_bundle(dir, json);
+    }
     if is_measured(dir) && super::quantize::is_one(dir) {
         return super::quantize::report(dir, json);
     }
@@ -25,6 +29,19 @@ pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
         return super::measure::report(dir, json);
     }
     let (answer, manifest) = current(dir)?;
+    say_answer(&answer, &manifest, json)
+}
+
+/// The answer that a bundle holds. Nothing stays unpacked.
+fn of_bundle(bundle: &Path, json: bool) -> CommandResult {
+    let folder =
+        tempfile::tempdir().map_err(|error| Exit::write(format!("cannot create a temporary folder: {error}")))?;
+    let dir = unpack_bundle(bundle, folder.path())?;
+    resources::check_tables(&dir)?;
+    let Opened { experiment, manifest } = open(&dir, library())?;
+    let mut answer = read_answer(&dir, &experiment, thinned(&manifest))?;
+    answer.directory = bundle.display().to_string();
+    answer.next = vec![format!("unzip {}, for figures, page and tables", bundle.display())];
     say_answer(&answer, &manifest, json)
 }
 
