@@ -5,6 +5,7 @@
 
 mod cell;
 mod dimension;
+mod dimension_rows;
 mod error;
 mod measured;
 mod measured_rows;
@@ -21,7 +22,7 @@ mod seal;
 mod shard;
 
 pub use cell::{CellType, CellValue};
-pub use dimension::DimensionStepRow;
+pub use dimension_rows::DimensionStepRow;
 pub use error::TableError;
 pub use measured::{MeasuredTokens, special_rows};
 pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};

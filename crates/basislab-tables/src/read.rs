@@ -1,6 +1,6 @@
 //! Reading the files back, strictly: they may have been edited by hand.
 
-use crate::dimension::DimensionStepRow;
+use crate::dimension_rows::DimensionStepRow;
 use crate::packed::ResidualRows;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
 use crate::schema::{Table, TableRow};

@@ -1,7 +1,7 @@
 //! One struct per CSV file, one field per column, in the file's order.
 
 use crate::cell::{CellType, CellValue, plain};
-use crate::dimension::DimensionStepRow;
+use crate::dimension_rows::DimensionStepRow;
 use crate::measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow};
 use crate::outlier_rows::OutlierRow;
 use crate::quantized_rows::{QuantizationRow, QuantizedModelRow};

@@ -261,7 +261,7 @@ fn an_earlier_phase_in_another_basis_has_other_dimensions() {
     assert_eq!(first(&tables, Basis::Standard), [0; 4]);
     assert_eq!(first(&tables, Basis::Optimizer), [600; 4]);
     // Of all probes the first one that the second phase's optimizer made.
-    tables.dimension_steps = sizes(&experiment, |..| vec![(3, 9.0)]);
+    tables.dimension_steps = sizes(&experiment, |_, _, _, _| vec![(3, 9.0)]);
     let run = &experiment.arm("turned").unwrap().run;
     let expected = run.probe.steps(600).into_iter().find(|step| run.optimizer_at(*step).1 == run.optimizer_at(600).1);
     assert!(expected.is_some_and(|step| (500..600).contains(&step)), "{expected:?}");
