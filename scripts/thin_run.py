@@ -12,13 +12,14 @@ The manifest gets a sentence on what was left out.
 Thinned by rows, never by rounding:
 steps.csv to every 50th and each arm's last step; residual.csv to the metric and tokens of each cell that `[verdict]` or a
 claim reads, at the cell's site, and at the last step to the verdict's metric and tokens at all sites and to all metrics at
-the verdict's site; dimensions.csv to the verdict's site at the last step.
+the verdict's site; dimensions.csv to the verdict's site at the last step; dimension_steps.csv, where there is one, to the
+verdict's site.
 Summary, verdicts and figures made again from the thinned tables and outliers.csv are those of the whole ones, but for the count of
 numbers that `bit-equal` compared. `basislab report` shows the recorded ones, and changes nothing.
 Of a directory of `basislab measure` everything is kept but dimensions.csv and the random bases of metrics other than
 token_kurtosis.
-With --summaries, for experiments of many runs, steps.csv, residual.csv and dimensions.csv are left without rows, but for
-the last step of a run that diverged.
+With --summaries, for experiments of many runs, steps.csv, residual.csv, dimensions.csv and dimension_steps.csv are left
+without rows, but for the last step of a run that diverged.
 """
 import csv
 import hashlib
@@ -35,14 +36,14 @@ except ModuleNotFoundError:
 
 WHOLE = ["datapackage.json", "evals.csv", "timing.csv", "summary.csv", "verdicts.csv"]
 SOMETIMES = ["selection.csv", "privilege.csv", "outliers.csv"]
-OF_STEPS = ["steps.csv", "residual.csv", "dimensions.csv"]
+OF_STEPS = ["steps.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv"]
 THINNED = (
     "steps.csv holds every 50th and the last step; residual.csv the metric, tokens and site of each cell that claims read, and"
     " at the last step the verdict's metric and tokens at all sites and all metrics at the verdict's site; dimensions.csv the"
-    " verdict's site at the last step"
+    " verdict's site at the last step; dimension_steps.csv the verdict's site"
 )
 MEASURED = "dimensions.csv was left out, and of residual.csv the random bases of all metrics but token_kurtosis"
-NO_ROWS = "the rows of steps.csv, residual.csv and dimensions.csv were left out"
+NO_ROWS = "the rows of steps.csv, residual.csv, dimensions.csv and dimension_steps.csv were left out"
 
 
 def main(source, target, summaries=False):
@@ -82,12 +83,17 @@ def main(source, target, summaries=False):
     def dimension(row):
         return at_site(row, verdict) and at_end(row)
 
+    def sizes(row):
+        return at_site(row, verdict)
+
     def diverged(row):
         return row.get("status", "ok") != "ok"
 
-    rules = (diverged, diverged, diverged) if summaries else (step, residual, dimension)
+    rules = (diverged,) * 4 if summaries else (step, residual, dimension, sizes)
     for name, keep in zip(OF_STEPS, rules, strict=True):
-        keep_rows(source, target, name, keep)
+        # Earlier versions wrote no sizes.
+        if name != "dimension_steps.csv" or (source / name).is_file():
+            keep_rows(source, target, name, keep)
     finish(source, target)
 
 

@@ -87,6 +87,7 @@ fn first_look(rows: &[Row]) -> Vec<&Row> {
             Row::Eval(row) => row.step == 0,
             Row::Residual(row) => row.step == 0,
             Row::Dimension(row) => row.step == 0,
+            Row::DimensionStep(row) => row.step == 0,
         })
         .collect()
 }
@@ -243,6 +244,10 @@ fn training_ahead_through_phases_gives_the_same_numbers_up_to_rounding() {
                 (Row::Dimension(a), Row::Dimension(b)) => {
                     near(Some(a.rms), Some(b.rms))
                         && (a.step, a.site, a.dim, a.basis) == (b.step, b.site, b.dim, b.basis)
+                }
+                (Row::DimensionStep(a), Row::DimensionStep(b)) => {
+                    let all_near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| near(Some(*a), Some(*b)));
+                    all_near(a.rms.values(), b.rms.values()) && (a.step, a.site, a.basis) == (b.step, b.site, b.basis)
                 }
                 (Row::Eval(a), Row::Eval(b)) => a.step == b.step && near(a.loss_above_floor, b.loss_above_floor),
                 _ => false,

@@ -11,7 +11,7 @@ use basislab_config::{
     RotationSpec, RunName, RunSpec, ScheduleKind, Sharing, Tokens,
 };
 use basislab_data::Corpus;
-use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Row, StepRow};
+use basislab_tables::{DimensionRow, DimensionStepRow, EvalRow, ResidualRow, Row, StepRow};
 use basislab_train::{Context, Event, Expected, Outcome, State, certify, rotated_share, train};
 use reference::{Cells, Matrix, Reference, slots};
 
@@ -197,6 +197,16 @@ impl Sent {
                     cell(format!("{key} {name}"), value);
                 }
             }
+            Row::DimensionStep(row) => {
+                let DimensionStepRow { arm, seed, step, site, layer, basis, tokens, rms, fourth_moment, null_shares } =
+                    row;
+                let key = format!("dimension_steps {arm} {seed} {step} {site} {} {tokens} {basis}", number(layer));
+                for (name, list) in [("rms", rms), ("fourth_moment", fourth_moment), ("null_shares", null_shares)] {
+                    for (place, value) in list.values().iter().enumerate() {
+                        cell(format!("{key} {name} {place}"), Some(*value));
+                    }
+                }
+            }
         }
     }
 }
@@ -225,6 +235,8 @@ fn assert_cells(found: &Cells, expected: &Cells, tolerance: f64, what: &str) {
         let same = found.is_some() == expected.is_some();
         // Learning rates are small, and computed in f64 whatever the type of the model.
         let is_rate = key.ends_with(" lr");
+        // Lists are of single precision.
+        let tolerance = if key.starts_with("dimension_steps ") { tolerance.max(1e-7) } else { tolerance };
         let near = found.zip(*expected).is_none_or(|(a, b)| match is_rate {
             true => (a - b).abs() <= 1e-12 * b.abs(),
             false => is_near(a, b, tolerance),

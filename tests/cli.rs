@@ -59,6 +59,7 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
         "evals.csv",
         "residual.csv",
         "dimensions.csv",
+        "dimension_steps.csv",
         "timing.csv",
         "summary.csv",
         "verdicts.csv",
@@ -87,9 +88,16 @@ fn a_run_writes_its_files_answers_and_is_not_repeated() {
     let config = out.join("config.toml");
     let same = basislab(dir.path(), &["run", config.to_str().unwrap(), "--quiet", "--no-reuse", "--out", "p"]);
     assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
-    for file in
-        ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv", "config.toml"]
-    {
+    for file in [
+        "steps.csv",
+        "evals.csv",
+        "residual.csv",
+        "dimensions.csv",
+        "dimension_steps.csv",
+        "summary.csv",
+        "verdicts.csv",
+        "config.toml",
+    ] {
         assert_eq!(
             std::fs::read(out.join(file)).unwrap(),
             std::fs::read(dir.path().join("p").join(file)).unwrap(),

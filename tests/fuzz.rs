@@ -93,7 +93,15 @@ fn tables() {
         let bytes = std::fs::read(golden.join(name)).unwrap();
         bytes.split_inclusive(|byte| *byte == b'\n').take(6).flatten().copied().collect::<Vec<u8>>()
     };
-    let files = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv"];
+    let files = [
+        "steps.csv",
+        "evals.csv",
+        "residual.csv",
+        "dimensions.csv",
+        "dimension_steps.csv",
+        "summary.csv",
+        "verdicts.csv",
+    ];
     replay(targets::csv, &files.map(head));
 }
 

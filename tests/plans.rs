@@ -41,7 +41,8 @@ fn code(at: &Path, args: &[&str]) -> (i32, String) {
 }
 
 /// All that is decided and measured, but times.
-const FILES: [&str; 6] = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv"];
+const FILES: [&str; 7] =
+    ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv", "summary.csv", "verdicts.csv"];
 
 fn same(a: &Path, b: &Path) {
     for file in FILES {

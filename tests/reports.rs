@@ -101,12 +101,12 @@ fn seal_again(out: &Path) {
 fn the_seal_covers_all_that_a_reader_is_shown() {
     let (_, _, whole) = finished();
     let names = sealed(&whole);
-    let runs = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"];
+    let runs = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv"];
     let tables = runs.iter().chain(&["summary.csv", "verdicts.csv", "privilege.csv", "outliers.csv"]);
     let drawn = whole.keys().filter(|name| name.starts_with("figures/"));
     let mut expected: Vec<String> = tables.map(|name| (*name).to_owned()).chain(drawn.cloned()).collect();
     expected.push("datapackage.json".to_owned());
-    assert_eq!(expected.len(), 14);
+    assert_eq!(expected.len(), 15);
     assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>(), expected.iter().collect());
     for (name, line) in names.iter().zip(String::from_utf8(whole["SHA256SUMS"].clone()).unwrap().lines()) {
         assert_eq!(line, format!("{}  {name}", sha256(&whole[name])));
@@ -254,7 +254,7 @@ fn a_run_that_has_not_ended_is_not_in_the_tables() {
     fs::remove_file(out.join("SHA256SUMS")).unwrap();
     fs::remove_file(out.join("parts/sgd/1/done.json")).unwrap();
     // The tables at the top as they were merged before it ended.
-    for name in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"] {
+    for name in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv"] {
         let text = String::from_utf8(whole[name].clone()).unwrap();
         let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("sgd,1,")).collect();
         fs::write(out.join(name), kept.join("\n") + "\n").unwrap();
@@ -293,7 +293,7 @@ fn what_follows_from_whole_parts_is_made_again() {
         }
     }
     // A table of the runs is not made again over one that was edited, but it is where there is none.
-    for name in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"] {
+    for name in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv"] {
         let text = String::from_utf8(whole[name].clone()).unwrap();
         fs::write(out.join(name), text.replacen("adam,0,", "adam,7,", 1)).unwrap();
         refuses(dir.path(), &["report", "o"], 7, &[name, "changed since it was written"]);
@@ -420,9 +420,9 @@ fn the_data_package_lists_the_tables_that_are_there() {
         resources.iter().map(|resource| resource["path"].as_str().unwrap().to_owned()).collect()
     };
     let names = listed(&whole["datapackage.json"]);
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 10);
     assert!(names.iter().all(|name| whole.contains_key(name)));
-    for name in ["parts", "timing.csv", "dimensions.csv", "SHA256SUMS", "datapackage.json"] {
+    for name in ["parts", "timing.csv", "dimensions.csv", "dimension_steps.csv", "SHA256SUMS", "datapackage.json"] {
         basislab_store::remove(&out.join(name)).unwrap();
     }
     report(dir.path());

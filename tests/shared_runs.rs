@@ -35,7 +35,7 @@ fn writers(work: &Path) -> Vec<PathBuf> {
 }
 
 fn tables(part: &Path) -> Vec<String> {
-    let files = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"];
+    let files = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv"];
     files.iter().map(|file| fs::read_to_string(part.join(file)).unwrap()).collect()
 }
 
@@ -154,7 +154,9 @@ fn a_part_without_the_rows_of_its_end_is_not_complete() {
     for (lines, step) in [(1, 6), (2, 6), (2, 1)] {
         let mut forged = done.clone();
         forged["step"] = step.into();
-        for (file, text) in ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv"].iter().zip(&whole) {
+        for (file, text) in
+            ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv"].iter().zip(&whole)
+        {
             let text: String = text.split_inclusive('\n').take(lines).collect();
             fs::write(part.join(file), &text).unwrap();
             forged["tables"][file] = serde_json::to_value(Extent::of(text.as_bytes())).unwrap();

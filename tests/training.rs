@@ -137,6 +137,7 @@ fn a_diverged_run_is_a_result_without_numbers() {
             Row::Eval(row) => assert!(row.loss.is_none_or(f64::is_finite)),
             Row::Residual(row) => assert!(row.value.is_none_or(f64::is_finite)),
             Row::Dimension(row) => assert!(row.rms.is_finite()),
+            Row::DimensionStep(row) => assert!(!row.rms.values().is_empty()),
         }
     }
 }

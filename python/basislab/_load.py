@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Committed evidence may leave these out; every other table belongs to every experiment.
-OPTIONAL = {"dimensions", "timing"}
+OPTIONAL = {"dimensions", "dimension_steps", "timing"}
 STORED = {"F64": "<f8", "F32": "<f4", "BF16": "<u2", "F16": "<f2"}
 
 

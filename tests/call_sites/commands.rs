@@ -314,7 +314,8 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
         .for_each(|arm| arm.seeds = if arm.name == "adam-identity" { vec![4] } else { vec![4, 1] });
     let corpus = Corpus::open(&experiment.shared.corpus, experiment.shared.model.n_ctx).unwrap();
     let tables = read_tables(&out).unwrap();
-    let (mut steps, mut evals, mut residual, mut dimensions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut steps, mut evals, mut residual) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut dimensions, mut sizes) = (Vec::new(), Vec::new());
     for arm in &experiment.arms {
         for &seed in &arm.seeds {
             let on = Context { corpus: &corpus, device: &flex(), ahead: 1 };
@@ -325,6 +326,7 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
                         Row::Eval(row) => evals.push(row),
                         Row::Residual(row) => residual.push(row),
                         Row::Dimension(row) => dimensions.push(row),
+                        Row::DimensionStep(row) => sizes.push(row),
                     }
                 }
                 Ok(())
@@ -344,6 +346,7 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
     assert!(texts(&tables.residual.to_rows()) == texts(&residual));
     let texts = |rows: &[DimensionRow]| sorted(rows.iter().map(|row| format!("{row:?}")).collect());
     assert!(texts(&tables.dimensions) == texts(&dimensions));
+    assert_eq!(tables.dimension_steps, sizes);
 
     // The first seed of each arm again, up to update 3: as many lines as its tables hold until then.
     let verified = printed(dir.path(), &["verify", "o", "--steps", "3"]);
@@ -353,7 +356,8 @@ fn merged_tables_hold_the_rows_of_each_run_and_the_answer_repeats_them() {
         let lines = steps.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
             + evals.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
             + residual.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
-            + dimensions.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count();
+            + dimensions.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count()
+            + sizes.iter().filter(|row| is_early(&row.arm, row.seed, row.step)).count();
         let line = words(&verified, &format!("{name} seed {seed}: ")).join(" ");
         assert!(line.contains(&format!(" {lines} lines")) && line.ends_with("step 3"), "{lines}: {line}");
     }

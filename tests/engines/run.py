@@ -38,7 +38,7 @@ for tool in ["sbatch", "slurmctld", "munged", "parallel"]:
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = (HERE / "../../docs/clusters.md").read_text()
-TABLES = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "summary.csv", "verdicts.csv"]
+TABLES = ["steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "dimension_steps.csv", "summary.csv", "verdicts.csv"]
 passed, failures = 0, []
 wanted = sys.argv[2:]
 

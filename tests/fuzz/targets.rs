@@ -8,7 +8,8 @@ use basislab_data::Text;
 use basislab_import::open;
 use basislab_store::{MatrixFile, newest};
 use basislab_tables::{
-    DimensionRow, EvalRow, ResidualRow, RunEnd, StepRow, SummaryRow, TimingRow, VerdictRow, parse_table,
+    DimensionRow, DimensionStepRow, EvalRow, ResidualRow, RunEnd, StepRow, SummaryRow, TimingRow, VerdictRow,
+    parse_table,
 };
 use std::io::Cursor;
 use std::path::Path;
@@ -33,6 +34,7 @@ pub(crate) fn csv(data: &[u8]) {
     let _ = parse_table::<EvalRow>("evals.csv", data);
     let _ = parse_table::<ResidualRow>("residual.csv", data);
     let _ = parse_table::<DimensionRow>("dimensions.csv", data);
+    let _ = parse_table::<DimensionStepRow>("dimension_steps.csv", data);
     let _ = parse_table::<TimingRow>("timing.csv", data);
     let _ = parse_table::<SummaryRow>("summary.csv", data);
     let _ = parse_table::<VerdictRow>("verdicts.csv", data);

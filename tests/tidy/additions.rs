@@ -163,7 +163,7 @@ fn a_key_is_declared_once_and_written_in_the_default_experiment() {
 
 #[test]
 fn a_column_is_one_field() {
-    let rows = ["rows", "outlier_rows", "measured_rows", "quantized_rows"]
+    let rows = ["rows", "dimension_rows", "outlier_rows", "measured_rows", "quantized_rows"]
         .map(|file| read(&format!("crates/basislab-tables/src/{file}.rs")))
         .concat();
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();

@@ -90,7 +90,9 @@ fn is_optional(cell: CellType) -> bool {
 impl Cells {
     fn new(cell: CellType) -> Self {
         let values = match cell {
-            CellType::Text | CellType::Name | CellType::Names(_) | CellType::Basis => Values::Text(Vec::new()),
+            CellType::Text | CellType::Name | CellType::Names(_) | CellType::Basis | CellType::Numbers => {
+                Values::Text(Vec::new())
+            }
             CellType::Integer | CellType::MaybeInteger => Values::Integers(Vec::new()),
             CellType::Number | CellType::MaybeNumber => Values::Numbers(Vec::new()),
             CellType::Boolean => Values::Booleans(Vec::new()),

@@ -81,6 +81,7 @@ impl Measurements {
             random: &[],
             further: None,
             dimensions: true,
+            sizes: None,
         };
         let measured = measure(&x, &wanted);
         let mut rows = measured.values;

@@ -117,6 +117,7 @@ pub(crate) fn tables(experiment: &Experiment, outcome: impl Fn(&str, u64) -> Out
                     Row::Eval(row) => tables.evals.push(row),
                     Row::Residual(row) => tables.residual.push(row),
                     Row::Dimension(row) => tables.dimensions.push(row),
+                    Row::DimensionStep(row) => tables.dimension_steps.push(row),
                 }
             }
         }

@@ -3,8 +3,8 @@
 use crate::outliers::{Search, StandingOut, is_null_of_outliers};
 use basislab_config::{Basis, ClaimKind, Experiment, Site, Tokens};
 use basislab_tables::{
-    DimensionRow, ReadError, ResidualRow, Status, StepRow, Tables, read_optional, read_residual, read_rows,
-    read_rows_if_any, read_table,
+    DimensionRow, DimensionStepRow, ReadError, ResidualRow, Status, StepRow, TableRow, Tables, for_each_row,
+    read_optional, read_residual, read_rows, read_rows_if_any, read_table,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -29,6 +29,7 @@ pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<(Tables
         evals: read_table(dir)?,
         residual: read_residual(dir, |row| needed.has_residual(row))?,
         dimensions: Vec::new(),
+        dimension_steps: Vec::new(),
         timing: read_optional(dir)?,
     };
     let mut search = Search::new(&tables);
@@ -36,7 +37,10 @@ pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<(Tables
         search.visit(row);
         needed.has_dimension(row)
     })?;
-    let standing_out = search.end();
+    let mut standing_out = search.end();
+    if dir.join(DimensionStepRow::TABLE.file).exists() {
+        for_each_row(dir, |row| standing_out.visit(&row))?;
+    }
     tables.dimensions = dimensions;
     Ok((tables, standing_out))
 }

@@ -1,9 +1,10 @@
-//! Dimensions that stand out of random bases in runs, by number: from the rows of single dimensions, read once and not kept.
+//! Dimensions that stand out of random bases in runs, by number: from the rows of single dimensions, and of their sizes at every
+//! probe, read once and not kept.
 
 use crate::index::{RunState, Runs};
 use basislab_config::{Arm, Basis, Experiment, RunName, Site, Tokens};
 use basislab_stats::{SpecialDimension, chance_limit, ratio_of_share, standing_out};
-use basislab_tables::{DimensionRow, OutlierRow, ResidualRow, Tables};
+use basislab_tables::{DimensionRow, DimensionStepRow, OutlierRow, ResidualRow, Tables};
 use std::collections::BTreeMap;
 
 /// The metric of random bases that dimensions are compared with: the largest dimension's share of the energy.
@@ -23,6 +24,8 @@ struct Group {
     threshold: f64,
     bases: usize,
     found: Vec<SpecialDimension>,
+    /// Of the last probe: at which ones each of these stood out, where the sizes at every probe are known.
+    births: Option<Vec<Vec<u64>>>,
 }
 
 /// What stands out at any probe of any run.
@@ -89,7 +92,26 @@ impl<'a> Search<'a> {
         if !found.is_empty() {
             let DimensionRow { arm, seed, step, site, basis, tokens, .. } = row;
             let groups = self.all.runs.entry((arm, seed)).or_default();
-            groups.push(Group { step, site, basis, tokens, threshold, bases, found });
+            groups.push(Group { step, site, basis, tokens, threshold, bases, found, births: None });
+        }
+    }
+}
+
+impl StandingOut {
+    /// Gets the rows of `dimension_steps.csv`, in any order, after [`Search::end`]. What stands out at no last probe is dropped.
+    pub(crate) fn visit(&mut self, row: &DimensionStepRow) {
+        let Some(groups) = self.runs.get_mut(&(row.arm.clone(), row.seed)) else { return };
+        let last = groups.iter().map(|group| group.step).max();
+        let is_here = |group: &&mut Group| {
+            Some(group.step) == last && (group.site, group.basis, group.tokens) == (row.site, row.basis, row.tokens)
+        };
+        let Some(group) = groups.iter_mut().find(is_here) else { return };
+        let births = group.births.get_or_insert_with(|| vec![Vec::new(); group.found.len()]);
+        let Some(share) = chance_limit(row.null_shares.values()) else { return };
+        let sizes = row.rms.values();
+        let found = standing_out(sizes, ratio_of_share(sizes, share));
+        for (steps, one) in births.iter_mut().zip(&group.found) {
+            steps.extend(found.iter().any(|here| here.dim == one.dim).then_some(row.step));
         }
     }
 }
@@ -103,7 +125,7 @@ pub(crate) fn outliers(experiment: &Experiment, tables: &Tables, all: &StandingO
         for seed in runs.seeds_in(arm, RunState::Complete) {
             let groups = all.runs.get(&(arm.name.clone(), seed)).map_or(&[][..], Vec::as_slice);
             for group in groups.iter().filter(|group| group.step == arm.run.train.steps) {
-                let row = |one: &SpecialDimension| OutlierRow {
+                let row = |(place, one): (usize, &SpecialDimension)| OutlierRow {
                     arm: arm.name.clone(),
                     seed,
                     step: group.step,
@@ -117,27 +139,35 @@ pub(crate) fn outliers(experiment: &Experiment, tables: &Tables, all: &StandingO
                     threshold: group.threshold,
                     bases: group.bases,
                     rank: one.rank,
-                    first_step: first_step(arm, groups, group, one.dim),
+                    first_step: first_step(arm, groups, group, place),
                 };
-                rows.extend(group.found.iter().map(row));
+                rows.extend(group.found.iter().enumerate().map(row));
             }
         }
     }
     all.compared.then_some(rows)
 }
 
-/// The first of the probes of single dimensions from which on the dimension stands out. In another basis of the optimizer, of
-/// an earlier phase, it is another dimension.
-fn first_step(arm: &Arm, groups: &[Group], last: &Group, dim: usize) -> u64 {
-    let (run, probe) = (&arm.run, &arm.run.probe);
+/// The first probe from which on a dimension of the last one stands out: of all probes where their sizes are known, else of those
+/// that recorded single dimensions. In another basis of the optimizer, of an earlier phase, it is another dimension.
+fn first_step(arm: &Arm, groups: &[Group], last: &Group, place: usize) -> u64 {
+    let (run, probe, dim) = (&arm.run, &arm.run.probe, last.found[place].dim);
     let basis_at = |step: u64| (last.basis == Basis::Optimizer).then(|| run.optimizer_at(step).1);
-    let stands_out = |step: &u64| {
+    let is_found = |step: u64| {
         let same = |group: &&Group| {
-            (group.step, group.site, group.basis, group.tokens) == (*step, last.site, last.basis, last.tokens)
+            (group.step, group.site, group.basis, group.tokens) == (step, last.site, last.basis, last.tokens)
         };
-        basis_at(*step) == basis_at(last.step)
-            && groups.iter().find(same).is_some_and(|group| group.found.iter().any(|one| one.dim == dim))
+        groups.iter().find(same).is_some_and(|group| group.found.iter().any(|one| one.dim == dim))
     };
-    let probes = probe.steps(run.train.steps).into_iter().rev().filter(|step| probe.is_full(run.train.steps, *step));
+    let stands_out = |step: &u64| {
+        let is_found = match &last.births {
+            // Its last row is that of the table that it was found in.
+            Some(births) => *step == last.step || births[place].contains(step),
+            None => is_found(*step),
+        };
+        basis_at(*step) == basis_at(last.step) && is_found
+    };
+    let is_known = |step: &u64| last.births.is_some() || probe.is_full(run.train.steps, *step);
+    let probes = probe.steps(run.train.steps).into_iter().rev().filter(is_known);
     probes.take_while(stands_out).last().unwrap_or(last.step)
 }

@@ -1,5 +1,5 @@
 use basislab_config::{Basis, RunName, Site, Tokens};
-use basislab_tables::{DimensionRow, EvalRow, ResidualRow, Row, Split, Status, StepRow};
+use basislab_tables::{DimensionRow, DimensionStepRow, EvalRow, ResidualRow, Row, Split, Status, StepRow};
 use basislab_train::{Probe, StepStats};
 
 /// The row of an update.
@@ -10,7 +10,7 @@ pub fn step_row(arm: &RunName, seed: u64, stats: &StepStats) -> Row {
     Row::Step(StepRow { arm: arm.clone(), seed, step, tokens, lr, train_loss, grad_norm, status })
 }
 
-/// The rows of a probe: the loss, then site by site its metrics and dimensions, then the metrics of all layers together.
+/// The rows of a probe: the loss, then site by site its metrics, dimensions and their sizes, then the metrics of all layers together.
 pub fn rows(arm: &RunName, seed: u64, probe: &Probe) -> Vec<Row> {
     let (step, is_finite) = (probe.step, probe.loss.is_finite());
     let loss_above_floor = probe.floor.filter(|_| is_finite).map(|floor| probe.loss - floor);
@@ -40,6 +40,8 @@ pub fn rows(arm: &RunName, seed: u64, probe: &Probe) -> Vec<Row> {
                 Row::Dimension(DimensionRow::of(arm, seed, step, site, (*tokens, *basis), m))
             }),
         );
+        let sizes = at.measured.sizes.iter();
+        rows.extend(sizes.map(|sizes| Row::DimensionStep(DimensionStepRow::of(arm, seed, step, site, sizes))));
     }
     rows.extend(probe.layers.iter().map(|(metric, tokens_used, value)| {
         residual(Site::EveryResidPost, Tokens::All, *tokens_used, Basis::Standard, metric, *value)

@@ -23,7 +23,7 @@ pub use inference::{
     holm, max_t, mean_sd, near_margin, near_p, ordered_method, ordered_p, rank_slope, sign_flip_method, sign_flip_p,
     smallest_spearman_p, spearman, spearman_method, spearman_p, t_interval, tost,
 };
-pub use measure::{Measured, MetricValue, Wanted, measure, measure_in};
+pub use measure::{DimensionSizes, Measured, MetricValue, Wanted, measure, measure_in};
 pub use metrics::{LargeValues, METRICS, Metric, MetricFn, metric};
 pub use moments::{DimensionMoments, dimensions};
 pub use privilege::{Alignment, PRIVILEGE_METRICS, Privilege, PrivilegeStatistic, privilege};

@@ -1,6 +1,7 @@
 use crate::excess::random_basis;
+use crate::metrics::gram;
 use crate::metrics::{LargeValues, METRICS, Metric, MetricFn};
-use crate::moments::{DimensionMoments, dimensions};
+use crate::moments::{DimensionMoments, columns, described};
 use crate::residuals::Residuals;
 use crate::rotation::Rotation;
 use basislab_config::{Basis, Tokens};
@@ -24,6 +25,8 @@ pub struct Wanted<'a> {
     pub further: Option<(u64, Range<usize>, &'a [String])>,
     /// Whether each dimension is described.
     pub dimensions: bool,
+    /// Whether the sizes of all dimensions are told, and the Haar bases that they are compared with.
+    pub sizes: Option<&'a [Rotation]>,
 }
 
 /// What was measured of one residual stream.
@@ -33,8 +36,26 @@ pub struct Measured {
     pub values: Vec<MetricValue>,
     /// Each dimension over the detailed tokens, basis by basis.
     pub dimensions: Vec<(Tokens, Basis, DimensionMoments)>,
+    /// The sizes of all dimensions over the detailed tokens, basis by basis.
+    pub sizes: Vec<DimensionSizes>,
     /// For metrics of several layers.
     pub large: LargeValues,
+}
+
+/// How large the dimensions of some tokens are in one basis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DimensionSizes {
+    /// Which tokens.
+    pub tokens: Tokens,
+    /// The basis.
+    pub basis: Basis,
+    /// Root of the mean square of each dimension, in order.
+    pub rms: Vec<f64>,
+    /// Mean fourth power of each dimension, about 0 as the mean square is.
+    pub fourth_moment: Vec<f64>,
+    /// The share of all energy that the largest dimension has in each Haar basis, in order: the metric `max_dim_energy_share`.
+    /// Without values where all activations are 0.
+    pub null_shares: Vec<f64>,
 }
 
 /// One metric of some tokens in one basis.
@@ -74,21 +95,65 @@ pub fn measure(x: &Residuals, wanted: &Wanted<'_>) -> Measured {
         all.extend(rotated.flat_map(|x| moved.clone().map(move |metric| (metric, x, (*tokens, Basis::Optimizer)))));
     }
     let detailed = parts.iter().find(|(tokens, ..)| *tokens == wanted.detailed);
-    let describe = || {
-        let (tokens, x, rotated) = detailed.filter(|_| wanted.dimensions)?;
-        let of = |basis, x: &Residuals| dimensions(x).into_iter().map(move |moments| (*tokens, basis, moments));
-        let rotated = rotated.iter().flat_map(|x| of(Basis::Optimizer, x));
-        Some(of(Basis::Standard, x).chain(rotated).collect())
+    let describe = || match detailed {
+        Some((tokens, x, rotated)) => describe(*tokens, x, rotated.as_deref(), wanted),
+        None => Default::default(),
     };
-    let ((described, large), mut values) = rayon::join(
-        || (describe().unwrap_or_default(), LargeValues::of(x)),
+    let (((dimensions, sizes), large), mut values) = rayon::join(
+        || (describe(), LargeValues::of(x)),
         || all.par_iter().filter_map(|&(metric, x, at)| value(metric, x, at)).collect::<Vec<_>>(),
     );
     if let Some((tokens, x, _)) = detailed {
         let behind = values.iter().rposition(|value| value.tokens == *tokens).map_or(0, |last| last + 1);
         values.splice(behind..behind, in_random_bases(x, *tokens, wanted));
     }
-    Measured { values, dimensions: described, large }
+    Measured { values, dimensions, sizes, large }
+}
+
+/// What is wanted of each dimension of some tokens, also in the optimizer's basis where they are given in it.
+fn describe(
+    tokens: Tokens,
+    x: &Residuals,
+    rotated: Option<&Residuals>,
+    wanted: &Wanted<'_>,
+) -> (Vec<(Tokens, Basis, DimensionMoments)>, Vec<DimensionSizes>) {
+    let (mut dimensions, mut sizes) = (Vec::new(), Vec::new());
+    if !wanted.dimensions && wanted.sizes.is_none() {
+        return (dimensions, sizes);
+    }
+    let null_shares = wanted.sizes.map(|bases| largest_shares(x, bases));
+    let rotated = rotated.map(|x| (Basis::Optimizer, x));
+    for (basis, x) in std::iter::once((Basis::Standard, x)).chain(rotated) {
+        let (columns, n) = (columns(x), x.n_tokens());
+        if wanted.dimensions {
+            dimensions.extend(described(x, &columns).into_iter().map(|moments| (tokens, basis, moments)));
+        }
+        sizes.extend(null_shares.clone().map(|null_shares| {
+            let (rms, fourth_moment) = (columns.rms(n), columns.fourth_moments(n));
+            DimensionSizes { tokens, basis, rms, fourth_moment, null_shares }
+        }));
+    }
+    (dimensions, sizes)
+}
+
+/// `max_dim_energy_share` in each basis, without rotating the tokens: the energies of the dimensions are the diagonal of
+/// `Q C Q^T`, with `C` the sum of `x x^T` over tokens.
+fn largest_shares(x: &Residuals, bases: &[Rotation]) -> Vec<f64> {
+    if bases.is_empty() {
+        return Vec::new();
+    }
+    let d = x.d_model();
+    let half = gram(x, None);
+    let whole: Vec<f64> = (0..d * d).map(|at| half[((at / d).min(at % d), (at / d).max(at % d))]).collect();
+    let total: f64 = (0..d).map(|j| half[(j, j)]).sum();
+    let share = |q: &Rotation| {
+        // `C Q^T`: its column i is C times the axis i, which is row i of Q.
+        let product = q.apply_rows(&whole);
+        let axes = q.as_slice().chunks_exact(d).enumerate();
+        let energies = axes.map(|(i, axis)| axis.iter().enumerate().map(|(j, q)| q * product[j * d + i]).sum::<f64>());
+        energies.fold(0.0, f64::max) / total
+    };
+    bases.iter().map(share).filter(|share| share.is_finite()).collect()
 }
 
 /// What is wanted in Haar bases, basis by basis.

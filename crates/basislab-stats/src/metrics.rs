@@ -10,6 +10,7 @@ mod spread;
 use crate::residuals::Residuals;
 use arithmetic::large_values;
 pub(crate) use arithmetic::{is_narrow, median_of_bits, median_size_in_place};
+pub(crate) use shape::gram;
 
 /// One number about activations: its meaning, its null, and how to compute it.
 #[derive(Debug)]

@@ -30,9 +30,14 @@ pub struct DimensionMoments {
 /// Moments of every dimension: two passes, so that large means cost no digits, and a third from an exact difference where
 /// the standard deviation is below 1e-6 of the mean.
 pub fn dimensions(x: &Residuals) -> Vec<DimensionMoments> {
+    described(x, &columns(x))
+}
+
+/// [`dimensions`] after their first pass.
+pub(crate) fn described(x: &Residuals, columns: &Columns) -> Vec<DimensionMoments> {
     let n = x.n_tokens() as f64;
-    let (energy, Columns { sums, squares, smallest, largest, constant }) =
-        rayon::join(|| x.values().iter().map(|v| v * v).sum::<f64>(), || Arch::new().dispatch(First(x)));
+    let Columns { sums, squares, smallest, largest, constant, .. } = columns;
+    let energy = x.values().iter().map(|v| v * v).sum::<f64>();
     let first = x.rows().next().expect("residuals hold at least two tokens");
     // The mean of equal values may miss them by a bit, and a dead dimension would then show a kurtosis.
     let means: Vec<f64> = (0..x.d_model()).map(|dim| if constant[dim] { first[dim] } else { sums[dim] / n }).collect();
@@ -64,14 +69,32 @@ pub fn dimensions(x: &Residuals) -> Vec<DimensionMoments> {
     (0..x.d_model()).map(one).collect()
 }
 
+/// The first pass.
+pub(crate) fn columns(x: &Residuals) -> Columns {
+    Arch::new().dispatch(First(x))
+}
+
 /// What the first pass finds of every dimension, `[d_model]` each.
-struct Columns {
+pub(crate) struct Columns {
     sums: Vec<f64>,
     squares: Vec<f64>,
+    fourths: Vec<f64>,
     smallest: Vec<f64>,
     largest: Vec<f64>,
     /// Whether all tokens have one value.
     constant: Vec<bool>,
+}
+
+impl Columns {
+    /// Root of the mean square over `n` tokens.
+    pub(crate) fn rms(&self, n: usize) -> Vec<f64> {
+        self.squares.iter().map(|squares| (squares / n as f64).sqrt()).collect()
+    }
+
+    /// Mean fourth power over `n` tokens.
+    pub(crate) fn fourth_moments(&self, n: usize) -> Vec<f64> {
+        self.fourths.iter().map(|fourths| fourths / n as f64).collect()
+    }
 }
 
 struct First<'a>(&'a Residuals);
@@ -82,19 +105,22 @@ impl WithSimd for First<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Columns {
         let d = self.0.d_model();
-        let [mut sums, mut squares] = [(); 2].map(|()| vec![0.0; d]);
+        let [mut sums, mut squares, mut fourths] = [(); 3].map(|()| vec![0.0; d]);
         let [mut smallest, mut largest] = [f64::INFINITY, f64::NEG_INFINITY].map(|from| vec![from; d]);
         for row in self.0.rows() {
-            let values = row.iter().zip(sums.iter_mut().zip(&mut squares).zip(smallest.iter_mut().zip(&mut largest)));
-            for (&value, ((sum, squares), (smallest, largest))) in values {
+            let powers = sums.iter_mut().zip(squares.iter_mut().zip(&mut fourths));
+            let values = row.iter().zip(powers.zip(smallest.iter_mut().zip(&mut largest)));
+            for (&value, ((sum, (squares, fourths)), (smallest, largest))) in values {
+                let square = value * value;
                 *sum += value;
-                *squares += value * value;
+                *squares += square;
+                *fourths += square * square;
                 *smallest = smallest.min(value);
                 *largest = largest.max(value);
             }
         }
         let constant = smallest.iter().zip(&largest).map(|(smallest, largest)| smallest == largest).collect();
-        Columns { sums, squares, smallest, largest, constant }
+        Columns { sums, squares, fourths, smallest, largest, constant }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a cell of a table holds: its type says how it is written, and what a reader may expect.
 
+use crate::numbers::Numbers;
 use basislab_config::{Basis, RunName, Site, Tokens};
 use serde::{Serialize, Serializer};
 
@@ -24,6 +25,8 @@ pub enum CellType {
     MaybeNumber,
     /// `true` or `false`.
     Boolean,
+    /// Finite numbers with a space between two, or nothing.
+    Numbers,
 }
 
 impl CellType {
@@ -38,6 +41,7 @@ impl CellType {
             Self::Number => text.parse::<f64>().is_ok_and(f64::is_finite),
             Self::MaybeNumber => text.is_empty() || Self::Number.accepts(text),
             Self::Boolean => matches!(text, "true" | "false"),
+            Self::Numbers => Numbers::parse(text).is_some(),
         }
     }
 
@@ -52,6 +56,7 @@ impl CellType {
             Self::Number => "a finite number".to_owned(),
             Self::MaybeNumber => "a finite number or an empty cell".to_owned(),
             Self::Boolean => "true or false".to_owned(),
+            Self::Numbers => "finite numbers with a space between two".to_owned(),
         }
     }
 }

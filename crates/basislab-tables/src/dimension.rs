@@ -1,8 +1,28 @@
-//! The row of a dimension from its moments.
+//! The rows of dimensions from what was measured of them.
 
+use crate::dimension_rows::DimensionStepRow;
+use crate::numbers::Numbers;
 use crate::rows::DimensionRow;
 use basislab_config::{Basis, RunName, Site, Tokens};
-use basislab_stats::DimensionMoments;
+use basislab_stats::{DimensionMoments, DimensionSizes};
+
+impl DimensionStepRow {
+    /// The row of one basis at one site.
+    pub fn of(arm: &RunName, seed: u64, step: u64, site: Site, sizes: &DimensionSizes) -> Self {
+        Self {
+            arm: arm.clone(),
+            seed,
+            step,
+            site,
+            layer: site.layer(),
+            basis: sizes.basis,
+            tokens: sizes.tokens,
+            rms: Numbers::new(&sizes.rms),
+            fourth_moment: Numbers::new(&sizes.fourth_moment),
+            null_shares: Numbers::new(&sizes.null_shares),
+        }
+    }
+}
 
 impl DimensionRow {
     /// The row of one dimension, for tokens and a basis.

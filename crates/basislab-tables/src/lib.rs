@@ -5,10 +5,12 @@
 
 mod cell;
 mod dimension;
+mod dimension_rows;
 mod error;
 mod measured;
 mod measured_rows;
 mod merge;
+mod numbers;
 mod outlier_rows;
 mod packed;
 mod quantized_rows;
@@ -20,10 +22,12 @@ mod seal;
 mod shard;
 
 pub use cell::{CellType, CellValue};
+pub use dimension_rows::DimensionStepRow;
 pub use error::TableError;
 pub use measured::{MeasuredTokens, special_rows};
 pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
 pub use merge::{Part, check_parts, guessable, merge, merge_parts, parts};
+pub use numbers::Numbers;
 pub use outlier_rows::OutlierRow;
 pub use packed::{Residual, ResidualKind, ResidualRows};
 pub use quantized_rows::{QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions};

@@ -2,7 +2,7 @@
 
 use crate::cell::CellType;
 use crate::error::TableError;
-use crate::rows::{EvalRow, RUN_TABLES, StepRow, TimingRow};
+use crate::rows::{EvalRow, RUN_TABLES, StepRow, TimingRow, may_lack};
 use crate::schema::{Column, Table, TableRow};
 use crate::seal::Seal;
 use crate::shard::{RunEnd, part_dir};
@@ -85,7 +85,14 @@ pub fn check_parts(parts: &[Part<'_>]) -> Result<Vec<(&'static Table, Extent)>, 
         })?;
         Ok((table, joined.extent()))
     };
-    RUN_TABLES.into_iter().chain([TimingRow::TABLE]).map(of_table).collect()
+    let tables = RUN_TABLES.into_iter().filter(|table| !(may_lack(table) && all_lack(parts, table)));
+    tables.chain([TimingRow::TABLE]).map(of_table).collect()
+}
+
+/// Whether runs have ended, and an earlier version made them all.
+fn all_lack(parts: &[Part<'_>], table: &Table) -> bool {
+    let mut ended = parts.iter().filter_map(|part| part.end.as_ref()).peekable();
+    ended.peek().is_some() && ended.all(|end| !end.tables.contains_key(table.file))
 }
 
 /// Hands one table, joined, to `write`.

@@ -34,7 +34,8 @@ rows! {
         bases: usize,
         /// Its place at the site by `rms`, from 1.
         rank: usize,
-        /// The first probe that recorded single dimensions at which it stood out here, and at each such probe from then on.
+        /// The first probe at which it stood out here, and at each probe from then on. Of runs without `dimension_steps.csv` only
+        /// probes that recorded single dimensions are known.
         first_step: u64,
     }
 }

@@ -1,5 +1,6 @@
 //! Reading the files back, strictly: they may have been edited by hand.
 
+use crate::dimension_rows::DimensionStepRow;
 use crate::packed::ResidualRows;
 use crate::rows::{DimensionRow, EvalRow, ResidualRow, StepRow, TimingRow};
 use crate::schema::{Table, TableRow};
@@ -20,6 +21,8 @@ pub struct Tables {
     pub residual: ResidualRows,
     /// `dimensions.csv`; no rows where the file is missing.
     pub dimensions: Vec<DimensionRow>,
+    /// `dimension_steps.csv`; no rows where the file is missing.
+    pub dimension_steps: Vec<DimensionStepRow>,
     /// `timing.csv`; no rows where the file is missing.
     pub timing: Vec<TimingRow>,
 }
@@ -56,6 +59,7 @@ pub fn read_tables(dir: &Path) -> Result<Tables, ReadError> {
         evals: read_table(dir)?,
         residual: read_residual(dir, |_| true)?,
         dimensions: read_optional(dir)?,
+        dimension_steps: read_optional(dir)?,
         timing: read_optional(dir)?,
     })
 }
@@ -141,6 +145,9 @@ pub(crate) fn check_tables(dir: &Path) -> Result<(), ReadError> {
     for_each_row::<ResidualRow>(dir, drop)?;
     if dir.join(DimensionRow::TABLE.file).exists() {
         for_each_row::<DimensionRow>(dir, drop)?;
+    }
+    if dir.join(DimensionStepRow::TABLE.file).exists() {
+        for_each_row::<DimensionStepRow>(dir, drop)?;
     }
     if dir.join(TimingRow::TABLE.file).exists() {
         for_each_row::<TimingRow>(dir, drop)?;

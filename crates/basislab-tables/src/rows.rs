@@ -1,6 +1,7 @@
 //! One struct per CSV file, one field per column, in the file's order.
 
 use crate::cell::{CellType, CellValue, plain};
+use crate::dimension_rows::DimensionStepRow;
 use crate::measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow};
 use crate::outlier_rows::OutlierRow;
 use crate::quantized_rows::{QuantizationRow, QuantizedModelRow};
@@ -20,6 +21,7 @@ pub static TABLES: &[&Table] = &[
     EvalRow::TABLE,
     ResidualRow::TABLE,
     DimensionRow::TABLE,
+    DimensionStepRow::TABLE,
     TimingRow::TABLE,
     ModelRow::TABLE,
     SpecialDimensionRow::TABLE,
@@ -31,7 +33,13 @@ pub static TABLES: &[&Table] = &[
 ];
 
 /// The files that a run writes while it trains.
-pub const RUN_TABLES: [&Table; 4] = [StepRow::TABLE, EvalRow::TABLE, ResidualRow::TABLE, DimensionRow::TABLE];
+pub const RUN_TABLES: [&Table; 5] =
+    [StepRow::TABLE, EvalRow::TABLE, ResidualRow::TABLE, DimensionRow::TABLE, DimensionStepRow::TABLE];
+
+/// Whether directories of earlier versions, and published ones, may lack such a file of [`RUN_TABLES`].
+pub(crate) fn may_lack(table: &Table) -> bool {
+    table.file == DimensionStepRow::TABLE.file
+}
 
 choice! {
     /// How an update went.
@@ -375,4 +383,6 @@ pub enum Row {
     Residual(ResidualRow),
     /// To `dimensions.csv`.
     Dimension(DimensionRow),
+    /// To `dimension_steps.csv`.
+    DimensionStep(DimensionStepRow),
 }

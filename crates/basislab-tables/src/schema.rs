@@ -135,6 +135,7 @@ fn field(column: &Column) -> Value {
         CellType::MaybeInteger => ("integer", json!({ "minimum": 0 })),
         CellType::Number => ("number", json!({ "required": true })),
         CellType::MaybeNumber => ("number", json!({})),
+        CellType::Numbers => ("string", json!({ "pattern": "(-?[0-9.]+(e-?[0-9]+)?( -?[0-9.]+(e-?[0-9]+)?)*)?" })),
         CellType::Boolean => ("boolean", json!({ "required": true })),
     };
     json!({ "name": column.name, "type": kind, "description": column.about(), "constraints": constraints })

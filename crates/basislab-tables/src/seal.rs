@@ -3,7 +3,7 @@
 use crate::error::TableError;
 use crate::outlier_rows::OutlierRow;
 use crate::read::check_tables;
-use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, TABLES, TimingRow, VerdictRow};
+use crate::rows::{PrivilegeRow, RUN_TABLES, SelectionRow, SummaryRow, TABLES, TimingRow, VerdictRow, may_lack};
 use crate::schema::{PACKAGE, Table, TableRow};
 use basislab_store::{Extent, FileError, LFS_POINTER, is_lfs_pointer, read_capped, write_if_changed};
 use std::fs;
@@ -52,7 +52,8 @@ impl Seal {
             })?;
             all.push(entry);
         }
-        match RUN_TABLES.iter().find(|table| all.iter().all(|(file, _)| file != table.file)) {
+        let mut expected = RUN_TABLES.iter().filter(|table| !may_lack(table));
+        match expected.find(|table| all.iter().all(|(file, _)| file != table.file)) {
             Some(table) => Err(TableError::Changed(format!(
                 "{place}: found no line for {}, expected one for each table; restore it",
                 table.file
@@ -128,7 +129,8 @@ fn parse(line: &str) -> Option<(String, String)> {
 /// selection, the test of each run's basis, the outliers and `figures`. Timing, manifest and configuration are left out: equal runs have equal seals, and the manifest
 /// holds the configuration's hash.
 fn sums(dir: &Path, figures: &[String]) -> Result<String, FileError> {
-    let tables = RUN_TABLES.map(|table| table.file.to_owned());
+    let tables = RUN_TABLES.into_iter().filter(|table| !may_lack(table) || dir.join(table.file).exists());
+    let tables = tables.map(|table| table.file.to_owned());
     let derived = [SummaryRow::TABLE.file, VerdictRow::TABLE.file, PACKAGE].map(str::to_owned);
     let figures = figures.iter().map(|name| format!("figures/{name}"));
     let tables_that_may_be = TABLES_THAT_MAY_BE.map(|table| table.file.to_owned());

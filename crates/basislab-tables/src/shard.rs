@@ -1,7 +1,7 @@
 //! Writing: a run's own files, and whole tables.
 
 use crate::merge::guessable;
-use crate::rows::{EvalRow, RUN_TABLES, Row, StepRow, TimingRow};
+use crate::rows::{EvalRow, RUN_TABLES, Row, StepRow, TimingRow, may_lack};
 use crate::schema::{Table, TableRow};
 use basislab_config::{RunName, count};
 use basislab_store::{Extent, FileError, Hasher, read_capped, sync_folder, write_atomic, write_if_changed};
@@ -26,11 +26,11 @@ pub fn is_published(dir: &Path) -> bool {
     !dir.join("parts").is_dir() && RUN_TABLES.iter().any(|table| dir.join(table.file).is_file())
 }
 
-/// The four files that one run appends to. Lines reach the files at [`Shard::commit`] and the disk at [`Shard::sync`].
+/// The files that one run appends to. Lines reach the files at [`Shard::commit`] and the disk at [`Shard::sync`].
 #[derive(Debug)]
 #[must_use = "rows that are not committed are lost"]
 pub struct Shard {
-    files: [RowWriter; 4],
+    files: [RowWriter; RUN_TABLES.len()],
 }
 
 impl Shard {
@@ -42,8 +42,8 @@ impl Shard {
         fs::create_dir_all(part).map_err(|error| FileError::new("create", part, error))?;
         // DIR/parts/ARM/SEED.work/WRITER: every name on the way is on the disk before anything in it is.
         part.ancestors().take(5).filter(|folder| folder.is_dir()).try_for_each(sync_folder)?;
-        let [a, b, c, d] = RUN_TABLES.map(|table| RowWriter::create(part, table));
-        let mut shard = Self { files: [a?, b?, c?, d?] };
+        let [a, b, c, d, e] = RUN_TABLES.map(|table| RowWriter::create(part, table));
+        let mut shard = Self { files: [a?, b?, c?, d?, e?] };
         shard.commit()?;
         Ok(shard)
     }
@@ -54,9 +54,9 @@ impl Shard {
     /// # Errors
     /// The file that could not be read or cut.
     pub fn resume(part: &Path, tables: &BTreeMap<String, Extent>) -> Result<Option<Self>, FileError> {
-        let [a, b, c, d] = RUN_TABLES.map(|table| RowWriter::resume(part, table, tables.get(table.file)));
-        let (Some(a), Some(b), Some(c), Some(d)) = (a?, b?, c?, d?) else { return Ok(None) };
-        Ok(Some(Self { files: [a, b, c, d] }))
+        let [a, b, c, d, e] = RUN_TABLES.map(|table| RowWriter::resume(part, table, tables.get(table.file)));
+        let (Some(a), Some(b), Some(c), Some(d), Some(e)) = (a?, b?, c?, d?, e?) else { return Ok(None) };
+        Ok(Some(Self { files: [a, b, c, d, e] }))
     }
 
     /// Adds one row to its file's buffer.
@@ -64,12 +64,13 @@ impl Shard {
     /// # Errors
     /// The file whose row holds a number that is not finite.
     pub fn push(&mut self, row: Row) -> Result<(), FileError> {
-        let [steps, evals, residual, dimensions] = &mut self.files;
+        let [steps, evals, residual, dimensions, dimension_steps] = &mut self.files;
         match row {
             Row::Step(row) => steps.push(&row),
             Row::Eval(row) => evals.push(&row),
             Row::Residual(row) => residual.push(&row),
             Row::Dimension(row) => dimensions.push(&row),
+            Row::DimensionStep(row) => dimension_steps.push(&row),
         }
     }
 
@@ -300,6 +301,9 @@ pub fn compare_run(
     let mut compared = 0;
     for table in RUN_TABLES {
         let path = part.join(table.file);
+        if may_lack(table) && !path.exists() {
+            continue;
+        }
         let (recorded, again) = (of_run(&text(&path)?), of_run(&text(&again.join(table.file))?));
         compared += recorded.len();
         let differs = if published {

@@ -120,13 +120,18 @@ struct Plan {
     run: RunSpec,
     seed: u64,
     floor: Option<f64>,
+    /// Random bases, drawn once: the sizes of dimensions are compared with them at every probe.
+    random: Vec<Rotation>,
 }
 
 impl Probes {
     pub(crate) fn new(run: &RunSpec, seed: u64, on: Context<'_>) -> Self {
         let sequences = on.corpus.held_out(seed, run.probe.loss_sequences, run.model.n_ctx + 1);
         let floor = on.corpus.floor(&sequences);
-        let (plan, steps) = (Arc::new(Plan { run: run.clone(), seed, floor }), run.probe.steps(run.train.steps));
+        let random = 0..run.probe.random_bases;
+        let random = random.into_par_iter().map(|k| random_basis(seed, k, run.model.d_model)).collect();
+        let plan = Arc::new(Plan { run: run.clone(), seed, floor, random });
+        let steps = run.probe.steps(run.train.steps);
         Self { plan, steps, sequences, measuring: None, beside: on.ahead > 1, time: Duration::ZERO }
     }
 
@@ -216,18 +221,15 @@ struct PendingProbe {
     step: u64,
     /// The optimizer's basis.
     optimizer: Option<Rotation>,
-    random: Vec<Rotation>,
     sites: Vec<SiteProbe>,
 }
 
 impl PendingProbe {
     fn new(plan: Arc<Plan>, step: u64) -> Self {
-        let RunSpec { model, train, probe, .. } = &plan.run;
         let (_, basis, _) = plan.run.optimizer_at(step);
+        let model = &plan.run.model;
         let optimizer = optimizer_basis(basis, plan.seed, model.d_model);
-        let bases = if probe.is_full(train.steps, step) { probe.random_bases } else { 0 };
-        let random = (0..bases).into_par_iter().map(|k| random_basis(plan.seed, k, model.d_model)).collect();
-        Self { plan, step, optimizer, random, sites: Vec::new() }
+        Self { plan, step, optimizer, sites: Vec::new() }
     }
 
     /// Measures a site and forgets its activations.
@@ -240,15 +242,17 @@ impl PendingProbe {
             true => (probe.null_bases, &probe.null_metrics[..]),
             false => probe.band(),
         };
-        let first = self.random.len();
+        let random = if is_full { &self.plan.random[..] } else { &[] };
+        let first = random.len();
         let further = (is_null_site && first < last).then(|| (self.plan.seed, first..last, metrics));
         let wanted = Wanted {
             n_ctx: Some(model.n_ctx),
             optimizer: self.optimizer.as_ref(),
             detailed: probe.tokens,
-            random: &self.random,
+            random,
             further,
             dimensions: is_full,
+            sizes: Some(&self.plan.random),
         };
         self.sites.push(SiteProbe { site, measured: measure(&x, &wanted) });
     }

@@ -46,6 +46,7 @@ fn in_standard_basis(x: &Residuals) -> Measured {
         random: &[],
         further: None,
         dimensions: true,
+        sizes: None,
     };
     measure(x, &wanted)
 }

@@ -141,6 +141,7 @@ fn metrics(c: &mut Criterion) {
             random: &[],
             further: Some((0, 0..bases, &names)),
             dimensions: false,
+            sizes: None,
         };
         group.bench_function(name, |b| b.iter_batched(fresh, |x| measure(&x, &wanted), BatchSize::LargeInput));
     }

@@ -9,7 +9,7 @@ use basislab_config::{
     count,
 };
 use basislab_optim::rule;
-use basislab_tables::{DimensionRow, ResidualRow, StepRow, TableRow};
+use basislab_tables::{DimensionRow, DimensionStepRow, ResidualRow, StepRow, TableRow};
 use std::path::Path;
 
 /// What a user can do where a command needs more than there is.
@@ -152,14 +152,22 @@ pub(crate) fn check_corpus(spec: &CorpusSpec) -> Result<(), Exit> {
 }
 
 /// Refuses tables that do not fit when they are read. Rows of the three large tables are packed, or dropped where no report needs
-/// them: with what is made from them they take half of what their lines do (measured). Rows of the others take three times their
-/// lines.
+/// them: with what is made from them they take half of what their lines do (measured). Lists of the sizes of dimensions are never
+/// kept. Rows of the others take three times their lines.
 pub(crate) fn check_tables(dir: &Path) -> Result<(), Exit> {
     let need = |table: &&basislab_tables::Table| {
         let large = [StepRow::TABLE, ResidualRow::TABLE, DimensionRow::TABLE];
         let is_large = large.iter().any(|large| large.file == table.file);
+        let is_streamed = table.file == DimensionStepRow::TABLE.file;
         let bytes = dir.join(table.file).metadata().map_or(0, |info| info.len());
-        bytes as f64 * if is_large { 0.5 } else { 3.0 }
+        bytes as f64
+            * if is_streamed {
+                0.0
+            } else if is_large {
+                0.5
+            } else {
+                3.0
+            }
     };
     let need = basislab_tables::TABLES.iter().map(need).sum();
     require_beside(need, &dir.display().to_string(), "read its tables with a tool that streams them")
@@ -187,9 +195,10 @@ fn disk(experiment: &Experiment, size: &Runs) -> f64 {
     let state = |run: &RunSpec| {
         run.model.param_dtype.at_least_f32().bytes() as f64 * parameters(run) * (1.0 + slots(run) as f64)
     };
-    // Each row twice, once in its run's part and once in the merged table.
+    // Each row twice, once in its run's part and once in the merged table. Lists of sizes have as many digits as dimensions need.
     let runs: usize = experiment.arms.iter().map(|arm| arm.seeds.len()).sum();
-    let (checkpoint, table) = (most(experiment, state), 100.0 * table_rows(experiment) / runs.max(1) as f64);
+    let (checkpoint, table) =
+        (most(experiment, state), (100.0 * table_rows(experiment) + size_lists(experiment)) / runs.max(1) as f64);
     let copies = size.resumed.min(size.at_once) as f64;
     size.all as f64 * (2.0 * checkpoint + 2.0 * table) + copies * (checkpoint + table)
 }
@@ -250,7 +259,7 @@ fn table_rows(experiment: &Experiment) -> f64 {
         let RunSpec { model, train, probe, .. } = &arm.run;
         let steps = probe.steps(train.steps);
         let full = steps.iter().filter(|step| probe.is_full(train.steps, **step)).count() as f64;
-        let sites = 2.0 * model.n_layers as f64 + 2.0;
+        let sites = sites(model);
         let metrics = basislab_stats::METRICS.len() as f64;
         let light = sites * metrics * 6.0;
         let dense = sites * (metrics * probe.random_bases as f64 + 2.0 * model.d_model as f64);
@@ -259,6 +268,23 @@ fn table_rows(experiment: &Experiment) -> f64 {
         arm.seeds.len() as f64 * (train.steps as f64 + steps.len() as f64 * (light + band) + full * dense)
     };
     experiment.arms.iter().map(of_arm).sum()
+}
+
+/// Bytes of all lists of the sizes of dimensions, which no report keeps.
+fn size_lists(experiment: &Experiment) -> f64 {
+    let of_arm = |arm: &Arm| {
+        let RunSpec { model, train, probe, .. } = &arm.run;
+        let bases = if arm.run.optimizer_at(u64::MAX).1.shared_rotation().is_some() { 2.0 } else { 1.0 };
+        let rows = (arm.seeds.len() * probe.steps(train.steps).len()) as f64 * sites(model) * bases;
+        // Two numbers for each dimension, one for each random basis, and the cells before them.
+        rows * (11.5 * (2.0 * model.d_model as f64 + probe.random_bases as f64) + 60.0)
+    };
+    experiment.arms.iter().map(of_arm).sum()
+}
+
+/// Sites of the residual stream that a probe measures.
+fn sites(model: &ModelSpec) -> f64 {
+    2.0 * model.n_layers as f64 + 2.0
 }
 
 /// Bytes of memory that the machine has in all.

@@ -79,11 +79,16 @@ impl Reference<'_> {
                         measure(cells, &name, &rotated(&x, &random(k)), model.d_model, only);
                     }
                 }
-                if !full {
-                    continue;
-                }
+                let shares: Vec<f64> = (0..probe.random_bases as u64)
+                    .map(|k| largest_share(&rotated(&x, &random(k)), model.d_model))
+                    .collect();
                 let of_own = own.as_ref().map(|q| ("optimizer", rotated(&x, q)));
                 for (basis, x) in [("standard", x.clone())].into_iter().chain(of_own) {
+                    let list = format!("dimension_steps {run} {site} {layer} {tokens} {basis}");
+                    sizes(cells, &list, &x, model.d_model, &shares);
+                    if !full {
+                        continue;
+                    }
                     dimensions(cells, &format!("dimensions {run} {site} {layer} {tokens} {basis}"), &x, model.d_model);
                 }
             }
@@ -136,6 +141,25 @@ fn measure(cells: &mut Cells, row: &str, x: &[f64], d: usize, wanted: impl Fn(&s
             cells.insert(format!("{row} {}", metric.name), of(&x));
         }
     }
+}
+
+/// The lists of one site at one probe.
+fn sizes(cells: &mut Cells, list: &str, x: &[f64], d: usize, shares: &[f64]) {
+    for dim in 0..d {
+        let column = || x.iter().skip(dim).step_by(d);
+        let mean = |power: i32| column().map(|x| x.powi(power)).sum::<f64>() / column().count() as f64;
+        cells.insert(format!("{list} rms {dim}"), Some(mean(2).sqrt()));
+        cells.insert(format!("{list} fourth_moment {dim}"), Some(mean(4)));
+    }
+    for (k, share) in shares.iter().enumerate() {
+        cells.insert(format!("{list} null_shares {k}"), Some(*share));
+    }
+}
+
+/// The largest dimension's share of the energy.
+fn largest_share(x: &[f64], d: usize) -> f64 {
+    let energy = |dim: usize| x.iter().skip(dim).step_by(d).map(|x| x * x).sum::<f64>();
+    (0..d).map(energy).fold(0.0, f64::max) / (0..d).map(energy).sum::<f64>()
 }
 
 fn dimensions(cells: &mut Cells, table: &str, x: &[f64], d: usize) {

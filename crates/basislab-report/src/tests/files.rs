@@ -17,6 +17,7 @@ fn headers_are_the_contract() {
         "arm,seed,step,split,loss,loss_above_floor",
         "arm,seed,step,site,layer,tokens,tokens_used,basis,metric,value",
         "arm,seed,step,site,layer,dim,mean,rms,variance,skewness,kurtosis,min,max,max_abs,share_of_energy,basis,tokens",
+        "arm,seed,step,site,layer,basis,tokens,rms,fourth_moment,null_shares",
         "arm,seed,seconds,train_seconds,probe_seconds,tokens_per_second,started,backend,device,driver",
         "model,step,format,architecture,parameters,d_model,n_layers,d_vocab,sequences,tokens,predicted_tokens,predicted_bytes,loss,bits_per_byte,unigram_loss,verified",
         "model,step,site,layer,dim,size,ratio,threshold,rank,persistence",

@@ -4,7 +4,7 @@ use crate::fixture::{edit_residual, effect, experiment, experiment_with, name, t
 use crate::narrative::{OutlierLine, outlier_lines, outlier_sentences};
 use crate::outliers::{Search, StandingOut, outliers};
 use basislab_config::{Basis, Experiment, Site, Tokens};
-use basislab_tables::{DimensionRow, OutlierRow, ResidualRow, Tables};
+use basislab_tables::{DimensionRow, DimensionStepRow, Numbers, OutlierRow, ResidualRow, Tables};
 
 const SITES: [Site; 4] = [Site::Embed, Site::ResidPost(0), Site::ResidPost(1), Site::Final];
 /// Shares of the largest dimension of eight random bases, of eight dimensions; at the embedding 1.1 times these.
@@ -86,10 +86,45 @@ fn made(experiment: &Experiment, large: impl Fn(At<'_>) -> Vec<(usize, f64)>) ->
     all
 }
 
+/// The sizes of eight dimensions at every probe, all of RMS 1 but those that `large` has.
+fn sizes(experiment: &Experiment, large: impl Fn(&str, u64, u64, Site) -> Vec<(usize, f64)>) -> Vec<DimensionStepRow> {
+    let mut rows = Vec::new();
+    for arm in &experiment.arms {
+        let own = arm.run.optimizer_at(u64::MAX).1.shared_rotation().map(|_| Basis::Optimizer);
+        for (&seed, step) in arm
+            .seeds
+            .iter()
+            .flat_map(|seed| arm.run.probe.steps(arm.run.train.steps).into_iter().map(move |step| (seed, step)))
+        {
+            for (site, basis) in SITES
+                .into_iter()
+                .flat_map(|site| [Basis::Standard].into_iter().chain(own).map(move |basis| (site, basis)))
+            {
+                let mut rms = [1.0; 8];
+                large(&arm.name, seed, step, site).into_iter().for_each(|(dim, size)| rms[dim] = size);
+                rows.push(DimensionStepRow {
+                    arm: arm.name.clone(),
+                    seed,
+                    step,
+                    site,
+                    layer: site.layer(),
+                    basis,
+                    tokens: Tokens::Rest,
+                    rms: Numbers::new(&rms),
+                    fourth_moment: Numbers::new(&rms.map(|rms| 3.0 * rms.powi(4))),
+                    null_shares: Numbers::new(&DRAWS),
+                });
+            }
+        }
+    }
+    rows
+}
+
 fn found(experiment: &Experiment, tables: &Tables) -> Option<Vec<OutlierRow>> {
     let mut search = Search::new(tables);
     tables.dimensions.iter().for_each(|row| search.visit(row));
-    let all: StandingOut = search.end();
+    let mut all: StandingOut = search.end();
+    tables.dimension_steps.iter().for_each(|row| all.visit(row));
     outliers(experiment, tables, &all)
 }
 
@@ -218,10 +253,20 @@ fn an_earlier_phase_in_another_basis_has_other_dimensions() {
     );
     let experiment = experiment_with(1, &text);
     let large = |(arm, ..): At<'_>| if arm == "turned" { vec![(3, 9.0)] } else { Vec::new() };
-    let rows = found(&experiment, &made(&experiment, large)).unwrap();
-    let first = |basis| rows.iter().filter(|row| row.basis == basis).map(|row| row.first_step).collect::<Vec<_>>();
-    assert_eq!(first(Basis::Standard), [0; 4]);
-    assert_eq!(first(Basis::Optimizer), [600; 4]);
+    let mut tables = made(&experiment, large);
+    let first = |tables: &Tables, basis| {
+        let rows = found(&experiment, tables).unwrap();
+        rows.iter().filter(|row| row.basis == basis).map(|row| row.first_step).collect::<Vec<_>>()
+    };
+    assert_eq!(first(&tables, Basis::Standard), [0; 4]);
+    assert_eq!(first(&tables, Basis::Optimizer), [600; 4]);
+    // Of all probes the first one that the second phase's optimizer made.
+    tables.dimension_steps = sizes(&experiment, |_, _, _, _| vec![(3, 9.0)]);
+    let run = &experiment.arm("turned").unwrap().run;
+    let expected = run.probe.steps(600).into_iter().find(|step| run.optimizer_at(*step).1 == run.optimizer_at(600).1);
+    assert!(expected.is_some_and(|step| (500..600).contains(&step)), "{expected:?}");
+    assert_eq!(first(&tables, Basis::Standard), [0; 4]);
+    assert_eq!(first(&tables, Basis::Optimizer), [expected.unwrap(); 4]);
 }
 
 #[test]
@@ -249,4 +294,55 @@ fn seeds_that_agree_are_counted_and_long_lists_are_cut() {
     let said = outlier_sentences(&many);
     assert_eq!((said.len(), said[6].as_str()), (8, "outliers.csv names those of 3 more arms or bases."));
     assert_eq!(name("sgd"), *sgd.arm.as_str());
+}
+
+/// At the first, middle and last probe alone it would be said to be born at the last.
+#[test]
+fn a_dimension_that_is_born_between_full_probes_has_its_exact_probe() {
+    let experiment = experiment(2);
+    let run = &experiment.arm("adam").unwrap().run;
+    let steps = run.probe.steps(run.train.steps);
+    let [start, middle, end] = probes(&experiment, "adam");
+    let at = steps.iter().position(|step| *step == middle).unwrap();
+    let (before, after) = (steps[at - 2], steps[at + 2]);
+    assert!(start < before && after < steps[steps.len() - 2], "probes are left on both sides");
+    let single = |(arm, _, place, ..): At<'_>| match (arm, place) {
+        ("adam", 1) => vec![(5, 4.0)],
+        ("adam", 2) => vec![(5, 4.0), (2, 3.0)],
+        _ => Vec::new(),
+    };
+    let mut tables = made(&experiment, single);
+    let coarse = found(&experiment, &tables).unwrap();
+    let of = |rows: &[OutlierRow], seed, site, dim| {
+        let row = rows.iter().find(|row| (row.arm.as_str(), row.seed, row.site, row.dim) == ("adam", seed, site, dim));
+        row.unwrap().first_step
+    };
+    let zero = Site::ResidPost(0);
+    assert_eq!((of(&coarse, 1, zero, 5), of(&coarse, 1, zero, 2)), (middle, end));
+    tables.dimension_steps = sizes(&experiment, |arm, seed, step, site| {
+        // Of seed 0 the second probe after the middle one has neither.
+        let is_gap = (seed, step, site) == (0, steps[at + 2], zero);
+        let born = |dim, size, from| (arm == "adam" && step >= from && !is_gap).then_some((dim, size));
+        born(5, 4.0, before).into_iter().chain(born(2, 3.0, after)).collect()
+    });
+    for reversed in [false, true] {
+        if reversed {
+            tables.dimension_steps.reverse();
+        }
+        let rows = found(&experiment, &tables).unwrap();
+        assert_eq!((of(&rows, 1, zero, 5), of(&rows, 1, zero, 2)), (before, after));
+        assert_eq!((of(&rows, 0, Site::Final, 5), of(&rows, 0, Site::Final, 2)), (before, after));
+        assert_eq!((of(&rows, 0, zero, 5), of(&rows, 0, zero, 2)), (steps[at + 3], steps[at + 3]));
+        // Nothing else depends on the sizes at other probes.
+        let others = |rows: &[OutlierRow]| rows.iter().map(|row| OutlierRow { first_step: 0, ..row.clone() }).collect();
+        let (fine, coarse): (Vec<OutlierRow>, Vec<OutlierRow>) = (others(&rows), others(&coarse));
+        assert_eq!(fine, coarse);
+    }
+    // A probe without a row breaks the chain, and so does one without random bases.
+    let mut broken = tables.clone();
+    broken.dimension_steps.retain(|row| row.step != steps[at + 4]);
+    assert_eq!(of(&found(&experiment, &broken).unwrap(), 1, zero, 5), steps[at + 5]);
+    let without = tables.dimension_steps.iter_mut().filter(|row| row.step == steps[at + 4]);
+    without.for_each(|row| row.null_shares = Numbers::default());
+    assert_eq!(of(&found(&experiment, &tables).unwrap(), 1, zero, 5), steps[at + 5]);
 }

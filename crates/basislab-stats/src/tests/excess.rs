@@ -12,6 +12,7 @@ fn excess_of(metrics: &[&Metric], x: &Residuals, k: usize, seed: u64) -> Vec<Opt
         random: &[],
         further: Some((seed, 0..k, &names)),
         dimensions: false,
+        sizes: None,
     };
     let values = measure(x, &wanted).values;
     metrics.iter().map(|metric| basis_excess(metric, &values)).collect()

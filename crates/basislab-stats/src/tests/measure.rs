@@ -50,8 +50,9 @@ fn every_value_is_its_metric_of_those_tokens_in_that_basis() {
         random: &random,
         further: Some((6, 2..4, &names)),
         dimensions: true,
+        sizes: Some(&random),
     };
-    let Measured { values, dimensions: described, large } = measure(&x, &wanted);
+    let Measured { values, dimensions: described, sizes, large } = measure(&x, &wanted);
     let (firsts, rest): (Vec<usize>, Vec<usize>) = (0..15).partition(|token| token % 3 == 0);
     let mut parts = Vec::new();
     for (tokens, part) in
@@ -86,6 +87,27 @@ fn every_value_is_its_metric_of_those_tokens_in_that_basis() {
             assert!((found.rms - expected.rms).abs() < 1e-12 && (found.mean - expected.mean).abs() < 1e-12);
         }
     }
+    assert_eq!(sizes.len(), 2);
+    for (basis, part, found) in
+        [(Basis::Standard, part.clone(), &sizes[0]), (Basis::Optimizer, part.rotated(&own), &sizes[1])]
+    {
+        assert_eq!((found.tokens, found.basis, found.null_shares.len()), (Tokens::Rest, basis, 2));
+        for (dim, expected) in dimensions(&part).iter().enumerate() {
+            let raw = |power| part.rows().map(|row| row[dim].powi(power)).sum::<f64>() / part.n_tokens() as f64;
+            assert!((found.rms[dim] - expected.rms).abs() < 1e-12 && (found.rms[dim] - raw(2).sqrt()).abs() < 1e-12);
+            assert!((found.fourth_moment[dim] - raw(4)).abs() < 1e-12 * raw(4), "{dim}: {found:?}");
+            // What single dimensions say of the same moment.
+            let (m2, mean) = (expected.variance, expected.mean);
+            let (m3, m4) = (expected.skewness.unwrap() * m2.powf(1.5), expected.kurtosis.unwrap() * m2 * m2);
+            let about_0 = m4 + 4.0 * mean * m3 + 6.0 * mean * mean * m2 + mean.powi(4);
+            assert!((found.fourth_moment[dim] - about_0).abs() < 1e-10 * raw(4));
+        }
+        for (share, q) in found.null_shares.iter().zip(&random) {
+            let rotated = x.subset(&rest).rotated(q);
+            let expected = metric("max_dim_energy_share").unwrap().of.of(std::slice::from_ref(&rotated)).unwrap();
+            assert!((share - expected).abs() < 1e-12, "{share} {expected}");
+        }
+    }
     assert_eq!(large, LargeValues::of(&x));
     assert!(large.counts.iter().sum::<usize>() > 0, "outliers are there");
 }
@@ -93,12 +115,19 @@ fn every_value_is_its_metric_of_those_tokens_in_that_basis() {
 #[test]
 fn without_sequences_all_tokens_are_measured_together() {
     let x = stream_of_three();
-    let alone =
-        |n_ctx, detailed| Wanted { n_ctx, optimizer: None, detailed, random: &[], further: None, dimensions: true };
+    let alone = |n_ctx, detailed| Wanted {
+        n_ctx,
+        optimizer: None,
+        detailed,
+        random: &[],
+        further: None,
+        dimensions: true,
+        sizes: None,
+    };
     let measured = measure(&x, &alone(None, Tokens::All));
     let of = |x: &Residuals| by_hand(&[(Tokens::All, vec![(Basis::Standard, x.clone())])], |_, _, _| true);
     assert_eq!(measured.values, of(&x));
-    assert_eq!(measured.dimensions.len(), D);
+    assert!(measured.dimensions.len() == D && measured.sizes.is_empty());
     // One sequence has one first token: fewer than two are not measured.
     let one = measure(&x, &alone(Some(15), Tokens::First));
     assert!(one.values.iter().all(|value| value.tokens != Tokens::First) && one.dimensions.is_empty());

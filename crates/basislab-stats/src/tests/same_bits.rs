@@ -251,6 +251,7 @@ fn the_number_of_threads_changes_nothing() {
         random: &random,
         further: None,
         dimensions: true,
+        sizes: None,
     };
     let of = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
