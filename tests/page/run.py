@@ -61,7 +61,7 @@ def pages(program, folder):
     run(program, "run", "adam-vs-sgd", "--smoke", "--seeds", "2000..2002", "--sweep", sweep, "--quiet", "--no-reuse", "--out", grid)
     planted = folder / "planted"
     planted.mkdir()
-    for table in ["config.toml", "steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "selection.csv"]:
+    for table in ["config.toml", "manifest.json", "steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "selection.csv"]:
         if (grid / table).exists():
             shutil.copy(grid / table, planted / table)
     plant(planted, grid / "outliers.csv")
