@@ -98,7 +98,7 @@
   root.append(controls, moment, said, legend, wide, more, one, agreement);
 
   const swatch = (share, text) => {
-    const made = element("span", { class: share > 0.5 ? "heat hot" : "heat" }, text);
+    const made = element("span", { class: share > 0.6 ? "heat hot" : "heat" }, text);
     made.style.setProperty("--share", `${Math.round(100 * share)}%`);
     return made;
   };
@@ -165,7 +165,7 @@
       const text = String(Number((low * (high / low) ** share).toPrecision(2)));
       legend.append(swatch(share, share ? text : `≤ ${text}`));
     });
-    const framed = swatch(0.5, " ");
+    const framed = swatch(0, "\u00a0");
     framed.classList.add("out");
     if (data.compared) legend.append(element("span", {}, " framed, ▸: stands out of random bases "), framed);
   };
@@ -263,11 +263,13 @@
   const drillDown = () => {
     const { steps, sites, short, writes } = state.run;
     const place = placeOf(state.dim);
-    const last = writes.length ? writes[writes.length - 1][2] : sites.length - 1;
+    // What lies after the last norm has another scale.
+    const stream = writes.length ? writes.map((write) => write[2]) : sites.map((_, site) => site);
+    const last = stream[stream.length - 1];
     const rms = (step, site) => (list(step, site) ? list(step, site).rms[place] : null);
     const median = (step, site) => (list(step, site) ? list(step, site).median : null);
-    const overSteps = sites.map((_, site) => [site === last ? "chosen" : "other", steps.map((_, step) => rms(step, site))]);
-    const overSites = steps.map((_, step) => [step === state.step ? "chosen" : "other", sites.map((_, site) => rms(step, site))]);
+    const overSteps = stream.map((site) => [site === last ? "chosen" : "other", steps.map((_, step) => rms(step, site))]);
+    const overSites = steps.map((_, step) => [step === state.step ? "chosen" : "other", stream.map((site) => rms(step, site))]);
     const front = (lines) => lines.sort((a, b) => (a[0] === "chosen") - (b[0] === "chosen"));
     const found = standing(state.dim).sort((a, b) => a[1] - b[1]);
     const title = element("h3", { "aria-live": "polite" }, `Dimension ${state.dim}`);
@@ -275,11 +277,11 @@
     const grid = element("div", { class: "charts" });
     grid.append(
       chart("RMS over steps", "optimizer step", steps.map(Math.log1p), steps.map(String), front(overSteps.concat([["median", steps.map((_, step) => median(step, last))]]))),
-      chart("RMS over sites", "site", sites.map((_, site) => site), short, front(overSites.concat([["median", sites.map((_, site) => median(state.step, site))]]))),
+      chart("RMS over sites", "site", stream.map((_, at) => at), stream.map((site) => short[site]), front(overSites.concat([["median", stream.map((site) => median(state.step, site))]]))),
       written(),
     );
     one.replaceChildren(title, element("p", { class: "said" }, where.length ? `Stands out at ${where.join("; ")}.` : data.compared ? "Does not stand out at the last step." : ""), grid);
-    one.append(element("p", { class: "about" }, `Thick: at ${sites[last]}, and after step ${steps[state.step]}; thin: at the other sites, and after the other steps; dashed: the median dimension.`));
+    one.append(element("p", { class: "about" }, `Thick: at ${sites[last]}, and after step ${steps[state.step]}; thin: at the other sites, and after the other steps; dashed: the median dimension.${stream.length < sites.length ? " What lies after the last norm is left out of lines and writes." : ""}`));
   };
 
   const agree = () => {
