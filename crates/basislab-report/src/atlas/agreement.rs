@@ -48,8 +48,11 @@ impl Agreement {
     }
 
     /// `(seeds, dimensions that stand out in exactly so many, the number expected by chance)`, as far as there are any of
-    /// either.
+    /// either; none where there is nothing to compare.
     pub(crate) fn rows(&self) -> Vec<(usize, usize, f64)> {
+        if self.seeds.is_empty() || self.n_seeds < 2 {
+            return Vec::new();
+        }
         let (found, expected) = (self.found(), expected_in(self.d_model, &self.of_seeds()));
         let rows = found.into_iter().enumerate().skip(1);
         let rows = rows.map(|(seeds, found)| (seeds, found, expected.get(seeds).copied().unwrap_or(0.0)));
@@ -69,6 +72,9 @@ impl Agreement {
         if self.n_seeds < 2 {
             return "There is one seed, so that there is nothing to compare.".to_owned();
         }
+        if self.seeds.is_empty() {
+            return format!("No dimension stands out in any of {} seeds.", self.n_seeds);
+        }
         let of = self.of_seeds();
         let k = of.iter().sum::<usize>() as f64 / self.n_seeds as f64;
         let expected: f64 = expected_in(self.d_model, &of).iter().skip(2).sum();
@@ -76,7 +82,11 @@ impl Agreement {
         format!(
             "{} out in two or more of {} seeds; if the dimensions of each seed ({k:.1} of {} on average) were drawn at random, \
              {expected:.2} would be expected.",
-            if shared == 1 { "1 dimension stands".to_owned() } else { format!("{} stand", count(shared, "dimension")) },
+            match shared {
+                0 => "No dimension stands".to_owned(),
+                1 => "1 dimension stands".to_owned(),
+                _ => format!("{} stand", count(shared, "dimension")),
+            },
             self.n_seeds,
             self.d_model,
         )

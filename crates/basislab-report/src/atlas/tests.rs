@@ -196,7 +196,9 @@ fn what_stands_out_in_several_seeds_is_counted_and_compared_with_chance() {
          random, 0.12 would be expected."
     );
     let alone = Agreement::of(("adam", Basis::Standard), 64, 1, [(1, 5)]);
-    assert!(alone.sentence().contains("one seed"), "{}", alone.sentence());
+    assert!(alone.sentence().contains("one seed") && alone.rows().is_empty(), "{}", alone.sentence());
+    let none = Agreement::of(("adam", Basis::Standard), 64, 3, []);
+    assert_eq!((none.sentence(), none.rows()), ("No dimension stands out in any of 3 seeds.".to_owned(), Vec::new()));
 }
 
 /// The labels of the writes, which must follow each other from nothing to the last site of the stream.

@@ -131,7 +131,8 @@
     top.append(head);
     const body = element("tbody");
     const places = ordered();
-    if (state.dim === null) state.dim = dims()[places[0]];
+    // The largest that stands out, or the largest.
+    if (state.dim === null) state.dim = dims()[places.find((place) => since(dims()[place]) !== null) ?? places[0]];
     const shown = state.all ? places : places.slice(0, MOST_ROWS);
     const hasChosen = shown.some((place) => dims()[place] === state.dim);
     shown.forEach((place, index) => {
@@ -324,7 +325,8 @@
     const named = out.slice(0, 12).map((dim) => `${dim} (since step ${since(dim)})`).join(", ");
     const which = out.length ? `: ${named}${out.length > 12 ? ` and ${out.length - 12} more` : ""}` : "";
     const last = run.steps[run.steps.length - 1];
-    const stand = `${plural(out.length, "dimension")} ${out.length === 1 ? "stands" : "stand"} out of random bases after step ${last}`;
+    const count = out.length ? plural(out.length, "dimension") : "no dimension";
+    const stand = `${count} ${out.length < 2 ? "stands" : "stand"} out of random bases after step ${last}`;
     said.textContent = `${run.arm}, seed ${run.seed}${data.compared ? `: ${stand}${which}` : ""}.`;
     heatMap();
     drillDown();
