@@ -36,7 +36,7 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// `rms` and `fourth` moments about zero of every dimension.
-    pub(crate) fn of((step, site, basis, tokens): (u64, Site, Basis, Tokens), rms: &[f64], fourth: &[f64]) -> Self {
+    pub(crate) fn of((step, site, basis, tokens): Place, rms: &[f64], fourth: &[f64]) -> Self {
         let d = rms.len() as f64;
         let energy = rms.iter().map(|rms| rms * rms).sum::<f64>() / d;
         let mut sorted = rms.to_vec();
@@ -122,16 +122,17 @@ pub(crate) struct Profiles {
     /// The last row's run, and whether it is kept.
     now: Option<(RunName, u64, bool)>,
     group: Group,
+    /// Rows that stand alone: a joined table has some of its first run in front of all others, so that types can be guessed.
+    alone: Vec<(Place, (usize, f64, f64))>,
 }
 
-/// The rows of one site, as far as they were read.
+type Place = (u64, Site, Basis, Tokens);
+
+/// The rows of one site, as far as they were read: dimension, RMS and fourth moment.
 #[derive(Debug, Clone, Default)]
 struct Group {
-    of: Option<(u64, Site, Basis, Tokens)>,
-    rms: Vec<f64>,
-    fourth: Vec<f64>,
-    /// A row is missing.
-    broken: bool,
+    of: Option<Place>,
+    rows: Vec<(usize, f64, f64)>,
 }
 
 impl Default for Profiles {
@@ -151,6 +152,7 @@ impl Profiles {
             open: None,
             now: None,
             group: Group::default(),
+            alone: Vec::new(),
         }
     }
 
@@ -168,11 +170,9 @@ impl Profiles {
         let of = (row.step, row.site, row.basis, row.tokens);
         if self.group.of != Some(of) {
             self.end_group();
-            self.group = Group { of: Some(of), ..Group::default() };
+            self.group = Group { of: Some(of), rows: Vec::new() };
         }
-        self.group.broken |= row.dim != self.group.rms.len();
-        self.group.rms.push(row.rms);
-        self.group.fourth.push(fourth_about_zero(row));
+        self.group.rows.push((row.dim, row.rms, fourth_about_zero(row)));
     }
 
     /// After the last row of a table.
@@ -185,6 +185,7 @@ impl Profiles {
     /// Whether the run, whose rows begin, is kept.
     fn begin(&mut self, arm: &RunName, seed: u64) -> bool {
         self.close();
+        self.alone.clear();
         let place = self.seen.iter().position(|(known, _)| known == arm).unwrap_or_else(|| {
             self.seen.push((arm.clone(), Vec::new()));
             self.seen.len() - 1
@@ -205,8 +206,15 @@ impl Profiles {
     }
 
     fn end_group(&mut self) {
-        let Group { of, rms, fourth, broken } = std::mem::take(&mut self.group);
-        if let (Some(of), false) = (of, broken) {
+        let Group { of: Some(of), mut rows } = std::mem::take(&mut self.group) else { return };
+        if let [row] = rows[..] {
+            self.alone.push((of, row));
+            return;
+        }
+        rows.extend(self.alone.extract_if(.., |(place, _)| *place == of).map(|(_, row)| row));
+        rows.sort_by_key(|row| row.0);
+        if rows.iter().enumerate().all(|(dim, row)| row.0 == dim) {
+            let (rms, fourth): (Vec<f64>, Vec<f64>) = rows.into_iter().map(|(_, rms, fourth)| (rms, fourth)).unzip();
             self.add(Profile::of(of, &rms, &fourth));
         }
     }

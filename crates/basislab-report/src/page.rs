@@ -15,7 +15,7 @@ use crate::atlas::Profiles;
 use crate::figures::{Drawing, moving};
 use crate::index::{RunState, Runs};
 use atlas::{Mark, section};
-use basislab_config::{Experiment, NormPlace};
+use basislab_config::{Experiment, Site};
 use basislab_store::{FileError, is_read_only, sha256, write_if_changed};
 use basislab_tables::{OutlierRow, SummaryRow, Tables, VerdictRow};
 use figures::{Shown, data};
@@ -94,8 +94,9 @@ impl Page {
         let runs = Runs::of(&self.experiment, tables);
         profiles.retain(|arm, seed| runs.state(arm, seed) == RunState::Complete);
         let marks: Option<Vec<Mark<'_>>> = outliers.map(|rows| rows.iter().map(Mark::from).collect());
+        // A post-norm model has what its norms read as sites.
         let is_post =
-            |arm: &str| self.experiment.arm(arm).is_some_and(|arm| arm.run.model.norm_place == NormPlace::Post);
+            |arm: &str| self.experiment.arm(arm).is_some_and(|arm| arm.run.model.sites().contains(&Site::EmbedSum));
         self.dimensions = section(&profiles, marks.as_deref(), is_post);
         self
     }

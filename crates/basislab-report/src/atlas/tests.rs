@@ -157,6 +157,14 @@ fn lists_of_another_table_join_those_of_their_run() {
 }
 
 #[test]
+fn rows_at_the_front_of_a_joined_table_are_put_back() {
+    let rows = of_runs(&[("adam", 1), ("sgd", 1)], 8);
+    let mut joined = rows.clone();
+    let front: Vec<DimensionRow> = [9, 5].map(|place| joined.remove(place)).to_vec();
+    assert_eq!(of(front.into_iter().chain(joined), 9999).runs, of(rows, 9999).runs);
+}
+
+#[test]
 fn chance_is_that_of_all_placements_written_out() {
     // Every way to choose two and one and one of four dimensions.
     let (d, mut of) = (4, [0usize; 4]);
