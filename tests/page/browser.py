@@ -115,9 +115,9 @@ class Browser:
         return made["result"].get("value")
 
     def key(self, key):
-        codes = {"Tab": 9, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, " ": 32}
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, " ": 32}
         about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
-        text = {"text": " "} if key == " " else {}
+        text = {"text": {" ": " ", "Enter": "\r"}[key]} if key in (" ", "Enter") else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
         self.settle()

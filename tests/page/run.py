@@ -7,8 +7,10 @@
     apt-get install chromium
     python tests/page/run.py target/release/basislab [--keep FOLDER]     # FOLDER gets a picture of each page
 
-One page is of the committed evidence, one of a short run with a grid, and one of a configuration that would like to be a script.
+One page is of the committed evidence, one of a short run with a grid, one of its tables with dimensions that stand out planted in them,
+and one of a configuration that would like to be a script.
 """
+import csv
 import pathlib
 import shutil
 import subprocess
@@ -57,7 +59,28 @@ def pages(program, folder):
     (hostile / "config.toml").write_text("\n".join(lines) + "\n")
     sweep = "arm.adam.optimizer.lr=0.001,0.003,0.01"
     run(program, "run", "adam-vs-sgd", "--smoke", "--seeds", "2000..2002", "--sweep", sweep, "--quiet", "--no-reuse", "--out", grid)
-    return {place: run(program, "report", place) for place in (evidence, hostile, grid)}
+    planted = folder / "planted"
+    planted.mkdir()
+    for table in ["config.toml", "manifest.json", "steps.csv", "evals.csv", "residual.csv", "dimensions.csv", "selection.csv"]:
+        if (grid / table).exists():
+            shutil.copy(grid / table, planted / table)
+    plant(planted, grid / "outliers.csv")
+    return {place: run(program, "report", place) for place in (evidence, hostile, grid, planted)}
+
+
+def plant(folder, table):
+    """Three dimensions that stand out in seed 2001 of SGD, and one of them in seed 2000 too, beside nothing else."""
+    with table.open() as rows:
+        header = next(csv.reader(rows))
+    with (folder / "dimensions.csv").open() as rows:
+        steps = sorted({int(row["step"]) for row in csv.DictReader(rows)})
+    with (folder / "outliers.csv").open("w", newline="") as rows:
+        writer = csv.DictWriter(rows, header)
+        writer.writeheader()
+        for seed, dim, first in [(2000, 5, steps[-1]), (2001, 5, steps[0]), (2001, 9, steps[1]), (2001, 11, steps[2])]:
+            for site in ["blocks.0.resid_post", "blocks.1.resid_post"]:
+                row = dict(arm="sgd", seed=seed, step=steps[-1], site=site, layer=site[7], basis="standard", tokens="rest", dim=dim)
+                writer.writerow(row | dict(rms=3.5, ratio=3.5, threshold=1.5, bases=8, rank=1, first_step=first))
 
 
 # All of the drawing that a reader can see.
@@ -80,7 +103,8 @@ def every_page(tab, name, page, printed):
             check(f"{how}: every figure is drawn", drawn and not empty, (drawn, empty))
             paper = tab.value("getComputedStyle(document.body).backgroundColor")
             check(f"{how}: the paper", (paper == "rgb(255, 255, 255)") != dark, paper)
-    check(f"{name}: one script", tab.value("document.scripts.length") == 2, tab.value("document.scripts.length"))
+    scripts = tab.value("[...document.scripts].filter(one => one.type !== 'application/json').length")
+    check(f"{name}: one script", scripts == 1, scripts)
     shown = tab.value("document.querySelector('main').innerText")
     flat = " ".join(shown.split())
     sentences = [" ".join(line.split(None, 1)[1].split()) for line in printed.splitlines() if line.split(" ")[0] in VERDICTS]
@@ -202,6 +226,107 @@ def numbers(tab, page):
     check("numbers: no wider than the window", tab.value(WIDER) <= 0)
 
 
+ATLAS = "JSON.parse(document.getElementById('atlas').textContent)"
+MAP = "document.querySelector('#dimensions .heat-map').innerHTML"
+CHOSEN = "document.querySelector('#dimensions .dimension').innerText"
+SELECT = "document.querySelectorAll('#dimensions select')[{0}]"
+
+
+def choose(tab, place, index):
+    tab.value(f"(() => {{ const one = {SELECT.format(place)}; one.selectedIndex = {index}; one.dispatchEvent(new Event('change')); }})()")
+
+
+def dimensions(tab, page):
+    for width in (1280, 400):
+        how = f"dimensions, {width}"
+        tab.open(page, width)
+        found = tab.value(ATLAS)
+        run, last = found["runs"][found["start"]], len(found["runs"][0]["steps"]) - 1
+        check(f"{how}: the run with the most outliers is first", (run["arm"], run["seed"]) == ("sgd", 2001), (run["arm"], run["seed"]))
+        shown = [tab.value(f"{SELECT.format(place)}.value") for place in range(3)]
+        check(f"{how}: the choosers say so", shown == ["sgd", "2001", "standard"], shown)
+        rows = "document.querySelectorAll('#dimensions .heat-map tbody tr')"
+        cells = tab.value(f"[{rows}.length, {rows}[0].querySelectorAll('.heat').length]")
+        check(f"{how}: every dimension at every site", cells == [run["d"], len(run["sites"])], cells)
+        marked = "document.querySelectorAll('#dimensions .heat-map .out').length"
+        check(f"{how}: what stands out is marked", tab.value(marked) == 6, tab.value(marked))
+        check(f"{how}: with its first step", f"▸ 9" in tab.value(f"[...{rows}].map(one => one.innerText).join()"))
+        # The numbers of a row are those of the data, by number and by energy.
+        wanted = [one["rms"][7] / one["median"] for one in run["bases"][0]["lists"][last]]
+        choose(tab, 4, 1)
+        titles = tab.value(f"[...{rows}[7].querySelectorAll('td[title]')].map(one => Number(one.title.split(': ')[1].split(',')[0]))")
+        check(f"{how}: a row's numbers", all(abs(a - b) < 1e-3 * b for a, b in zip(titles, wanted, strict=True)), (titles, wanted))
+        seen = [tab.value(MAP)]
+        choose(tab, 4, 0)
+        seen.append(tab.value(MAP))
+        energy = lambda dim: sum((one["rms"][dim] / one["median"]) ** 2 for one in run["bases"][0]["lists"][last])
+        top = tab.value(f"Number({rows}[0].dataset.dim)")
+        check(f"{how}: the largest is first", energy(top) == max(map(energy, range(run["d"]))), top)
+        choose(tab, 3, 1)
+        seen.append(tab.value(MAP))
+        legend = tab.value("document.querySelector('#dimensions .heat-legend').innerText")
+        check(f"{how}: the legend has numbers", "kurtosis" in legend and sum(letter.isdigit() for letter in legend) > 5, legend)
+        choose(tab, 3, 0)
+        choose(tab, 1, 0)
+        seen.append(tab.value(MAP))
+        names = tab.value(f"[...{SELECT.format(0)}.options].map(one => one.value)")
+        choose(tab, 0, names.index("adam-rotated"))
+        seen.append(tab.value(MAP))
+        choose(tab, 2, 1)
+        seen.append(tab.value(MAP))
+        check(f"{how}: each chooser changes the picture", len(set(seen)) == len(seen) == 6, len(set(seen)))
+        check(f"{how}: no wider than the window", tab.value(WIDER) <= 0, tab.value(WIDER))
+
+        tab.open(page, width)
+        tab.value("document.querySelector('#dimensions input').focus()")
+        seen = [(tab.value(MAP), tab.value(CHOSEN))]
+        for _ in range(last):
+            tab.key("ArrowLeft")
+            seen.append((tab.value(MAP), tab.value(CHOSEN)))
+        check(f"{how}: each step has its picture", len({one for one, _ in seen}) == len({one for _, one in seen}) == last + 1 == 3, last)
+        check(f"{how}: before its birth nothing stands out", tab.value(marked) == 2, tab.value(marked))
+        told = tab.value("document.querySelector('#dimensions input').getAttribute('aria-valuetext')")
+        check(f"{how}: the slider says where it is", told == f"step {run['steps'][0]}", told)
+        drill_down(tab, how, rows, run)
+        check(f"{how}: no wider than the window below", tab.value(WIDER) <= 0, tab.value(WIDER))
+        check(f"{how}: the console is silent", not tab.said, tab.said)
+    papers = []
+    for dark in (False, True):
+        tab.open(page, 1280, dark)
+        papers.append(tab.value("[...document.querySelectorAll('#dimensions .heat-legend .heat')].slice(0, 5).map(one => getComputedStyle(one).backgroundColor)"))
+    check("dimensions: five colours in light and dark", len({colour for paper in papers for colour in paper}) == 10, papers)
+
+
+def drill_down(tab, how, rows, run):
+    """The dimension that is chosen, by click and by keys; at the first step."""
+    tab.value(f"{rows}[2].click()")
+    tab.settle()
+    clicked = tab.value(f"{rows}[2].dataset.dim")
+    title = "document.querySelector('#dimensions .dimension h3').innerText"
+    check(f"{how}: a click shows a dimension", tab.value(title) == f"Dimension {clicked}", tab.value(title))
+    tab.key("ArrowDown")
+    check(f"{how}: arrows alone choose nothing", tab.value(title) == f"Dimension {clicked}", tab.value(title))
+    tab.key("Enter")
+    entered = int(tab.value(f"{rows}[3].dataset.dim"))
+    check(f"{how}: Enter shows the next", tab.value(title) == f"Dimension {entered}", tab.value(title))
+    focus = tab.value("getComputedStyle(document.activeElement).outlineStyle + ' ' + document.activeElement.tagName")
+    check(f"{how}: the focus is seen", focus == "solid TR", focus)
+    reached = tab.value("document.querySelectorAll('#dimensions .heat-map tr[tabindex=\"0\"]').length")
+    check(f"{how}: Tab reaches one row", reached == 1, reached)
+    lines = tab.value("[...document.querySelectorAll('#dimensions .charts svg')].map(one => one.querySelectorAll('path.line').length)")
+    # A line for each site of the stream, so not for the one after the last norm; and the median.
+    check(f"{how}: lines over steps and sites", lines == [len(run["sites"]), len(run["steps"]) + 1], lines)
+    numbers = tab.value("[...document.querySelectorAll('#dimensions .writes .number')].map(one => Number(one.innerText))")
+    energy = [one["rms"][entered] ** 2 for one in run["bases"][0]["lists"][0]]
+    added = [after - before for before, after in zip([0.0, *energy], energy[:-1])]
+    wanted = [*added, energy[-2]]
+    alike = len(numbers) == len(wanted) and all(abs(a - b) < 1e-3 * abs(b) + 1e-9 for a, b in zip(numbers, wanted))
+    check(f"{how}: energies are of the sites' differences", alike, (numbers, wanted))
+    check(f"{how}: they add up", abs(sum(numbers[:-1]) - numbers[-1]) < 2e-3 * energy[-2], numbers)
+    said = tab.value("document.querySelector('#dimensions .agreement').innerText")
+    check(f"{how}: agreement and chance", "1 dimension stands out in two or more of" in said and "5 (2)" in said and "expected" in said, said)
+
+
 def hostile(tab, page):
     tab.open(page)
     check("hostile: nothing is run", tab.value("window.taken === undefined"))
@@ -225,7 +350,7 @@ def main():
         try:
             for place, printed in made.items():
                 every_page(tab, place.name, place / "report.html", printed)
-            evidence, odd, grid = made
+            evidence, odd, grid, planted = made
             page = evidence / "report.html"
             without_scripts(tab, page)
             legend(tab, page)
@@ -234,6 +359,7 @@ def main():
             numbers(tab, page)
             numbers(tab, grid / "report.html")
             hostile(tab, odd / "report.html")
+            dimensions(tab, planted / "report.html")
             tab.open(grid / "report.html")
             dose = tab.value("document.querySelectorAll('#figure-sweep_adam_optimizer_lr .plot .axis').length")
             check("grid: the dose curve has its two panels", dose == 2, dose)

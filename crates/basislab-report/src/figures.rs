@@ -31,9 +31,10 @@ use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens, c
 use basislab_stats::Verdict;
 use basislab_store::FileError;
 use basislab_tables::{OutlierRow, SelectionRow, Tables, VerdictRow};
+pub(crate) use dimensions::median_of_sorted;
 pub(crate) use frame::{Dash, Figure, Key, Mark, Weight};
 use frame::{Of, colour, dash};
-pub(crate) use layers::Moment;
+pub(crate) use layers::{Moment, short_site};
 pub(crate) use measured::{evenly, measured_figure_names, measured_figures};
 use outliers::Matrix;
 use plotters::style::RGBColor;
@@ -193,7 +194,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn of_tokens(tokens: Tokens) -> &'static str {
+pub(crate) fn of_tokens(tokens: Tokens) -> &'static str {
     match tokens {
         Tokens::All => "all tokens",
         Tokens::First => "first token of each sequence",

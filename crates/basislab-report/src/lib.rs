@@ -1,6 +1,7 @@
 //! From tables to an answer: summary, verdicts, figures and sentences. Nothing here trains or measures.
 
 mod answer;
+mod atlas;
 mod bit_compare;
 mod compare;
 mod evidence;

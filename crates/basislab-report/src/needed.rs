@@ -1,5 +1,7 @@
 //! The part of the tables that a report is made of. The others have ten times as many rows, and would fill the memory.
 
+use crate::atlas::Profiles;
+use crate::index::{RunState, Runs};
 use crate::outliers::{Search, StandingOut, is_null_of_outliers};
 use basislab_config::{Basis, ClaimKind, Experiment, Site, Tokens};
 use basislab_tables::{
@@ -15,6 +17,15 @@ use std::path::Path;
 /// # Errors
 /// The first thing that is wrong in any row, with file, line and column.
 pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<(Tables, StandingOut), ReadError> {
+    let (tables, standing_out, _) = read_for_page(dir, experiment)?;
+    Ok((tables, standing_out))
+}
+
+/// [`read_needed`], and single dimensions of as many runs as the page can hold.
+///
+/// # Errors
+/// As [`read_needed`].
+pub(crate) fn read_for_page(dir: &Path, experiment: &Experiment) -> Result<(Tables, StandingOut, Profiles), ReadError> {
     let needed = Needed::of(experiment);
     let mut last = None;
     let mut tables = Tables {
@@ -32,17 +43,22 @@ pub(crate) fn read_needed(dir: &Path, experiment: &Experiment) -> Result<(Tables
         dimension_steps: Vec::new(),
         timing: read_optional(dir)?,
     };
-    let mut search = Search::new(&tables);
+    let (mut search, mut profiles, runs) = (Search::new(&tables), Profiles::default(), Runs::of(experiment, &tables));
+    let is_shown = |row: &DimensionRow| {
+        !experiment.is_selection_arm(&row.arm) && runs.state(&row.arm, row.seed) != RunState::Diverged
+    };
     let dimensions = read_rows_if_any(dir, |row| {
         search.visit(row);
+        profiles.visit(row, || is_shown(row));
         needed.has_dimension(row)
     })?;
     let mut standing_out = search.end();
     if dir.join(DimensionStepRow::TABLE.file).exists() {
         for_each_row(dir, |row| standing_out.visit(&row))?;
     }
+    profiles.end();
     tables.dimensions = dimensions;
-    Ok((tables, standing_out))
+    Ok((tables, standing_out, profiles))
 }
 
 struct Needed<'a> {

@@ -3,6 +3,7 @@
 //! The words are those of [`Answer`], the figures are those that are written as SVG. Everything that a configuration may hold is
 //! escaped; the only script and the only style are ours, and a policy in the page forbids all others.
 
+mod atlas;
 mod figures;
 mod markup;
 mod origin;
@@ -10,8 +11,11 @@ mod origin;
 mod tests;
 
 use crate::answer::Answer;
+use crate::atlas::Profiles;
 use crate::figures::{Drawing, moving};
-use basislab_config::Experiment;
+use crate::index::{RunState, Runs};
+use atlas::{Mark, section};
+use basislab_config::{Experiment, Site};
 use basislab_store::{FileError, is_read_only, sha256, write_if_changed};
 use basislab_tables::{OutlierRow, SummaryRow, Tables, VerdictRow};
 use figures::{Shown, data};
@@ -27,8 +31,8 @@ pub const PAGE: &str = "report.html";
 const MOST_CONFIGURATION: usize = 200_000;
 
 const TEMPLATE: &str = include_str!("page/page.html");
-const SCRIPT: &str = include_str!("page/page.js");
-const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = concat!(include_str!("page/page.js"), include_str!("page/atlas.js"));
+const STYLE: &str = concat!(include_str!("page/page.css"), include_str!("page/atlas.css"));
 
 /// What the manifest tells of a directory, in words.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +59,8 @@ pub struct Page {
     not_drawn: Vec<String>,
     /// The figures that are files alone.
     matrices: Vec<String>,
+    /// The section on single dimensions.
+    dimensions: String,
 }
 
 impl Page {
@@ -75,7 +81,24 @@ impl Page {
         }
         let data = data(&Shown::of(figures, moments, at_loss));
         let (experiment, summary, outliers) = (experiment.clone(), summary.to_vec(), outliers.map(<[_]>::to_vec));
-        Self { experiment, data, summary, verdicts, outliers, not_drawn, matrices }
+        Self { experiment, data, summary, verdicts, outliers, not_drawn, matrices, dimensions: String::new() }
+    }
+
+    /// With the section on single dimensions of complete runs.
+    pub(crate) fn with_dimensions(
+        mut self,
+        tables: &Tables,
+        mut profiles: Profiles,
+        outliers: Option<&[OutlierRow]>,
+    ) -> Self {
+        let runs = Runs::of(&self.experiment, tables);
+        profiles.retain(|arm, seed| runs.state(arm, seed) == RunState::Complete);
+        let marks: Option<Vec<Mark<'_>>> = outliers.map(|rows| rows.iter().map(Mark::from).collect());
+        // A post-norm model has what its norms read as sites.
+        let is_post =
+            |arm: &str| self.experiment.arm(arm).is_some_and(|arm| arm.run.model.sites().contains(&Site::EmbedSum));
+        self.dimensions = section(&profiles, marks.as_deref(), is_post);
+        self
     }
 
     /// Writes the page into a directory that can be written, and names it in the answer.
@@ -109,6 +132,7 @@ impl Page {
                 ("style", STYLE),
                 ("script", SCRIPT),
                 ("data", &self.data),
+                ("dimensions", &self.dimensions),
                 ("title", &escaped(title)),
                 ("question", &escaped(&answer.question)),
                 ("finding", &paragraphs("finding", std::slice::from_ref(&answer.finding))),

@@ -4,9 +4,10 @@
 //! gone or were never there, what was recorded is read and nothing that exists is written.
 
 use crate::answer::{Answer, answer};
+use crate::atlas::Profiles;
 use crate::figures::{Drawing, copies, figure_names, figures, svgs};
 use crate::narrative::{OutlierLine, outlier_lines};
-use crate::needed::read_needed;
+use crate::needed::{read_for_page, read_needed};
 use crate::note::{Gaps, Lack};
 use crate::outliers::{StandingOut, outliers};
 use crate::page::{PAGE, Page};
@@ -50,7 +51,7 @@ pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError
 }
 
 fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<(Answer, Page), TableError> {
-    let (tables, standing_out) = read_needed(dir, experiment)?;
+    let (tables, standing_out, profiles) = read_for_page(dir, experiment)?;
     let derived = Derived::of(dir, experiment, records, &tables, &standing_out);
     if experiment.choices().next().is_some() {
         write_table(dir, &derived.selection)?;
@@ -71,7 +72,7 @@ fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<
             None => remove_figure(dir, &name)?,
         }
     }
-    Ok((derived.answer(records, &tables, dir), derived.page(&tables, figures)))
+    Ok((derived.answer(records, &tables, dir), derived.page(&tables, profiles, figures)))
 }
 
 /// What follows from the tables.
@@ -123,8 +124,10 @@ impl Derived {
         outlier_lines(&self.experiment, tables, self.outliers.as_deref(), |arm| !copies.contains(&arm))
     }
 
-    fn page(&self, tables: &Tables, figures: Vec<(String, Option<Drawing>)>) -> Page {
-        Page::of(&self.experiment, tables, (&self.summary, self.rows(), self.outliers.as_deref()), figures)
+    fn page(&self, tables: &Tables, profiles: Profiles, figures: Vec<(String, Option<Drawing>)>) -> Page {
+        let outliers = self.outliers.as_deref();
+        Page::of(&self.experiment, tables, (&self.summary, self.rows(), outliers), figures)
+            .with_dimensions(tables, profiles, outliers)
     }
 
     pub(crate) fn answer(&self, records: &Records, tables: &Tables, dir: &Path) -> Answer {
@@ -314,16 +317,21 @@ fn published(
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
-    let (tables, standing_out) = read_needed(dir, experiment)?;
+    let (tables, standing_out, profiles) = read_for_page(dir, experiment)?;
     let recorded = Recorded::read(dir, experiment, records, (&tables, &standing_out), thinned)?;
-    let (written, page) = match make_absent(dir, &tables, &recorded.derived) {
+    let (written, page) = match make_absent(dir, &tables, profiles, &recorded.derived) {
         Err(TableError::File(error)) if is_read_only(&error.source) => (Written::Nothing, None),
         made => made?,
     };
     Ok((recorded.answer(dir, records, &tables, thinned), written, page))
 }
 
-fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<(Written, Option<Page>), TableError> {
+fn make_absent(
+    dir: &Path,
+    tables: &Tables,
+    profiles: Profiles,
+    recorded: &Derived,
+) -> Result<(Written, Option<Page>), TableError> {
     let absent = |file: &str| fs::symlink_metadata(dir.join(file)).is_err();
     let mut written = Written::Nothing;
     if !recorded.selection.is_empty() && absent(SelectionRow::TABLE.file) {
@@ -355,7 +363,7 @@ fn make_absent(dir: &Path, tables: &Tables, recorded: &Derived) -> Result<(Writt
             write_figure(dir, &name, &svg)?;
         }
     }
-    Ok((written, absent(PAGE).then(|| recorded.page(tables, figures))))
+    Ok((written, absent(PAGE).then(|| recorded.page(tables, profiles, figures))))
 }
 
 /// Seals a directory with a finished report on the experiment: the last thing that is written there.

@@ -67,7 +67,7 @@ fn profiles<'a>(scene: &Scene<'a>) -> BTreeMap<(&'a str, u64, Basis), Vec<f64>> 
 }
 
 /// The median of values in order, at least one.
-fn median_of_sorted(sizes: &[f64]) -> f64 {
+pub(crate) fn median_of_sorted(sizes: &[f64]) -> f64 {
     let middle = sizes.len() / 2;
     if sizes.len().is_multiple_of(2) { (sizes[middle - 1] + sizes[middle]) / 2.0 } else { sizes[middle] }
 }

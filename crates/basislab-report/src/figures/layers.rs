@@ -145,7 +145,7 @@ impl Depth {
 }
 
 /// `blocks.3.resid_mid` as `3.mid`.
-pub(super) fn short_site(site: Site) -> String {
+pub(crate) fn short_site(site: Site) -> String {
     match site {
         Site::ResidMid(layer) => format!("{layer}.mid"),
         Site::ResidPost(layer) => format!("{layer}.post"),

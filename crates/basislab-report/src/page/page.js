@@ -1,5 +1,5 @@
 "use strict";
-(() => {
+const page = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const data = JSON.parse(document.getElementById("data").textContent);
   const place = document.getElementById("figures");
@@ -333,4 +333,5 @@
   };
 
   data.figures.forEach(show);
+  return { element, shape, number, apart, path };
 })();

@@ -4,6 +4,7 @@ use super::figures::{Shown, data, for_script};
 use super::markup::{escaped, filled};
 use super::{Page, Provenance, base64, policy};
 use crate::answer::{Answer, answer};
+use crate::atlas::Profiles;
 use crate::figures::outliers_tests::standing_out;
 use crate::figures::{Drawing, Figure, figures, moving};
 use crate::fixture::{effect, experiment, tables};
@@ -29,7 +30,11 @@ fn page_with(experiment: &Experiment, tables: &Tables, outliers: Option<&[Outlie
     let summary = summarise(experiment, tables);
     let verdicts = rows_of_claims(experiment, tables);
     let figures = figures(experiment, tables, &verdicts, &[], outliers);
-    let page = Page::of(experiment, tables, (&summary, verdicts, outliers), figures);
+    let mut profiles = Profiles::default();
+    tables.dimensions.iter().for_each(|row| profiles.visit(row, || true));
+    profiles.end();
+    let page = Page::of(experiment, tables, (&summary, verdicts, outliers), figures)
+        .with_dimensions(tables, profiles, outliers);
     let mut said = answer(experiment, tables, &summary, &decide_claims(experiment, tables), Path::new("somewhere"));
     said.outliers = outlier_lines(experiment, tables, outliers, |_| true);
     said.notes.extend([format!("a note on {HOSTILE}"), "a plain note".to_owned()]);
@@ -50,7 +55,11 @@ fn text(html: &str) -> String {
 
 /// The figures that the page holds.
 fn data_of(html: &str) -> Value {
-    let (_, rest) = html.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
+    json_of(html, "data")
+}
+
+fn json_of(html: &str, id: &str) -> Value {
+    let (_, rest) = html.split_once(&format!("<script type=\"application/json\" id=\"{id}\">")).unwrap();
     serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
 }
 
@@ -154,7 +163,7 @@ fn equal_tables_give_equal_pages_of_a_moderate_size() {
     let tables = tables(&experiment, effect);
     let (html, _) = page(&experiment, &tables);
     assert_eq!(html, page(&experiment, &tables).0);
-    assert!(html.len() < 1_000_000, "{}", html.len());
+    assert!(html.len() < 1_500_000, "{}", html.len());
 }
 
 type Line = (String, Option<u64>, Vec<(f64, f64)>);
@@ -256,4 +265,87 @@ fn dimensions_that_stand_out_are_said_listed_and_linked() {
     let table = html.split_once("<code>outliers.csv</code>").unwrap().1.split_once("</details>").unwrap().0;
     assert_eq!(table.matches("<tr>").count(), rows.len() + 1);
     assert!(text(table).contains("adam"), "{table}");
+}
+
+#[test]
+fn dimensions_of_the_page_are_those_of_the_rows_and_their_writes_add_up() {
+    let experiment = experiment(3);
+    let mut tables = tables(&experiment, effect);
+    // The fixture gives every site the same sizes.
+    tables.dimensions.iter_mut().for_each(|row| {
+        row.rms *= 1.0 + 0.37 * row.site.order().0.min(9) as f64 - 0.2 * row.site.order().1 as f64 / 5.0;
+        (row.mean, row.variance) = (0.0, row.rms * row.rms);
+    });
+    // A run that has not ended is not shown.
+    tables.evals.retain(|row| row.arm != "sgd" || row.seed != 1);
+    let marks = standing_out(&experiment, 2);
+    let (html, _) = page_with(&experiment, &tables, Some(&marks));
+    let atlas = json_of(&html, "atlas");
+    let runs = atlas["runs"].as_array().unwrap();
+    let planned: usize = experiment.arms.iter().map(|arm| arm.seeds.len()).sum();
+    assert_eq!(runs.len(), planned - 1);
+    let mut checked = 0;
+    for run in runs {
+        let numbers = |one: &Value| one.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<f64>>();
+        let (steps, sites) = (numbers(&run["steps"]), run["sites"].as_array().unwrap());
+        for basis in run["bases"].as_array().unwrap() {
+            let list = |step: usize, site: usize| &basis["lists"][step][site];
+            for (step, (site, at)) in
+                (0..steps.len()).flat_map(|step| sites.iter().enumerate().map(move |at| (step, at)))
+            {
+                let rows = tables.dimensions.iter().filter(|row| {
+                    (row.arm.as_str(), Some(row.seed)) == (run["arm"].as_str().unwrap(), run["seed"].as_u64())
+                        && (row.step as f64, &row.site.to_string()[..]) == (steps[step], at.as_str().unwrap())
+                        && row.basis.to_string() == basis["basis"].as_str().unwrap()
+                });
+                let rms = numbers(&list(step, site)["rms"]);
+                for row in rows {
+                    assert!((rms[row.dim] - row.rms).abs() < 1e-3 * row.rms, "{row:?}: {}", rms[row.dim]);
+                    checked += 1;
+                }
+            }
+            // From nothing to the last block, whatever the signs in between.
+            let energy =
+                |site: &Value| site.as_u64().map_or(0.0, |site| numbers(&list(0, site as usize)["rms"])[5].powi(2));
+            let writes = run["writes"].as_array().unwrap();
+            let added: Vec<f64> = writes.iter().map(|write| energy(&write[2]) - energy(&write[1])).collect();
+            let end = sites.iter().position(|site| site == "blocks.1.resid_post").unwrap();
+            assert!((added.iter().sum::<f64>() - energy(&end.into())).abs() < 1e-9, "{added:?}");
+            assert!(added.len() == 5 && added.iter().any(|one| *one < 0.0), "{added:?}");
+        }
+    }
+    assert_eq!(
+        checked,
+        tables.dimensions.len() - tables.dimensions.iter().filter(|row| row.arm == "sgd" && row.seed == 1).count()
+    );
+}
+
+#[test]
+fn what_stands_out_most_is_shown_first_and_compared_with_chance() {
+    let experiment = experiment(3);
+    let tables = tables(&experiment, effect);
+    let mut marks = standing_out(&experiment, 2);
+    let extra = marks.iter().find(|row| row.arm == "sgd" && row.seed == 1).unwrap().clone();
+    marks.push(OutlierRow { dim: 40, first_step: 100, ..extra });
+    let (html, _) = page_with(&experiment, &tables, Some(&marks));
+    let atlas = json_of(&html, "atlas");
+    let start = &atlas["runs"][atlas["start"].as_u64().unwrap() as usize];
+    assert_eq!((start["arm"].as_str(), start["seed"].as_u64()), (Some("sgd"), Some(1)));
+    let out = start["bases"][0]["out"].as_array().unwrap();
+    let last = start["sites"].as_array().unwrap().len() - 1;
+    assert_eq!(
+        out.iter().map(|one| [&one[0], &one[1], &one[2]].map(|x| x.as_u64().unwrap())).collect::<Vec<_>>(),
+        [[0, last as u64, 0], [1, last as u64, 0], [40, last as u64, 100]]
+    );
+    let agreement = atlas["agreements"].as_array().unwrap().iter().find(|one| one["arm"] == "sgd").unwrap();
+    assert_eq!(agreement["shared"], serde_json::json!([[0, 3], [1, 3]]));
+    assert!(agreement["sentence"].as_str().unwrap().starts_with("2 dimensions stand out in two or more of 3 seeds"));
+    assert!(text(&html).contains("Enter or a click on a row"));
+    // Without random bases nothing is known of it, and without rows there is no section.
+    let (html, _) = page_with(&experiment, &tables, None);
+    let unknown = json_of(&html, "atlas");
+    assert!(text(&html).contains("Which dimensions stand out is not known here"));
+    assert_eq!((&unknown["compared"], &unknown["agreements"]), (&false.into(), &serde_json::json!([])));
+    let empty = Tables { dimensions: Vec::new(), ..tables };
+    assert!(!page_with(&experiment, &empty, None).0.contains("id=\"atlas\""));
 }
