@@ -41,7 +41,7 @@ pub(super) struct Next {
 const WIDE: u16 = 100;
 
 /// The narrowest and the widest curve.
-const CURVE: (usize, usize) = (8, 40);
+const CURVE: (usize, usize) = (7, 40);
 
 /// The smallest terminal.
 const SMALLEST: (u16, u16) = (20, 6);
