@@ -62,6 +62,8 @@ pub(crate) fn watch(args: &WatchArgs) -> CommandResult {
     // Restores the terminal after a panic too.
     let mut terminal = try_init().map_err(|error| Exit::write(format!("stdout: {error}")))?;
     let ended = follow(&mut terminal, &mut watched, &mut view, args, &signals);
+    // Shows the cursor again.
+    drop(terminal);
     restore();
     ended.map_err(|error| Exit::write(format!("stdout: {error}")))?;
     if args.exit_when_done {

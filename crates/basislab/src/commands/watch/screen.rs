@@ -64,7 +64,7 @@ impl View {
     /// What stays on the terminal after the last screen.
     pub(super) fn last_words(&self, watched: &Watched) -> String {
         let totals = watched.totals();
-        format!("{}: {}\n{}\n", watched.name, totals.in_words(), note(self, &totals))
+        format!("{}: {}\n{}\n", watched.name, totals.in_words(), note(self, watched, &totals))
     }
 
     /// The curves that are drawn: of the loss, of the kurtosis.
@@ -100,7 +100,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View, watched: &Watched, no
     let mut lines = vec![Line::styled(cut(&shown(&watched.name), width), Style::new().bold())];
     lines.extend(wrapped(&format!("{}{to_go}", totals.in_words()), width).into_iter().map(Line::raw));
     let colour = view.styled(if totals.count(State::Failed) > 0 { Color::Red } else { Color::Green });
-    lines.extend(wrapped(&note(view, &totals), width).into_iter().map(|text| Line::styled(text, colour)));
+    lines.extend(wrapped(&note(view, watched, &totals), width).into_iter().map(|text| Line::styled(text, colour)));
     let left = height.saturating_sub(lines.len() + 2).max(1);
     view.first = view.first.min(watched.arms.len().saturating_sub(left));
     let last = (view.first + left).min(watched.arms.len());
@@ -116,9 +116,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View, watched: &Watched, no
 }
 
 /// What follows from the states of the runs, in a sentence or none.
-fn note(view: &View, totals: &Totals) -> String {
+fn note(view: &View, watched: &Watched, totals: &Totals) -> String {
     let Next { ended, failed, waiting } = &view.next;
     let failure = totals.failure.as_deref().map(shown).unwrap_or_default();
+    if !watched.is_known {
+        return "Looking at the runs for the first time.".to_owned();
+    }
+    if totals.unread > 0 {
+        return format!(
+            "Reading {} that {} ended.",
+            count(totals.unread, "run"),
+            if totals.unread == 1 { "has" } else { "have" }
+        );
+    }
     let failures = totals.count(State::Failed);
     if totals.is_over() && failures == 0 {
         return format!("All runs have ended. Next: {ended}");
@@ -128,13 +138,6 @@ fn note(view: &View, totals: &Totals) -> String {
     }
     if totals.count(State::Running) == 0 {
         return format!("No process is training. {waiting}");
-    }
-    if totals.unread > 0 {
-        return format!(
-            "Reading {} that {} ended.",
-            count(totals.unread, "run"),
-            if totals.unread == 1 { "has" } else { "have" }
-        );
     }
     String::new()
 }

@@ -16,6 +16,8 @@ pub(super) struct Watched {
     /// As it is named at the top.
     pub(super) name: String,
     pub(super) arms: Vec<ArmRuns>,
+    /// Whether all runs were looked at.
+    pub(super) is_known: bool,
     sources: Vec<Source>,
     /// The arm at which the round goes on.
     next: usize,
@@ -76,7 +78,7 @@ pub(super) struct Summary {
 impl Watched {
     /// The experiments of directories that `basislab run` wrote. The configurations are read again when they change.
     pub(super) fn of_directories(name: String, experiments: &[(PathBuf, Experiment)]) -> Self {
-        let mut watched = Self { name, arms: Vec::new(), sources: Vec::new(), next: 0 };
+        let mut watched = Self { name, arms: Vec::new(), is_known: false, sources: Vec::new(), next: 0 };
         for (dir, experiment) in experiments {
             let prefix = prefix(dir, experiments.len());
             watched.sources.push(Source { dir: dir.clone(), prefix, config: Some(stamp(dir)) });
@@ -87,7 +89,7 @@ impl Watched {
 
     /// The runs of a plan, whose directories may not be there yet; `dir` says where they will be.
     pub(super) fn of_plan(name: String, plan: &PlanFile, dir: impl Fn(&Path) -> PathBuf) -> Self {
-        let mut watched = Self { name, arms: Vec::new(), sources: Vec::new(), next: 0 };
+        let mut watched = Self { name, arms: Vec::new(), is_known: false, sources: Vec::new(), next: 0 };
         for of in &plan.experiments {
             let dir = dir(&of.dir);
             let prefix = prefix(&dir, plan.experiments.len());
@@ -164,7 +166,7 @@ impl Watched {
             }
             self.next += 1;
         }
-        self.next = 0;
+        (self.next, self.is_known) = (0, true);
         true
     }
 

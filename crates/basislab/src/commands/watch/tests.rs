@@ -268,6 +268,7 @@ fn now() -> SystemTime {
 fn half_way() -> Watched {
     let dir = PathBuf::from("runs/adam-vs-sgd-1a2b3c4d");
     let mut watched = Watched::of_directories(dir.display().to_string(), &[(dir, experiment("0..8"))]);
+    watched.is_known = true;
     for (at, pace) in [(0, 0.01), (2, 0.008)] {
         let arm = &mut watched.arms[at];
         for run in arm.runs.iter_mut().take(if at == 0 { 4 } else { 1 }) {
