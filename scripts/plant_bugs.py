@@ -36,6 +36,7 @@ SUITES = {
     "config": ["-p", "basislab-config"],
     "stats": ["-p", "basislab-stats"],
     "store": ["-p", "basislab-store", "--lib"],
+    "tables": ["-p", "basislab-tables", "--lib"],
     "runs": ["-p", "basislab", "-p", "basislab-runs", "--lib"],
     # Together with the program, which decides what burn is built with.
     "optim": ["-p", "basislab", "-p", "basislab-optim", "--lib"],
@@ -403,6 +404,15 @@ BUGS = [
     ("a scalar gain is written as 1", IMPORT + "hugging_face/write.rs", "vec![gain[0]; outputs]", "vec![gain[0] / gain[0]; outputs]", "import: written"),
     ("a tied head is written without being transposed", IMPORT + "hugging_face/write.rs", "embedding[i % outputs * inputs + i / outputs]", "embedding[i]", "import: written"),
     ("a bundle is made of files that were changed", PROGRAM + "commands/export.rs", "check_seal(dir, &opened.experiment)?;", "let _ = check_seal(dir, &opened.experiment);", "export::an_unpacked"),
+    ("half a line of a growing table is a row", TABLES + "follow.rs", "Some(last) => bytes.truncate(last + 1),", "Some(_) => {}", "tables: follow"),
+    ("a table that was cut is not read again", TABLES + "follow.rs", "(self.file != known || length < self.offset)", "self.file != known", "tables: follow"),
+    ("half a line has a step", TABLES + "shard.rs", "from_utf8_lossy(&bytes[..whole])", "from_utf8_lossy(&bytes[..whole.max(bytes.len())])", "program: watch"),
+    ("a value in a random basis is the arm's own", PROGRAM + "live.rs", "Basis::Random(_) => Some(false),", "Basis::Random(_) => Some(true),", "program: watch"),
+    ("a process that is gone trains", PROGRAM + "commands/watch/run.rs", "Some(false) => State::Interrupted,", "Some(false) => State::Running,", "program: watch"),
+    ("the time to go is that of one run after another", PROGRAM + "commands/watch/state.rs", "to_go.filter(|_| running > 0).map(|seconds| seconds / running as f64)", "to_go.filter(|_| running > 0)", "program: watch"),
+    ("columns are wider than the terminal", PROGRAM + "live.rs", "if used > terminal {", "if used > terminal + 8 {", "program: live arms watch"),
+    ("watch leaves the terminal on its own screen", PROGRAM + "commands/watch.rs", "    restore();\n", "", "watch::keys watch::it_ends"),
+    ("a finished run stays as it was in its arm's line", PROGRAM + "training.rs", "    progress.arms(|arms, _| arms.end(job, outcome));\n", "", "progress"),
 ]
 
 

@@ -27,6 +27,8 @@ mod model;
 mod models;
 mod parity;
 mod plans;
+#[cfg(target_os = "linux")]
+mod progress;
 mod properties;
 mod quantize;
 #[cfg(target_os = "linux")]
@@ -39,3 +41,5 @@ mod support;
 mod taking;
 mod tidy;
 mod training;
+#[cfg(target_os = "linux")]
+mod watch;

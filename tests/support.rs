@@ -1,6 +1,8 @@
 //! What several tests need.
 
 pub(crate) mod many_runs;
+#[cfg(target_os = "linux")]
+pub(crate) mod terminal;
 
 use basislab_config::{Arm, Change, ConfigError, Dtype, Experiment, Library, Loaded, OptimizerSpec, RunSpec, load};
 use basislab_runs::{rows, step_row};

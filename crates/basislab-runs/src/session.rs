@@ -8,7 +8,7 @@ use crate::reuse::{self, FinishedRuns};
 use basislab_config::{Arm, Claim, ClaimKind, Experiment};
 use basislab_store::remove;
 use basislab_tables::{Failure, Identity, RunEnd, RunRecord, part_dir, work_dir};
-use basislab_train::{Context, Control, Event, Outcome, State, StepStats, check_state, train};
+use basislab_train::{Context, Control, Event, Outcome, Probe, State, StepStats, check_state, train};
 use burn::tensor::Device;
 use serde_json::Value;
 use std::any::Any;
@@ -48,18 +48,20 @@ pub struct Session<'a> {
     /// Checkpoints and stopping.
     pub control: Control<'a>,
     /// Called with each event of a run, from several threads.
-    pub on_event: &'a (dyn Fn(&Job<'_>, RunEvent) + Sync),
+    pub on_event: &'a (dyn Fn(&Job<'_>, RunEvent<'_>) + Sync),
 }
 
 /// An event of a run while it trains.
 #[derive(Debug)]
-pub enum RunEvent {
+pub enum RunEvent<'e> {
     /// It resumes from a checkpoint after this update.
     Resumed(u64),
     /// A checkpoint cannot be used, and why.
     UnusableCheckpoint(String),
     /// An update was made.
     Step(StepStats),
+    /// The model was probed.
+    Probe(&'e Probe),
 }
 
 /// How [`Session::run_if_free`] ended.
@@ -162,8 +164,10 @@ impl Session<'_> {
         }
         let finished = train(&job.arm.run, seed, on, state.as_ref(), self.control, &mut |event| {
             anyhow::ensure!(!failed.load(Ordering::Relaxed), AnotherFailed);
-            if let Event::Step(stats) = &event {
-                (self.on_event)(job, RunEvent::Step(*stats));
+            match &event {
+                Event::Step(stats) => (self.on_event)(job, RunEvent::Step(*stats)),
+                Event::Probe(probe) => (self.on_event)(job, RunEvent::Probe(probe)),
+                Event::Checkpoint { .. } => {}
             }
             Ok(recorder.record(event)?)
         })?;

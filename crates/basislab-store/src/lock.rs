@@ -1,4 +1,4 @@
-use crate::file::{FileError, is_link, is_read_only, remove};
+use crate::file::{FileError, is_link, is_read_only, read_capped, remove};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -98,6 +98,13 @@ impl Lock {
             file.write_all(record.as_bytes())
         };
         write().map_err(|error| FileError::new("write", &self.path, error))
+    }
+
+    /// Process and host of the last record in the lock file, which a process that was killed leaves. The lock is not tried.
+    pub fn record(dir: &Path) -> Option<(u32, String)> {
+        let bytes = read_capped(&dir.join(".lock"), 4096).ok()?;
+        let (process, rest) = std::str::from_utf8(&bytes).ok()?.strip_prefix("process ")?.split_once(" on ")?;
+        Some((process.parse().ok()?, rest.split_once(", since ")?.0.to_owned()))
     }
 
     /// The record of the process that holds the lock of `dir`; `None` where none does.

@@ -7,6 +7,7 @@ mod cell;
 mod dimension;
 mod dimension_rows;
 mod error;
+mod follow;
 mod measured;
 mod measured_rows;
 mod merge;
@@ -24,6 +25,7 @@ mod shard;
 pub use cell::{CellType, CellValue};
 pub use dimension_rows::DimensionStepRow;
 pub use error::TableError;
+pub use follow::{Follow, NewLines};
 pub use measured::{MeasuredTokens, special_rows};
 pub use measured_rows::{DominantTokenRow, InterventionRow, MassiveRow, ModelRow, SpecialDimensionRow, Verified};
 pub use merge::{Part, check_parts, guessable, merge, merge_parts, parts};
@@ -43,6 +45,6 @@ pub use rows::{
 pub use schema::{Column, PACKAGE, Table, TableRow, data_package, resource};
 pub use seal::{Remedy, SUMS, Seal, is_sealed, seal, seal_measured};
 pub use shard::{
-    Ending, LineDifference, RunEnd, Shard, compare_run, is_published, part_dir, table_bytes, tables_reach, work_dir,
-    write_table, write_timing,
+    Ending, LineDifference, RunEnd, Shard, compare_run, is_published, last_step, part_dir, table_bytes, tables_reach,
+    work_dir, write_table, write_timing,
 };

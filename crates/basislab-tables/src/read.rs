@@ -243,7 +243,7 @@ fn records<E: From<ReadError>>(
 }
 
 /// A row of checked cells.
-fn parsed<R: TableRow>(file: &str, line: u64, record: &csv::StringRecord) -> Result<R, ReadError> {
+pub(crate) fn parsed<R: TableRow>(file: &str, line: u64, record: &csv::StringRecord) -> Result<R, ReadError> {
     record.deserialize(None).map_err(|error| wrong(file, line, 1, error.to_string(), "a row".to_owned()))
 }
 
@@ -273,7 +273,7 @@ fn check_header(file: &str, table: &Table, found: &csv::StringRecord) -> Result<
     Ok(())
 }
 
-fn check_cells(file: &str, line: u64, table: &Table, record: &csv::StringRecord) -> Result<(), ReadError> {
+pub(crate) fn check_cells(file: &str, line: u64, table: &Table, record: &csv::StringRecord) -> Result<(), ReadError> {
     for (index, column) in table.columns.iter().enumerate() {
         let Some(text) = record.get(index) else {
             let expected = format!("{} ({} is missing)", count(table.columns.len(), "cell"), column.name);

@@ -252,8 +252,11 @@ impl RunEnd {
     }
 }
 
-/// The step in the last line of a table, which is its third column; `None` where there is none.
-fn last_step(path: &Path) -> Result<Option<u64>, FileError> {
+/// The step in the last whole line of a table, which is its third column; `None` where there is none.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn last_step(path: &Path) -> Result<Option<u64>, FileError> {
     // More than a line of these tables has.
     const TAIL: u64 = 4096;
     let read = || {
@@ -268,7 +271,8 @@ fn last_step(path: &Path) -> Result<Option<u64>, FileError> {
         return Ok(None);
     }
     let bytes = read().map_err(|error| FileError::new("read", path, error))?;
-    let text = String::from_utf8_lossy(&bytes);
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let text = String::from_utf8_lossy(&bytes[..whole]);
     Ok(text.lines().last().and_then(|line| line.split(',').nth(2)?.parse().ok()))
 }
 

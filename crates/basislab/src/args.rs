@@ -4,6 +4,7 @@ mod plan;
 mod plan_script;
 mod quantize;
 mod run;
+mod watch;
 
 use crate::backend::{Backend, OpenDevice};
 use crate::commands::check::LAW_STEPS;
@@ -24,6 +25,8 @@ use quantize::QUANTIZE_EXAMPLES;
 pub(crate) use quantize::QuantizeArgs;
 use run::RUN_EXAMPLES;
 pub(crate) use run::RunArgs;
+use watch::WATCH_EXAMPLES;
+pub(crate) use watch::WatchArgs;
 
 /// Where a count without an end of its own ends.
 const MOST: u64 = 1 << 40;
@@ -131,6 +134,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Follow runs on a terminal while other processes train them: curves, last values, time to go
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
     /// Print the runs of experiments as a plan, one JSON line each, or show, script or follow a plan
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),

@@ -19,6 +19,7 @@ pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod verify;
+pub(crate) mod watch;
 pub(crate) mod work;
 
 use crate::exit::{Code, Exit};

@@ -7,6 +7,7 @@ mod commands;
 mod directories;
 mod exit;
 mod experiments;
+mod live;
 mod manifest;
 mod progress;
 mod resources;
@@ -61,6 +62,7 @@ fn work(command: Command) -> CommandResult {
         Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),
         Command::Export(args) => commands::export::export(&args),
         Command::Status { dir, json } => commands::status::status(&dir, json),
+        Command::Watch(args) => commands::watch::watch(&args),
         Command::Plan(args) => commands::plan::plan(&args),
         Command::Work(args) => commands::work::work(&args),
         Command::Collect(args) => commands::collect::collect(&args),

@@ -89,7 +89,7 @@ impl Place<'_> {
         experiment: &'s Experiment,
         (reuse, retry_failed): (bool, bool),
         control: Control<'s>,
-        on_event: &'s (dyn Fn(&Job<'_>, RunEvent) + Sync),
+        on_event: &'s (dyn Fn(&Job<'_>, RunEvent<'_>) + Sync),
     ) -> Session<'s> {
         let info = &self.device.info;
         Session {
@@ -113,11 +113,12 @@ impl Place<'_> {
 }
 
 /// Shows an event of a run.
-pub(crate) fn show_event(progress: &Progress, job: &Job<'_>, event: &RunEvent) {
+pub(crate) fn show_event(progress: &Progress, job: &Job<'_>, event: &RunEvent<'_>) {
     let (arm, seed) = (&job.arm.name, job.seed);
     match event {
         RunEvent::Resumed(step) => {
             progress.skip(*step);
+            progress.arms(|arms, now| arms.begin(job, *step, now));
             progress.line(&format!("  {arm} seed {seed}: resuming from step {step}"));
         }
         RunEvent::UnusableCheckpoint(error) => {
@@ -125,16 +126,20 @@ pub(crate) fn show_event(progress: &Progress, job: &Job<'_>, event: &RunEvent) {
         }
         RunEvent::Step(stats) => {
             progress.step();
+            progress.arms(|arms, now| arms.step(job, stats.step, now));
             if let Some((loss, _)) = stats.loss_and_norm.filter(|_| stats.step % 10 == 0) {
-                progress.message(format!("{arm} seed {seed} step {} loss {loss:.3}", stats.step));
+                progress.message(|| format!("{arm} seed {seed} step {} loss {loss:.3}", stats.step));
             }
         }
+        RunEvent::Probe(probe) => progress.arms(|arms, now| arms.probe(job, probe, now)),
     }
 }
 
 /// Shows how a run ended. Says whether there is a new finished one.
 pub(crate) fn show_outcome(progress: &Progress, job: &Job<'_>, outcome: &RunOutcome) -> bool {
     let (arm, seed, steps) = (&job.arm.name, job.seed, job.arm.run.train.steps);
+    // Before the line, which draws them.
+    progress.arms(|arms, _| arms.end(job, outcome));
     match outcome {
         RunOutcome::Trained(RunEnd { state: Ending::Complete, .. }, seconds) => {
             progress.line(&format!("  {arm} seed {seed}: {seconds:.1} s"));

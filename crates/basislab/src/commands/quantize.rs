@@ -152,7 +152,7 @@ fn one(model: &Model, args: &QuantizeArgs, device: &OpenDevice, progress: &Progr
         }),
         progress: &|_| progress.step(),
     };
-    progress.message(format!("{} as it is", model.name));
+    progress.message(|| format!("{} as it is", model.name));
     let mut panel = Panel::begin(&subject, &plan, &mut read)?;
     if let Some(site) = panel.not_finite {
         let what = format!("found an activation at {site} that is not finite, expected finite numbers");
@@ -161,7 +161,7 @@ fn one(model: &Model, args: &QuantizeArgs, device: &OpenDevice, progress: &Progr
     let variants = panel.variants();
     progress.plan_more(variants.len() as u64 * sites(model));
     for variant in variants {
-        progress.message(format!("{} {variant}", model.name));
+        progress.message(|| format!("{} {variant}", model.name));
         panel.run(variant, &mut read)?;
     }
     Ok(Found {

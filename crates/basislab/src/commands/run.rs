@@ -19,7 +19,8 @@ use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_report::{answer_about, is_finished, read_answer, report_so_far, resolve};
 use basislab_runs::{
-    Job, Opened, RunOutcome, create_output_dir, jobs, lock, open, pending, plan_hash, resumable, rules, unfinished_runs,
+    Job, Opened, RunEvent, RunOutcome, create_output_dir, jobs, lock, open, pending, plan_hash, resumable, rules,
+    unfinished_runs,
 };
 use basislab_tables::{SUMS, SelectionRow, is_published, merge, read_optional};
 use std::path::{Path, PathBuf};
@@ -142,7 +143,9 @@ impl Work<'_> {
             if next.undecided.len() == plan.undecided.len() {
                 return Ok(plan);
             }
-            progress.plan_more(self.unfinished(&next)?.iter().map(|job| job.arm.run.train.steps).sum());
+            let more = self.unfinished(&next)?;
+            progress.plan_more(more.iter().map(|job| job.arm.run.train.steps).sum());
+            progress.show_arms(&next.experiment, &next.jobs(), &more);
             plan = next;
         }
     }
@@ -151,7 +154,7 @@ impl Work<'_> {
     fn train_plan(&self, plan: &Ready, drawn: &Mutex<bool>) -> Result<Vec<String>, Exit> {
         let Self { place, args, signals, workers } = *self;
         let control = args.training.control(signals.stop());
-        let show = |job: &Job<'_>, event| show_event(place.progress, job, &event);
+        let show = |job: &Job<'_>, event: RunEvent<'_>| show_event(place.progress, job, &event);
         let session = place.session(&plan.experiment, (!args.training.no_reuse, true), control, &show);
         let train = |job: &Job<'_>, failed: &AtomicBool| match session.run_if_free(job, failed)? {
             RunOutcome::Busy(owner) => Ok(Some(owner)),
@@ -208,6 +211,7 @@ impl Work<'_> {
 
 fn announce(progress: &Progress, dir: &Path, plan: &Ready, todo: &[Job<'_>]) {
     progress.plan(todo.iter().map(|job| job.arm.run.train.steps).sum());
+    progress.show_arms(&plan.experiment, &plan.jobs(), todo);
     let planned = plan.jobs().len();
     let (at, kept) = (dir.display(), planned - todo.len());
     match (todo.len(), kept) {

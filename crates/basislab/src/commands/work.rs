@@ -17,8 +17,8 @@ use crate::training::{ADVICE, Place, in_rounds, show_event, show_outcome};
 use crate::{resources, threads};
 use basislab_config::{Experiment, count};
 use basislab_runs::{
-    Corpora, Job, PlanFile, PlanLine, PlannedExperiment, RunOutcome, Session, create_output_dir, has_ended_as_planned,
-    resumable, rules,
+    Corpora, Job, PlanFile, PlanLine, PlannedExperiment, RunEvent, RunOutcome, Session, create_output_dir,
+    has_ended_as_planned, resumable, rules,
 };
 use basislab_store::locks_between_nodes;
 use std::path::PathBuf;
@@ -179,7 +179,7 @@ impl Worker<'_> {
     fn train(&self, decided: &[Decided<'_>], size: (usize, usize), left: &mut Left) -> Result<(), Exit> {
         let args = self.args;
         let control = args.training.control(self.signals.stop());
-        let show = |job: &Job<'_>, event| show_event(self.progress, job, &event);
+        let show = |job: &Job<'_>, event: RunEvent<'_>| show_event(self.progress, job, &event);
         let sessions: Vec<Session<'_>> = std::iter::zip(&self.places, decided)
             .map(|(place, of)| {
                 place.session(&of.experiment, (!args.training.no_reuse, args.retry_failed), control, &show)

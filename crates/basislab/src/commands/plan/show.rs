@@ -88,7 +88,7 @@ impl<'p> Shown<'p> {
         let (mut seconds, mut longest) = (0.0, 0.0_f64);
         for line in &left {
             let arm = &experiment.arms[line.arm];
-            let of_run = calibration.seconds(&arm.run, |what| progress.message(format!("{}: {what}", arm.name)))?;
+            let of_run = calibration.seconds(&arm.run, |what| progress.message(|| format!("{}: {what}", arm.name)))?;
             seconds += of_run;
             longest = longest.max(of_run);
         }
