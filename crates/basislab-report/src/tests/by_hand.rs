@@ -3,6 +3,7 @@
 use super::cases::{Case, LAST, STEPS};
 use basislab_config::{Basis, Claim, ClaimKind, Direction, Reading};
 use basislab_stats::Verdict;
+use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
 /// Student's distribution with 4 or 5 degrees of freedom, in closed form.
@@ -118,7 +119,7 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
             (format!("{arm} / null({basis})"), against_null(arm, basis), rule.equivalence_margin, false)
         }
         ClaimKind::ArmsDiffer { arm, other, reading, .. } => {
-            let mut read_earlier = Vec::new();
+            let mut read_earlier = BTreeMap::<u64, Vec<f64>>::new();
             let mut of = |seed: u64| {
                 let (mut step, mut other_step) = (LAST, LAST);
                 if *reading == Reading::MatchedLoss {
@@ -126,7 +127,7 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
                     let first = |arm: &str| STEPS[1..].iter().find(|step| case.loss_of(arm, seed, **step).0 <= level);
                     (step, other_step) = (*first(arm).unwrap(), *first(other).unwrap());
                     if other_step < LAST {
-                        read_earlier.extend([seed as f64, other_step as f64]);
+                        read_earlier.entry(other_step).or_default().push(seed as f64);
                     }
                 }
                 (case.at(arm, seed, step, Basis::Standard) / case.at(other, seed, other_step, Basis::Standard)).ln()
@@ -134,7 +135,7 @@ pub(super) fn compared(case: &Case, claim: &Claim) -> Option<Compared> {
             let how = if *reading == Reading::Final { "final" } else { "matched loss" };
             let values: Vec<f64> = case.seeds(arm).into_iter().map(&mut of).collect();
             let same = values.iter().filter(|value| (**value > 0.0) == (mean(&values) > 0.0)).count();
-            note = read_earlier;
+            note = read_earlier.into_iter().flat_map(|(step, seeds)| [seeds, vec![step as f64]].concat()).collect();
             note.extend([same as f64, values.len() as f64]);
             (format!("{arm} / {other} ({how})"), values, rule.smallest_effect, true)
         }
