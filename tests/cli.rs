@@ -341,8 +341,8 @@ fn help_pages_fit_a_terminal() {
     let with_examples = all.iter().filter(|command| help(dir.path(), command, "--help", "80").contains("\n\nExamples"));
     assert_eq!(
         with_examples.count(),
-        11,
-        "the program, run, plan, plan script, work, collect, backends, measure, quantize, metrics eval, export"
+        12,
+        "the program, run, watch, plan, plan script, work, collect, backends, measure, quantize, metrics eval, export"
     );
 }
 

@@ -201,13 +201,13 @@ fn ten_thousand_runs_are_watched_within_300_megabytes() {
     let seeds: Vec<u32> = (0..2500).collect();
     let dir = lab(&[("seeds", &format!("{seeds:?}"))]);
     let at = dir.path();
-    for only in ["adam/0", "adam-rotated/0", "sgd/0", "adam-short/0", "adam-identity/0"] {
+    for only in ["adam/0", "adam-rotated/0", "sgd/0", "adam-independent/0", "adam-identity/0"] {
         let output = basislab(at, &["run", "lab.toml", "--out", "o", "--only", only, "--quiet"]);
         assert!(output.status.success(), "{}", stderr(&output));
     }
     let (mut runs, mut read) = (0, 0);
     // The fifth arm has one seed of its own.
-    for arm in ["adam", "adam-rotated", "sgd", "adam-short"].map(|arm| at.join("o/parts").join(arm)) {
+    for arm in ["adam", "adam-rotated", "sgd", "adam-independent"].map(|arm| at.join("o/parts").join(arm)) {
         for seed in &seeds[1..] {
             let part = arm.join(seed.to_string());
             fs::create_dir(&part).unwrap();
