@@ -4,13 +4,13 @@
 # ///
 """Draws the figures of committed evidence again, from its tables as they are, and seals them.
 
-    python scripts/redraw_results.py target/release/basislab [results/adam-vs-sgd ...]     # all of results/ without a name
+    python scripts/redraw_results.py target/release/basislab [results/adam-vs-sgd ...]     # all runs and roundings of results/ without a name
 
 Each directory is copied without its figures, and `basislab report` makes them in the copy. Only figures that are committed are replaced,
 and of SHA256SUMS only their lines; a figure whose rows were left out stays as it is. Ends with an error where a table would be another one.
+Of measured models `basislab report` only reads what is published: their figures stay.
 """
 import hashlib
-import json
 import pathlib
 import shutil
 import subprocess
@@ -27,11 +27,6 @@ def redraw(program, directory):
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / directory.name
         shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("figures", "SHA256SUMS", "report.html"))
-        manifest = json.loads((copy / "manifest.json").read_text())
-        # What the figures of a measured model are made of is kept; those of an experiment are made where they are absent.
-        if "measured" in manifest:
-            manifest.pop("thinned", None)
-            (copy / "manifest.json").write_text(json.dumps(manifest))
         done = subprocess.run([program, "report", copy], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             sys.exit(f"{directory}: {done.stderr}")
@@ -53,7 +48,7 @@ def redraw(program, directory):
 
 
 def main(program, directories):
-    found = [pathlib.Path(name).resolve() for name in directories] or sorted(file.parent for file in (ROOT / "results").rglob("manifest.json"))
+    found = [pathlib.Path(name).resolve() for name in directories] or sorted(file.parent for file in (ROOT / "results").rglob("manifest.json") if "public-models" not in file.parts)
     for directory in found:
         figures, changed = redraw(pathlib.Path(program).resolve(), directory)
         print(f"{directory.name}: {changed} of {figures} figures are other ones now")
