@@ -88,7 +88,7 @@ def every_page(tab, name, page, printed, verdicts=True):
             check(f"{how}: nothing else is loaded", tab.asked == [page.resolve().as_uri()], tab.asked)
             check(f"{how}: nothing is wider than the window", tab.value(WIDER) <= 0, tab.value(WIDER))
             drawn = tab.value("JSON.parse(document.getElementById('data').textContent).figures.map(one => one.name)")
-            empty = [figure for figure in drawn if not tab.value(f"document.querySelectorAll('#figure-{figure} .plot .ink').length")]
+            empty = [figure for figure in drawn if not tab.value(f"document.getElementById('figure-{figure}').querySelectorAll('.plot .ink').length")]
             check(f"{how}: every figure is drawn", drawn and not empty, (drawn, empty))
             paper = tab.value("getComputedStyle(document.body).backgroundColor")
             check(f"{how}: the paper", (paper == "rgb(255, 255, 255)") != dark, paper)
@@ -204,7 +204,7 @@ def pointer_and_keys(tab, page):
 
 def numbers(tab, page):
     tab.open(page)
-    table = "document.querySelector('#figure-{0} details')"
+    table = "document.getElementById('figure-{0}').querySelector('details')"
     for figure in tab.value("JSON.parse(document.getElementById('data').textContent).figures.map(one => one.name)"):
         tab.value(f"{table.format(figure)}.open = true")
         tab.settle()
