@@ -3,13 +3,16 @@
 mod display;
 
 use crate::answer::{Scale, verdict_lines};
+use crate::figures::{Beside, compared_figures, write_figures};
 use crate::index::{RunState, Runs, Values};
 use crate::needed::read_needed;
+use crate::page::{Plain, Provenance};
 use crate::recorded::Recorded;
 use crate::records::Records;
 use crate::report::{Derived, check_seal};
 use basislab_config::{Arm, Claim, Experiment, LOSS, Site};
 use basislab_stats::{Verdict, t_interval};
+use basislab_store::{FileError, write_if_changed};
 use basislab_tables::{SummaryRow, TableError, Tables};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,6 +126,9 @@ pub struct VerdictNumbers {
     /// SHA-256 of what decides the claim.
     pub rule_hash: String,
 }
+
+/// What [`Comparison::write`] calls the comparison as JSON.
+const COMPARISON: &str = "comparison.json";
 
 /// The key of a difference in which arms there are.
 const ARM: &str = "arm";
@@ -355,4 +361,23 @@ fn compare_verdict(all: &[Directory], name: String) -> VerdictComparison {
     let differs = present.iter().any(|one| one.verdict != present[0].verdict);
     let rule_differs = present.iter().any(|one| one.rule_hash != present[0].rule_hash);
     VerdictComparison { claim: name, verdicts, differs, rule_differs }
+}
+
+impl Comparison {
+    /// Writes the page, the figure and `comparison.json`, which is what [`Serialize`] gives, into a directory.
+    ///
+    /// # Errors
+    /// The file that could not be written.
+    pub fn write(&self, dir: &Path, beside: Beside, provenance: &Provenance) -> Result<(), TableError> {
+        let figures = compared_figures(self);
+        write_figures(dir, &figures, beside)?;
+        let path = dir.join(COMPARISON);
+        let json = serde_json::to_string_pretty(self);
+        let json = json.map_err(|error| FileError::new("write", &path, std::io::Error::other(error)))?;
+        write_if_changed(&path, format!("{json}\n").as_bytes())?;
+        let heading = format!("Comparison of {}", self.directories.join(", "));
+        let sections = vec![("Side by side".to_owned(), self.to_string())];
+        Plain { heading, sections, figures, tables: Vec::new() }.write(dir, provenance)?;
+        Ok(())
+    }
 }

@@ -1,7 +1,11 @@
 //! The figures of an experiment, as SVG.
 
 mod at_loss;
+mod compared;
 mod dimensions;
+#[cfg(test)]
+mod every_tests;
+mod files;
 mod frame;
 mod layers;
 mod legend;
@@ -11,12 +15,14 @@ mod losses;
 mod map;
 #[cfg(test)]
 mod map_tests;
+mod mark;
 mod measured;
 #[cfg(test)]
 mod measured_tests;
 mod outliers;
 #[cfg(test)]
 pub(crate) mod outliers_tests;
+mod png;
 mod quantized;
 mod scale;
 mod steps;
@@ -25,23 +31,28 @@ mod sweep;
 mod sweep_tests;
 #[cfg(test)]
 mod tests;
+mod thinning;
+mod titles;
+mod units;
+mod vega;
 
 use crate::index::{RunState, Runs, Values};
 use basislab_config::{Arm, Basis, Claim, ClaimKind, Experiment, Sweep, Tokens, count};
 use basislab_stats::Verdict;
-use basislab_store::FileError;
 use basislab_tables::{OutlierRow, SelectionRow, Tables, VerdictRow};
+pub(crate) use compared::compared_figures;
 pub(crate) use dimensions::median_of_sorted;
-pub(crate) use frame::{Dash, Figure, Key, Mark, Weight};
-use frame::{Of, colour, dash};
+pub use files::Beside;
+pub(crate) use files::{with_those_beside, write_absent, write_figures};
 pub(crate) use layers::{Moment, short_site};
+pub(crate) use mark::{Dash, Figure, Key, Mark, Weight};
+use mark::{Of, colour, dash};
 pub(crate) use measured::{evenly, measured_figure_names, measured_figures};
 use outliers::Matrix;
 use plotters::style::RGBColor;
 pub(crate) use quantized::{quantized_figure_names, quantized_figures};
 pub(crate) use scale::{Scale, Spacing, digits};
-use std::io;
-use std::path::Path;
+pub(crate) use thinning::{MOST_POINTS, Thinning, hex, rounded};
 
 /// The figures that every experiment has.
 const HEADLINE: [&str; 4] = [OVER_STEPS, OVER_LAYERS, "dimension_rms.svg", "loss_curves.svg"];
@@ -95,23 +106,6 @@ pub(crate) fn figures(
         all.extend(planned.names().into_iter().zip(figures.map(drawing)));
     }
     all
-}
-
-/// Drawings as SVG.
-///
-/// # Errors
-/// The figure that could not be drawn.
-pub(crate) fn svgs(drawings: &[(String, Option<Drawing>)]) -> Result<Vec<(String, Option<String>)>, FileError> {
-    let drawn = |drawing: &Drawing| match drawing {
-        Drawing::Figure(figure) => frame::svg(figure),
-        Drawing::Matrix(matrix) => outliers::svg(matrix),
-    };
-    let svg = |(name, drawing): &(String, Option<Drawing>)| {
-        let svg = drawing.as_ref().map(drawn).transpose();
-        let svg = svg.map_err(|error| FileError::new("draw", Path::new(name), io::Error::other(error)))?;
-        Ok((name.clone(), svg))
-    };
-    drawings.iter().map(svg).collect()
 }
 
 /// What the page shows beside the figures that are files: the metric over the depth of the model at each probed step, with
@@ -288,10 +282,9 @@ struct Curves {
 }
 
 impl Curves {
-    /// Adds an arm's curve. Later ones are thinner, so that curves which coincide all show.
+    /// Adds an arm's curve.
     fn add(&mut self, label: String, detail: String, ink: Ink, own_basis: bool, curve: Curve) {
-        let width = if own_basis { 3 } else { 6u32.saturating_sub(self.keys.len() as u32).max(2) };
-        let (colour, weight) = (ink.colour, Weight::Thick(width, ink.dashes[usize::from(own_basis)]));
+        let (colour, weight) = (ink.colour, Weight::Thick(ink.dashes[usize::from(own_basis)]));
         self.values.extend(curve.values());
         let (thin, thick) = curve.marks(colour, weight, self.keys.len());
         self.thin.extend(thin);

@@ -33,9 +33,9 @@ pub use answer::{Answer, ArmLine, Scale, VerdictLine};
 pub use compare::{
     ArmComparison, ArmNumbers, Comparison, Difference, Paired, VerdictComparison, VerdictNumbers, compare,
 };
-pub use figures::OVER_STEPS;
+pub use figures::{Beside, OVER_STEPS};
 pub use measured::{
-    CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, read_measured,
+    CheckpointLine, DimensionLine, DominantLine, MeasuredAnswer, MeasuredModel, SiteLine, absent_page, read_measured,
     report_measured, seal_measured,
 };
 pub use narrative::{OutlierDimension, OutlierLine, OutlierSite};

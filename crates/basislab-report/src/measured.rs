@@ -4,8 +4,9 @@ pub(crate) mod display;
 mod lines;
 mod readings;
 
-use crate::figures::{measured_figure_names, measured_figures};
-use crate::report::{remove_figure, write_figure, write_package};
+use crate::figures::{Beside, Drawing, measured_figure_names, measured_figures, with_those_beside, write_figures};
+use crate::page::{PAGE, Plain, Provenance};
+use crate::report::write_package;
 use crate::summary::{compare_with_null, summary_row};
 use basislab_config::{Basis, RunName};
 use basislab_stats::{METRICS, metric};
@@ -95,21 +96,18 @@ impl MeasuredTables {
 }
 
 /// Reads `models.csv`, `residual.csv` and, where they exist, `special_dimensions.csv`, `massive.csv`, `dominant_tokens.csv` and
-/// `interventions.csv` of `dir`; writes `summary.csv`, figures and data package.
+/// `interventions.csv` of `dir`; writes `summary.csv`, figures with what is asked for beside them, data package and page.
 ///
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
-pub fn report_measured(dir: &Path) -> Result<MeasuredAnswer, TableError> {
+pub fn report_measured(dir: &Path, beside: Beside, provenance: &Provenance) -> Result<MeasuredAnswer, TableError> {
     let tables = MeasuredTables::read(dir)?;
     let readings = Readings::of(&tables.residual);
     write_table(dir, &summarise(&tables, &readings))?;
     write_package(dir)?;
-    for (name, figure) in measured_figures(&tables, &readings)? {
-        match figure {
-            Some(svg) => write_figure(dir, &name, &svg)?,
-            None => remove_figure(dir, &name)?,
-        }
-    }
+    let figures = measured_figures(&tables, &readings);
+    write_figures(dir, &figures, beside)?;
+    page(&answer(&tables, &readings, dir), figures).write(dir, provenance)?;
     Ok(answer(&tables, &readings, dir))
 }
 
@@ -122,13 +120,44 @@ pub fn read_measured(dir: &Path) -> Result<MeasuredAnswer, TableError> {
     Ok(answer(&tables, &Readings::of(&tables.residual), dir))
 }
 
+/// The page of a directory that is only read, where there is none: what [`read_measured`] says, with the figures as far as the
+/// tables go.
+///
+/// # Errors
+/// As [`read_measured`], and a page that cannot be written, though the directory can.
+pub fn absent_page(dir: &Path, provenance: &Provenance) -> Result<(), TableError> {
+    if !dir.join(PAGE).exists() {
+        let tables = MeasuredTables::read(dir)?;
+        let readings = Readings::of(&tables.residual);
+        let figures = measured_figures(&tables, &readings);
+        page(&answer(&tables, &readings, dir), figures).write(dir, provenance)?;
+    }
+    Ok(())
+}
+
+/// What was found, the figures, and the tables but those of single readings.
+fn page(answer: &MeasuredAnswer, figures: Vec<(String, Option<Drawing>)>) -> Plain {
+    let name = |model: &MeasuredModel| model.checkpoints.last().map(|line| line.model.model.to_string());
+    let names: Vec<String> = answer.models.iter().filter_map(name).collect();
+    let sections = names.iter().zip(&answer.models).map(|(name, model)| (name.clone(), model.to_string())).collect();
+    let tables = vec![
+        ModelRow::TABLE,
+        SummaryRow::TABLE,
+        SpecialDimensionRow::TABLE,
+        MassiveRow::TABLE,
+        DominantTokenRow::TABLE,
+        InterventionRow::TABLE,
+    ];
+    Plain { heading: format!("Measured: {}", names.join(", ")), sections, figures, tables }
+}
+
 /// Seals the directory, the last thing that is written there.
 ///
 /// # Errors
 /// A wrong `models.csv`, a file that could not be read or written.
 pub fn seal_measured(dir: &Path) -> Result<(), TableError> {
     let tables = MeasuredTables { models: read_table(dir)?, ..MeasuredTables::default() };
-    Ok(basislab_tables::seal_measured(dir, &measured_figure_names(&tables))?)
+    Ok(basislab_tables::seal_measured(dir, &with_those_beside(measured_figure_names(&tables)))?)
 }
 
 /// Per checkpoint: the loss, then each metric of the detailed tokens at each site, in the standard basis.
@@ -168,11 +197,14 @@ fn answer(tables: &MeasuredTables, readings: &Readings<'_>, dir: &Path) -> Measu
         ResidualRow::TABLE,
         DimensionRow::TABLE,
     ];
-    let files = figures.chain(tables.map(|table| table.file.to_owned())).chain([PACKAGE.to_owned()]);
+    let files = std::iter::once(PAGE.to_owned()).chain(figures);
+    let files = files.chain(tables.map(|table| table.file.to_owned())).chain([PACKAGE.to_owned()]);
     let files: Vec<String> = files.filter(|file| dir.join(file).exists()).collect();
     let directory = dir.display().to_string();
     let mut next = Vec::new();
-    if let Some(figure) = files.iter().find(|file| file.ends_with(".svg")) {
+    if files.iter().any(|file| file == PAGE) {
+        next.push(format!("basislab open {directory}"));
+    } else if let Some(figure) = files.iter().find(|file| file.ends_with(".svg")) {
         next.push(format!("open {}", dir.join(figure).display()));
     }
     next.push(format!("load every table with types: python scripts/load_run.py {directory}"));

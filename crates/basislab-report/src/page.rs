@@ -7,6 +7,9 @@ mod atlas;
 mod figures;
 mod markup;
 mod origin;
+mod plain;
+#[cfg(test)]
+mod plain_tests;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +23,9 @@ use basislab_store::{FileError, is_read_only, sha256, write_if_changed};
 use basislab_tables::{OutlierRow, SummaryRow, Tables, VerdictRow};
 use figures::{Shown, data};
 use markup::{
-    escaped, filled, links, list, outlier_table, paragraphs, rules, summary_table, verdict_items, verdict_table,
+    escaped, filled, folded, links, list, outlier_table, paragraphs, rules, summary_table, verdict_items, verdict_table,
 };
+pub(crate) use plain::Plain;
 use std::path::Path;
 
 /// The file's name. It is not sealed: it names builds, as the manifest does.
@@ -33,6 +37,7 @@ const MOST_CONFIGURATION: usize = 200_000;
 const TEMPLATE: &str = include_str!("page/page.html");
 const SCRIPT: &str = concat!(include_str!("page/page.js"), include_str!("page/atlas.js"));
 const STYLE: &str = concat!(include_str!("page/page.css"), include_str!("page/atlas.css"));
+const EXPERIMENT: &str = include_str!("page/experiment.html");
 
 /// What the manifest tells of a directory, in words.
 #[derive(Debug, Clone, Default)]
@@ -119,23 +124,15 @@ impl Page {
     fn html(&self, answer: &Answer, provenance: &Provenance, not_drawn: &[String]) -> String {
         let title = if provenance.name.is_empty() { "basislab" } else { &provenance.name };
         let (header, rows) = answer.arm_cells();
-        let arms = markup::table(&header, &rows, 2);
+        let arms = markup::table(&header, &rows, |place| place >= 2);
         // A reader who stops here must know what is missing.
         let is_whole = answer.runs_complete == answer.runs_planned && !answer.self_test_failed();
         let remarks = if is_whole { &[][..] } else { &answer.remarks };
         let limits = [&answer.notes, remarks].concat();
         let notes = list("notes", "What limits these numbers", &limits);
-        filled(
-            TEMPLATE,
+        let sections = filled(
+            EXPERIMENT,
             &[
-                ("policy", &policy()),
-                ("style", STYLE),
-                ("script", SCRIPT),
-                ("data", &self.data),
-                ("dimensions", &self.dimensions),
-                ("title", &escaped(title)),
-                ("question", &escaped(&answer.question)),
-                ("finding", &paragraphs("finding", std::slice::from_ref(&answer.finding))),
                 ("notes", &notes),
                 ("arms", &arms),
                 ("verdicts", &verdict_items(&answer.verdicts)),
@@ -143,18 +140,30 @@ impl Page {
                 ("sentences", &paragraphs("said", &answer.sentences())),
                 ("builds", &paragraphs("said", &provenance.builds)),
                 ("origin", &origin::lists(&self.experiment, &self.summary, provenance)),
-                ("not_drawn", &links("The tables here lack the rows of these figures, which are files:", not_drawn)),
-                (
-                    "matrices",
-                    &links("The dimensions that stand out of random bases are drawn in a file:", &self.matrices),
-                ),
                 ("configuration", &escaped(&shortened(self.experiment.to_toml()))),
-                ("summary", &summary_table(&self.summary)),
-                ("verdict_rows", &verdict_table(&self.verdicts)),
-                ("outlier_rows", &self.outliers.as_deref().map_or_else(String::new, outlier_table)),
             ],
-        )
+        );
+        let summary = folded("summary.csv", "each metric at the last step", &summary_table(&self.summary));
+        let verdicts = folded("verdicts.csv", "the decisions in numbers", &verdict_table(&self.verdicts));
+        let outliers = self.outliers.as_deref().map_or_else(String::new, outlier_table);
+        whole(&[
+            ("title", &escaped(title)),
+            ("question", &escaped(&answer.question)),
+            ("finding", &paragraphs("finding", std::slice::from_ref(&answer.finding))),
+            ("sections", &sections),
+            ("dimensions", &self.dimensions),
+            ("data", &self.data),
+            ("not_drawn", &links("The tables here lack the rows of these figures, which are files:", not_drawn)),
+            ("matrices", &links("The dimensions that stand out of random bases are drawn in a file:", &self.matrices)),
+            ("tables", &[summary, verdicts, outliers].concat()),
+        ])
     }
+}
+
+/// The template with these parts, the script, the style and the policy.
+fn whole(parts: &[(&str, &str)]) -> String {
+    let policy = policy();
+    filled(TEMPLATE, &[parts, &[("policy", &policy), ("style", STYLE), ("script", SCRIPT)]].concat())
 }
 
 /// A configuration, or the beginning of a very long one.

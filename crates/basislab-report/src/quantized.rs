@@ -3,11 +3,12 @@
 mod display;
 mod sentences;
 
-use crate::figures::{quantized_figure_names, quantized_figures};
-use crate::report::{remove_figure, write_figure, write_package};
+use crate::figures::{Beside, Drawing, quantized_figure_names, quantized_figures, with_those_beside, write_figures};
+use crate::page::{PAGE, Plain, Provenance};
+use crate::report::write_package;
 use basislab_stats::{Granularity, Levels};
 use basislab_tables::{
-    ModelRow, PACKAGE, QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions, TableError, TableRow,
+    ModelRow, PACKAGE, QuantizationRow, Quantized, QuantizedModelRow, SpecialDimensions, Table, TableError, TableRow,
     read_table,
 };
 use serde::Serialize;
@@ -128,27 +129,44 @@ pub(crate) const WAYS: [(Quantized, &[Granularity]); 2] = [
     (Quantized::Weights, &[Granularity::Tensor, Granularity::Channel, Granularity::Group128, Granularity::Group32]),
 ];
 
-/// Reads `models.csv`, `quantized_models.csv` and `quantization.csv` of `dir`; writes figures and data package.
+/// Reads `models.csv`, `quantized_models.csv` and `quantization.csv` of `dir`; writes figures with what is asked for beside
+/// them, data package and page.
 ///
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
-pub fn report_quantized(dir: &Path) -> Result<QuantizedAnswer, TableError> {
+pub fn report_quantized(dir: &Path, beside: Beside, provenance: &Provenance) -> Result<QuantizedAnswer, TableError> {
     let models = QuantizedModel::read(dir)?;
     write_package(dir)?;
-    for (name, figure) in quantized_figures(&models)? {
-        match figure {
-            Some(svg) => write_figure(dir, &name, &svg)?,
-            None => remove_figure(dir, &name)?,
-        }
-    }
+    let drawn = quantized_figures(&models);
+    write_figures(dir, &drawn, beside)?;
     let figures = quantized_figure_names(&models).into_iter().map(|name| format!("figures/{name}"));
-    let tables = [QuantizationRow::TABLE, QuantizedModelRow::TABLE, ModelRow::TABLE].map(|table| table.file.to_owned());
-    let files = figures.chain(tables).chain([PACKAGE.to_owned()]).filter(|file| dir.join(file).exists());
-    let files: Vec<String> = files.collect();
+    let sentences = sentences::of_several(&models);
     let directory = dir.display().to_string();
-    let figure = files.iter().find(|file| file.ends_with(".svg"));
-    let next = figure.map(|figure| format!("open {}", dir.join(figure).display())).into_iter().collect();
-    Ok(QuantizedAnswer { sentences: sentences::of_several(&models), models, directory, files, next })
+    let mut answer = QuantizedAnswer { sentences, models, directory, files: Vec::new(), next: Vec::new() };
+    page(&answer, drawn).write(dir, provenance)?;
+    let tables = TABLES.map(|table| table.file.to_owned());
+    let files = std::iter::once(PAGE.to_owned()).chain(figures).chain(tables).chain([PACKAGE.to_owned()]);
+    answer.files = files.filter(|file| dir.join(file).exists()).collect();
+    let figure = answer.files.iter().find(|file| file.ends_with(".svg"));
+    answer.next = match (answer.files.iter().any(|file| file == PAGE), figure) {
+        (true, _) => vec![format!("basislab open {}", answer.directory)],
+        (false, figure) => figure.map(|figure| format!("open {}", dir.join(figure).display())).into_iter().collect(),
+    };
+    Ok(answer)
+}
+
+const TABLES: [&Table; 3] = [QuantizationRow::TABLE, QuantizedModelRow::TABLE, ModelRow::TABLE];
+
+/// What was found of each model and of all together, the figures and the tables.
+fn page(answer: &QuantizedAnswer, figures: Vec<(String, Option<Drawing>)>) -> Plain {
+    let names: Vec<String> = answer.models.iter().map(QuantizedModel::name).collect();
+    let mut sections: Vec<(String, String)> =
+        names.iter().cloned().zip(answer.models.iter().map(ToString::to_string)).collect();
+    if answer.models.len() > 1 {
+        let together = format!("{}\n\n{}", answer.comparison(), answer.sentences.join("\n"));
+        sections.insert(0, ("All models".to_owned(), together));
+    }
+    Plain { heading: format!("Rounded: {}", names.join("; ")), sections, figures, tables: TABLES.to_vec() }
 }
 
 /// Seals the directory, the last thing that is written there.
@@ -156,5 +174,5 @@ pub fn report_quantized(dir: &Path) -> Result<QuantizedAnswer, TableError> {
 /// # Errors
 /// A wrong table, a file that could not be read or written.
 pub fn seal_quantized(dir: &Path) -> Result<(), TableError> {
-    Ok(basislab_tables::seal_measured(dir, &quantized_figure_names(&QuantizedModel::read(dir)?))?)
+    Ok(basislab_tables::seal_measured(dir, &with_those_beside(quantized_figure_names(&QuantizedModel::read(dir)?)))?)
 }

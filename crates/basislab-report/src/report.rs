@@ -5,7 +5,7 @@
 
 use crate::answer::{Answer, answer};
 use crate::atlas::Profiles;
-use crate::figures::{Drawing, copies, figure_names, figures, svgs};
+use crate::figures::{Beside, Drawing, copies, figure_names, figures, with_those_beside, write_absent, write_figures};
 use crate::narrative::{OutlierLine, outlier_lines};
 use crate::needed::{read_for_page, read_needed};
 use crate::note::{Gaps, Lack};
@@ -42,15 +42,20 @@ pub enum Written {
 }
 
 /// Reads the tables at the top of `dir` and writes selection, summary, verdicts, data package and figures where they are not
-/// what follows from the tables. Arms whose values are chosen from a grid are read with the chosen values. Runs may still be missing: their claims come out as inconclusive, by name.
+/// what follows from the tables, with what is asked for beside figures. Arms whose values are chosen from a grid are read with the chosen values. Runs may still be missing: their claims come out as inconclusive, by name.
 ///
 /// # Errors
 /// The table that is wrong, with line and column, or the file that could not be written.
-pub fn rebuild(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
-    Ok(made_again(dir, experiment, &Records::read(dir, experiment))?.0)
+pub fn rebuild(dir: &Path, experiment: &Experiment, beside: Beside) -> Result<Answer, TableError> {
+    Ok(made_again(dir, experiment, &Records::read(dir, experiment), beside)?.0)
 }
 
-fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<(Answer, Page), TableError> {
+fn made_again(
+    dir: &Path,
+    experiment: &Experiment,
+    records: &Records,
+    beside: Beside,
+) -> Result<(Answer, Page), TableError> {
     let (tables, standing_out, profiles) = read_for_page(dir, experiment)?;
     let derived = Derived::of(dir, experiment, records, &tables, &standing_out);
     if experiment.choices().next().is_some() {
@@ -66,12 +71,7 @@ fn made_again(dir: &Path, experiment: &Experiment, records: &Records) -> Result<
     }
     write_package(dir)?;
     let figures = derived.figures(&tables);
-    for (name, figure) in svgs(&figures)? {
-        match figure {
-            Some(svg) => write_figure(dir, &name, &svg)?,
-            None => remove_figure(dir, &name)?,
-        }
-    }
+    write_figures(dir, &figures, beside)?;
     Ok((derived.answer(records, &tables, dir), derived.page(&tables, profiles, figures)))
 }
 
@@ -177,16 +177,6 @@ pub(crate) fn write_package(dir: &Path) -> Result<(), FileError> {
     write_if_changed(&dir.join(PACKAGE), format!("{:#}\n", data_package(dir)).as_bytes())
 }
 
-pub(crate) fn write_figure(dir: &Path, name: &str, svg: &str) -> Result<(), FileError> {
-    let folder = dir.join("figures");
-    fs::create_dir_all(&folder).map_err(|error| FileError::new("create", &folder, error))?;
-    write_if_changed(&folder.join(name), svg.as_bytes())
-}
-
-pub(crate) fn remove_figure(dir: &Path, name: &str) -> Result<(), FileError> {
-    remove_file(&dir.join("figures").join(name))
-}
-
 fn remove_file(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, error)),
@@ -198,11 +188,11 @@ fn remove_file(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// As [`rebuild`], and a part that could not be joined or was changed.
-pub fn report_so_far(dir: &Path, experiment: &Experiment) -> Result<Answer, TableError> {
+pub fn report_so_far(dir: &Path, experiment: &Experiment, beside: Beside) -> Result<Answer, TableError> {
     merge(dir, experiment)?;
     // That of fewer runs, or of a finished directory that has grown.
     remove_file(&dir.join(PAGE))?;
-    rebuild(dir, experiment)
+    rebuild(dir, experiment, beside)
 }
 
 /// The report on a directory that others may have touched. With parts that are whole, or of an unfinished experiment,
@@ -217,9 +207,10 @@ pub fn report(
     experiment: &Experiment,
     records: &Records,
     thinned: Option<&str>,
+    beside: Beside,
 ) -> Result<(Answer, Written, Option<Page>), TableError> {
     if !dir.join("parts").is_dir() {
-        return published(dir, experiment, records, thinned);
+        return published(dir, experiment, records, thinned, beside);
     }
     let sealed = Seal::read(dir)?;
     let parts = parts(dir, experiment)?;
@@ -235,7 +226,7 @@ pub fn report(
     }
     if parts.iter().any(|part| part.end.is_none()) {
         merge_parts(dir, &parts)?;
-        let (answer, page) = made_again(dir, experiment, records)?;
+        let (answer, page) = made_again(dir, experiment, records, beside)?;
         return Ok((answer, Written::Report, Some(page)));
     }
     let mut recorded = Vec::new();
@@ -244,9 +235,10 @@ pub fn report(
         recorded = read_table::<VerdictRow>(dir).unwrap_or_default();
     }
     merge_parts(dir, &parts)?;
-    let (mut answer, page) = made_again(dir, experiment, records)?;
+    let (mut answer, page) = made_again(dir, experiment, records, beside)?;
     answer.note_changes(&recorded);
-    let written = if is_sealed(dir, &figure_names(experiment))? { Written::Nothing } else { Written::Whole };
+    let written =
+        if is_sealed(dir, &with_those_beside(figure_names(experiment)))? { Written::Nothing } else { Written::Whole };
     Ok((answer, written, Some(page)))
 }
 
@@ -313,13 +305,14 @@ fn published(
     experiment: &Experiment,
     records: &Records,
     thinned: Option<&str>,
+    beside: Beside,
 ) -> Result<(Answer, Written, Option<Page>), TableError> {
     if let Some(seal) = Seal::read(dir)? {
         seal.check(dir, Remedy::Restore, false)?;
     }
     let (tables, standing_out, profiles) = read_for_page(dir, experiment)?;
     let recorded = Recorded::read(dir, experiment, records, (&tables, &standing_out), thinned)?;
-    let (written, page) = match make_absent(dir, &tables, profiles, &recorded.derived) {
+    let (written, page) = match make_absent(dir, &tables, profiles, &recorded.derived, beside) {
         Err(TableError::File(error)) if is_read_only(&error.source) => (Written::Nothing, None),
         made => made?,
     };
@@ -331,6 +324,7 @@ fn make_absent(
     tables: &Tables,
     profiles: Profiles,
     recorded: &Derived,
+    beside: Beside,
 ) -> Result<(Written, Option<Page>), TableError> {
     let absent = |file: &str| fs::symlink_metadata(dir.join(file)).is_err();
     let mut written = Written::Nothing;
@@ -358,11 +352,7 @@ fn make_absent(
         write_package(dir)?;
     }
     let figures = recorded.figures(tables);
-    for (name, figure) in svgs(&figures)? {
-        if let Some(svg) = figure.filter(|_| absent(&format!("figures/{name}"))) {
-            write_figure(dir, &name, &svg)?;
-        }
-    }
+    write_absent(dir, &figures, beside)?;
     Ok((written, absent(PAGE).then(|| recorded.page(tables, profiles, figures))))
 }
 
@@ -371,5 +361,5 @@ fn make_absent(
 /// # Errors
 /// The file that could not be read or written.
 pub fn seal(dir: &Path, experiment: &Experiment) -> Result<(), FileError> {
-    basislab_tables::seal(dir, &figure_names(experiment))
+    basislab_tables::seal(dir, &with_those_beside(figure_names(experiment)))
 }

@@ -1,4 +1,6 @@
+mod check;
 mod export;
+mod figures;
 mod measure;
 mod plan;
 mod plan_script;
@@ -7,15 +9,16 @@ mod run;
 mod watch;
 
 use crate::backend::{Backend, OpenDevice};
-use crate::commands::check::LAW_STEPS;
 use crate::exit::Exit;
 use basislab_config::{MAX_SEED, integer};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+pub(crate) use check::CheckArgs;
 use export::EXPORT_EXAMPLES;
 pub(crate) use export::{ExportArgs, Form};
+pub(crate) use figures::FigureArgs;
 use measure::MEASURE_EXAMPLES;
 pub(crate) use measure::MeasureArgs;
 use plan::{COLLECT_EXAMPLES, PLAN_EXAMPLES, WORK_EXAMPLES};
@@ -103,13 +106,15 @@ pub(crate) enum Command {
         /// A directory that `run`, `measure` or `quantize` wrote, or a bundle of `export`
         #[arg(value_parser = folder())]
         dir: PathBuf,
+        #[command(flatten)]
+        figures: FigureArgs,
         /// Print the summary as JSON
         #[arg(long)]
         json: bool,
     },
     /// Open the page of a directory, report.html, in the browser; print its path
     Open {
-        /// A directory that `run` wrote
+        /// A directory that `run`, `measure`, `quantize` or `compare --out` wrote
         #[arg(value_parser = folder())]
         dir: PathBuf,
     },
@@ -118,6 +123,11 @@ pub(crate) enum Command {
         /// Two or more directories that `run` wrote; each is compared with the first
         #[arg(required = true, num_args = 2.., value_name = "DIR", value_parser = folder())]
         dirs: Vec<PathBuf>,
+        /// Write a page (report.html), a figure and comparison.json into this directory
+        #[arg(long, value_name = "DIR", value_parser = folder())]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        figures: FigureArgs,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -311,27 +321,6 @@ pub(crate) struct EvalArgs {
     /// Do not print progress on stderr
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// The name of a built-in experiment or the path of a TOML file
-    #[arg(default_value = "adam-vs-sgd")]
-    pub(crate) experiment: String,
-    /// Add an arm: a copy of an existing arm with other values, e.g. `adamw=adam,optimizer.kind=adamw`. Repeatable
-    #[arg(long = "arm", value_name = "NAME=ARM,KEY=VALUE,...")]
-    pub(crate) arm: Vec<String>,
-    /// Set one key, e.g. `arm.adam.optimizer.beta_2=0.99`. Repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-    #[command(flatten)]
-    pub(crate) on: DeviceArgs,
-    /// Updates made for each law
-    #[arg(long, default_value_t = LAW_STEPS, allow_hyphen_values = true, value_parser = count(2, 50))]
-    pub(crate) steps: u64,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

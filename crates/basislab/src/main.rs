@@ -57,9 +57,11 @@ fn work(command: Command) -> CommandResult {
         Command::Measure(args) => commands::measure::measure(&args),
         Command::Quantize(args) => commands::quantize::quantize(&args),
         Command::List { json } => commands::list::list(json),
-        Command::Report { dir, json } => commands::report::report(&dir, json),
+        Command::Report { dir, figures, json } => commands::report::report(&dir, figures.beside(), json),
         Command::Open { dir } => commands::open::open(&dir),
-        Command::Compare { dirs, json } => commands::compare::compare(&dirs, json),
+        Command::Compare { dirs, out, figures, json } => {
+            commands::compare::compare(&dirs, out.as_deref(), figures, json)
+        }
         Command::Export(args) => commands::export::export(&args),
         Command::Status { dir, json } => commands::status::status(&dir, json),
         Command::Watch(args) => commands::watch::watch(&args),

@@ -39,7 +39,7 @@ fn label(directory: usize) -> String {
 }
 
 impl Comparison {
-    fn labels(&self) -> Vec<String> {
+    pub(crate) fn labels(&self) -> Vec<String> {
         (0..self.directories.len()).map(label).collect()
     }
 
@@ -53,7 +53,7 @@ impl Comparison {
     }
 
     /// The metric that all arms have, if they have one.
-    fn shared_metric(&self) -> Option<&str> {
+    pub(crate) fn shared_metric(&self) -> Option<&str> {
         let numbers = || self.arms.iter().flat_map(|arm| arm.numbers.iter().flatten());
         let first = numbers().next()?;
         numbers().all(|one| one.metric == first.metric).then_some(first.metric.as_str())

@@ -1,8 +1,9 @@
 //! The verdict's metric against the held-out loss, both at the last step of each complete run.
 
-use super::frame::{ACROSS, Figure, Key, Labels, Mark, Of, UP, log_if_positive};
+use super::frame::{ACROSS, UP, log_if_positive};
+use super::mark::{Figure, Key, Labels, Mark, Of};
 use super::scale::{Scale, Spacing, digits};
-use super::{Scene, bases, in_words};
+use super::{Scene, bases, units};
 use crate::index::{Losses, Values, mean, pooled_null};
 use crate::narrative::last_step;
 use basislab_config::Basis;
@@ -40,16 +41,19 @@ pub(super) fn drawn(scene: &Scene<'_>) -> Option<Figure> {
     if let (Some(mean), Some(sd)) = pooled_null(&runs) {
         let (low, high) = (mean - 2.0 * sd, mean + 2.0 * sd);
         heights.extend([low, high]);
-        let (_, first, last) = x.domain();
-        let middle = vec![(first, mean), (last, mean)];
-        marks.insert(0, Mark::Band { points: vec![(first, low, high), (last, low, high)], middle, bars: false });
+        let mut measured = losses.clone();
+        measured.sort_by(f64::total_cmp);
+        measured.dedup();
+        let points = measured.iter().map(|&loss| (loss, low, high)).collect();
+        let middle = measured.iter().map(|&loss| (loss, mean)).collect();
+        marks.insert(0, Mark::band(points, middle, measured));
         keys.push(Key::Band { label: "random bases".to_owned(), detail: format!("{} ± 2 × {sd:.2}", digits(mean)) });
     }
     let labels = Labels {
         title: format!("{} against held-out loss, {}", scene.metric(), last_step(experiment)),
         subtitle: format!("{}, {}; a dot for each seed", scene.site(), scene.which_tokens()),
-        x: "held-out loss (nats per token)".to_owned(),
-        y: in_words(&cell.metric),
+        x: units::LOSS.to_owned(),
+        y: units::of_metric(&cell.metric),
     };
     let y = Scale::over(&heights, log_if_positive(&heights), 0.05, UP)?;
     Some(Figure { labels, x, y, marks, keys, dots: false, below: None })

@@ -1,6 +1,7 @@
 //! The size of each dimension at the verdict's site, at the last step.
 
-use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
+use super::frame::{ACROSS, UP, log_if_positive};
+use super::mark::{Figure, Key, Labels, Mark};
 use super::scale::{Scale, Spacing, digits};
 use super::{Curve, Curves, Scene};
 use crate::narrative::last_step;
@@ -36,8 +37,8 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let labels = Labels {
         title: format!("Size of each residual dimension, sorted, {}", last_step(experiment)),
         subtitle: format!("{}, {}; {}", scene.site(), scene.which_tokens(), scene.seeds_phrase()),
-        x: "rank of the dimension by RMS over tokens".to_owned(),
-        y: "RMS / RMS of the median dimension".to_owned(),
+        x: "rank of the dimension by RMS over tokens (1: largest)".to_owned(),
+        y: "RMS / RMS of the median dimension (ratio)".to_owned(),
     };
     let mut x = Scale::over(&[1.0, d_model as f64], Spacing::Linear, 0.015, ACROSS)?;
     let quarters = (1..=4).map(|quarter| (d_model * quarter / 4) as f64);

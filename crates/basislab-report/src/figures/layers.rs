@@ -1,8 +1,9 @@
 //! The verdict's metric over the depth of the model, at the last step, and for the page at each probed one.
 
-use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
+use super::frame::{ACROSS, UP, log_if_positive};
+use super::mark::{Figure, Key, Labels, Mark};
 use super::scale::{Scale, Spacing};
-use super::{Curve, Curves, Scene, bases, evenly, in_words};
+use super::{Curve, Curves, Scene, bases, evenly, units};
 use crate::index::{Values, of_runs, pooled_null};
 use crate::narrative::last_step;
 use basislab_config::{Arm, Basis, Site};
@@ -109,7 +110,7 @@ impl Depth {
                 band.push((x, mean - 2.0 * sd, mean + 2.0 * sd));
             }
         }
-        if band.len() > 1 {
+        if !band.is_empty() {
             curves.values.extend(band.iter().flat_map(|&(_, low, high)| [low, high]));
         }
         Self { curves, band }
@@ -122,16 +123,16 @@ impl Depth {
             return None;
         }
         let mut behind = Vec::new();
-        if band.len() > 1 {
+        if !band.is_empty() {
             let middle = band.iter().map(|&(at, low, high)| (at, (low + high) / 2.0)).collect();
-            behind.push(Mark::Band { points: band, middle, bars: false });
+            behind.push(Mark::band(band, middle, (0..sites.len()).map(|place| place as f64)));
             curves.keys.push(Key::Band { label: "random bases".to_owned(), detail: "mean ± 2 sd of one".to_owned() });
         }
         let labels = Labels {
             title: format!("{} through the depth of the model, {when}", scene.metric()),
             subtitle: format!("{}; {}", scene.which_tokens(), scene.seeds_phrase()),
-            x: "site of the residual stream (block and point)".to_owned(),
-            y: in_words(&scene.experiment.verdict.metric),
+            x: units::SITES.to_owned(),
+            y: units::of_metric(&scene.experiment.verdict.metric),
         };
         let places: Vec<f64> = (0..sites.len()).map(|index| index as f64).collect();
         let mut x = Scale::over(&places, Spacing::Linear, 0.04, ACROSS)?;

@@ -1,9 +1,9 @@
 //! The legend: beside the plot where its texts fit there, else below it, in columns.
 
 use super::frame::{
-    ACROSS, Area, DrawResult, INK, Key, NULL_GREY, SOFT, UP, WIDTH, cross, dot, fitting, square, stroke, text, width,
+    ACROSS, Area, DrawResult, INK, NULL_GREY, SOFT, UP, WIDTH, cross, dot, fitting, square, stroke, text, text_width,
 };
-use plotters::element::DashedPathElement;
+use super::mark::{Key, Weight, width};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
@@ -38,7 +38,7 @@ impl Legend {
         if fits && keys.len() as i32 * (LINE + GAP) <= UP.0 - UP.1 {
             return Self::Beside;
         }
-        let widest = keys.iter().map(|key| end_of_label(key) + width(key.label().1, DETAIL)).fold(1.0, f64::max);
+        let widest = keys.iter().map(|key| end_of_label(key) + text_width(key.label().1, DETAIL)).fold(1.0, f64::max);
         Self::Below { columns: ((WIDTH - MARGIN) / (widest as i32 + MARGIN)).clamp(1, 4) as usize }
     }
 
@@ -88,7 +88,7 @@ impl Legend {
 
 /// Pixels from the left of a key to its detail, where that stands on the same line.
 fn end_of_label(key: &Key) -> f64 {
-    f64::from(SWATCH + GAP) + width(key.label().0, LABEL)
+    f64::from(SWATCH + GAP) + text_width(key.label().0, LABEL)
 }
 
 impl Key {
@@ -111,11 +111,11 @@ fn paint_key(area: &Area<'_>, key: &Key, (left, at): (i32, i32), size: f64) -> D
         Key::Line { colour, weight, .. } => stroke(area, &swatch, *colour, *weight)?,
         Key::Band { .. } => {
             area.draw(&Rectangle::new([(left, at - 7), (left + 28, at + 7)], NULL_GREY.mix(0.35).filled()))?;
-            area.draw(&PathElement::new(swatch, SOFT.stroke_width(1)))?;
+            area.draw(&PathElement::new(swatch, SOFT.stroke_width(width::MIDDLE)))?;
         }
-        Key::Level { .. } => area.draw(&DashedPathElement::new(swatch, 3, 4, SOFT.stroke_width(1)))?,
+        Key::Level { .. } => stroke(area, &swatch, SOFT, Weight::LEVEL)?,
         Key::Dots { colour, hollow, .. } => dot(area, (left + 14, at), *colour, *hollow)?,
-        Key::Ring { .. } => area.draw(&Circle::new((left + 14, at), 9, INK.stroke_width(2)))?,
+        Key::Ring { .. } => area.draw(&Circle::new((left + 14, at), 9, INK.stroke_width(width::OUTLINE)))?,
         Key::Square { .. } => square(area, (left + 14, at))?,
         Key::Cross { .. } => cross(area, (left + 14, at))?,
     }

@@ -1,9 +1,10 @@
 //! Names are drawn whole and inside the figure, and lines of different arms can be told apart.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::frame::{colour, dash};
+use super::mark::{colour, dash};
 use super::outliers_tests::standing_out;
-use super::{OUTLIERS, figures, svgs};
+use super::tests::svgs;
+use super::{OUTLIERS, figures};
 use crate::fixture::{Outcome, effect, experiment_with, name, tables};
 use crate::tests::rows_of_claims;
 use basislab_config::{Arm, Experiment};

@@ -1,8 +1,9 @@
 //! Held-out loss over steps.
 
-use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
+use super::frame::{ACROSS, UP, log_if_positive};
+use super::mark::{Figure, Key, Labels, Mark};
 use super::scale::{Scale, Spacing};
-use super::{Curve, Curves, Scene};
+use super::{Curve, Curves, Scene, titles, units};
 use crate::index::{Losses, mean};
 use std::collections::BTreeSet;
 
@@ -41,10 +42,10 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
         about_floor = "; floor: loss of the model that made the text";
     }
     let labels = Labels {
-        title: "Held-out loss during training".to_owned(),
+        title: titles::of_losses(scene).unwrap_or_else(|| "Held-out loss during training".to_owned()),
         subtitle: format!("{}{about_floor}", scene.seeds_phrase()),
-        x: "optimizer step, log(1 + step) axis".to_owned(),
-        y: "held-out loss (nats per token)".to_owned(),
+        x: units::STEPS.to_owned(),
+        y: units::LOSS.to_owned(),
     };
     let x = Scale::over(&all_steps, Spacing::LogOnePlus, 0.01, ACROSS)?;
     // A loss that explodes would hide all others on a linear axis.

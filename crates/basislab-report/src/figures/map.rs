@@ -1,9 +1,10 @@
 //! The verdict's metric over its null, against a swept key and the length of training: what a basis depends on.
 
-use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, Of, UP, Weight, colour, dash};
+use super::frame::{ACROSS, UP};
+use super::mark::{Figure, Key, Labels, Mark, Of, Weight, colour, dash};
 use super::scale::{Scale, Spacing};
 use super::sweep::spans_a_decade;
-use super::{Scene, in_words, with_arms};
+use super::{Scene, in_words, units, with_arms};
 use crate::index::{Losses, Values, mean};
 use basislab_config::{Arm, Basis, Experiment, Sweep, SweepPoint, count, value_text};
 use basislab_stats::metric;
@@ -99,7 +100,7 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
     let (mut marks, mut dots, mut rings, mut keys) = (vec![Mark::Level { y: 1.0 }], Vec::new(), Vec::new(), Vec::new());
     for (index, ((sweep, steps), line)) in lines.iter().enumerate() {
         let centre = |point: &Measured| (point.x, geometric_mean(&point.ratios));
-        let weight = Weight::Thick(3, dash(index, false));
+        let weight = Weight::Thick(dash(index, false));
         let (points, of) = (line.iter().map(centre).collect(), Of::key(index));
         marks.push(Mark::Line { points, colour: colour(index), weight, of });
         let runs = line.iter().flat_map(|point| point.ratios.iter().map(|ratio| (point.x, *ratio))).collect();
@@ -136,7 +137,7 @@ pub(super) fn map(experiment: &Experiment, tables: &Tables, planned: &Planned<'_
         true => format!("{} of {} over its null, by {key} and length", scene.metric(), planned.sweeps[0].0.arm),
         false => format!("{} over its null, by {key} and arm", scene.metric()),
     };
-    let axis = if spacing == Spacing::Log { format!("{key}, log axis") } else { key.to_owned() };
+    let axis = units::of_key(key) + if spacing == Spacing::Log { ", log axis" } else { "" };
     let labels = labels(&scene, &points, &title, &axis);
     Some(Figure { labels, x, y, marks, keys, dots: true, below: None })
 }
@@ -164,7 +165,7 @@ pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Pl
         }
         xs.extend(line.iter().map(|point| point.0));
         heights.extend(line.iter().map(|point| point.1));
-        let weight = Weight::Thick(2, Dash::SOLID);
+        let weight = Weight::SOLID;
         marks.push(Mark::Line { points: line, colour: colour(index), weight, of: Of::key(keys.len()) });
         keys.push(Key::Line { label: written(planned, x), detail: String::new(), colour: colour(index), weight });
     }
@@ -179,7 +180,7 @@ pub(super) fn within_runs(experiment: &Experiment, tables: &Tables, planned: &Pl
         planned.sweeps[0].0.arm,
         count(longest, "step")
     );
-    let labels = labels(&scene, &points, &title, "optimizer step, log(1 + step) axis");
+    let labels = labels(&scene, &points, &title, units::STEPS);
     let x = Scale::over(&xs, Spacing::LogOnePlus, 0.01, ACROSS)?;
     let y = Scale::over(&heights, Spacing::Log, 0.08, UP)?;
     Some(Figure { labels, x, y, marks, keys, dots: false, below: None })
@@ -232,6 +233,6 @@ fn labels(scene: &Scene<'_>, points: &Experiment, title: &str, x: &str) -> Label
         title: title.to_owned(),
         subtitle: format!("{}, {}; {seeds}", scene.site(), scene.which_tokens()),
         x: x.to_owned(),
-        y: format!("{} / random bases, log axis", in_words(&points.verdict.metric)),
+        y: format!("{} / random bases (ratio), log axis", in_words(&points.verdict.metric)),
     }
 }

@@ -1,15 +1,17 @@
 //! What the map of a sweep over the length of training shows, against numbers made by hand.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::frame::{Figure, Key, Mark, svg};
-use super::{figure_names, figures, map, svgs};
+use super::frame::svg;
+use super::mark::{Figure, Key, Mark};
+use super::tests::svgs;
+use super::{figure_names, figures, map};
 use crate::fixture::experiment_with;
 use basislab_config::{Arm, Basis, Experiment, Site, Tokens};
 use basislab_tables::{EvalRow, ResidualRow, Split, Tables};
 
 const NULL: f64 = 3.0 * 63.0 / 65.0;
 
-fn grid() -> Experiment {
+pub(super) fn grid() -> Experiment {
     let keys = "\"optimizer.lr\" = [3e-3, 1e-3, 1e-2]\n\"train.steps\" = [600, 200]";
     experiment_with(2, &format!("[[grid]]\narms = [\"adam\"]\n{keys}\n"))
 }
@@ -22,7 +24,7 @@ fn number(lr: f64, steps: u64, seed: u64) -> (f64, f64) {
     (if seed == 1 { 2.0 * ratio } else { ratio }, loss)
 }
 
-fn tables(experiment: &Experiment) -> Tables {
+pub(super) fn tables(experiment: &Experiment) -> Tables {
     let mut tables = Tables::default();
     for point in &experiment.sweeps[0].points {
         let arm = experiment.arm(&point.arm).unwrap();

@@ -1,22 +1,21 @@
 //! The figures of `basislab measure`: kurtosis over depth, the sizes of dimensions that stand out, kurtosis over training.
 
-use super::frame::{ACROSS, Dash, Figure, Key, Labels, Mark, NULL_GREY, Of, UP, Weight, colour, log_if_positive, svg};
+use super::Drawing as FileDrawing;
+use super::frame::{ACROSS, SOFT, UP, log_if_positive};
 use super::layers::short_site;
+use super::mark::{Dash, Figure, Key, Labels, Mark, Of, Weight, colour};
 use super::scale::{Scale, Spacing, digits};
+use super::units;
 use crate::index::pooled_null;
 use crate::measured::{KURTOSIS, MeasuredTables, Reading, Readings, over_null};
 use basislab_config::{Site, Tokens, count};
-use basislab_store::FileError;
 use basislab_tables::{ModelRow, SpecialDimensionRow};
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 
 /// Lines of a figure at most, so that each has a colour of its own.
 const LINES: usize = 8;
 const DEPTH: &str = "kurtosis_over_depth.svg";
 const TRAINING: &str = "kurtosis_over_training.svg";
-const SOLID: Weight = Weight::Thick(3, Dash::SOLID);
 
 /// The names of all figures that the directory can have.
 pub(crate) fn measured_figure_names(tables: &MeasuredTables) -> Vec<String> {
@@ -24,23 +23,12 @@ pub(crate) fn measured_figure_names(tables: &MeasuredTables) -> Vec<String> {
     [TRAINING, DEPTH].map(str::to_owned).into_iter().chain(sizes).collect()
 }
 
-/// Every figure by its file name, as SVG, in the order of [`measured_figure_names`]; `None` where there is no data for it.
-///
-/// # Errors
-/// The figure that could not be drawn.
-pub(crate) fn measured_figures(
-    tables: &MeasuredTables,
-    readings: &Readings<'_>,
-) -> Result<Vec<(String, Option<String>)>, FileError> {
+/// Every figure by its file name, in the order of [`measured_figure_names`]; `None` where there is no data for it.
+pub(crate) fn measured_figures(tables: &MeasuredTables, readings: &Readings<'_>) -> Vec<(String, Option<FileDrawing>)> {
     let sizes = tables.by_name().into_iter().filter_map(|(_, checkpoints)| checkpoints.last().copied());
     let sizes = sizes.map(|model| special_dimensions(tables, readings, model));
     let figures = [over_training(tables, readings), over_depth(tables, readings)].into_iter().chain(sizes);
-    let drawn = |(name, figure): (String, Option<Figure>)| {
-        let svg = figure.as_ref().map(svg).transpose();
-        let svg = svg.map_err(|error| FileError::new("draw", Path::new(&name), io::Error::other(error)))?;
-        Ok((name, svg))
-    };
-    measured_figure_names(tables).into_iter().zip(figures).map(drawn).collect()
+    measured_figure_names(tables).into_iter().zip(figures.map(|figure| figure.map(FileDrawing::Figure))).collect()
 }
 
 /// At most `most` of the places `0..n`, evenly, the first and the last among them; `most` is at least 2.
@@ -62,8 +50,8 @@ impl Drawing {
         if !points.is_empty() {
             let colour = colour(self.keys.len());
             self.values.extend(points.iter().map(|point| point.1));
-            self.marks.push(Mark::Line { points, colour, weight: SOLID, of: Of::key(self.keys.len()) });
-            self.keys.push(Key::Line { label, detail, colour, weight: SOLID });
+            self.marks.push(Mark::Line { points, colour, weight: Weight::SOLID, of: Of::key(self.keys.len()) });
+            self.keys.push(Key::Line { label, detail, colour, weight: Weight::SOLID });
         }
     }
 
@@ -80,8 +68,7 @@ impl Drawing {
         let points: Vec<_> = nulls.iter().map(|(x, mean, sd)| (*x, mean - 2.0 * sd, mean + 2.0 * sd)).collect();
         self.values.extend(points.iter().flat_map(|&(_, low, high)| [low, high]));
         let middle = nulls.iter().map(|&(x, mean, _)| (x, mean)).collect();
-        // A single place has no area.
-        self.marks.insert(0, Mark::Band { bars: points.len() < 2, points, middle });
+        self.marks.insert(0, Mark::band(points, middle, places.iter().map(|place| place.0)));
         self.keys.push(Key::Band { label: "random bases".to_owned(), detail: "mean ± 2 sd of one".to_owned() });
         true
     }
@@ -119,8 +106,6 @@ fn which(tokens: Tokens) -> &'static str {
         Tokens::Rest | Tokens::Sample => "later tokens",
     }
 }
-
-const X_OF_SITES: &str = "site of the residual stream (block and point)";
 
 /// One model: kurtosis of all, first and other tokens with the band of random bases. Several: each over its random bases.
 pub(super) fn over_depth(tables: &MeasuredTables, readings: &Readings<'_>) -> Option<Figure> {
@@ -161,8 +146,9 @@ pub(super) fn over_depth(tables: &MeasuredTables, readings: &Readings<'_>) -> Op
             shown.len(),
             count(tables.models.len(), if one { "measured checkpoint" } else { "measured model" })
         ),
-        x: if same { X_OF_SITES } else { "depth, from the embedding (0) to the last site (1)" }.to_owned(),
-        y: "token kurtosis / mean of random bases".to_owned(),
+        x: if same { units::SITES } else { "depth (share of the sites), from the embedding to the last site" }
+            .to_owned(),
+        y: "token kurtosis / mean of random bases (ratio)".to_owned(),
     };
     let x = if same { axis_of_sites(&sites) } else { Scale::over(&[0.0, 1.0], Spacing::Linear, 0.02, ACROSS) };
     drawing.finish(labels, x?)
@@ -194,8 +180,8 @@ fn depth_of_one(readings: &Readings<'_>, model: &ModelRow) -> Option<Figure> {
             }
             (true, _) => format!("{measured}; random bases of {}", which(detailed)),
         },
-        x: X_OF_SITES.to_owned(),
-        y: "token kurtosis".to_owned(),
+        x: units::SITES.to_owned(),
+        y: units::of_metric(KURTOSIS),
     };
     drawing.finish(labels, axis_of_sites(&sites)?)
 }
@@ -229,7 +215,7 @@ pub(super) fn special_dimensions(tables: &MeasuredTables, readings: &Readings<'_
     if drawing.values.is_empty() || thresholds.is_empty() {
         return None;
     }
-    let (weight, colour) = (Weight::Thick(2, Dash(8, 5)), NULL_GREY);
+    let (weight, colour) = (Weight::Reference(Dash(8, 5)), SOFT);
     drawing.values.extend(thresholds.iter().map(|point| point.1));
     let of = Of::key(drawing.keys.len());
     drawing.marks.insert(0, Mark::Line { points: thresholds, colour, weight, of });
@@ -245,8 +231,8 @@ pub(super) fn special_dimensions(tables: &MeasuredTables, readings: &Readings<'_
             dims.len().min(LINES - 1),
             count(dims.len(), "dimension")
         ),
-        x: X_OF_SITES.to_owned(),
-        y: "size / size of the median dimension".to_owned(),
+        x: units::SITES.to_owned(),
+        y: "size / size of the median dimension (ratio)".to_owned(),
     };
     drawing.finish(labels, axis_of_sites(&sites)?)
 }
@@ -287,8 +273,11 @@ pub(super) fn over_training(tables: &MeasuredTables, readings: &Readings<'_>) ->
             Some(site) => format!("{site}, {}", count(steps.len(), "checkpoint")),
             None => "after the last block".to_owned(),
         },
-        x: "training step, log(1 + step) axis".to_owned(),
-        y: format!("token kurtosis{}", if series.len() == 1 { "" } else { " / mean of random bases" }),
+        x: units::STEPS.to_owned(),
+        y: match series.len() {
+            1 => units::of_metric(KURTOSIS),
+            _ => "token kurtosis / mean of random bases (ratio)".to_owned(),
+        },
     };
     let x = Scale::over(&steps, Spacing::LogOnePlus, 0.02, ACROSS)?;
     drawing.finish(labels, x)

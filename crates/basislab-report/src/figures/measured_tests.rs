@@ -1,7 +1,7 @@
 //! What the figures of `basislab measure` hold, against the tables.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::frame::{Figure, Key, Mark};
+use super::mark::{Figure, Key, Mark};
 use super::measured::{evenly, over_depth, over_training, special_dimensions};
 use crate::measured::{MeasuredTables, Readings};
 use crate::tests::measured::{kurtosis, measured, model};
@@ -11,7 +11,7 @@ const LOSSES: (Option<f64>, Option<f64>) = (Some(3.0), Some(9.5));
 /// The mean of the random bases of the fixture.
 const NULL: f64 = 2.4;
 
-fn tables(models: &[(&str, u64, usize, f64)]) -> MeasuredTables {
+pub(super) fn tables(models: &[(&str, u64, usize, f64)]) -> MeasuredTables {
     let mut tables = MeasuredTables::default();
     for &(name, step, n_layers, slope) in models {
         measured(&mut tables, model(name, step, n_layers, LOSSES), slope);

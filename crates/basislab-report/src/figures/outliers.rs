@@ -1,7 +1,8 @@
 //! Which dimensions stand out at which sites, by number: a matrix for each arm and basis.
 
-use super::frame::{Area, DrawResult, GRID, INK, SOFT, WIDTH, colour, fitting, text};
+use super::frame::{Area, DrawResult, GRID, INK, SOFT, WIDTH, fitting, head, text};
 use super::layers::short_site;
+use super::mark::{colour, width};
 use super::scale::digits;
 use super::{Scene, copies};
 use crate::narrative::{OutlierDimension, OutlierLine, depth, last_step, no_dimension, outlier_lines};
@@ -124,9 +125,7 @@ fn paint(svg: &mut String, matrix: &Matrix) -> DrawResult {
     let area = SVGBackend::with_string(svg, (WIDTH as u32, height as u32)).into_drawing_area();
     area.fill(&WHITE)?;
     let left = (HPos::Left, VPos::Center);
-    for (line, at, size, ink) in [(&matrix.title, 32, 23.0, INK), (&matrix.subtitle, 56, 16.5, SOFT)] {
-        text(&area, line, (24, at), fitting(line, size, WIDTH - 48), ink, left)?;
-    }
+    head(&area, &matrix.title, &matrix.subtitle)?;
     let ratios = || matrix.arms.iter().flat_map(|arm| &arm.shown).flat_map(|one| one.sites.iter().map(|at| at.ratio));
     let most = ratios().fold(1.0, f64::max);
     let cell = ((CELLS.1 - CELLS.0) / matrix.sites.len().max(1) as i32).clamp(1, WIDEST);
@@ -148,7 +147,7 @@ fn paint(svg: &mut String, matrix: &Matrix) -> DrawResult {
             text(&area, &short_site(*site), (middle, at), 16.0, INK, (HPos::Center, VPos::Center))?;
         }
         text(&area, "dimension", (CELLS.0 - 10, at), 16.0, SOFT, (HPos::Right, VPos::Center))?;
-        text(&area, "site of the residual stream (block and point)", (CELLS.0, at + 22), 16.0, SOFT, left)?;
+        text(&area, super::units::SITES, (CELLS.0, at + 22), 16.0, SOFT, left)?;
         at += 52;
         paint_legend(&area, at, most)?;
         at += 30;
@@ -173,7 +172,7 @@ fn paint_row(
     for (place, site) in matrix.sites.iter().enumerate() {
         let left = CELLS.0 + place as i32 * cell;
         let inside = [(left, top), (left + cell - 2, top + ROW - 3)];
-        area.draw(&Rectangle::new(inside, GRID.stroke_width(1)))?;
+        area.draw(&Rectangle::new(inside, GRID.stroke_width(width::HAIR)))?;
         let Some(found) = one.sites.iter().find(|at| at.site == *site) else { continue };
         let share = shade(found.ratio, most);
         area.draw(&Rectangle::new(inside, colour(1).mix(share).filled()))?;

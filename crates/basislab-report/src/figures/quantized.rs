@@ -1,13 +1,12 @@
 //! The figure of `basislab quantize`: what each way of rounding costs, int8 above int4.
 
-use super::frame::{ACROSS, Dash, Figure, Key, LOWER, Labels, Mark, Of, Panel, UPPER, Weight, colour, svg};
+use super::Drawing;
+use super::frame::{ACROSS, LOWER, UPPER};
+use super::mark::{Figure, Key, Labels, Mark, Of, Panel, Weight, colour};
 use super::scale::{Scale, Spacing};
 use crate::quantized::{QuantizedModel, Treatment, WAYS};
 use basislab_stats::{Granularity, Levels};
-use basislab_store::FileError;
 use basislab_tables::Quantized;
-use std::io;
-use std::path::Path;
 
 /// Costs below it are drawn there: nats per token, or relative error.
 const LEAST: f64 = 1e-3;
@@ -25,17 +24,10 @@ pub(crate) fn quantized_figure_names(models: &[QuantizedModel]) -> Vec<String> {
     models.iter().map(name).collect()
 }
 
-/// Every figure by its file name, as SVG; `None` where there is no data for it.
-///
-/// # Errors
-/// The figure that could not be drawn.
-pub(crate) fn quantized_figures(models: &[QuantizedModel]) -> Result<Vec<(String, Option<String>)>, FileError> {
-    let drawn = |(name, model): (String, &QuantizedModel)| {
-        let svg = costs(model).as_ref().map(svg).transpose();
-        let svg = svg.map_err(|error| FileError::new("draw", Path::new(&name), io::Error::other(error)))?;
-        Ok((name, svg))
-    };
-    quantized_figure_names(models).into_iter().zip(models).map(drawn).collect()
+/// Every figure by its file name; `None` where there is no data for it.
+pub(crate) fn quantized_figures(models: &[QuantizedModel]) -> Vec<(String, Option<Drawing>)> {
+    let figures = models.iter().map(|model| costs(model).map(Drawing::Figure));
+    quantized_figure_names(models).into_iter().zip(figures).collect()
 }
 
 /// Places of the ways of rounding: activations, a gap, weights.
@@ -66,7 +58,7 @@ fn costs(model: &QuantizedModel) -> Option<Figure> {
         };
         if places.iter().any(is_there) {
             let (label, detail) = (treatment.in_words().to_owned(), String::new());
-            keys.push(Key::Line { label, detail, colour: colour(index), weight: SOLID });
+            keys.push(Key::Line { label, detail, colour: colour(index), weight: Weight::SOLID });
         }
     }
     if model.rows.iter().any(|row| row.destroyed) {
@@ -87,16 +79,14 @@ fn costs(model: &QuantizedModel) -> Option<Figure> {
     let labels = Labels {
         title: format!("{what} of {} with rounded numbers", model.name()),
         subtitle: format!(
-            "A: activations, W: weights; int8 above, int4 below; costs below {LEAST} are drawn there, crosses: perplexity above 10 times"
+            "int8 above, int4 below; costs below {LEAST} are drawn there, crosses: perplexity above 10 times"
         ),
-        x: "what shares a scale".to_owned(),
-        y: format!("int8: {unit}, log axis"),
+        x: "what shares a scale (A: activations, W: weights)".to_owned(),
+        y: format!("int8 ({unit}), log axis"),
     };
-    let below = Panel { y: scale(LOWER)?, label: format!("int4: {unit}, log axis"), marks: int4.0 };
+    let below = Panel { y: scale(LOWER)?, label: format!("int4 ({unit}), log axis"), marks: int4.0 };
     Some(Figure { labels, x, y: scale(UPPER)?, marks: int8.0, keys, dots: true, below: Some(below) })
 }
-
-const SOLID: Weight = Weight::Thick(2, Dash::SOLID);
 
 fn tick(quantized: Quantized, granularity: Granularity) -> String {
     let letter = if quantized == Quantized::Weights { "W" } else { "A" };
@@ -113,7 +103,7 @@ fn panel(model: &QuantizedModel, places: &[(f64, Quantized, Granularity)], level
         let mut line = |points: &mut Vec<(f64, f64)>| {
             let points = std::mem::take(points);
             if !points.is_empty() {
-                marks.push(Mark::Line { points, colour: colour(index), weight: SOLID, of: Of::key(index) });
+                marks.push(Mark::Line { points, colour: colour(index), weight: Weight::SOLID, of: Of::key(index) });
             }
         };
         for (group, _) in WAYS {

@@ -1,11 +1,12 @@
 //! The verdict's metric over steps.
 
-use super::frame::{ACROSS, Figure, Key, Labels, Mark, UP, log_if_positive};
+use super::frame::{ACROSS, UP, log_if_positive};
+use super::mark::{Figure, Key, Labels, Mark};
 use super::scale::{Scale, Spacing, digits};
-use super::{Curve, Curves, Scene, bases, in_words};
+use super::{Curve, Curves, Scene, bases, titles, units};
 use crate::index::{Values, pooled_null};
-use basislab_config::{Basis, Claim, ClaimKind};
-use basislab_stats::{Verdict, metric};
+use basislab_config::Basis;
+use basislab_stats::metric;
 
 pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let experiment = scene.experiment;
@@ -44,17 +45,16 @@ pub(super) fn figure(scene: &Scene<'_>) -> Option<Figure> {
     let mut behind = Vec::new();
     if !band.is_empty() {
         curves.values.extend(band.iter().flat_map(|&(_, low, high)| [low, high]));
-        // Where some probes have no random bases, the null between the others is not known.
-        let bars = !all_steps.iter().all(|step| band.iter().any(|(at, ..)| at == step));
-        behind.push(Mark::Band { points: band, middle, bars });
+        behind.push(Mark::band(band, middle, all_steps.iter().copied()));
         let detail = format!("{} ± 2 × {:.2}", digits(end.0), end.1);
         curves.keys.push(Key::Band { label: "random bases".to_owned(), detail });
     }
     let labels = Labels {
-        title: finding(scene).unwrap_or_else(|| format!("{} of the residual stream during training", scene.metric())),
+        title: titles::of_nulls(scene)
+            .unwrap_or_else(|| format!("{} of the residual stream during training", scene.metric())),
         subtitle: format!("{}, {}; {}", scene.site(), scene.which_tokens(), scene.seeds_phrase()),
-        x: "optimizer step, log(1 + step) axis".to_owned(),
-        y: in_words(&cell.metric),
+        x: units::STEPS.to_owned(),
+        y: units::of_metric(&cell.metric),
     };
     let x = Scale::over(&all_steps, Spacing::LogOnePlus, 0.01, ACROSS)?;
     let y = Scale::over(&curves.values, log_if_positive(&curves.values), 0.05, UP)?;
@@ -69,36 +69,4 @@ fn closed_form(scene: &Scene<'_>) -> Option<f64> {
     let width = widths.next().filter(|first| widths.all(|width| width == *first))?;
     // Exact nulls depend on the width alone.
     metric.null.map(|null| null(width, 1))
-}
-
-/// Characters of a title that are easy to read.
-const TITLE: usize = 80;
-
-/// The decided claims about nulls as a title, as many as fit: `Token kurtosis over its null: adam 1.32, adam-rotated 1.01, sgd 0.99`. `None`
-/// while none is decided.
-fn finding(scene: &Scene<'_>) -> Option<String> {
-    let experiment = scene.experiment;
-    let here = experiment.claims.iter().filter(|claim| claim.cell == experiment.verdict.cell());
-    let of_claim = |claim: &Claim| {
-        let (ClaimKind::DiffersFromNull { arm, .. } | ClaimKind::EquivalentToNull { arm }) = &claim.test else {
-            return None;
-        };
-        let row = scene.verdicts.iter().find(|row| row.claim == claim.name)?;
-        let is_decided = !matches!(row.verdict, Verdict::Inconclusive | Verdict::Exploratory);
-        Some(row.estimate.filter(|_| is_decided).map(|log| format!("{arm} {:.2}", log.exp())))
-    };
-    let mut title = None;
-    for found in here.filter_map(of_claim).take(3) {
-        // A title that leaves out an arm would say something else.
-        let found = found?;
-        let longer = match title {
-            None => format!("{} over its null: {found}", scene.metric()),
-            Some(ref title) => format!("{title}, {found}"),
-        };
-        if longer.chars().count() > TITLE {
-            break;
-        }
-        title = Some(longer);
-    }
-    title
 }

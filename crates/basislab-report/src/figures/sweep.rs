@@ -1,8 +1,9 @@
 //! The verdict's metric and the held-out loss against a swept key, at the last step.
 
-use super::frame::{ACROSS, Dash, Figure, Key, LOWER, Labels, Mark, Of, Panel, UPPER, Weight, colour, log_if_positive};
+use super::frame::{ACROSS, LOWER, UPPER, log_if_positive};
+use super::mark::{Figure, Key, Labels, Mark, Of, Panel, Weight, colour};
 use super::scale::{Scale, Spacing};
-use super::{Scene, in_words, with_arms};
+use super::{Scene, in_words, units, with_arms};
 use crate::index::{Losses, Values, mean, pooled_null};
 use crate::narrative::last_step;
 use basislab_config::{Arm, Basis, Experiment, RunName, Sweep, SweepPoint, count, value_text};
@@ -107,7 +108,7 @@ pub(super) fn figure(
     let mut marks = Vec::new();
     if !band.is_empty() {
         let middle = band.iter().map(|&(at, low, high)| (at, (low + high) / 2.0)).collect();
-        marks.push(Mark::Band { points: band, middle, bars: false });
+        marks.push(Mark::band(band, middle, xs.iter().copied()));
     }
     marks.extend(metric.marks.into_iter().chain([crosses]));
     let labels = labels(&scene, planned, &tied, spacing, (lines.len(), all));
@@ -209,7 +210,7 @@ fn panel(lines: &[Line<'_>], base: Option<&Base>, of: impl Fn(&Measured) -> &Vec
         }
         let points: Vec<(f64, f64)> = averages.into_iter().map(|(point, _)| point).collect();
         if !points.is_empty() {
-            means.push(Mark::Line { points, colour: colour(index), weight: weight(index), of: Of::key(index) });
+            means.push(Mark::Line { points, colour: colour(index), weight: Weight::SOLID, of: Of::key(index) });
         }
     }
     let rings = if rings.is_empty() { Vec::new() } else { vec![Mark::Ring { points: rings }] };
@@ -217,11 +218,6 @@ fn panel(lines: &[Line<'_>], base: Option<&Base>, of: impl Fn(&Measured) -> &Vec
     values.extend(own.map(|point| point.1));
     let squares = own.map(|point| Mark::Square { points: vec![point] });
     Drawn { marks: means.into_iter().chain(dots).chain(rings).chain(squares).collect(), values }
-}
-
-/// Later lines are thinner, so that lines which coincide all show.
-fn weight(index: usize) -> Weight {
-    Weight::Thick(4u32.saturating_sub(index as u32).max(2), Dash::SOLID)
 }
 
 /// Where a run diverged.
@@ -252,7 +248,7 @@ fn band(points: &Experiment, lines: &[Line<'_>], values: &Values<'_>) -> Vec<(f6
     };
     let mut band: Vec<(f64, f64, f64)> = at.values().filter_map(spread).collect();
     band.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if band.len() < 2 { Vec::new() } else { band }
+    band
 }
 
 /// Whether all values are above 0 and the largest is at least 10 times the smallest.
@@ -286,7 +282,7 @@ fn keys(
     for (index, line) in lines.iter().enumerate() {
         let label = line.others.first().map_or_else(|| "mean over seeds".to_owned(), Clone::clone);
         let detail = line.others.get(1..).unwrap_or_default().join(", ");
-        keys.push(Key::Line { label, detail, colour: colour(index), weight: weight(index) });
+        keys.push(Key::Line { label, detail, colour: colour(index), weight: Weight::SOLID });
     }
     if most > 1 {
         keys.push(Key::Dots { label: "one seed".to_owned(), colour: colour(0), hollow: false });
@@ -327,7 +323,7 @@ fn labels(
     Labels {
         title: title + &some,
         subtitle: format!("{}, {}; {seeds}", scene.site(), scene.which_tokens()),
-        x: format!("{key}{with}{axis}; {}", last_step(scene.experiment)),
-        y: metric,
+        x: format!("{}{with}{axis}; {}", units::of_key(key), last_step(scene.experiment)),
+        y: units::of_metric(&scene.experiment.verdict.metric),
     }
 }

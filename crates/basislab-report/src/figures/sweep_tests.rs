@@ -1,8 +1,10 @@
 //! What the figure of a sweep shows, against numbers made by hand.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::frame::{Figure, Key, Mark, svg};
-use super::{figure_names, figures, headline, svgs, sweep};
+use super::frame::svg;
+use super::mark::{Figure, Key, Mark};
+use super::tests::svgs;
+use super::{figure_names, figures, headline, sweep};
 use crate::choose;
 use crate::fixture::{edit_residual, experiment_with, name};
 use basislab_config::{Basis, Experiment, Site, Tokens};
@@ -109,7 +111,7 @@ fn means_and_runs_stand_at_the_values_of_the_key() {
     }
     let ticks: Vec<&str> = figure.x.ticks.iter().map(|tick| tick.1.as_str()).collect();
     assert_eq!(ticks, ["0.001", "0.003", "0.01"]);
-    assert_eq!(figure.labels.x, "optimizer.lr, log axis; step 600");
+    assert_eq!(figure.labels.x, "optimizer.lr (dimensionless), log axis; step 600");
     assert!(figure.labels.title.starts_with("adam: token kurtosis and held-out loss against optimizer.lr"));
     assert!(figure.labels.subtitle.starts_with("blocks.1.resid_post, ") && figure.labels.subtitle.contains("2 seeds"));
     assert!(crosses(&figure.marks).is_empty());
@@ -131,7 +133,7 @@ fn a_run_that_diverged_is_marked_and_counts_in_no_mean() {
     assert_eq!(lines(&figure.marks), [[(1e-3, 3.0), (3e-3, 4.0)]]);
     // 3e-3 has the lower loss, but a run of it diverged.
     assert_eq!(rings(&figure.marks), [(1e-3, 3.0)]);
-    assert_eq!(figure.labels.x, "optimizer.lr; step 600", "less than a decade");
+    assert_eq!(figure.labels.x, "optimizer.lr (dimensionless); step 600", "less than a decade");
 }
 
 #[test]
@@ -160,7 +162,7 @@ fn crossed_keys_give_lines_and_more_than_six_are_told() {
     let tables = self::tables(&zipped, |at, _| (3.0 + at as f64, 2.0, 3.0));
     let figure = drawn(&zipped, &tables, 0);
     assert_eq!(lines(&figure.marks), [[(128.0, 3.0), (256.0, 4.0)]]);
-    assert_eq!(figure.labels.x, "model.d_mlp with model.d_model; step 600");
+    assert_eq!(figure.labels.x, "model.d_mlp (dimensions) with model.d_model; step 600");
     assert!(rings(&figure.marks).is_empty());
 }
 

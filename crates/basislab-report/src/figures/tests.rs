@@ -2,17 +2,24 @@
 //! which pixel a number comes to.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
-use super::frame::{Figure, Key, Mark, Weight, colour, dash};
-use super::{Scene, dimensions, figures, layers, losses, steps, svgs};
-use crate::fixture;
+use super::mark::{Figure, Key, Mark, Weight, colour, dash};
+use super::{Drawing, Scene, dimensions, figures, layers, losses, steps};
 use crate::index::Runs;
 use crate::tests::cases::{Case, LAST, SITE, STEPS, case};
-use crate::tests::rows_of_claims;
 use basislab_config::{Basis, Tokens};
+use basislab_store::FileError;
 use basislab_tables::DimensionRow;
 use plotters::style::RGBColor;
 
 type Points = Vec<(f64, f64)>;
+
+/// Drawings as SVG.
+pub(super) fn svgs(drawings: &[(String, Option<Drawing>)]) -> Result<Vec<(String, Option<String>)>, FileError> {
+    let svg = |(name, drawing): &(String, Option<Drawing>)| {
+        Ok((name.clone(), drawing.as_ref().map(|drawing| drawing.svg(name)).transpose()?))
+    };
+    drawings.iter().map(svg).collect()
+}
 
 /// Title, subtitle and axes hold these words.
 fn assert_labels(figure: &Figure, title: &str, subtitle: &[&str], x: &str, y: &str) {
@@ -31,7 +38,7 @@ fn drawn(case: &Case, of: fn(&Scene<'_>) -> Option<Figure>) -> Figure {
 
 /// Whether a line is drawn as that of the optimizer's basis in the first eight arms.
 fn is_own(weight: Weight) -> bool {
-    matches!(weight, Weight::Thick(_, found) if found == dash(0, true))
+    matches!(weight, Weight::Thick(found) if found == dash(0, true))
 }
 
 /// Every line of that colour: single runs, and the mean, which is solid or dashed.
@@ -283,10 +290,8 @@ fn a_number_comes_to_the_pixel_that_the_axis_says() {
     let y = |loss: f64| a.2 + (loss - a.0) / (b.0 - a.0) * (b.2 - a.2);
     let at = |step: f64| across.iter().find(|tick| tick.0 == step).unwrap().1;
     let x = |step: f64| at(0.0) + (1.0 + step).ln() / (1.0 + LAST as f64).ln() * (at(LAST as f64) - at(0.0));
-    for (index, (arm, hex)) in [("adam", "#D55E00"), ("adam-rotated", "#0072B2"), ("sgd", "#009E73")].iter().enumerate()
-    {
-        let width = (6 - index).to_string();
-        let line = polylines(&svg, hex, &width).into_iter().find(|line| line.len() == STEPS.len()).unwrap();
+    for (arm, hex) in [("adam", "#D55E00"), ("adam-rotated", "#0072B2"), ("sgd", "#009E73")] {
+        let line = polylines(&svg, hex, "3").into_iter().find(|line| line.len() == STEPS.len()).unwrap();
         for (point, step) in line.iter().zip(STEPS) {
             let losses: Vec<f64> = case.seeds(arm).iter().map(|seed| case.loss_of(arm, *seed, step).0).collect();
             let expected = (x(step as f64), y(mean(&losses)));
@@ -294,25 +299,4 @@ fn a_number_comes_to_the_pixel_that_the_axis_says() {
             assert!(near, "{arm} at step {step}: drawn at {point:?}, expected {expected:?}");
         }
     }
-}
-
-/// The title has the numbers of every arm that is decided, whatever the verdict, and none where an arm is not.
-#[test]
-fn a_title_leaves_out_no_arm() {
-    let title = |seeds: u64, adam: f64| {
-        let experiment = fixture::experiment(seeds);
-        let outcome = |arm: &str, seed: u64| {
-            let outcome = fixture::effect(arm, seed);
-            let standard = if arm == "adam" { adam * (outcome.standard / 5.1).powf(0.1) } else { outcome.standard };
-            fixture::Outcome { standard, ..outcome }
-        };
-        let tables = fixture::tables(&experiment, outcome);
-        let verdicts = rows_of_claims(&experiment, &tables);
-        let runs = Runs::of(&experiment, &tables);
-        let scene = Scene { experiment: &experiment, tables: &tables, runs, verdicts: &verdicts };
-        steps::figure(&scene).unwrap().labels.title
-    };
-    assert!(title(8, 5.1).starts_with("Token kurtosis over its null: adam 1.6"), "{}", title(8, 5.1));
-    assert!(title(8, 3.1).starts_with("Token kurtosis over its null: adam 1."), "{}", title(8, 3.1));
-    assert!(!title(2, 5.1).contains("over its null:"), "{}", title(2, 5.1));
 }

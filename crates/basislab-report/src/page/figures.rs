@@ -1,11 +1,10 @@
 //! The figures as data for the script: the same marks and axes as in the SVG files.
 
-use crate::figures::{Dash, Figure, Key, Mark, Moment, OVER_LAYERS, Scale, Spacing, Weight, evenly};
+use crate::figures::{
+    Dash, Figure, Key, MOST_POINTS, Mark, Moment, OVER_LAYERS, Scale, Spacing, Thinning, Weight, hex, rounded,
+};
 use plotters::style::RGBColor;
 use serde_json::{Value, json};
-
-/// The most points of a figure, at all its moments. Of more, lines keep points that are evenly chosen.
-const MOST_POINTS: usize = 100_000;
 
 /// A figure of the page: one drawing, or several with a slider.
 pub(super) struct Shown {
@@ -55,9 +54,9 @@ pub(super) fn for_script(json: &str) -> String {
 
 fn moment(moment: &Moment, most: usize) -> Value {
     let Figure { labels, x, y, marks, keys, dots, below } = &moment.figure;
-    let thinning = Thinning::of(marks.iter().chain(below.iter().flat_map(|panel| &panel.marks)), most);
+    let thinning = Thinning::of(&moment.figure, most);
     let panel = |label: &str, y: &Scale, marks: &[Mark]| {
-        let marks: Vec<Value> = marks.iter().filter_map(|mark| thinning.drawn(mark, keys)).collect();
+        let marks: Vec<Value> = marks.iter().filter_map(|mark| drawn(thinning, mark, keys)).collect();
         json!({ "y": axis(label, y), "marks": marks })
     };
     let lower = below.iter().map(|below| panel(&below.label, &below.y, &below.marks));
@@ -93,14 +92,8 @@ fn axis(label: &str, scale: &Scale) -> Value {
     json!({ "label": label, "spacing": spacing, "low": low, "high": high, "ticks": ticks })
 }
 
-/// Six digits, more than a reader sees.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.5e}").parse().unwrap_or(value)
-}
-
 /// How a colour looks on white and on black paper.
 fn ink(colour: RGBColor) -> Value {
-    let hex = |RGBColor(r, g, b): RGBColor| format!("#{r:02x}{g:02x}{b:02x}");
     json!([hex(colour), hex(on_dark(colour))])
 }
 
@@ -115,8 +108,11 @@ fn on_dark(RGBColor(r, g, b): RGBColor) -> RGBColor {
     RGBColor(mixed(r), mixed(g), mixed(b))
 }
 
-fn dashes(Dash(on, off): Dash) -> Value {
-    if off == 0 { Value::Null } else { json!([on, off]) }
+fn dashes(weight: Weight) -> Value {
+    match weight {
+        Weight::Thin | Weight::Thick(Dash(_, 0)) => Value::Null,
+        Weight::Thick(Dash(on, off)) | Weight::Reference(Dash(on, off)) => json!([on, off]),
+    }
 }
 
 fn key(key: &Key) -> Value {
@@ -126,10 +122,9 @@ fn key(key: &Key) -> Value {
         value["detail"] = detail.into();
     }
     match key {
-        Key::Line { colour, weight: Weight::Thick(_, dash), .. } => {
-            (value["ink"], value["dash"]) = (ink(*colour), dashes(*dash));
+        Key::Line { colour, weight, .. } => {
+            (value["ink"], value["dash"], value["width"]) = (ink(*colour), dashes(*weight), weight.pixels().into());
         }
-        Key::Line { colour, .. } => value["ink"] = ink(*colour),
         Key::Dots { colour, hollow, .. } => (value["ink"], value["hollow"]) = (ink(*colour), (*hollow).into()),
         Key::Band { .. } | Key::Level { .. } | Key::Ring { .. } | Key::Square { .. } | Key::Cross { .. } => {}
     }
@@ -148,91 +143,54 @@ fn kind(key: &Key) -> &'static str {
     }
 }
 
-/// What is left out of a figure with very many points.
-#[derive(Clone, Copy)]
-struct Thinning {
-    /// Points of each line at most; 0 where lines of single runs are left out.
-    of_line: Option<usize>,
-}
-
-impl Thinning {
-    fn of<'a>(marks: impl Iterator<Item = &'a Mark>, most: usize) -> Self {
-        let sizes: Vec<usize> =
-            marks.map(|mark| points_of(mark).map_or(0, <[_]>::len)).filter(|size| *size > 0).collect();
-        if sizes.iter().sum::<usize>() <= most {
-            return Self { of_line: None };
+/// A mark with the places in the legend that it belongs to.
+fn drawn(thinning: Thinning, mark: &Mark, keys: &[Key]) -> Option<Value> {
+    let of_kind = |wanted: &str| keys.iter().position(|key| kind(key) == wanted);
+    let pairs =
+        |points: &[(f64, f64)]| -> Vec<[f64; 2]> { points.iter().map(|&(x, y)| [rounded(x), rounded(y)]).collect() };
+    let plain = |what: &str, points: Value| json!({ "kind": what, "of": of_kind(what).into_iter().collect::<Vec<_>>(), "points": points });
+    Some(match mark {
+        Mark::Line { points, colour, weight, of } => {
+            let points = thinning.points(points, of.seed.is_some());
+            if points.is_empty() {
+                return None;
+            }
+            let mut value = json!({ "kind": "line", "of": [of.key], "points": pairs(&points), "ink": ink(*colour) });
+            if *weight != Weight::Thin {
+                (value["width"], value["dash"]) = (weight.pixels().into(), dashes(*weight));
+            }
+            if let Weight::Reference(_) = weight {
+                value["reference"] = true.into();
+            }
+            if let Some(seed) = of.seed {
+                value["seed"] = seed.into();
+            }
+            value
         }
-        let most = most / sizes.len();
-        Self { of_line: Some(if most < 8 { 0 } else { most }) }
-    }
-
-    fn is_some(self) -> bool {
-        self.of_line.is_some()
-    }
-
-    fn points(self, points: &[(f64, f64)], is_single: bool) -> Vec<(f64, f64)> {
-        match self.of_line {
-            None => points.to_vec(),
-            Some(0) if is_single => Vec::new(),
-            Some(most) => evenly(points.len(), most.max(8)).into_iter().map(|place| points[place]).collect(),
+        Mark::Dots { points, colour, hollow, of } => {
+            let points = thinning.points(points, true);
+            // A key of dots may stand for those of all lines.
+            let also = of_kind("dots").filter(|_| keys.get(of.key).is_some_and(|key| kind(key) == "line"));
+            let keys: Vec<usize> = std::iter::once(of.key).chain(also).collect();
+            let mut value = json!({ "kind": "dots", "of": keys, "points": pairs(&points), "ink": ink(*colour) });
+            if *hollow {
+                value["hollow"] = true.into();
+            }
+            if let Some(seed) = of.seed {
+                value["seed"] = seed.into();
+            }
+            value
         }
-    }
-
-    /// A mark with the places in the legend that it belongs to.
-    fn drawn(self, mark: &Mark, keys: &[Key]) -> Option<Value> {
-        let of_kind = |wanted: &str| keys.iter().position(|key| kind(key) == wanted);
-        let pairs = |points: &[(f64, f64)]| -> Vec<[f64; 2]> {
-            points.iter().map(|&(x, y)| [rounded(x), rounded(y)]).collect()
-        };
-        let plain = |what: &str, points: Value| json!({ "kind": what, "of": of_kind(what).into_iter().collect::<Vec<_>>(), "points": points });
-        Some(match mark {
-            Mark::Line { points, colour, weight, of } => {
-                let points = self.points(points, of.seed.is_some());
-                if points.is_empty() {
-                    return None;
-                }
-                let mut value =
-                    json!({ "kind": "line", "of": [of.key], "points": pairs(&points), "ink": ink(*colour) });
-                if let Weight::Thick(width, dash) = weight {
-                    (value["width"], value["dash"]) = ((*width).into(), dashes(*dash));
-                }
-                if let Some(seed) = of.seed {
-                    value["seed"] = seed.into();
-                }
-                value
-            }
-            Mark::Dots { points, colour, hollow, of } => {
-                let points = self.points(points, true);
-                // A key of dots may stand for those of all lines.
-                let also = of_kind("dots").filter(|_| keys.get(of.key).is_some_and(|key| kind(key) == "line"));
-                let keys: Vec<usize> = std::iter::once(of.key).chain(also).collect();
-                let mut value = json!({ "kind": "dots", "of": keys, "points": pairs(&points), "ink": ink(*colour) });
-                if *hollow {
-                    value["hollow"] = true.into();
-                }
-                if let Some(seed) = of.seed {
-                    value["seed"] = seed.into();
-                }
-                value
-            }
-            Mark::Band { points, middle, bars } => {
-                let band: Vec<[f64; 3]> =
-                    points.iter().map(|&(x, low, high)| [rounded(x), rounded(low), rounded(high)]).collect();
-                let mut value = plain("band", json!(band));
-                (value["middle"], value["bars"]) = (json!(pairs(middle)), (*bars).into());
-                value
-            }
-            Mark::Level { y } => plain("level", json!([[null, rounded(*y)]])),
-            Mark::Ring { points } => plain("ring", json!(pairs(points))),
-            Mark::Square { points } => plain("square", json!(pairs(points))),
-            Mark::Cross { at } => plain("cross", at.iter().map(|x| json!([rounded(*x), null])).collect()),
-        })
-    }
-}
-
-fn points_of(mark: &Mark) -> Option<&[(f64, f64)]> {
-    match mark {
-        Mark::Line { points, .. } | Mark::Dots { points, .. } => Some(points),
-        _ => None,
-    }
+        Mark::Band { points, middle, bars } => {
+            let band: Vec<[f64; 3]> =
+                points.iter().map(|&(x, low, high)| [rounded(x), rounded(low), rounded(high)]).collect();
+            let mut value = plain("band", json!(band));
+            (value["middle"], value["bars"]) = (json!(pairs(middle)), (*bars).into());
+            value
+        }
+        Mark::Level { y } => plain("level", json!([[null, rounded(*y)]])),
+        Mark::Ring { points } => plain("ring", json!(pairs(points))),
+        Mark::Square { points } => plain("square", json!(pairs(points))),
+        Mark::Cross { at } => plain("cross", at.iter().map(|x| json!([rounded(*x), null])).collect()),
+    })
 }

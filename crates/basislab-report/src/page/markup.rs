@@ -72,24 +72,33 @@ pub(super) fn links(sentence: &str, files: &[String]) -> String {
     format!("<p class=\"said\">{} {}</p>\n", escaped(sentence), files.iter().map(link).collect::<Vec<_>>().join(", "))
 }
 
-/// A table. From column `first_number` on, cells are numbers.
-pub(super) fn table<const N: usize>(header: &[String; N], rows: &[[String; N]], first_number: usize) -> String {
-    let class = |place: usize| if place >= first_number { " class=\"number\"" } else { "" };
+/// A table. `is_number` says of which columns the cells are numbers.
+pub(super) fn table<R: AsRef<[String]>>(header: &[String], rows: &[R], is_number: impl Fn(usize) -> bool) -> String {
+    let class = |place: usize| if is_number(place) { " class=\"number\"" } else { "" };
     let cell = |tag: &str, (place, text): (usize, &String)| {
         let scope = if tag == "th" { " scope=\"col\"" } else { "" };
         format!("<{tag}{scope}{}>{}</{tag}>", class(place), escaped(text))
     };
-    let line = |tag: &str, cells: &[String; N]| {
+    let line = |tag: &str, cells: &[String]| {
         let cells: String = cells.iter().enumerate().map(|at| cell(tag, at)).collect();
         format!("<tr>{cells}</tr>\n")
     };
-    let body: String = rows.iter().take(MOST_ROWS).map(|row| line("td", row)).collect();
+    let body: String = rows.iter().take(MOST_ROWS).map(|row| line("td", row.as_ref())).collect();
     let more = match rows.len().saturating_sub(MOST_ROWS) {
         0 => String::new(),
         more => format!("<p class=\"said\">{more} more rows are in the file.</p>\n"),
     };
     let table = format!("<table>\n<thead>{}</thead>\n<tbody>\n{body}</tbody>\n</table>\n", line("th", header));
     format!("<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"table\">\n{table}</div>\n{more}")
+}
+
+/// A table of a file, folded up.
+pub(super) fn folded(file: &str, about: &str, table: &str) -> String {
+    format!(
+        "<details><summary><code>{}</code>: {}</summary>\n{table}</details>\n",
+        escaped(file),
+        escaped(about.trim().trim_end_matches('.'))
+    )
 }
 
 /// An item for each claim: the verdict, the numbers, the claim, and the number of its rule in [`rules`].
@@ -176,7 +185,7 @@ pub(super) fn summary_table(rows: &[SummaryRow]) -> String {
             decimals(row.ratio, 2),
         ]
     };
-    table(&header.map(str::to_owned), &rows.iter().map(row).collect::<Vec<_>>(), 5)
+    table(&header.map(str::to_owned), &rows.iter().map(row).collect::<Vec<_>>(), |place| place >= 5)
 }
 
 /// The rows of `verdicts.csv`.
@@ -203,7 +212,7 @@ pub(super) fn verdict_table(rows: &[VerdictRow]) -> String {
             shown(row.registration),
         ]
     };
-    table(&header.map(str::to_owned), &rows.iter().map(row).collect::<Vec<_>>(), 4)
+    table(&header.map(str::to_owned), &rows.iter().map(row).collect::<Vec<_>>(), |place| place >= 4)
 }
 
 /// The rows of `outliers.csv`, folded up.
@@ -224,7 +233,6 @@ pub(super) fn outlier_table(rows: &[OutlierRow]) -> String {
             row.first_step.to_string(),
         ]
     };
-    let table = table(&header.map(str::to_owned), &rows.iter().map(row).collect::<Vec<_>>(), 4);
-    let about = "<code>outliers.csv</code>: dimensions that stand out of random bases at the last step";
-    format!("<details><summary>{about}</summary>\n{table}</details>\n")
+    let table = table(&header.map(str::to_owned), &rows.iter().map(row).collect::<Vec<_>>(), |place| place >= 4);
+    folded("outliers.csv", "dimensions that stand out of random bases at the last step", &table)
 }

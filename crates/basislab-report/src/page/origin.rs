@@ -38,7 +38,8 @@ pub(super) fn lists(experiment: &Experiment, summary: &[SummaryRow], provenance:
     format!("{}<details{open}>{summary}\n{}</details>\n", list(&all), list(&arms))
 }
 
-fn list(rows: &[(String, String)]) -> String {
+/// Terms with what they are, but for those that are nothing.
+pub(super) fn list(rows: &[(String, String)]) -> String {
     let row = |(what, which): &(String, String)| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(what), escaped(which));
     let rows: String = rows.iter().filter(|(_, which)| !which.is_empty()).map(row).collect();
     format!("<dl>\n{rows}</dl>\n")

@@ -43,10 +43,13 @@ const page = (() => {
   };
   const path = (points) => points.map(([x, y], index) => `${index ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
+  // How wide a line is here that is so many pixels wide in the files.
+  const thick = (width) => 0.5 + width / 2;
+
   const swatch = (button, key) => {
     const svg = shape(button, "svg", { viewBox: "0 0 28 14", "aria-hidden": "true" });
     if (key.kind === "line" || key.kind === "single") {
-      const line = shape(svg, "path", { d: "M0 7H28", class: "line", "stroke-width": key.kind === "single" ? 1 : 3 }, key.ink);
+      const line = shape(svg, "path", { d: "M0 7H28", class: "line", "stroke-width": thick(key.width) }, key.ink);
       if (key.dash) line.setAttribute("stroke-dasharray", key.dash.join(" "));
     }
     if (key.kind === "band") shape(svg, "rect", { x: 0, y: 1, width: 28, height: 12, class: "band" });
@@ -120,7 +123,7 @@ const page = (() => {
     moments.forEach((moment) => moment.keys.forEach((key) => labels.has(key.label) || button(key)));
     const marks = (moment) => moment.panels.flatMap((panel) => panel.marks);
     if (moments.some((moment) => marks(moment).some((mark) => mark.kind === "line" && mark.seed !== undefined))) {
-      button({ kind: "single", label: SINGLE });
+      button({ kind: "single", label: SINGLE, width: 1 });
     }
 
     const isHidden = (moment, mark) =>
@@ -179,10 +182,10 @@ const page = (() => {
       });
       if (mark.kind === "line") {
         const attributes = { d: path(at), class: mark.seed === undefined ? "line" : "line single" };
-        if (mark.width) attributes["stroke-width"] = 0.5 + mark.width / 2;
+        if (mark.width) attributes["stroke-width"] = thick(mark.width);
         if (mark.dash) attributes["stroke-dasharray"] = mark.dash.join(" ");
         shape(drawing, "path", attributes, mark.ink);
-        if (moment.dots && mark.width) at.forEach(([cx, cy]) => shape(drawing, "circle", { cx, cy, r: 2.5, class: "dot" }, mark.ink));
+        if (moment.dots && mark.width && !mark.reference) at.forEach(([cx, cy]) => shape(drawing, "circle", { cx, cy, r: 2.5, class: "dot" }, mark.ink));
         reachable();
       } else if (mark.kind === "dots") {
         const look = mark.hollow ? "dot hollow" : "dot";

@@ -19,7 +19,8 @@ use basislab_tables::{OutlierRow, Tables};
 use serde_json::Value;
 use std::path::Path;
 
-const HOSTILE: &str = "</script><script>alert(1)</script>{{data}}<img src=x onerror='x'>\u{2028}&lt;\u{202e}";
+pub(super) const HOSTILE: &str =
+    "</script><script>alert(1)</script>{{data}}<img src=x onerror='x'>\u{2028}&lt;\u{202e}";
 
 /// The page of the tables, and the answer that it shows.
 fn page(experiment: &Experiment, tables: &Tables) -> (String, Answer) {
@@ -44,7 +45,7 @@ fn page_with(experiment: &Experiment, tables: &Tables, outliers: Option<&[Outlie
 }
 
 /// What a reader sees of HTML without scripts.
-fn text(html: &str) -> String {
+pub(super) fn text(html: &str) -> String {
     let mut text = String::new();
     for piece in html.split('<') {
         text.push_str(piece.split_once('>').map_or(piece, |(_, text)| text));
@@ -54,7 +55,7 @@ fn text(html: &str) -> String {
 }
 
 /// The figures that the page holds.
-fn data_of(html: &str) -> Value {
+pub(super) fn data_of(html: &str) -> Value {
     json_of(html, "data")
 }
 

@@ -29,7 +29,7 @@ impl Display for QuantizedAnswer {
 
 impl QuantizedAnswer {
     /// Every model with what its stream is like and what some ways of rounding cost.
-    fn comparison(&self) -> String {
+    pub(super) fn comparison(&self) -> String {
         let (int8, int4) = (Levels::Int8, Levels::Int4);
         let columns = [
             ("activations int8 tensor", Quantized::Activations, (int8, Granularity::Tensor)),

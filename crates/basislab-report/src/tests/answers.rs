@@ -1,4 +1,5 @@
 use super::{answer_of, verdict};
+use crate::Beside;
 use crate::fixture::{Outcome, effect, experiment, experiment_with, no_effect, rows, tables, write_part};
 use crate::*;
 use basislab_stats::Verdict;
@@ -84,7 +85,7 @@ fn a_report_writes_everything_twice_the_same() {
             write_part(dir.path(), &arm.name, seed, rows(&experiment, &arm.name, seed, outcome));
         }
     }
-    let first = report_so_far(dir.path(), &experiment).unwrap();
+    let first = report_so_far(dir.path(), &experiment, Beside::default()).unwrap();
     assert_eq!(first.runs_complete, 9);
     let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
     let before: Vec<String> = first.files.iter().map(|file| read(file)).collect();
@@ -92,7 +93,7 @@ fn a_report_writes_everything_twice_the_same() {
     for file in first.files.iter().filter(|file| *file != "config.toml") {
         fs::write(dir.path().join(file), "spoilt").unwrap();
     }
-    assert_eq!(rebuild(dir.path(), &experiment).unwrap(), first);
+    assert_eq!(rebuild(dir.path(), &experiment, Beside::default()).unwrap(), first);
     let after: Vec<String> = first.files.iter().map(|file| read(file)).collect();
     assert_eq!(before, after);
     for (file, text) in first.files.iter().zip(&before) {
@@ -106,6 +107,6 @@ fn a_report_writes_everything_twice_the_same() {
     assert_eq!(first.files.iter().filter(|file| file.ends_with(".svg")).count(), 4);
 
     fs::write(dir.path().join("dimensions.csv"), format!("{}\n", DimensionRow::TABLE.header())).unwrap();
-    let thinned = rebuild(dir.path(), &experiment).unwrap();
+    let thinned = rebuild(dir.path(), &experiment, Beside::default()).unwrap();
     assert!(!thinned.files.iter().any(|file| file.ends_with("dimension_rms.svg")));
 }

@@ -1,5 +1,6 @@
 //! Directories side by side, against numbers made by hand.
 
+use crate::Beside;
 use crate::fixture::{experiment_with, name};
 use crate::*;
 use basislab_config::{Basis, Experiment, Site, Tokens};
@@ -60,19 +61,19 @@ fn near(found: Option<f64>, expected: f64) -> bool {
 
 /// Two directories: the second is deeper for adam, has larger batches everywhere, more seeds of sgd, another claim, another
 /// rule for a control, and no rotated Adam.
-struct Pair {
+pub(crate) struct Pair {
     _folder: tempfile::TempDir,
     dirs: Vec<(PathBuf, Experiment)>,
 }
 
 impl Pair {
-    fn compare(&self) -> Comparison {
+    pub(crate) fn compare(&self) -> Comparison {
         let dirs: Vec<(&Path, Experiment)> = self.dirs.iter().map(|(dir, one)| (dir.as_path(), one.clone())).collect();
         compare(&dirs).unwrap()
     }
 }
 
-fn pair() -> Pair {
+pub(crate) fn pair() -> Pair {
     let folder = tempfile::tempdir().unwrap();
     let first = experiment_with(2, "");
     let mut second = first.clone();
@@ -266,7 +267,7 @@ fn recorded_verdicts_count_and_nothing_is_written() {
 fn a_sealed_directory_that_was_edited_is_not_compared() {
     let pair = pair();
     let (dir, experiment) = &pair.dirs[0];
-    rebuild(dir, experiment).unwrap();
+    rebuild(dir, experiment, Beside::default()).unwrap();
     seal(dir, experiment).unwrap();
     pair.compare();
     let evals = dir.join("evals.csv");

@@ -1,3 +1,4 @@
+use crate::Beside;
 use crate::fixture::{effect, experiment, name, rows, tables, write_part};
 use crate::summary::summarise;
 use crate::*;
@@ -248,28 +249,36 @@ fn a_number_that_was_edited_is_not_reported() {
     let done = RunEnd { state: Ending::Complete, step: 2, tensor: None, tables };
     done.write(&part).unwrap();
     assert_eq!(RunEnd::read(&part).unwrap(), Some(done));
-    report_so_far(dir.path(), &experiment).unwrap();
+    report_so_far(dir.path(), &experiment, Beside::default()).unwrap();
     crate::seal(dir.path(), &experiment).unwrap();
     // At the top: well-formed, but another number.
     let top = dir.path().join("steps.csv");
     let good = fs::read_to_string(&top).unwrap();
     fs::write(&top, good.replacen("adam,0,1,", "adam,0,7,", 1)).unwrap();
-    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("steps.csv: changed since it was written"), "{error}");
     fs::write(&top, &good).unwrap();
     // In the part of a run that has ended.
     let cell = part.join("evals.csv");
     let text = fs::read_to_string(&cell).unwrap();
     fs::write(&cell, text.replacen("adam,0,", "adam,1,", 1)).unwrap();
-    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("evals.csv: changed since its run ended"), "{error}");
     assert!(dir.path().join("SHA256SUMS").exists() && fs::read_to_string(&top).unwrap() == good, "nothing is touched");
     // A table of an ended run that is gone is no table without rows.
     fs::remove_file(&cell).unwrap();
-    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("evals.csv: cannot read"), "{error}");
     fs::write(part.join("done.json"), "{\"state\": \"finished\"}").unwrap();
-    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap_err().to_string();
+    let error = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("done.json"), "{error}");
 }
 

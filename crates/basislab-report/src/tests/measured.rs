@@ -4,7 +4,7 @@
 
 use crate::fixture::name;
 use crate::measured::{MeasuredTables, Readings, summarise};
-use crate::{MeasuredAnswer, report_measured, seal_measured};
+use crate::{Beside, MeasuredAnswer, Provenance, report_measured, seal_measured};
 use basislab_config::{Basis, Site, Tokens};
 use basislab_stats::{DominantToken, LargestValue, SpecialDimension};
 use basislab_tables::{
@@ -135,7 +135,7 @@ const GOOD: (Option<f64>, Option<f64>) = (Some(3.0), Some(9.5));
 const BROKEN: (Option<f64>, Option<f64>) = (Some(11.25), Some(9.5));
 const NO_HEAD: (Option<f64>, Option<f64>) = (None, None);
 
-fn cases() -> Vec<(&'static str, MeasuredTables)> {
+pub(crate) fn cases() -> Vec<(&'static str, MeasuredTables)> {
     let of = |models: Vec<(ModelRow, f64)>| {
         let mut tables = MeasuredTables::default();
         models.into_iter().for_each(|(row, slope)| measured(&mut tables, row, slope));
@@ -166,10 +166,10 @@ fn cases() -> Vec<(&'static str, MeasuredTables)> {
     cases
 }
 
-fn reported(tables: &MeasuredTables) -> (tempfile::TempDir, MeasuredAnswer) {
+pub(crate) fn reported(tables: &MeasuredTables) -> (tempfile::TempDir, MeasuredAnswer) {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), tables);
-    let mut answer = report_measured(dir.path()).unwrap();
+    let mut answer = report_measured(dir.path(), Beside::default(), &Provenance::default()).unwrap();
     // The place of the temporary folder is another one each time.
     answer.directory = "measured".to_owned();
     answer.next = answer.next.iter().map(|step| step.replace(&dir.path().display().to_string(), "measured")).collect();
@@ -340,7 +340,7 @@ fn the_directory_is_described_and_sealed() {
     }
     // A figure of what is no longer there is removed.
     write_table::<SpecialDimensionRow>(dir.path(), &[]).unwrap();
-    let answer = report_measured(dir.path()).unwrap();
+    let answer = report_measured(dir.path(), Beside::default(), &Provenance::default()).unwrap();
     assert!(!dir.path().join("figures/special_dimensions.smol.svg").exists());
     assert!(answer.to_string().contains("No dimension stands out"));
 }
@@ -350,8 +350,13 @@ fn a_table_that_is_wrong_is_named() {
     let (_, tables) = cases().remove(0);
     let (dir, _) = reported(&tables);
     fs::write(dir.path().join("massive.csv"), "model,step\n").unwrap();
-    let error = report_measured(dir.path()).unwrap_err().to_string();
+    let error = report_measured(dir.path(), Beside::default(), &Provenance::default()).unwrap_err().to_string();
     assert!(error.contains("massive.csv:1:") && error.contains("the column site"), "{error}");
     fs::remove_file(dir.path().join("models.csv")).unwrap();
-    assert!(report_measured(dir.path()).unwrap_err().to_string().contains("models.csv"));
+    assert!(
+        report_measured(dir.path(), Beside::default(), &Provenance::default())
+            .unwrap_err()
+            .to_string()
+            .contains("models.csv")
+    );
 }

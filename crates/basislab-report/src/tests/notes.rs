@@ -1,7 +1,7 @@
 //! Sentences follow from what is known of a claim, never from the text of its note.
 
 use crate::fixture::{effect, experiment, rows, write_part};
-use crate::{Answer, read_answer, report_so_far};
+use crate::{Answer, Beside, read_answer, report_so_far};
 use basislab_config::Experiment;
 use basislab_tables::{VerdictRow, read_table, write_table};
 use std::path::Path;
@@ -15,7 +15,7 @@ fn written(experiment: &Experiment) -> (TempDir, Vec<String>) {
             write_part(dir.path(), &arm.name, seed, rows(experiment, &arm.name, seed, effect(&arm.name, seed)));
         }
     }
-    let made = sentences(&report_so_far(dir.path(), experiment).unwrap());
+    let made = sentences(&report_so_far(dir.path(), experiment, Beside::default()).unwrap());
     (dir, made)
 }
 

@@ -2,7 +2,7 @@
 
 use super::measured::model;
 use crate::fixture::name;
-use crate::{QuantizedAnswer, report_quantized, seal_quantized};
+use crate::{Beside, Provenance, QuantizedAnswer, report_quantized, seal_quantized};
 use basislab_stats::{Granularity, Levels};
 use basislab_tables::{QuantizationRow, Quantized, QuantizedModelRow, SUMS, SpecialDimensions, write_table};
 use std::fs;
@@ -72,13 +72,13 @@ fn stream(model: &str, kurtosis: f64) -> QuantizedModelRow {
 }
 
 /// Models with their kurtosis and costs.
-fn answer(models: &[(&str, f64, [f64; 5])]) -> (QuantizedAnswer, tempfile::TempDir) {
+pub(crate) fn answer(models: &[(&str, f64, [f64; 5])]) -> (QuantizedAnswer, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let all: Vec<_> = models.iter().map(|one| model(one.0, 0, 2, (Some(REFERENCE), Some(5.0)))).collect();
     write_table(dir.path(), &all).unwrap();
     write_table(dir.path(), &models.iter().map(|one| stream(one.0, one.1)).collect::<Vec<_>>()).unwrap();
     write_table(dir.path(), &models.iter().flat_map(|one| rows(one.0, one.2)).collect::<Vec<_>>()).unwrap();
-    (report_quantized(dir.path()).unwrap(), dir)
+    (report_quantized(dir.path(), Beside::default(), &Provenance::default()).unwrap(), dir)
 }
 
 fn expect(answer: &QuantizedAnswer, parts: &[&str]) {

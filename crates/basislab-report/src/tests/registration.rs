@@ -1,5 +1,6 @@
 //! Whether a rule was fixed before its runs began.
 
+use crate::Beside;
 use crate::fixture::{effect, experiment, name, rows, write_part};
 use crate::outliers::StandingOut;
 use crate::recorded::Recorded;
@@ -44,7 +45,7 @@ fn registration(
 ) -> (Option<Registration>, String) {
     let dir = tempfile::tempdir().unwrap();
     write_runs(dir.path(), experiment, planned);
-    let answer = report_so_far(dir.path(), experiment).unwrap();
+    let answer = report_so_far(dir.path(), experiment, Beside::default()).unwrap();
     let rows: Vec<VerdictRow> = read_table(dir.path()).unwrap();
     let row = rows.into_iter().find(|row| row.claim == ALONE).unwrap();
     // Whatever was decided, the sentence about it has the mark.
@@ -137,7 +138,7 @@ fn write_arm(dir: &Path, now: &Experiment, runs: [Run; 3]) {
             _ => {}
         }
     }
-    report_so_far(dir, now).unwrap();
+    report_so_far(dir, now, Beside::default()).unwrap();
 }
 
 /// The mark of [`ALONE`] as the directory's verdicts have it, and as it would be read from the directory as it is.
@@ -206,7 +207,7 @@ fn runs_whose_parts_are_gone_never_improve_a_mark() {
         fs::remove_dir_all(if all { dir.path().join("parts").join(&arm) } else { part_dir(dir.path(), &arm, 1) })
             .unwrap();
         fs::remove_file(dir.path().join("verdicts.csv")).unwrap();
-        rebuild(dir.path(), &now).unwrap();
+        rebuild(dir.path(), &now, Beside::default()).unwrap();
         assert_eq!(marks(dir.path(), &now), [Some(PostHoc); 2]);
     }
 }
@@ -217,7 +218,7 @@ fn copied_runs_and_missing_records_are_named() {
     let notes = |runs: [Run; 3]| {
         let dir = tempfile::tempdir().unwrap();
         write_arm(dir.path(), &now, runs);
-        report_so_far(dir.path(), &now).unwrap().notes
+        report_so_far(dir.path(), &now, Beside::default()).unwrap().notes
     };
     let planned: usize = now.arms.iter().map(|arm| arm.seeds.len()).sum();
     assert_eq!(notes([Run::Ok, Run::Seeds, Run::Other]), [] as [&str; 0]);

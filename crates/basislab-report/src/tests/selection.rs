@@ -1,5 +1,6 @@
 //! Choices from a grid: which point, from which numbers, and what follows from it.
 
+use crate::Beside;
 use crate::fixture::{Outcome, effect, experiment_with, name, rows, write_part};
 use crate::summary::summarise;
 use crate::*;
@@ -168,7 +169,8 @@ fn made(dir: &Path, grid: &str, best: &str) -> Experiment {
 fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
     let dir = tempfile::tempdir().unwrap();
     let experiment = made(dir.path(), GRID, "adam-lr-0.003");
-    let (answer, written, _) = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
+    let (answer, written, _) =
+        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default()).unwrap();
     assert_eq!(written, Written::Whole);
     assert_eq!(answer.choices.len(), 1);
     assert!(answer.choices[0].starts_with("adam: optimizer.lr = 0.003 of "), "{}", answer.choices[0]);
@@ -186,7 +188,7 @@ fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
 
     seal(dir.path(), &experiment).unwrap();
     assert_eq!(
-        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap().1,
+        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default()).unwrap().1,
         Written::Nothing
     );
     let sums = fs::read_to_string(dir.path().join("SHA256SUMS")).unwrap();
@@ -211,12 +213,13 @@ fn a_report_writes_the_selection_and_reads_arms_with_the_chosen_values() {
     let figure = dir.path().join("figures/sweep_adam_optimizer_lr.svg");
     fs::remove_file(&figure).unwrap();
     let (published, written, _) =
-        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
+        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default()).unwrap();
     assert_eq!((&published.choices, written), (&answer.choices, Written::Nothing));
     assert!(published.notes[0].contains("selection.csv would differ"), "{:?}", published.notes);
     assert!(figure.is_file(), "what is absent is made");
     fs::remove_file(dir.path().join("selection.csv")).unwrap();
-    let (again, written, _) = report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap();
+    let (again, written, _) =
+        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default()).unwrap();
     assert_eq!(written, Written::Report);
     assert_eq!(again.choices, ["adam: optimizer.lr is not chosen yet: 6 selection runs are missing."]);
     assert!(dir.path().join("selection.csv").is_file());
@@ -228,7 +231,7 @@ fn a_report_reads_the_arm_where_the_chosen_model_has_its_last_block() {
     let depths = GRID.replace("optimizer.lr", "model.n_layers").replace("1e-3, 3e-3, 1e-2", "1, 2");
     let experiment = made(dir.path(), &depths, "adam-n_layers-1");
     for answer in [
-        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None).unwrap().0,
+        report(dir.path(), &experiment, &Records::read(dir.path(), &experiment), None, Beside::default()).unwrap().0,
         read_unsealed(dir.path(), &experiment).unwrap(),
     ] {
         assert!(answer.choices[0].starts_with("adam: model.n_layers = 1 of 1, 2,"), "{}", answer.choices[0]);

@@ -1,4 +1,4 @@
-use super::{DeviceArgs, count, folder};
+use super::{DeviceArgs, FigureArgs, count, folder};
 use basislab_config::MAX_SEED;
 use clap::Args;
 use std::path::PathBuf;
@@ -71,6 +71,8 @@ pub(crate) struct MeasureArgs {
     /// Output directory [default: runs/measure-NAME-HASH]
     #[arg(long, value_parser = folder())]
     pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) figures: FigureArgs,
     /// Do not print progress on stderr
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -1,4 +1,4 @@
-use super::{DeviceArgs, ExperimentArgs, MOST, count, folder};
+use super::{DeviceArgs, ExperimentArgs, FigureArgs, MOST, count, folder};
 use basislab_train::Control;
 use clap::Args;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ pub(crate) struct RunArgs {
     /// left out of the printed answer
     #[arg(long, value_name = "ARM,ARM[/SEED]")]
     pub(crate) only: Option<String>,
+    #[command(flatten)]
+    pub(crate) figures: FigureArgs,
     #[command(flatten)]
     pub(crate) training: TrainingArgs,
     /// Print the answer as JSON

@@ -4,14 +4,14 @@ use super::CommandResult;
 use super::plan::{Decided, STAGES, has_ended, in_root, read};
 use super::quantize::of_experiment;
 use super::report::{answer_text, answer_value, current, is_unsound};
-use crate::args::{CollectArgs, DeviceArgs};
+use crate::args::{CollectArgs, DeviceArgs, FigureArgs};
 use crate::backend::Backend;
 use crate::directories::is_one;
 use crate::exit::{Code, Exit};
 use crate::experiments::{self, library};
 use crate::terminal::{quoted, say, say_json};
 use basislab_config::count;
-use basislab_report::resolve;
+use basislab_report::{Beside, resolve};
 use basislab_runs::{
     Corpora, Job, PlanFile, PlanLine, PlannedExperiment, create_or_extend, create_output_dir, identity, jobs,
     join_runs, lock, open, pending, read_manifest, unfinished_runs,
@@ -43,7 +43,7 @@ pub(crate) fn collect(args: &CollectArgs) -> CommandResult {
             continue;
         }
         collected.check()?;
-        let (answer, manifest) = current(dir)?;
+        let (answer, manifest) = current(dir, Beside::default())?;
         unsound |= is_unsound(&answer, &manifest);
         if args.json {
             let mut value = answer_value(&answer, &manifest)?;
@@ -119,7 +119,7 @@ impl Collected<'_> {
         }
         let on = DeviceArgs { backend: Backend::named(&self.of.backend)?, device: args.device };
         let experiment = resolve(&experiment, &read_optional::<SelectionRow>(dir)?);
-        of_experiment(dir, &experiment, (on, args.quiet, args.json), &on.open()?)
+        of_experiment(dir, &experiment, (on, FigureArgs::default(), args.quiet, args.json), &on.open()?)
     }
 }
 

@@ -5,6 +5,7 @@ pub(super) mod model;
 pub(super) mod saved;
 
 use super::CommandResult;
+use super::report::provenance;
 use crate::args::MeasureArgs;
 use crate::backend::OpenDevice;
 use crate::build::build;
@@ -15,7 +16,7 @@ use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::{RunName, Site};
 use basislab_measure::{Bases, Changes, Intervention, Measurements, Pass, SelfCheck, Sequences, Subject, Turn, run};
-use basislab_report::{MeasuredAnswer, read_measured, report_measured, seal_measured};
+use basislab_report::{Beside, MeasuredAnswer, absent_page, read_measured, report_measured, seal_measured};
 use basislab_runs::{FORMAT, create_output_dir, lock, read_manifest, write_manifest};
 use basislab_stats::{bits_per_byte, unigram_loss};
 use basislab_store::{Lock, LockError, remove, sha256};
@@ -75,17 +76,18 @@ pub(crate) fn measure(args: &MeasureArgs) -> CommandResult {
     }
     progress.finish();
     write_tables(&dir, &found)?;
-    let answer = report_measured(&dir)?;
+    let answer = report_measured(&dir, args.figures.beside(), &provenance(&manifest))?;
     seal_measured(&dir)?;
     say_answer(&answer, args.json)?;
     self_check_result(&found, args.json, &progress)
 }
 
 /// Makes the report of a directory again from its tables.
-pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+pub(crate) fn report(dir: &Path, beside: Beside, json: bool) -> CommandResult {
     let manifest = read_manifest(dir)?.unwrap_or_default();
     // Figures of a published directory were made from tables that are not all there.
     if let Some(left_out) = thinned(&manifest) {
+        absent_page(dir, &provenance(&manifest))?;
         say_answer(&read_measured(dir)?, json)?;
         if !json {
             say(format!("a part of the measurement: {left_out}\n"))?;
@@ -93,7 +95,7 @@ pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
         return Ok(None);
     }
     let _lock = lock(dir, false)?;
-    let answer = report_measured(dir)?;
+    let answer = report_measured(dir, beside, &provenance(&manifest))?;
     seal_measured(dir)?;
     say_answer(&answer, json)?;
     Ok(None)

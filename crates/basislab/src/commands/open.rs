@@ -1,7 +1,7 @@
 //! `basislab open`.
 
 use super::CommandResult;
-use crate::directories::expect_one;
+use crate::directories::{expect_one, is_measured};
 use crate::exit::Exit;
 use crate::terminal::{quoted, say};
 use basislab_report::PAGE;
@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub(crate) fn open(dir: &Path) -> CommandResult {
-    expect_one(dir)?;
+    if !is_measured(dir) {
+        expect_one(dir)?;
+    }
     let page = dir.join(PAGE);
     if !page.is_file() {
         let again = format!("basislab report {}", quoted(&dir.display().to_string()));

@@ -3,7 +3,8 @@
 use super::CommandResult;
 use super::measure::model::{Chosen, Model, Text, default_out, open_all};
 use super::measure::{expect_same, model_row, sites};
-use crate::args::{DeviceArgs, QuantizeArgs};
+use super::report::provenance;
+use crate::args::{DeviceArgs, FigureArgs, QuantizeArgs};
 use crate::backend::OpenDevice;
 use crate::build::build;
 use crate::exit::{Code, Exit};
@@ -12,8 +13,8 @@ use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::{Experiment, QuantizeSpec};
 use basislab_measure::{Bases, Panel, Plan, Subject, why_not_rotated};
-use basislab_report::{report_quantized, seal_quantized};
-use basislab_runs::{FORMAT, create_output_dir, finished, jobs, lock, write_manifest};
+use basislab_report::{Beside, report_quantized, seal_quantized};
+use basislab_runs::{FORMAT, create_output_dir, finished, jobs, lock, read_manifest, write_manifest};
 use basislab_store::{remove, sha256};
 use basislab_tables::{
     Ending, MeasuredTokens, ModelRow, QuantizationRow, QuantizedModelRow, SUMS, TableRow, part_dir, write_table,
@@ -45,7 +46,7 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> CommandResult {
 pub(super) fn of_experiment(
     dir: &Path,
     experiment: &Experiment,
-    (on, quiet, json): (DeviceArgs, bool, bool),
+    (on, figures, quiet, json): (DeviceArgs, FigureArgs, bool, bool),
     device: &OpenDevice,
 ) -> CommandResult {
     let Some(QuantizeSpec { arms }) = &experiment.quantize else { return Ok(None) };
@@ -61,7 +62,7 @@ pub(super) fn of_experiment(
     let out = Some(dir.join("quantization"));
     let (text, tokenizer, window) = (None, None, None);
     quantize_on(
-        &QuantizeArgs { models, text, tokenizer, on, window, tokens: TOKENS, seed: 0, out, quiet, json },
+        &QuantizeArgs { models, text, tokenizer, on, window, tokens: TOKENS, seed: 0, out, figures, quiet, json },
         device,
         true,
     )
@@ -87,7 +88,7 @@ fn quantize_on(args: &QuantizeArgs, device: &OpenDevice, of_experiment: bool) ->
     let _lock = lock(&dir, false)?;
     expect_same(&dir, &identity)?;
     if dir.join(SUMS).exists() {
-        write_report(&dir, print)?;
+        write_report(&dir, args.figures.beside(), print)?;
         return Ok(None);
     }
     // Without the seal the directory counts as unfinished.
@@ -104,13 +105,14 @@ fn quantize_on(args: &QuantizeArgs, device: &OpenDevice, of_experiment: bool) ->
     write_table(&dir, &found.iter().map(|found| found.model.clone()).collect::<Vec<_>>())?;
     write_table(&dir, &found.iter().map(|found| found.stream.clone()).collect::<Vec<_>>())?;
     write_table(&dir, &found.iter().flat_map(|found| found.rows.clone()).collect::<Vec<_>>())?;
-    write_report(&dir, print)?;
+    write_report(&dir, args.figures.beside(), print)?;
     rotation_result(&found)
 }
 
 /// Makes the report of a directory from its tables, and prints the answer, as JSON or as text.
-fn write_report(dir: &Path, json: Option<bool>) -> Result<(), Exit> {
-    let answer = report_quantized(dir)?;
+fn write_report(dir: &Path, beside: Beside, json: Option<bool>) -> Result<(), Exit> {
+    let manifest = read_manifest(dir)?.unwrap_or_default();
+    let answer = report_quantized(dir, beside, &provenance(&manifest))?;
     seal_quantized(dir)?;
     match json {
         Some(true) => say_json(&serde_json::to_value(&answer).map_err(Exit::data)?),
@@ -125,9 +127,9 @@ pub(super) fn is_one(dir: &Path) -> bool {
 }
 
 /// Makes the report of a directory again.
-pub(super) fn report(dir: &Path, json: bool) -> CommandResult {
+pub(super) fn report(dir: &Path, beside: Beside, json: bool) -> CommandResult {
     let _lock = lock(dir, false)?;
-    write_report(dir, Some(json))?;
+    write_report(dir, beside, Some(json))?;
     Ok(None)
 }
 

@@ -10,7 +10,7 @@ use crate::resources;
 use crate::terminal::{say, say_json};
 use basislab_config::Experiment;
 use basislab_export::unpack_bundle;
-use basislab_report::{Answer, Provenance, Records, Written, read_answer, read_unsealed, seal};
+use basislab_report::{Answer, Beside, Provenance, Records, Written, read_answer, read_unsealed, seal};
 use basislab_runs::{Opened, jobs, open, write_manifest};
 use basislab_store::{FileError, Lock, LockError};
 use basislab_tables::SUMS;
@@ -18,17 +18,17 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
-pub(crate) fn report(dir: &Path, json: bool) -> CommandResult {
+pub(crate) fn report(dir: &Path, beside: Beside, json: bool) -> CommandResult {
     if dir.is_file() {
         return of_bundle(dir, json);
     }
     if is_measured(dir) && super::quantize::is_one(dir) {
-        return super::quantize::report(dir, json);
+        return super::quantize::report(dir, beside, json);
     }
     if is_measured(dir) {
-        return super::measure::report(dir, json);
+        return super::measure::report(dir, beside, json);
     }
-    let (answer, manifest) = current(dir)?;
+    let (answer, manifest) = current(dir, beside)?;
     say_answer(&answer, &manifest, json)
 }
 
@@ -46,7 +46,7 @@ fn of_bundle(bundle: &Path, json: bool) -> CommandResult {
 }
 
 /// The answer of a directory of `basislab run`, made again where it can be, and the manifest.
-pub(crate) fn current(dir: &Path) -> Result<(Answer, Value), Exit> {
+pub(crate) fn current(dir: &Path, beside: Beside) -> Result<(Answer, Value), Exit> {
     expect_one(dir)?;
     resources::check_tables(dir)?;
     let Opened { experiment, mut manifest } = open(dir, library())?;
@@ -61,16 +61,21 @@ pub(crate) fn current(dir: &Path) -> Result<(Answer, Value), Exit> {
             answer
         }
         Err(LockError::File(error)) => return Err(error.into()),
-        Ok(_) | Err(LockError::Unsupported(_)) => write_report(dir, &experiment, &mut manifest)?,
+        Ok(_) | Err(LockError::Unsupported(_)) => write_report(dir, &experiment, &mut manifest, beside)?,
     };
     Ok((answer, manifest))
 }
 
 /// Makes the report, or reads it where it must not be made again. The seal comes last of all. To be called under the
 /// directory's lock.
-pub(crate) fn write_report(dir: &Path, experiment: &Experiment, manifest: &mut Value) -> Result<Answer, Exit> {
+pub(crate) fn write_report(
+    dir: &Path,
+    experiment: &Experiment,
+    manifest: &mut Value,
+    beside: Beside,
+) -> Result<Answer, Exit> {
     let records = Records::read(dir, experiment);
-    let (mut answer, written, page) = basislab_report::report(dir, experiment, &records, thinned(manifest))?;
+    let (mut answer, written, page) = basislab_report::report(dir, experiment, &records, thinned(manifest), beside)?;
     if written != Written::Nothing {
         record_builds(dir, experiment, &records, manifest)?;
     }
@@ -156,7 +161,7 @@ fn builds(manifest: &Value) -> Vec<String> {
 }
 
 /// What the page says of builds and versions.
-fn provenance(manifest: &Value) -> Provenance {
+pub(super) fn provenance(manifest: &Value) -> Provenance {
     let mut builds = builds(manifest);
     if builds.is_empty() {
         builds.push(format!("Runs and report made by {}.", in_words(&builder(manifest))));

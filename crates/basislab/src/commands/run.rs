@@ -174,9 +174,9 @@ impl Work<'_> {
         // Another process may have added seeds, arms or claims meanwhile: the report is on what the directory plans now.
         let Opened { experiment, mut manifest } = open(dir, library())?;
         let mut answer = if pending(dir, &jobs(&experiment)) > 0 {
-            report_so_far(dir, &experiment)?
+            report_so_far(dir, &experiment, args.figures.beside())?
         } else {
-            write_report(dir, &experiment, &mut manifest)?
+            write_report(dir, &experiment, &mut manifest, args.figures.beside())?
         };
         if let (Some(only), Some(arm)) = (&args.only, plan.undecided.first()) {
             let what = format!("no values of the grid over {arm} can be chosen, since each has a run that diverged");
@@ -203,7 +203,7 @@ impl Work<'_> {
         Ok(code.or(super::quantize::of_experiment(
             dir,
             &experiment,
-            (args.on, args.training.quiet, args.json),
+            (args.on, args.figures, args.training.quiet, args.json),
             device,
         )?))
     }

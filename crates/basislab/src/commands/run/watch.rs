@@ -3,7 +3,7 @@
 use crate::experiments::library;
 use crate::training::Place;
 use basislab_config::Experiment;
-use basislab_report::{OVER_STEPS, report_so_far};
+use basislab_report::{Beside, OVER_STEPS, report_so_far};
 use basislab_runs::{finished, jobs, open};
 use basislab_store::Lock;
 use std::sync::Mutex;
@@ -24,7 +24,7 @@ pub(super) fn draw(place: Place<'_>, experiment: &Experiment, seed: u64, drawn: 
         Ok(lock) => Some(lock),
         Err(_) => return Ok(()),
     };
-    report_so_far(place.dir, &open(place.dir, library())?.experiment)?;
+    report_so_far(place.dir, &open(place.dir, library())?.experiment, Beside::default())?;
     if !*drawn {
         let figure = place.dir.join("figures").join(OVER_STEPS);
         place.progress.line(&format!("  first picture: {} (redrawn as runs finish)", figure.display()));
