@@ -75,6 +75,7 @@ pub(crate) fn figure_names(experiment: &Experiment) -> Vec<String> {
 }
 
 /// What a file shows.
+#[expect(clippy::large_enum_variant, reason = "a report has some ten drawings")]
 pub(crate) enum Drawing {
     /// Marks between axes, which the page draws too.
     Figure(Figure),
