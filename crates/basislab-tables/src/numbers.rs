@@ -63,6 +63,7 @@ impl<'de> Deserialize<'de> for Numbers {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use super::Numbers;
     use crate::cell::CellValue;

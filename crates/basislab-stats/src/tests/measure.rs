@@ -1,4 +1,4 @@
-use super::gaussian_residuals;
+use super::{gaussian_residuals, value};
 use crate::{
     LargeValues, METRICS, Measured, MetricValue, Residuals, Rotation, Wanted, dimensions, measure, metric, random_basis,
 };
@@ -98,13 +98,14 @@ fn every_value_is_its_metric_of_those_tokens_in_that_basis() {
             assert!((found.fourth_moment[dim] - raw(4)).abs() < 1e-12 * raw(4), "{dim}: {found:?}");
             // What single dimensions say of the same moment.
             let (m2, mean) = (expected.variance, expected.mean);
-            let (m3, m4) = (expected.skewness.unwrap() * m2.powf(1.5), expected.kurtosis.unwrap() * m2 * m2);
+            let [skewness, kurtosis] = [expected.skewness, expected.kurtosis].map(|value| value.expect("it varies"));
+            let (m3, m4) = (skewness * m2.powf(1.5), kurtosis * m2 * m2);
             let about_0 = m4 + 4.0 * mean * m3 + 6.0 * mean * mean * m2 + mean.powi(4);
             assert!((found.fourth_moment[dim] - about_0).abs() < 1e-10 * raw(4));
         }
         for (share, q) in found.null_shares.iter().zip(&random) {
             let rotated = x.subset(&rest).rotated(q);
-            let expected = metric("max_dim_energy_share").unwrap().of.of(std::slice::from_ref(&rotated)).unwrap();
+            let expected = value("max_dim_energy_share", &rotated).expect("it is defined");
             assert!((share - expected).abs() < 1e-12, "{share} {expected}");
         }
     }
