@@ -167,9 +167,11 @@ pub(super) fn provenance(manifest: &Value) -> Provenance {
         builds.push(format!("Runs and report made by {}.", in_words(&builder(manifest))));
     }
     let of = |key: &str| manifest[key].as_str().unwrap_or_default().to_owned();
-    let versions =
-        [("rustc", of("rustc")), ("burn", of("burn")), ("version of the numbers", manifest["numerics"].to_string())];
-    let versions = versions.map(|(what, which)| (what.to_owned(), which)).to_vec();
+    let mut versions = vec![("rustc".to_owned(), of("rustc")), ("burn".to_owned(), of("burn"))];
+    // Of models that other programs trained there is none.
+    versions.extend(
+        manifest["numerics"].as_u64().map(|version| ("version of the numbers".to_owned(), version.to_string())),
+    );
     Provenance { name: of("experiment"), builds, versions }
 }
 
