@@ -197,7 +197,7 @@ fn an_experiment_asks_what_rounding_costs_its_arms() {
         models.into_iter().map(|row| row.model.to_string()).collect::<Vec<_>>()
     };
     let said = run("2000", &[]);
-    assert!(said.contains("Rounded weights") && said.contains("o/quantization: figures"), "{said}");
+    assert!(said.contains("Rounded weights") && said.contains("o/quantization: report.html, figures"), "{said}");
     assert_eq!(names(), ["sgd"]);
     // Nothing is rounded again, and JSON stays JSON.
     let written = || fs::metadata(at.join("o/quantization/quantization.csv")).unwrap().modified().unwrap();
