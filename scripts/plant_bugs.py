@@ -188,7 +188,7 @@ BUGS = [
     ("a sentence turns the ratio of two arms round", REPORT + "narrative/claims.rs", "{} {other}{at}{}\", ratio::in_words(estimate.exp())", "{} {other}{at}{}\", ratio::in_words((-estimate).exp())", "report: tests figures"),
     ("a sentence quotes another margin", REPORT + "narrative/claims.rs", "equal within {margin} nats", "equal within {confidence} nats", "report: tests figures"),
     ("a family's smallest p is that of one claim", REPORT + "verdicts.rs", "in_family().filter(|other| *other >= p).count() as f64 * p", "p", "report: verdicts"),
-    ("a title leaves out an arm that is not decided", REPORT + "figures/titles.rs", "beside_null(scene, row, is_difference)?;", "beside_null(scene, row, is_difference) else { continue };", "report: figures"),
+    ("a title leaves out an arm that is not decided", REPORT + "figures/titles.rs", "let verbs = beside_null(scene, row, is_difference)?;", "let Some(verbs) = beside_null(scene, row, is_difference) else { continue };", "report: figures"),
     ("a title says that what is undecided is above", REPORT + "figures/titles.rs", "(Verdict::Supported | Verdict::Opposite, true)", "(Verdict::Supported | Verdict::Opposite | Verdict::Inconclusive | Verdict::Exploratory, true)", "report: figures"),
     ("a title calls what is below above", REPORT + "figures/titles.rs", "if (*estimate)? > 0.0 {", "if (*estimate)? != 0.0 {", "report: figures"),
     ("a title says of a control that deviates that it does not differ", REPORT + "figures/titles.rs", "if (*p)? > verdict_spec.alpha", "if (*p)? >= 0.0", "report: figures"),

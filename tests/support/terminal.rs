@@ -114,7 +114,7 @@ pub(crate) struct OnTerminal {
 impl OnTerminal {
     /// Starts a command whose stdin, stdout and stderr are a terminal; `stdout` says whether stdout is.
     pub(crate) fn start(mut command: Command, (columns, rows): (u16, u16), stdout: bool) -> Self {
-        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
         unlockpt(&screen).unwrap();
         let name = ptsname(&screen, Vec::new()).unwrap();
@@ -162,7 +162,17 @@ impl OnTerminal {
 
     /// Waits for the end: the exit status and all that was written.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().unwrap();
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > Duration::from_secs(120) {
+                self.child.kill().unwrap();
+                panic!("it has not ended after 120 s:\n{}", self.seen.lock().unwrap().screen());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         self.reader.join().unwrap();
         let bytes = std::mem::take(&mut self.seen.lock().unwrap().bytes);
         (status, String::from_utf8_lossy(&bytes).into_owned())
