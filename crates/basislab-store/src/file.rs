@@ -49,7 +49,7 @@ impl Extent {
     /// # Errors
     /// A file that cannot be read.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::default(), vec![0; 1 << 16]);
+        let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::default(), vec![0; 1 << 20]);
         loop {
             match file.read(&mut piece) {
                 Ok(0) => return Ok(hasher.extent()),
