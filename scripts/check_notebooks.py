@@ -81,8 +81,6 @@ def check_planted(directory, arm="adam", dim="5"):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit("usage: python check_notebooks.py NOTEBOOK DIR... | --planted DIR")
     try:
         import altair  # noqa: F401
         import matplotlib  # noqa: F401
@@ -90,6 +88,8 @@ if __name__ == "__main__":
         import polars  # noqa: F401
     except ModuleNotFoundError as error:
         sys.exit(f"needs {error.name}: pip install {error.name}")
+    if len(sys.argv) < 3:
+        sys.exit("usage: python check_notebooks.py NOTEBOOK DIR... | --planted DIR")
     if sys.argv[1] == "--planted":
         check_planted(sys.argv[2])
         print(f"ok: a dimension that was planted in {sys.argv[2]} is found")
