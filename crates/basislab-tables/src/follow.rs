@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(steps(&path), (vec![0, 1, 2], false));
         fs::rename(&path, &moved).unwrap();
         assert_eq!(steps(&moved), (vec![], false));
-        // A run that is resumed goes on in a copy, from its last checkpoint.
+        // A resumed run continues in a copy, from its last checkpoint.
         fs::write(&path, line(0) + &line(1) + &line(2) + &line(3)).unwrap();
         assert_eq!(steps(&path), (vec![0, 1, 2, 3], true));
         fs::File::options().write(true).open(&path).unwrap().set_len(line(0).len() as u64).unwrap();

@@ -34,7 +34,7 @@ pub(crate) struct WatchArgs {
     /// A directory that `run` wrote, a directory of such directories, or a plan
     #[arg(value_name = "DIR|PLAN", value_parser = super::folder())]
     pub(crate) path: PathBuf,
-    /// Seconds between two looks at the files
+    /// Seconds between reads of the files
     #[arg(long, value_name = "SECONDS", default_value = "2", allow_hyphen_values = true, value_parser = seconds)]
     pub(crate) interval: f64,
     /// Leave once all runs have ended or failed
@@ -45,7 +45,7 @@ pub(crate) struct WatchArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
-/// A time between two looks.
+/// The value of `--interval`.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
     seconds.ok_or_else(|| format!("found {text:?}, expected a number from 0.1 to 3600"))

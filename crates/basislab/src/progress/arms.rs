@@ -79,7 +79,7 @@ impl Arms {
         Some(self.of(job)?.running.entry(job.seed).or_insert_with(begun))
     }
 
-    /// A run goes on after this update.
+    /// A run starts, or resumes, after this update.
     pub(crate) fn begin(&mut self, job: &Job<'_>, step: u64, now: Instant) {
         self.changed = true;
         self.run(job, step, now);

@@ -30,7 +30,7 @@ pub(super) struct View {
     pub(super) next: Next,
 }
 
-/// Commands that go on from here.
+/// Commands to run next.
 pub(super) struct Next {
     pub(super) ended: String,
     pub(super) failed: String,

@@ -1,4 +1,4 @@
-//! All runs that are watched, arm by arm, from their files alone. A round looks at each once; what it reads is only what is new.
+//! All runs that are watched, arm by arm, from their files alone. A round visits each run once and reads only what is new.
 
 use super::run::{Of, Run, State};
 use crate::live::{Place, Reading, mean};
@@ -19,7 +19,7 @@ pub(super) struct Watched {
     /// Whether all runs were looked at.
     pub(super) is_known: bool,
     sources: Vec<Source>,
-    /// The arm at which the round goes on.
+    /// The arm that the round visits next.
     next: usize,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct ArmRuns {
     name: RunName,
     place: Place,
     tokens_per_step: u64,
-    /// The run at which the round goes on, and the seeds whose folders are there.
+    /// The run that the round visits next, and the seeds whose folders exist.
     next: usize,
     folders: [BTreeSet<u64>; 2],
 }
