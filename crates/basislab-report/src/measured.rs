@@ -12,7 +12,7 @@ use basislab_config::{Basis, RunName};
 use basislab_stats::{METRICS, metric};
 use basislab_tables::{
     DimensionRow, DominantTokenRow, InterventionRow, MassiveRow, ModelRow, PACKAGE, ResidualRow, SpecialDimensionRow,
-    SummaryRow, TableError, TableRow, read_optional, read_table, write_table,
+    SummaryRow, Table, TableError, TableRow, read_optional, read_table, write_table,
 };
 pub(crate) use lines::over_null;
 pub use lines::{CheckpointLine, DimensionLine, DominantLine, SiteLine};
@@ -135,20 +135,22 @@ pub fn absent_page(dir: &Path, provenance: &Provenance) -> Result<(), TableError
     Ok(())
 }
 
+/// The tables that the page shows: all but those of single readings.
+const TABLES_SHOWN: [&Table; 6] = [
+    ModelRow::TABLE,
+    SummaryRow::TABLE,
+    SpecialDimensionRow::TABLE,
+    MassiveRow::TABLE,
+    DominantTokenRow::TABLE,
+    InterventionRow::TABLE,
+];
+
 /// What was found, the figures, and the tables but those of single readings.
 fn page(answer: &MeasuredAnswer, figures: Vec<(String, Option<Drawing>)>) -> Plain {
     let name = |model: &MeasuredModel| model.checkpoints.last().map(|line| line.model.model.to_string());
     let names: Vec<String> = answer.models.iter().filter_map(name).collect();
     let sections = names.iter().zip(&answer.models).map(|(name, model)| (name.clone(), model.to_string())).collect();
-    let tables = vec![
-        ModelRow::TABLE,
-        SummaryRow::TABLE,
-        SpecialDimensionRow::TABLE,
-        MassiveRow::TABLE,
-        DominantTokenRow::TABLE,
-        InterventionRow::TABLE,
-    ];
-    Plain { heading: format!("Measured: {}", names.join(", ")), sections, figures, tables }
+    Plain { heading: format!("Measured: {}", names.join(", ")), sections, figures, tables: TABLES_SHOWN.to_vec() }
 }
 
 /// Seals the directory, the last thing that is written there.
@@ -187,16 +189,7 @@ pub(crate) fn summarise(tables: &MeasuredTables, readings: &Readings<'_>) -> Vec
 fn answer(tables: &MeasuredTables, readings: &Readings<'_>, dir: &Path) -> MeasuredAnswer {
     let models = tables.by_name().into_iter().map(|(_, checkpoints)| model(tables, readings, &checkpoints)).collect();
     let figures = measured_figure_names(tables).into_iter().map(|name| format!("figures/{name}"));
-    let tables = [
-        ModelRow::TABLE,
-        SummaryRow::TABLE,
-        SpecialDimensionRow::TABLE,
-        MassiveRow::TABLE,
-        DominantTokenRow::TABLE,
-        InterventionRow::TABLE,
-        ResidualRow::TABLE,
-        DimensionRow::TABLE,
-    ];
+    let tables = TABLES_SHOWN.into_iter().chain([ResidualRow::TABLE, DimensionRow::TABLE]);
     let files = std::iter::once(PAGE.to_owned()).chain(figures);
     let files = files.chain(tables.map(|table| table.file.to_owned())).chain([PACKAGE.to_owned()]);
     let files: Vec<String> = files.filter(|file| dir.join(file).exists()).collect();
